@@ -1,0 +1,1 @@
+"""Floor 0: values, time, roles, registries and errors. Needs torch and the standard library only."""

@@ -1,0 +1,145 @@
+"""The only place where seconds, frames, samples and latent positions are converted. fps is a Fraction.
+
+Numbers of the published system: 81 frames at 15 fps = 27/5 s = 238 140 samples at 44 100 Hz; Wan 2.1 VAE 4× in time
+and 8× in space with 2×2 patches, so frames are 4k+1 and sizes multiples of 16; Stable Audio Open 2 048 samples a latent.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+from .errors import GeometryError
+
+Rate = Fraction | float | int | str
+MAX_FRAMES = 100_001
+
+
+def as_fps(value: Rate) -> Fraction:
+    """Read a frame rate as an exact fraction; 23.976, 29.97 and 59.94 are read as the NTSC rates they stand for.
+
+    Raises:
+        GeometryError: not a number, not positive, or above 1000.
+    """
+    try:
+        fps = Fraction(str(value)) if isinstance(value, float) else Fraction(value)
+    except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
+        raise GeometryError("the frame rate is not a number", got=repr(value), expected="for example 15 or 30000/1001") from error
+    if not 0 < fps <= 1000:
+        raise GeometryError("the frame rate is out of range", got=value, expected="above 0 and at most 1000 frames per second")
+    ntsc = Fraction(round(fps * Fraction(1001, 1000)) * 1000, 1001)
+    if fps != ntsc and fps.denominator != 1 and abs(fps - ntsc) < Fraction(1, 1000):
+        return ntsc
+    return fps.limit_denominator(100_000)
+
+
+@dataclass(frozen=True)
+class LatentGeometry:
+    """How a pair of codecs shrinks a clip. The defaults are Wan 2.1's VAE and Stable Audio Open's Oobleck.
+
+    Args:
+        video_channels: Channels of the video latent.
+        temporal_stride: Frames per latent frame (after the first).
+        spatial_stride: Pixels per latent pixel.
+        patch: Latent pixels per token side in the video tower.
+        audio_channels: Channels of the audio latent.
+        audio_hop: Samples per audio latent.
+        sample_rate: Hz.
+    """
+
+    video_channels: int = 16
+    temporal_stride: int = 4
+    spatial_stride: int = 8
+    patch: int = 2
+    audio_channels: int = 64
+    audio_hop: int = 2048
+    sample_rate: int = 44_100
+
+    @property
+    def size_multiple(self) -> int:
+        """Width and height must be multiples of this (16 for Wan 2.1)."""
+        return self.spatial_stride * self.patch
+
+
+WAN_STABLE_AUDIO = LatentGeometry()
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A clip's extent in time and space, and every count that follows from it.
+
+    Args:
+        num_frames: Pictures; 4k+1 for Wan.
+        fps: Frames per second, exact.
+        width: Pixels.
+        height: Pixels.
+        geometry: The codecs' strides.
+
+    Raises:
+        GeometryError: a count that the codecs cannot represent; the message names the nearest ones that fit.
+    """
+
+    num_frames: int = 81
+    fps: Fraction = Fraction(15)
+    width: int = 832
+    height: int = 480
+    geometry: LatentGeometry = WAN_STABLE_AUDIO
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fps", as_fps(self.fps))
+        stride, multiple = self.geometry.temporal_stride, self.geometry.size_multiple
+        frames = self.num_frames
+        if isinstance(frames, bool) or not isinstance(frames, int) or not 1 <= frames <= MAX_FRAMES or (frames - 1) % stride:
+            raise GeometryError(
+                "the number of frames does not fit the video codec",
+                got=frames,
+                expected=f"{stride}k+1, for example {' or '.join(map(str, nearest_frames(frames, stride)))}",
+            )
+        for name, value in (("width", self.width), ("height", self.height)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < multiple or value % multiple:
+                low = max(multiple, int(value) // multiple * multiple) if isinstance(value, int) else multiple
+                raise GeometryError(
+                    f"the {name} does not fit the video tower",
+                    got=value,
+                    expected=f"a multiple of {multiple} pixels, for example {low} or {low + multiple}",
+                )
+
+    @property
+    def seconds(self) -> Fraction:
+        """Length of picture and sound: frames / fps."""
+        return self.num_frames / self.fps
+
+    @property
+    def num_samples(self) -> int:
+        """Sound samples per channel that last exactly as long as the picture (nearest whole sample)."""
+        return samples_for(self.seconds, self.geometry.sample_rate)
+
+    @property
+    def video_latent_shape(self) -> tuple[int, int, int, int]:
+        """``(C, T, H, W)`` of one video latent."""
+        g = self.geometry
+        frames = (self.num_frames - 1) // g.temporal_stride + 1
+        return g.video_channels, frames, self.height // g.spatial_stride, self.width // g.spatial_stride
+
+    @property
+    def audio_latent_shape(self) -> tuple[int, int]:
+        """``(C, L)`` of one audio latent; L is rounded down as in the official system (116 for 5.4 s), at least 1."""
+        return self.geometry.audio_channels, max(1, self.num_samples // self.geometry.audio_hop)
+
+
+def nearest_frames(num_frames: object, stride: int = 4) -> tuple[int, int]:
+    """The two lengths of the form ``stride·k + 1`` around a wanted one."""
+    wanted = num_frames if isinstance(num_frames, int) else 1
+    low = max(0, min(wanted, MAX_FRAMES) - 1) // stride * stride + 1
+    return low, low + stride
+
+
+def samples_for(seconds: Fraction | float, sample_rate: int) -> int:
+    """Whole samples nearest to a duration (half a sample rounds up)."""
+    return math.floor(Fraction(seconds) * sample_rate + Fraction(1, 2))
+
+
+def frame_times(num_frames: int, fps: Fraction) -> list[float]:
+    """Start time of every frame, in seconds."""
+    return [float(index / fps) for index in range(num_frames)]

@@ -1,0 +1,101 @@
+"""Placement: device, dtype, offload mode and attention kernel as one frozen value that is passed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .errors import InputError, PlacementError
+
+OFFLOAD_MODES = ("none", "model", "group", "sequential")
+ATTENTION_KERNELS = ("auto", "sdpa", "xformers", "flash", "sage")
+# "official-bf16" casts everything, also what diffusers keeps in float32, and keeps latents in bfloat16:
+# the published system's rounding, for comparison only (BridgeDiT reference, section 3).
+DTYPE_NAMES = ("auto", "float32", "bfloat16", "float16", "official-bf16")
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "official-bf16": torch.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and how a model runs. Build it with :func:`resolve_placement`.
+
+    Args:
+        device: Where the computation happens.
+        dtype: Type of the tower weights and activations.
+        offload: ``none`` keeps all on the device; ``model`` moves each whole model in and out; ``group`` streams
+            groups of layers; ``sequential`` streams layer by layer (least memory, slowest).
+        attention: ``auto``, or the one kernel to use in towers and bridges.
+        cast_everything: True only for ``official-bf16``.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    offload: str = "none"
+    attention: str = "auto"
+    cast_everything: bool = False
+
+    @property
+    def rest_device(self) -> torch.device:
+        """Where weights wait when they are not in use."""
+        return self.device if self.offload == "none" else torch.device("cpu")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise InputError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(choices))
+    return value
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """``auto`` picks CUDA, then Apple's MPS, then the CPU; an explicit device must exist.
+
+    Raises:
+        PlacementError: the named device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise PlacementError(
+            "the device cannot be used", got=name, expected="auto, cpu, or a device that this torch sees", remedy=str(error).splitlines()[0]
+        ) from error
+    return device
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """``auto`` is float32 on the CPU, bfloat16 on cards that compute in it, else float16."""
+    _one_of("dtype", name, DTYPE_NAMES)
+    if name != "auto":
+        return _DTYPES[name]
+    if device.type == "cpu":
+        return torch.float32
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16
+
+
+def resolve_placement(
+    *, device: str | torch.device = "auto", dtype: str = "auto", offload: str = "none", attention: str = "auto"
+) -> Placement:
+    """Turn what a user typed into a :class:`Placement`.
+
+    Raises:
+        InputError: a word that is not a choice.
+        PlacementError: an explicit device that does not exist.
+    """
+    where = device if isinstance(device, torch.device) else resolve_device(device)
+    return Placement(
+        device=where,
+        dtype=resolve_dtype(dtype, where),
+        offload=_one_of("offload mode", offload, OFFLOAD_MODES),
+        attention=_one_of("attention kernel", attention, ATTENTION_KERNELS),
+        cast_everything=dtype == "official-bf16",
+    )

@@ -1,0 +1,120 @@
+"""The exception tree. Every message says what is wrong, what was got, what is expected and how to mend it.
+
+::
+
+    SoundingVideoError            exit code 1
+    ├── InputError                exit code 2   a value the user gave
+    │   ├── GeometryError                       frames, size, duration, rate
+    │   ├── NonFiniteError                      NaN or infinity where numbers are needed
+    │   ├── WorkflowError                       a workflow file that cannot run
+    │   └── OutputError                         the place where the result should go
+    ├── WeightsError              exit code 2   a weight file
+    │   ├── CorruptWeightsError                 truncated, unreadable, not what its name says
+    │   ├── UnsafeWeightsError                  a pickle that wants to run code
+    │   └── IncompatibleWeightsError            right file, wrong model: keys, shapes, fusion kind, bridge points
+    ├── MissingModelError         exit code 3   nothing found on disk
+    ├── MissingPackageError       exit code 3   an optional package is not installed
+    ├── PlacementError            exit code 2   device, dtype, offload or kernel that cannot run here
+    ├── ServerError               exit code 1   a ComfyUI server refused or failed
+    └── Cancelled                 exit code 130 the user stopped it
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class SoundingVideoError(Exception):
+    """Root of all errors this project raises on purpose.
+
+    Args:
+        what: One clause that names the problem, without a full stop.
+        got: The offending value, shown as given.
+        expected: What would have been right.
+        remedy: What the user can do now, as a full sentence.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, got: Any = None, expected: str = "", remedy: str = "") -> None:
+        self.what, self.got, self.expected, self.remedy = what, got, expected, remedy
+        text = what
+        if got is not None:
+            text += f": got {got}"
+        if expected:
+            text += f"; expected {expected}"
+        text += "."
+        if remedy:
+            text += f" {remedy}"
+        super().__init__(text)
+
+
+class InputError(SoundingVideoError, ValueError):
+    """A value the user gave cannot be used."""
+
+    exit_code = 2
+
+
+class GeometryError(InputError):
+    """Frames, size, duration or rate do not fit the towers."""
+
+
+class NonFiniteError(InputError):
+    """NaN or infinity where finite numbers are needed."""
+
+
+class WorkflowError(InputError):
+    """A workflow file that cannot run: unknown node, wrong link, value out of range."""
+
+
+class OutputError(InputError):
+    """The result cannot be written where it should go."""
+
+
+class WeightsError(SoundingVideoError):
+    """A weight file cannot be used."""
+
+    exit_code = 2
+
+
+class CorruptWeightsError(WeightsError):
+    """Truncated or unreadable, or not the format it claims to be."""
+
+
+class UnsafeWeightsError(WeightsError):
+    """A pickle that names code to run; it is refused unread."""
+
+
+class IncompatibleWeightsError(WeightsError):
+    """The file is fine but belongs to another model."""
+
+
+class MissingModelError(SoundingVideoError):
+    """A model was not found on disk."""
+
+    exit_code = 3
+
+
+class MissingPackageError(SoundingVideoError, ImportError):
+    """An optional package is needed for what was asked."""
+
+    exit_code = 3
+
+
+class PlacementError(SoundingVideoError):
+    """An explicit device, dtype, offload mode or attention kernel cannot run here."""
+
+    exit_code = 2
+
+
+class ServerError(SoundingVideoError):
+    """A ComfyUI server refused a workflow or failed while running it."""
+
+
+class Cancelled(SoundingVideoError):
+    """The user stopped the run; nothing half-written is left behind."""
+
+    exit_code = 130
+
+    def __init__(self, what: str = "stopped by the user") -> None:
+        super().__init__(what)

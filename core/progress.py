@@ -1,0 +1,50 @@
+"""Progress and cancel, handed in by whoever runs us: a command-line bar, ComfyUI, a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Report(Protocol):
+    """Told after each unit of work.
+
+    Args:
+        stage: What is being done: "encode", "sample", "decode", "mux".
+        done: Units finished, 0..total.
+        total: Units in this stage.
+        preview: Gives a value to look at (the current estimate) when called; costs nothing when not called.
+    """
+
+    def __call__(self, stage: str, done: int, total: int, preview: Callable[[], Any] | None = None) -> None: ...
+
+
+def _silent(stage: str, done: int, total: int, preview: Callable[[], Any] | None = None) -> None:
+    """Report nothing."""
+
+
+def _never() -> None:
+    """Never cancel."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The pair every long loop takes: a reporter, and a check that raises when the user wants out.
+
+    Args:
+        report: Called after each step.
+        check_cancelled: Called before each step; raises :class:`~..core.errors.Cancelled` or the host's own
+            interrupt. It must not be swallowed.
+    """
+
+    report: Report = _silent
+    check_cancelled: Callable[[], None] = _never
+
+    def step(self, stage: str, done: int, total: int, preview: Callable[[], Any] | None = None) -> None:
+        """Report ``done`` of ``total`` and then give the user the chance to stop."""
+        self.report(stage, done, total, preview)
+        self.check_cancelled()
+
+
+SILENT = Progress()

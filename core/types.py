@@ -1,0 +1,180 @@
+"""The frozen values that cross between stages. Either modality may be absent (None) everywhere.
+
+Legend: B batch, F frames, T latent time, H W latent or pixel space, C channels, L tokens or audio latents, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from .clock import as_fps, samples_for
+from .errors import InputError, NonFiniteError
+
+
+def _expect_dims(name: str, tensor: Tensor, legend: str) -> None:
+    if not isinstance(tensor, Tensor) or tensor.ndim != len(legend.split()):
+        got = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
+        raise InputError(f"{name} has the wrong shape", got=got, expected=f"a tensor ({legend})")
+
+
+def require_finite(name: str, tensor: Tensor, remedy: str = "") -> None:
+    """Raise :class:`NonFiniteError` when a tensor holds NaN or infinity; the message counts them."""
+    finite = torch.isfinite(tensor)
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        raise NonFiniteError(f"{name} contains NaN or infinity", got=f"{bad} of {tensor.numel()} values", expected="finite numbers", remedy=remedy)
+
+
+@dataclass(frozen=True)
+class Captions:
+    """What the towers read: one text for the picture, one for the sound."""
+
+    video: str
+    audio: str
+
+
+@dataclass(frozen=True)
+class ModalityConditioning:
+    """Text for one tower, encoded.
+
+    Args:
+        positive: ``(B, L, D)``.
+        negative: ``(B, L, D)`` or None when guidance is off for this modality.
+        duration: Stable Audio's global states ``(B, 1, D)``, None for video.
+    """
+
+    positive: Tensor
+    negative: Tensor | None = None
+    duration: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _expect_dims("the positive text embedding", self.positive, "B L D")
+        if self.negative is not None and self.negative.shape != self.positive.shape:
+            raise InputError(
+                "the negative text embedding does not match the positive one",
+                got=tuple(self.negative.shape),
+                expected=str(tuple(self.positive.shape)),
+            )
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Encoded text per modality; None for a modality that is not generated."""
+
+    video: ModalityConditioning | None = None
+    audio: ModalityConditioning | None = None
+
+
+@dataclass(frozen=True)
+class Modality:
+    """What one tower sees at one denoising step.
+
+    Args:
+        latents: Video ``(B, C, T, H, W)`` or audio ``(B, C, L)``, already scaled for the model.
+        timestep: ``(B,)``, or ``(1,)`` to share one over the batch. Video 0..1000, audio 0..1.
+        text: ``(B, L, D)``.
+        duration: ``(B, 1, D)`` for audio, else None.
+    """
+
+    latents: Tensor
+    timestep: Tensor
+    text: Tensor
+    duration: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class JointLatents:
+    """Latents of both modalities in the towers' own (normalised) space.
+
+    Args:
+        video: ``(B, C, T, H, W)`` or None.
+        audio: ``(B, C, L)`` or None.
+    """
+
+    video: Tensor | None = None
+    audio: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.video is not None:
+            _expect_dims("the video latent", self.video, "B C T H W")
+        if self.audio is not None:
+            _expect_dims("the audio latent", self.audio, "B C L")
+        if self.video is None and self.audio is None:
+            raise InputError("there is nothing to generate: both latents are absent", expected="a video latent, an audio latent or both")
+
+
+@dataclass(frozen=True)
+class VideoClip:
+    """Decoded pictures.
+
+    Args:
+        frames: ``(F, H, W, 3)`` float in 0..1.
+        fps: Exact frame rate.
+    """
+
+    frames: Tensor
+    fps: Fraction
+
+    def __post_init__(self) -> None:
+        _expect_dims("the frames tensor", self.frames, "F H W C")
+        if self.frames.shape[-1] != 3 or self.frames.shape[0] < 1:
+            raise InputError("frames must be at least one RGB picture", got=tuple(self.frames.shape), expected="(F, H, W, 3)")
+        if not self.frames.is_floating_point():
+            raise InputError("frames must be floating point numbers in 0..1", got=self.frames.dtype, expected="for example torch.float32")
+        object.__setattr__(self, "fps", as_fps(self.fps))
+
+    @property
+    def seconds(self) -> Fraction:
+        """Length of the picture."""
+        return self.frames.shape[0] / self.fps
+
+
+@dataclass(frozen=True)
+class AudioClip:
+    """Decoded sound.
+
+    Args:
+        waveform: ``(C, samples)`` float, one or two channels, nominally -1..1. Values beyond are kept; the muxer
+            lowers the level and says so, it never clips in silence.
+        sample_rate: Hz.
+    """
+
+    waveform: Tensor
+    sample_rate: int
+
+    def __post_init__(self) -> None:
+        _expect_dims("the waveform", self.waveform, "C samples")
+        if self.waveform.shape[0] not in (1, 2):
+            raise InputError("the sound must be mono or stereo", got=f"{self.waveform.shape[0]} channels", expected="1 or 2 channels")
+        if not self.waveform.is_floating_point():
+            raise InputError("the waveform must be floating point", got=self.waveform.dtype, expected="for example torch.float32")
+        if isinstance(self.sample_rate, bool) or not isinstance(self.sample_rate, int) or not 1 <= self.sample_rate <= 768_000:
+            raise InputError("the sample rate is not usable", got=self.sample_rate, expected="a whole number of Hz, for example 44100")
+
+    @property
+    def seconds(self) -> Fraction:
+        """Length of the sound."""
+        return Fraction(self.waveform.shape[-1], self.sample_rate)
+
+
+@dataclass(frozen=True)
+class AVClip:
+    """Picture and sound that belong together; either may be absent, not both."""
+
+    video: VideoClip | None = None
+    audio: AudioClip | None = None
+
+    def __post_init__(self) -> None:
+        if self.video is None and self.audio is None:
+            raise InputError("a clip needs a picture, a sound or both", expected="at least one of video and audio")
+
+    @property
+    def num_samples(self) -> int | None:
+        """Samples the sound must have to last exactly as long as the picture; None without both."""
+        if self.video is None or self.audio is None:
+            return None
+        return samples_for(self.video.seconds, self.audio.sample_rate)

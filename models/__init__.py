@@ -1,0 +1,1 @@
+"""Floor 1: towers, bridges, text encoders, codecs and the joint model that runs them."""
