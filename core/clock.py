@@ -25,9 +25,13 @@ def as_fps(value: Rate) -> Fraction:
     try:
         fps = Fraction(str(value)) if isinstance(value, float) else Fraction(value)
     except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
-        raise GeometryError("the frame rate is not a number", got=repr(value), expected="for example 15 or 30000/1001") from error
+        raise GeometryError(
+            "the frame rate is not a number", got=repr(value), expected="for example 15 or 30000/1001"
+        ) from error
     if not 0 < fps <= 1000:
-        raise GeometryError("the frame rate is out of range", got=value, expected="above 0 and at most 1000 frames per second")
+        raise GeometryError(
+            "the frame rate is out of range", got=value, expected="above 0 and at most 1000 frames per second"
+        )
     ntsc = Fraction(round(fps * Fraction(1001, 1000)) * 1000, 1001)
     if fps != ntsc and fps.denominator != 1 and abs(fps - ntsc) < Fraction(1, 1000):
         return ntsc
@@ -90,7 +94,12 @@ class Timeline:
         object.__setattr__(self, "fps", as_fps(self.fps))
         stride, multiple = self.geometry.temporal_stride, self.geometry.size_multiple
         frames = self.num_frames
-        if isinstance(frames, bool) or not isinstance(frames, int) or not 1 <= frames <= MAX_FRAMES or (frames - 1) % stride:
+        if (
+            isinstance(frames, bool)
+            or not isinstance(frames, int)
+            or not 1 <= frames <= MAX_FRAMES
+            or (frames - 1) % stride
+        ):
             raise GeometryError(
                 "the number of frames does not fit the video codec",
                 got=frames,

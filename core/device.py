@@ -65,7 +65,10 @@ def resolve_device(name: str = "auto") -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise PlacementError(
-            "the device cannot be used", got=name, expected="auto, cpu, or a device that this torch sees", remedy=str(error).splitlines()[0]
+            "the device cannot be used",
+            got=name,
+            expected="auto, cpu, or a device that this torch sees",
+            remedy=str(error).splitlines()[0],
         ) from error
     return device
 

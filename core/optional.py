@@ -9,7 +9,13 @@ from types import ModuleType
 from .errors import MissingPackageError
 
 # import name -> what pip installs
-PIP_NAMES = {"av": "av", "moviepy": "moviepy", "librosa": "librosa", "cv2": "opencv-python-headless", "xformers": "xformers"}
+PIP_NAMES = {
+    "av": "av",
+    "moviepy": "moviepy",
+    "librosa": "librosa",
+    "cv2": "opencv-python-headless",
+    "xformers": "xformers",
+}
 
 
 def available(name: str) -> bool:

@@ -36,10 +36,14 @@ class Registry(Generic[T]):
 
         def enter(variant: T) -> T:
             if key in self._entries:
-                raise InputError(f"two {self.role}s are registered under one name", got=key, expected="a name of its own for each")
+                raise InputError(
+                    f"two {self.role}s are registered under one name", got=key, expected="a name of its own for each"
+                )
             module = getattr(variant, "__module__", "")
             if self._package and module.startswith(self._package + ".") and module.rsplit(".", 1)[-1] != key:
-                raise InputError(f"a {self.role}'s name must be its file's name", got=key, expected=module.rsplit(".", 1)[-1])
+                raise InputError(
+                    f"a {self.role}'s name must be its file's name", got=key, expected=module.rsplit(".", 1)[-1]
+                )
             self._entries[key] = variant
             return variant
 

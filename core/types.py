@@ -26,7 +26,12 @@ def require_finite(name: str, tensor: Tensor, remedy: str = "") -> None:
     finite = torch.isfinite(tensor)
     if not bool(finite.all()):
         bad = int((~finite).sum())
-        raise NonFiniteError(f"{name} contains NaN or infinity", got=f"{bad} of {tensor.numel()} values", expected="finite numbers", remedy=remedy)
+        raise NonFiniteError(
+            f"{name} contains NaN or infinity",
+            got=f"{bad} of {tensor.numel()} values",
+            expected="finite numbers",
+            remedy=remedy,
+        )
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,10 @@ class JointLatents:
         if self.audio is not None:
             _expect_dims("the audio latent", self.audio, "B C L")
         if self.video is None and self.audio is None:
-            raise InputError("there is nothing to generate: both latents are absent", expected="a video latent, an audio latent or both")
+            raise InputError(
+                "there is nothing to generate: both latents are absent",
+                expected="a video latent, an audio latent or both",
+            )
 
 
 @dataclass(frozen=True)
@@ -122,9 +130,15 @@ class VideoClip:
     def __post_init__(self) -> None:
         _expect_dims("the frames tensor", self.frames, "F H W C")
         if self.frames.shape[-1] != 3 or self.frames.shape[0] < 1:
-            raise InputError("frames must be at least one RGB picture", got=tuple(self.frames.shape), expected="(F, H, W, 3)")
+            raise InputError(
+                "frames must be at least one RGB picture", got=tuple(self.frames.shape), expected="(F, H, W, 3)"
+            )
         if not self.frames.is_floating_point():
-            raise InputError("frames must be floating point numbers in 0..1", got=self.frames.dtype, expected="for example torch.float32")
+            raise InputError(
+                "frames must be floating point numbers in 0..1",
+                got=self.frames.dtype,
+                expected="for example torch.float32",
+            )
         object.__setattr__(self, "fps", as_fps(self.fps))
 
     @property
@@ -149,11 +163,23 @@ class AudioClip:
     def __post_init__(self) -> None:
         _expect_dims("the waveform", self.waveform, "C samples")
         if self.waveform.shape[0] not in (1, 2):
-            raise InputError("the sound must be mono or stereo", got=f"{self.waveform.shape[0]} channels", expected="1 or 2 channels")
+            raise InputError(
+                "the sound must be mono or stereo", got=f"{self.waveform.shape[0]} channels", expected="1 or 2 channels"
+            )
         if not self.waveform.is_floating_point():
-            raise InputError("the waveform must be floating point", got=self.waveform.dtype, expected="for example torch.float32")
-        if isinstance(self.sample_rate, bool) or not isinstance(self.sample_rate, int) or not 1 <= self.sample_rate <= 768_000:
-            raise InputError("the sample rate is not usable", got=self.sample_rate, expected="a whole number of Hz, for example 44100")
+            raise InputError(
+                "the waveform must be floating point", got=self.waveform.dtype, expected="for example torch.float32"
+            )
+        if (
+            isinstance(self.sample_rate, bool)
+            or not isinstance(self.sample_rate, int)
+            or not 1 <= self.sample_rate <= 768_000
+        ):
+            raise InputError(
+                "the sample rate is not usable",
+                got=self.sample_rate,
+                expected="a whole number of Hz, for example 44100",
+            )
 
     @property
     def seconds(self) -> Fraction:

@@ -1,1 +1,1 @@
-
+"""What users have on disk, found, recognised and loaded strictly."""

@@ -1,0 +1,246 @@
+"""What every bridge is: two streams in, two streams out, one frozen configuration, official parameter names.
+
+Stream 1 is video, stream 2 is audio, as in the published parameter names.
+Legend: B batch, L tokens, N heads, C stream width, K query/key width, T time-embedding width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...core.errors import InputError
+from ..attention import DEFAULT_KERNEL, AttentionKernel
+from ..rope import ROPE_KINDS, Rope, rotate_interleaved
+from ..towers.base import TokenGrid
+
+READINGS = ("official", "paper")
+NORM_EPS = 1e-6
+MLP_RATIO = 4
+
+
+@dataclass(frozen=True)
+class BridgeConfig:
+    """Sizes and reading of one bridge block. Defaults: the published 1.3B bridges.
+
+    Args:
+        video_width: C of the video tower.
+        audio_width: C of the audio tower.
+        qk_width: Width of queries and keys over all heads.
+        v_width: Width of values over all heads.
+        num_heads: N.
+        video_time_width: T of the video tower.
+        audio_time_width: T of the audio tower.
+        reading: ``official`` (what the released code computes) or ``paper`` (what the text says), where they differ.
+        rope: ``official`` (flattened token index) or ``time_aligned`` (one time axis for both streams).
+    """
+
+    video_width: int = 1536
+    audio_width: int = 1536
+    qk_width: int = 1536
+    v_width: int = 1536
+    num_heads: int = 12
+    video_time_width: int = 1536
+    audio_time_width: int = 1536
+    reading: str = "official"
+    rope: str = "official"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise InputError(
+                    f"the bridge's {field.name} is not usable", got=value, expected="a positive whole number"
+                )
+        if self.qk_width % (2 * self.num_heads) or self.v_width % self.num_heads:
+            raise InputError(
+                "the bridge's widths do not divide into its heads",
+                got=f"qk_width {self.qk_width}, v_width {self.v_width}, {self.num_heads} heads",
+                expected="qk_width a multiple of twice the heads (rotary pairs), v_width of the heads",
+            )
+        if self.reading not in READINGS:
+            raise InputError("unknown bridge reading", got=repr(self.reading), expected="one of " + ", ".join(READINGS))
+        if self.rope not in ROPE_KINDS:
+            raise InputError("unknown bridge rope", got=repr(self.rope), expected="one of " + ", ".join(ROPE_KINDS))
+
+    @property
+    def head_width(self) -> int:
+        """Query and key channels per head; all of them are rotated."""
+        return self.qk_width // self.num_heads
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> BridgeConfig:
+        """Read a configuration; an unknown key is an error."""
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
+        if unknown:
+            raise InputError(
+                "unknown keys in a bridge configuration",
+                got=", ".join(unknown),
+                expected=", ".join(f.name for f in fields(cls)),
+            )
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class BridgeInputs:
+    """What a bridge block receives.
+
+    Args:
+        video: Residual stream ``(B, L1, C1)``.
+        audio: Residual stream ``(B, L2, C2)``, global token first.
+        video_time: ``(B or 1, T1)``.
+        audio_time: ``(B or 1, T2)``.
+        video_rope: cos, sin ``(L1, K/N)``.
+        audio_rope: cos, sin ``(L2, K/N)``.
+        video_grid: Where the video tokens lie in time.
+        audio_grid: Where the audio tokens lie in time.
+    """
+
+    video: Tensor
+    audio: Tensor
+    video_time: Tensor
+    audio_time: Tensor
+    video_rope: Rope
+    audio_rope: Rope
+    video_grid: TokenGrid | None = None
+    audio_grid: TokenGrid | None = None
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LayerNorm without affine (eps 1e-6), then ``·(1+scale) + shift``; modulation ``(B or 1, C)``."""
+    normed = F.layer_norm(x, (x.shape[-1],), eps=NORM_EPS)
+    return normed * (1 + scale.unsqueeze(1)) + shift.unsqueeze(1)
+
+
+class BridgeMLP(nn.Module):
+    """``fc2(GELU_tanh(fc1(x)))`` with hidden width 4C; fc2 starts at zero.
+
+    Args:
+        width: C.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, MLP_RATIO * width)
+        self.fc2 = nn.Linear(MLP_RATIO * width, width)
+        nn.init.zeros_(self.fc2.weight)
+        nn.init.zeros_(self.fc2.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, L, C)`` in and out."""
+        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+
+
+class BridgeAttention(nn.Module):
+    """The projections of both streams, and attention of one stream's queries on chosen keys and values.
+
+    Every attention-type bridge has these parameters: ``{q,k,v,o}_proj_{1,2}``, all with bias. q, k and v start
+    Xavier-uniform, o at zero.
+
+    Args:
+        config: Sizes.
+    """
+
+    def __init__(self, config: BridgeConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.kernel: AttentionKernel = DEFAULT_KERNEL
+        for stream, width in ((1, config.video_width), (2, config.audio_width)):
+            for letter, source, target in (
+                ("q", width, config.qk_width),
+                ("k", width, config.qk_width),
+                ("v", width, config.v_width),
+                ("o", config.v_width, width),
+            ):
+                layer = nn.Linear(source, target)
+                nn.init.zeros_(layer.bias)
+                if letter == "o":
+                    nn.init.zeros_(layer.weight)
+                else:
+                    nn.init.xavier_uniform_(layer.weight)
+                self.add_module(f"{letter}_proj_{stream}", layer)
+
+    def project(self, letter: str, stream: int, x: Tensor, rope: Rope | None = None) -> Tensor:
+        """``(B, L, C)`` to ``(B, L, N, D)``, rotated when a table is given."""
+        heads = getattr(self, f"{letter}_proj_{stream}")(x).unflatten(-1, (self.num_heads, -1))
+        return heads if rope is None else rotate_interleaved(heads, *rope)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None) -> Tensor:
+        """Softmax attention in the chosen kernel, heads merged: ``(B, L, N·D)``."""
+        return self.kernel(query, key, value, scale=scale).flatten(2)
+
+
+class Bridge(nn.Module, ABC):
+    """One bridge block between the towers.
+
+    Args:
+        config: Sizes and reading.
+    """
+
+    identity_at_start = True
+
+    def __init__(self, config: BridgeConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    @abstractmethod
+    def forward(self, inputs: BridgeInputs) -> tuple[Tensor, Tensor]:
+        """New video and audio streams, shaped like the old ones."""
+
+
+class AttentionBridge(Bridge):
+    """Timestep-modulated attention and MLP on both streams; a subclass says who attends to whom.
+
+    Per stream s (BridgeDiT reference, section 2)::
+
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = Linear(SiLU(time_s))
+        x_s ← x_s + gate_a · o_s(attention(LN(x_s)·(1+scale_a)+shift_a))
+        x_s ← x_s + gate_m · MLP_s(LN(x_s)·(1+scale_m)+shift_m)
+
+    The output projections and the MLP's last layer start at zero, so a new block is the identity.
+
+    Args:
+        config: Sizes and reading.
+    """
+
+    # Streams whose attention does nothing and whose residual passes untouched (the paper's unidirectional reading).
+    idle_streams: frozenset[int] = frozenset()
+
+    def __init__(self, config: BridgeConfig) -> None:
+        super().__init__(config)
+        self.attn = BridgeAttention(config)
+        self.mlp_1 = BridgeMLP(config.video_width)
+        self.mlp_2 = BridgeMLP(config.audio_width)
+        self.adaln_modulation_1 = nn.Sequential(nn.SiLU(), nn.Linear(config.video_time_width, 6 * config.video_width))
+        self.adaln_modulation_2 = nn.Sequential(nn.SiLU(), nn.Linear(config.audio_time_width, 6 * config.audio_width))
+
+    @abstractmethod
+    def cross(self, video: Tensor, audio: Tensor, video_rope: Rope, audio_rope: Rope) -> tuple[Tensor, Tensor]:
+        """Attention outputs of both streams after ``o_proj``, from modulated inputs ``(B, L, C)``."""
+
+    def forward(self, inputs: BridgeInputs) -> tuple[Tensor, Tensor]:
+        """Apply the block; streams in ``idle_streams`` come back untouched."""
+        video, audio = inputs.video, inputs.audio
+        parts_1 = self.adaln_modulation_1(inputs.video_time).chunk(6, dim=1)
+        parts_2 = self.adaln_modulation_2(inputs.audio_time).chunk(6, dim=1)
+        attended = self.cross(
+            modulate(video, parts_1[0], parts_1[1]),
+            modulate(audio, parts_2[0], parts_2[1]),
+            inputs.video_rope,
+            inputs.audio_rope,
+        )
+        return (
+            video if 1 in self.idle_streams else self._residual(video, attended[0], parts_1, self.mlp_1),
+            audio if 2 in self.idle_streams else self._residual(audio, attended[1], parts_2, self.mlp_2),
+        )
+
+    @staticmethod
+    def _residual(x: Tensor, attended: Tensor, parts: tuple[Tensor, ...], mlp: BridgeMLP) -> Tensor:
+        _, _, gate_attention, shift_mlp, scale_mlp, gate_mlp = parts
+        x = x + gate_attention.unsqueeze(1) * attended
+        return x + gate_mlp.unsqueeze(1) * mlp(modulate(x, shift_mlp, scale_mlp))

@@ -1,0 +1,195 @@
+"""The joint model: two towers run block by block, with bridges between them. One ``nn.Module``, one ``forward``.
+
+Bridge i runs after video block ``points.video[i]`` and audio block ``points.audio[i]`` (0-based, inclusive).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from ..core.errors import IncompatibleWeightsError, InputError
+from ..core.types import Modality
+from .bridges import BRIDGES
+from .bridges.base import BridgeConfig, BridgeInputs
+from .rope import Rope, bridge_rope
+from .towers.base import Tower, TowerState
+
+
+@dataclass(frozen=True)
+class BridgePoints:
+    """After which block of each tower the bridges stand.
+
+    Args:
+        video: 0-based block indices of the video tower, strictly increasing.
+        audio: 0-based block indices of the audio tower, strictly increasing, as many.
+    """
+
+    video: tuple[int, ...]
+    audio: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.video) != len(self.audio) or not self.video:
+            raise InputError(
+                "video and audio need the same number of bridge points",
+                got=f"{list(self.video)} and {list(self.audio)}",
+                expected="two lists of one length, at least one point each",
+            )
+        for name, points in (("video", self.video), ("audio", self.audio)):
+            if list(points) != sorted(set(points)) or points[0] < 0:
+                raise InputError(
+                    f"the {name} bridge points are not usable",
+                    got=list(points),
+                    expected="increasing block numbers from 0",
+                )
+
+    def require_depth(self, num_video_blocks: int, num_audio_blocks: int) -> None:
+        """Refuse points past a tower's last block.
+
+        Raises:
+            IncompatibleWeightsError: names the point, the tower and its depth.
+        """
+        for name, points, depth in (("video", self.video, num_video_blocks), ("audio", self.audio, num_audio_blocks)):
+            if points[-1] >= depth:
+                raise IncompatibleWeightsError(
+                    f"a bridge point lies past the {name} tower",
+                    got=f"point {points[-1]} of {list(points)}, tower of {depth} blocks",
+                    expected=f"block numbers 0 to {depth - 1}",
+                    remedy="Choose other points or the tower these bridges were trained with.",
+                )
+
+
+# BridgeDiT Table 7 for Wan 1.3B (30 blocks) and Stable Audio Open (24 blocks). "late" is printed with video layer 30
+# and audio layer 24, which do not exist when layers are counted from 0; it is kept as printed and refused by
+# require_depth, and "late_shifted" is the same placement moved back by one layer, which fits.
+PLACEMENTS: dict[str, BridgePoints] = {
+    "early": BridgePoints((0, 1, 2, 3), (0, 1, 2, 3)),
+    "middle": BridgePoints((13, 14, 15, 16), (10, 11, 12, 13)),
+    "late": BridgePoints((27, 28, 29, 30), (21, 22, 23, 24)),
+    "late_shifted": BridgePoints((26, 27, 28, 29), (20, 21, 22, 23)),
+    "uniform": BridgePoints((6, 12, 18, 24), (2, 8, 13, 18)),
+    "uniform_early": BridgePoints((3, 7, 11, 15), (2, 5, 8, 11)),
+}
+
+
+def placement(name: str) -> BridgePoints:
+    """A named placement of the paper's Table 7.
+
+    Raises:
+        InputError: unknown name; lists the choices.
+    """
+    if name not in PLACEMENTS:
+        raise InputError("unknown bridge placement", got=repr(name), expected="one of " + ", ".join(PLACEMENTS))
+    return PLACEMENTS[name]
+
+
+class BridgeStack(nn.ModuleList):
+    """Bridges of one kind and where they stand. Its state dict has the official names ``{i}.attn.q_proj_1.weight``.
+
+    Args:
+        kind: Key in the bridge registry.
+        config: Sizes of every block.
+        points: Where they stand.
+    """
+
+    def __init__(self, kind: str, config: BridgeConfig, points: BridgePoints) -> None:
+        bridge_class = BRIDGES.get(kind)
+        super().__init__(bridge_class(config) for _ in points.video)
+        self.kind, self.config, self.points = kind, config, points
+
+
+class JointModel(nn.Module):
+    """Video tower, bridges and audio tower under one root; offload, compile and cache hooks act on its forward.
+
+    Args:
+        video: Video tower, or None for sound alone.
+        audio: Audio tower, or None for pictures alone.
+        bridges: Bridges between them, or None: then the two towers run side by side without hearing each other.
+
+    Raises:
+        IncompatibleWeightsError: bridges whose widths or points do not fit the towers.
+    """
+
+    def __init__(self, video: Tower | None, audio: Tower | None, bridges: BridgeStack | None = None) -> None:
+        super().__init__()
+        if video is None and audio is None:
+            raise InputError("a joint model needs a tower", expected="a video tower, an audio tower or both")
+        self.video, self.audio = video, audio
+        self.bridges = bridges
+        if bridges is not None and video is not None and audio is not None:
+            bridges.points.require_depth(video.num_blocks, audio.num_blocks)
+            _require_widths(bridges.config, video, audio)
+        self._rope_cache: tuple[tuple[object, ...], tuple[Rope, Rope]] | None = None
+
+    def forward(
+        self, video: Modality | None = None, audio: Modality | None = None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """One denoising step of both modalities.
+
+        Args:
+            video: Latents ``(B, C, T, H, W)``, timestep 0..1000, text; None to leave the video out.
+            audio: Latents ``(B, C, L)``, timestep 0..1, text, duration; None to leave the sound out.
+
+        Returns:
+            Predictions shaped like the latents: flow ``noise − x0`` for video, v for audio. Bridges act only when
+            both modalities are present.
+        """
+        states = [
+            None if tower is None or modality is None else tower.enter(modality)
+            for tower, modality in ((self.video, video), (self.audio, audio))
+        ]
+        if self.bridges is not None and states[0] is not None and states[1] is not None:
+            points = list(zip(self.bridges.points.video, self.bridges.points.audio, strict=True))
+            ropes = self._ropes(states[0], states[1])
+        else:
+            points, ropes = [], None
+        starts = [0, 0]
+        for bridge, stops in zip(self.bridges or (), points, strict=False):
+            for side, tower in enumerate((self.video, self.audio)):
+                states[side] = tower.walk(states[side], starts[side], stops[side] + 1)
+                starts[side] = stops[side] + 1
+            states = self._cross(bridge, states[0], states[1], ropes)
+        return tuple(
+            None if state is None else tower.leave(tower.walk(state, start, tower.num_blocks))
+            for tower, state, start in zip((self.video, self.audio), states, starts, strict=True)
+        )
+
+    @staticmethod
+    def _cross(bridge: nn.Module, video: TowerState, audio: TowerState, ropes: tuple[Rope, Rope]) -> list[TowerState]:
+        inputs = BridgeInputs(
+            video.hidden, audio.hidden, video.time_embedding, audio.time_embedding, *ropes, video.grid, audio.grid
+        )
+        new_video, new_audio = bridge(inputs)
+        return [video.with_hidden(new_video), audio.with_hidden(new_audio)]
+
+    def _ropes(self, video: TowerState, audio: TowerState) -> tuple[Rope, Rope]:
+        """Tables for this size, kept until the size or the device changes."""
+        config = self.bridges.config
+        key = (config.rope, config.head_width, video.grid, audio.grid, video.hidden.device)
+        if self._rope_cache is None or self._rope_cache[0] != key:
+            tables = bridge_rope(config.rope, config.head_width, video.grid, audio.grid)
+            on_device = tuple(tuple(table.to(video.hidden.device) for table in pair) for pair in tables)
+            self._rope_cache = (key, on_device)
+        return self._rope_cache[1]
+
+
+def _require_widths(config: BridgeConfig, video: Tower, audio: Tower) -> None:
+    wanted = {
+        "video_width": video.width,
+        "audio_width": audio.width,
+        "video_time_width": video.time_width,
+        "audio_time_width": audio.time_width,
+    }
+    wrong = [
+        f"{name} {getattr(config, name)} (tower: {width})"
+        for name, width in wanted.items()
+        if getattr(config, name) != width
+    ]
+    if wrong:
+        raise IncompatibleWeightsError(
+            "the bridges do not fit the towers",
+            got=", ".join(wrong),
+            expected="equal widths",
+            remedy="Use the towers these bridges were trained with (1.3B bridges need Wan 1.3B, 14B bridges need Wan 14B).",
+        )

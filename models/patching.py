@@ -1,0 +1,48 @@
+"""Put fine-tuned blocks into a tower without touching the tower that others use."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from ..core.errors import IncompatibleWeightsError
+from .towers.base import Tower
+
+
+def with_tuned_blocks(tower: Tower, weights: Mapping[str, Tensor]) -> Tower:
+    """A tower that shares everything with ``tower`` except the blocks named in ``weights``, which are copies.
+
+    Args:
+        tower: Stays as it is.
+        weights: Official names such as ``blocks.0.attn1.to_q.weight``; values are cast to the tower's types.
+
+    Raises:
+        IncompatibleWeightsError: a name or shape that the tower does not have.
+    """
+    own = dict(tower.model.named_parameters())
+    wrong = [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
+    if wrong:
+        raise IncompatibleWeightsError(
+            f"fine-tuned blocks in the bridge file do not fit the {tower.modality} tower",
+            got=f"{len(wrong)} of {len(weights)} tensors, for example {wrong[0]} {tuple(weights[wrong[0]].shape)}",
+            expected=f"names and shapes of a tower with {tower.num_blocks} blocks of width {tower.width}",
+            remedy="Use the towers these bridges were trained with.",
+        )
+    numbers = {int(name.split(".")[1]) for name in weights}
+    blocks = [copy.deepcopy(block) if index in numbers else block for index, block in enumerate(tower.blocks)]
+    model = _shallow(tower.model)
+    setattr(model, tower.block_names, nn.ModuleList(blocks))
+    parameters = dict(model.named_parameters())
+    for name, value in weights.items():
+        parameters[name].data.copy_(value)
+    return type(tower)(model).train(tower.training)
+
+
+def _shallow(module: nn.Module) -> nn.Module:
+    """A module of its own with the same children, so that children can be replaced in it alone."""
+    twin = copy.copy(module)
+    for name in ("_modules", "_parameters", "_buffers"):
+        twin.__dict__[name] = dict(module.__dict__[name])
+    return twin

@@ -1,0 +1,130 @@
+"""What every tower offers: enter (embed), walk blocks a..b, leave (head), over an unchanged stock transformer.
+
+Legend: B batch, L tokens, D width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...core.types import Modality
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """Where a tower's tokens lie in time.
+
+    Args:
+        num_steps: Positions along time (latent frames or audio latents).
+        tokens_per_step: Tokens that share one position (the patches of a latent frame; 1 for audio).
+        num_prefix: Tokens before the first position that have no time (Stable Audio's global token).
+    """
+
+    num_steps: int
+    tokens_per_step: int = 1
+    num_prefix: int = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """All tokens, prefix included."""
+        return self.num_prefix + self.num_steps * self.tokens_per_step
+
+
+@dataclass(frozen=True)
+class TowerState:
+    """A forward pass between two blocks.
+
+    Args:
+        hidden: Residual stream ``(B, L, D)``.
+        time_embedding: Output of the tower's time MLP before any SiLU, ``(B or 1, D)``; what bridges see.
+        grid: Where the tokens lie in time.
+        context: What the blocks and the head need beside the stream; opaque to others.
+    """
+
+    hidden: Tensor
+    time_embedding: Tensor
+    grid: TokenGrid
+    context: dict[str, Any]
+
+    def with_hidden(self, hidden: Tensor) -> TowerState:
+        """The same pass with another residual stream."""
+        return replace(self, hidden=hidden)
+
+
+class Tower(nn.Module, ABC):
+    """A stock diffusers transformer that can be run block by block.
+
+    ``forward`` equals the stock forward bit for bit, and so does ``leave(walk(walk(enter(m), 0, k), k, n))``.
+
+    Args:
+        model: The stock module; it is neither copied nor patched.
+    """
+
+    modality: str
+    block_names: str
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The stock module's transformer blocks."""
+        return getattr(self.model, self.block_names)
+
+    @property
+    def num_blocks(self) -> int:
+        """Depth."""
+        return len(self.blocks)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the activations the stock module works in."""
+        return self.model.dtype
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """D, the width of the residual stream."""
+
+    @property
+    def time_width(self) -> int:
+        """Width of the time embedding that bridges see."""
+        return self.width
+
+    @abstractmethod
+    def enter(self, modality: Modality) -> TowerState:
+        """Embed latents, timestep and text."""
+
+    @abstractmethod
+    def run_block(self, block: nn.Module, state: TowerState) -> Tensor:
+        """One stock block on the residual stream."""
+
+    @abstractmethod
+    def leave(self, state: TowerState) -> Tensor:
+        """Head: residual stream to the prediction, shaped like the latents."""
+
+    def walk(self, state: TowerState, start: int, stop: int) -> TowerState:
+        """Run blocks ``start`` (inclusive) to ``stop`` (exclusive)."""
+        for index in range(start, stop):
+            state = state.with_hidden(self.run_block(self.blocks[index], state))
+        return state
+
+    def forward(self, modality: Modality) -> Tensor:
+        """The whole tower; equals the stock forward."""
+        return self.leave(self.walk(self.enter(modality), 0, self.num_blocks))
+
+    def call_block(self, block: nn.Module, *args: Any) -> Tensor:
+        """Run a block, checkpointed where the stock module would (training with gradient checkpointing on).
+
+        Stock diffusers checkpoints without re-entrance, so every trainable block learns (the published code's
+        re-entrant checkpoints starve the blocks before the first bridge).
+        """
+        if torch.is_grad_enabled() and self.model.gradient_checkpointing:
+            return self.model._gradient_checkpointing_func(block, *args)
+        return block(*args)

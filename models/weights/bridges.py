@@ -1,0 +1,358 @@
+"""Bridge files: the published checkpoints' layouts and our own safetensors, read and written.
+
+Layouts (BridgeDiT reference, section 1): one flat dict of bridge and fine-tuned tower block names (Lightning, under
+``state_dict``); a DeepSpeed file with everything under ``module`` and attribute prefixes; the same prefixed names
+flat. Four fusion kinds share every key and shape, so the kind is read or asked for, never guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...core.errors import IncompatibleWeightsError, InputError
+from ..bridges import BRIDGES
+from ..bridges.base import BridgeConfig
+from ..joint import BridgePoints, BridgeStack, placement
+from .files import read_weights, write_safetensors
+
+log = logging.getLogger(__name__)
+FORMAT = "sounding_video.bridge"
+# The authors' names for the kinds, as they stand in configuration files and directory names.
+OFFICIAL_KINDS = {
+    "bicross": "dual_cross",
+    "full_attn": "full",
+    "full-attn": "full",
+    "v2a": "video_to_audio",
+    "a2v": "audio_to_video",
+    "add": "additive",
+}
+OFFICIAL_HEAD_WIDTH = 128
+PREFIXES = (("video", "video_diffusion."), ("audio", "audio_diffusion."), ("bridges", "dual_dit_blocks."))
+TOWER_BLOCKS = {"video": "blocks", "audio": "transformer_blocks"}
+
+
+@dataclass(frozen=True)
+class BridgeOptions:
+    """What the user may say about a file that does not say it itself.
+
+    Args:
+        fusion: Bridge kind.
+        num_heads: Heads of a block.
+        points: Where the blocks stand.
+        reading: ``official`` or ``paper``.
+        rope: ``official`` or ``time_aligned``.
+        tuned_blocks: For files that hold whole towers (DeepSpeed): how many leading blocks of the video and audio
+            tower were fine-tuned and are taken from the file; the published code's setting is 5 and 5.
+    """
+
+    fusion: str | None = None
+    num_heads: int | None = None
+    points: BridgePoints | None = None
+    reading: str | None = None
+    rope: str | None = None
+    tuned_blocks: tuple[int, int] = (5, 5)
+
+
+@dataclass(frozen=True)
+class LoadedBridges:
+    """A bridge file, understood.
+
+    Args:
+        stack: The bridges.
+        tower_weights: Fine-tuned tower tensors by modality and official name; empty when the towers stay stock.
+        source: The file.
+        fusion_source: Where the kind was read: "metadata", "keys", "directory name" or "your choice".
+        trained: False for bridges that are random and only show the form.
+        ignored: Keys of the file that are not used (whole-tower layouts).
+    """
+
+    stack: BridgeStack
+    tower_weights: dict[str, dict[str, Tensor]]
+    source: Path
+    fusion_source: str
+    trained: bool = True
+    ignored: tuple[str, ...] = field(default=(), repr=False)
+
+    def summary(self) -> str:
+        """One sentence for the user: kind, points, and which tower blocks the file replaces."""
+        points = self.stack.points
+        text = (
+            f"{len(self.stack)} {self.stack.kind} bridges (kind from {self.fusion_source}) after video blocks "
+            f"{list(points.video)} and audio blocks {list(points.audio)}"
+        )
+        for modality, weights in self.tower_weights.items():
+            numbers = sorted({int(name.split(".")[1]) for name in weights})
+            text += f"; fine-tuned {modality} blocks {numbers} ({len(weights)} tensors)" if numbers else ""
+        return text
+
+
+def load_bridges(path: str | Path, options: BridgeOptions | None = None) -> LoadedBridges:
+    """Load a bridge file of any known layout, strictly.
+
+    Raises:
+        MissingModelError: no such file.
+        CorruptWeightsError, UnsafeWeightsError: it cannot be read safely.
+        IncompatibleWeightsError: it holds no bridges, keys are missing or left over, or its kind is unknown.
+    """
+    options = options or BridgeOptions()
+    path = Path(path).expanduser()
+    contents, metadata = read_weights(path, "the bridge file")
+    groups, ignored = _split(contents, path, options.tuned_blocks)
+    blocks = _group_blocks(groups["bridges"], path)
+    fusion, fusion_source = _fusion(path, blocks[0], metadata, options.fusion)
+    config = _config(blocks[0], metadata, options)
+    points = _points(len(blocks), config, metadata, options)
+    stack = BridgeStack(fusion, config, points)
+    load_strictly(stack, groups["bridges"], f"the bridge file {path.name}")
+    stack.eval()
+    loaded = LoadedBridges(
+        stack,
+        {name: groups[name] for name in TOWER_BLOCKS if groups[name]},
+        path,
+        fusion_source,
+        trained=metadata.get("trained", "true") == "true",
+        ignored=tuple(ignored),
+    )
+    log.info("%s: %s", path.name, loaded.summary())
+    return loaded
+
+
+def save_bridges(
+    path: str | Path,
+    stack: BridgeStack,
+    *,
+    tower_weights: Mapping[str, Mapping[str, Tensor]] | None = None,
+    dtype: torch.dtype | None = None,
+    trained: bool = True,
+    notes: Mapping[str, str] | None = None,
+) -> None:
+    """Write bridges (and fine-tuned tower blocks) as safetensors under the official names, with metadata.
+
+    Args:
+        path: Target file.
+        stack: The bridges.
+        tower_weights: Tower tensors by modality and official name, as :class:`LoadedBridges` holds them.
+        dtype: Storage type; None keeps each tensor's own.
+        trained: False marks random weights.
+        notes: Further metadata (recipe, towers, licence).
+    """
+    tensors = dict(stack.state_dict())
+    for weights in (tower_weights or {}).values():
+        tensors.update(weights)
+    config = {name: getattr(stack.config, name) for name in BridgeConfig.__dataclass_fields__}
+    metadata = {
+        **(notes or {}),
+        "format": FORMAT,
+        "version": "1",
+        "fusion": stack.kind,
+        "config": json.dumps(config),
+        "points": json.dumps({"video": stack.points.video, "audio": stack.points.audio}),
+        "trained": "true" if trained else "false",
+    }
+    write_safetensors(path, {name: t.detach().cpu().to(dtype or t.dtype) for name, t in tensors.items()}, metadata)
+
+
+def load_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """``load_state_dict`` that counts and names missing, surplus and misshapen keys.
+
+    Raises:
+        IncompatibleWeightsError: any of those.
+    """
+    own = module.state_dict()
+    missing = sorted(set(own) - set(state))
+    surplus = sorted(set(state) - set(own))
+    shapes = [
+        f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in own
+        if k in state and own[k].shape != state[k].shape
+    ]
+    problems = [
+        f"{len(names)} {word}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+        for word, names in (("missing", missing), ("unexpected", surplus), ("of the wrong shape", shapes))
+        if names
+    ]
+    if problems:
+        raise IncompatibleWeightsError(
+            f"{what} does not fit", got="; ".join(problems), expected=f"exactly the {len(own)} tensors of the model"
+        )
+    module.load_state_dict(state, strict=True)
+
+
+def _split(contents: Any, path: Path, tuned_blocks: tuple[int, int]) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
+    """Tensors by group (bridges, video, audio), official names without prefixes; and the keys left aside."""
+    for wrapper in ("state_dict", "module"):
+        if isinstance(contents, dict) and isinstance(contents.get(wrapper), dict):
+            contents = contents[wrapper]
+    tensors = {k: v for k, v in contents.items() if isinstance(v, Tensor)} if isinstance(contents, dict) else {}
+    tensors = {re.sub(r"^(?:_forward_module\.|module\.)+", "", name): tensor for name, tensor in tensors.items()}
+    groups: dict[str, dict[str, Tensor]] = {"bridges": {}, "video": {}, "audio": {}}
+    ignored = []
+    prefixed = any(name.startswith(prefix) for name in tensors for _, prefix in PREFIXES)
+    for name, tensor in tensors.items():
+        group, short = _place_key(name, prefixed, tuned_blocks)
+        if group is None:
+            ignored.append(name)
+        else:
+            groups[group][short] = tensor
+    if not groups["bridges"]:
+        examples = ", ".join(list(tensors)[:3]) or "no tensors"
+        raise IncompatibleWeightsError(
+            "the file holds no bridges",
+            got=f"{path} with {len(tensors)} tensors ({examples})",
+            expected="names such as 0.attn.q_proj_1.weight or dual_dit_blocks.0.attn.q_proj_1.weight",
+            remedy="Give the bridge checkpoint, not a tower or another model.",
+        )
+    if ignored and not prefixed:
+        raise IncompatibleWeightsError(
+            "the bridge file holds unknown tensors",
+            got=f"{len(ignored)}: {', '.join(sorted(ignored)[:3])}",
+            expected="bridge blocks and fine-tuned tower blocks only",
+        )
+    return groups, ignored
+
+
+def _place_key(name: str, prefixed: bool, tuned_blocks: tuple[int, int]) -> tuple[str | None, str]:
+    if not prefixed:
+        for group, stem in TOWER_BLOCKS.items():
+            if re.match(rf"{stem}\.\d+\.", name):
+                return group, name
+        return ("bridges", name) if re.match(r"\d+\.", name) else (None, name)
+    for group, prefix in PREFIXES:
+        if name.startswith(prefix):
+            short = name[len(prefix) :]
+            if group == "bridges":
+                return group, short
+            match = re.match(rf"{TOWER_BLOCKS[group]}\.(\d+)\.", short)
+            limit = tuned_blocks[0] if group == "video" else tuned_blocks[1]
+            return (group, short) if match and int(match.group(1)) < limit else (None, short)
+    return None, name
+
+
+def _group_blocks(tensors: dict[str, Tensor], path: Path) -> list[dict[str, Tensor]]:
+    numbers = sorted({int(name.split(".")[0]) for name in tensors})
+    if numbers != list(range(len(numbers))):
+        raise IncompatibleWeightsError(
+            "bridge blocks are missing", got=f"{path} with blocks {numbers}", expected="0, 1, 2, … without gaps"
+        )
+    return [{n.split(".", 1)[1]: t for n, t in tensors.items() if n.startswith(f"{i}.")} for i in numbers]
+
+
+def _fusion(path: Path, block: dict[str, Tensor], metadata: Mapping[str, str], choice: str | None) -> tuple[str, str]:
+    """The kind and where it was read: keys, metadata, the user's choice, or the authors' directory names."""
+    if choice is not None:
+        choice = OFFICIAL_KINDS.get(choice, choice)
+        BRIDGES.get(choice)
+    additive = "video_to_audio_proj.weight" in block
+    known = "additive" if additive else metadata.get("fusion")
+    if known is not None:
+        if choice not in (None, known) or (not additive and known == "additive"):
+            raise IncompatibleWeightsError(
+                "the chosen fusion kind is not the file's",
+                got=f"{choice or known} for a file that is {known if choice else 'an attention bridge'}",
+                expected=known,
+                remedy="Leave the kind to the file.",
+            )
+        return known, "keys" if additive else "metadata"
+    if choice == "additive":
+        raise IncompatibleWeightsError(
+            "the chosen fusion kind is not the file's", got="additive", expected="a file with video_to_audio_proj"
+        )
+    if choice is not None:
+        return choice, "your choice"
+    for part in reversed(path.resolve().parts):
+        for official, kind in OFFICIAL_KINDS.items():
+            if re.match(rf"{official}(?:[-_.]|$)", part.lower()):
+                return kind, "directory name"
+    raise IncompatibleWeightsError(
+        "the bridge file does not say which fusion kind it is",
+        got=path,
+        expected="one of dual_cross, full, video_to_audio, audio_to_video",
+        remedy="These four share every name and shape, so choose the kind yourself (--fusion, or the node's fusion input). "
+        "The authors' files are named after it: bicross-… is dual_cross, full-attn-… is full.",
+    )
+
+
+def _config(block: dict[str, Tensor], metadata: Mapping[str, str], options: BridgeOptions) -> BridgeConfig:
+    if "config" in metadata:
+        config = BridgeConfig.from_dict(json.loads(metadata["config"]))
+        asked = {"num_heads": options.num_heads, "reading": options.reading, "rope": options.rope}
+        for name, value in asked.items():
+            if value is not None and value != getattr(config, name):
+                raise IncompatibleWeightsError(
+                    f"the chosen {name} is not the file's",
+                    got=value,
+                    expected=f"{getattr(config, name)}, which its metadata says",
+                )
+        return config
+    try:
+        time_widths = {s: block[f"adaln_modulation_{s}.1.weight"].shape[1] for s in (1, 2)}
+        if "attn.q_proj_1.weight" in block:
+            qk_width, video_width = block["attn.q_proj_1.weight"].shape
+            audio_width, v_width = block["attn.q_proj_2.weight"].shape[1], block["attn.v_proj_1.weight"].shape[0]
+        else:
+            audio_width, video_width = block["video_to_audio_proj.weight"].shape
+            qk_width = v_width = video_width
+    except KeyError as error:
+        raise IncompatibleWeightsError(
+            "a bridge block is incomplete", got=f"no {error.args[0]}", expected="all tensors of a block"
+        ) from error
+    num_heads = options.num_heads or _official_heads(qk_width, additive="attn.q_proj_1.weight" not in block)
+    return BridgeConfig(
+        video_width=video_width,
+        audio_width=audio_width,
+        qk_width=qk_width,
+        v_width=v_width,
+        num_heads=num_heads,
+        video_time_width=time_widths[1],
+        audio_time_width=time_widths[2],
+        reading=options.reading or "official",
+        rope=options.rope or "official",
+    )
+
+
+def _official_heads(qk_width: int, *, additive: bool) -> int:
+    if additive:
+        return 1
+    if qk_width % OFFICIAL_HEAD_WIDTH:
+        raise IncompatibleWeightsError(
+            "the bridge file does not say how many heads its blocks have",
+            got=f"query width {qk_width} without metadata",
+            expected=f"a multiple of {OFFICIAL_HEAD_WIDTH} as in the published files",
+            remedy="Give the number of heads yourself.",
+        )
+    return qk_width // OFFICIAL_HEAD_WIDTH
+
+
+def _points(num_blocks: int, config: BridgeConfig, metadata: Mapping[str, str], options: BridgeOptions) -> BridgePoints:
+    if options.points is not None:
+        points = options.points
+    elif "points" in metadata:
+        values = json.loads(metadata["points"])
+        points = BridgePoints(tuple(values["video"]), tuple(values["audio"]))
+    elif num_blocks == 4:
+        points = placement("uniform_early")
+    elif num_blocks == 3 and config.video_width == 5120:
+        points = BridgePoints((7, 11, 15), (5, 8, 11))  # the authors' 14B sampling configuration
+    else:
+        raise InputError(
+            "the bridge file does not say after which blocks its bridges stand",
+            got=f"{num_blocks} bridges without metadata",
+            expected="bridge points",
+            remedy="Give the video and audio bridge points yourself.",
+        )
+    if len(points.video) != num_blocks:
+        raise IncompatibleWeightsError(
+            "the bridge points do not match the file",
+            got=f"{len(points.video)} points",
+            expected=f"{num_blocks}, one a bridge",
+        )
+    return points

@@ -1,0 +1,120 @@
+"""Reading weight files safely: safetensors first, torch files with ``weights_only=True`` only."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ...core.errors import CorruptWeightsError, MissingModelError, OutputError, UnsafeWeightsError
+
+
+def require_file(path: str | Path, what: str) -> Path:
+    """The path as a ``Path`` if a file stands there.
+
+    Raises:
+        MissingModelError: nothing is there, or a folder is.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "nothing"
+        raise MissingModelError(f"{what} was not found", got=f"{path} ({kind} there)", expected="a weight file")
+    return path
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        CorruptWeightsError: truncated, or not a safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CorruptWeightsError(
+            "the weight file cannot be read",
+            got=f"{path} ({path.stat().st_size} bytes; {error})",
+            expected="a complete safetensors file",
+            remedy="Download or copy it again; it is probably incomplete.",
+        ) from error
+
+
+def read_torch_file(path: Path) -> Any:
+    """Contents of a torch checkpoint, read without running anything it contains.
+
+    Raises:
+        UnsafeWeightsError: a pickle that names anything but tensors and plain containers; the message names it.
+        CorruptWeightsError: truncated, or not a torch file.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        match = re.search(r"(?:GLOBAL|global|class|function)\s+`?([\w.]+)`?\s", str(error))
+        named = re.findall(r"GLOBAL ([\w.]+)", str(error)) or ([match.group(1)] if match else [])
+        if not named:
+            raise _corrupt(path, error) from error
+        raise UnsafeWeightsError(
+            "the file is a pickle that wants to run code, so it was not loaded",
+            got=f"{path} naming {named[0]}",
+            expected="tensors only",
+            remedy="Get the weights as .safetensors, or from a source you trust.",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise _corrupt(path, error) from error
+
+
+def _corrupt(path: Path, error: Exception) -> CorruptWeightsError:
+    return CorruptWeightsError(
+        "the weight file cannot be read",
+        got=f"{path} ({path.stat().st_size} bytes; {str(error).splitlines()[0][:200]})",
+        expected="a complete safetensors file or torch checkpoint",
+        remedy="Download or copy it again; it is probably incomplete or of another kind.",
+    )
+
+
+def read_weights(path: str | Path, what: str) -> tuple[Any, dict[str, str]]:
+    """Read a weight file of either format; the format is told by its first bytes, not by its name.
+
+    Returns:
+        Contents (a dict of tensors for safetensors, whatever it holds for torch files) and metadata.
+    """
+    path = require_file(path, what)
+    with path.open("rb") as file:
+        head = file.read(16)
+    if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
+        return read_safetensors(path)
+    if path.suffix == ".safetensors":
+        if head[:2] == b"PK" or head[:1] == b"\x80":
+            raise UnsafeWeightsError(
+                "the file is named .safetensors but is a pickle",
+                got=path,
+                expected="a safetensors file",
+                remedy="Get the weights as real safetensors, or rename the file to .ckpt if you trust its source.",
+            )
+        return read_safetensors(path)
+    return read_torch_file(path), {}
+
+
+def write_safetensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file through a temporary name, so that a killed run leaves no half file.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(
+            "the weights cannot be written", got=f"{path} ({error})", expected="a folder that can be written"
+        ) from error
