@@ -1,1 +1,71 @@
+"""The command ``sounding-video``: one file a sub-command, each with ``add_parser`` and ``run``.
 
+Only argparse is imported here, so that ``--help`` answers at once; a command imports what it needs when it runs.
+
+Exit codes: 0 done, 1 anything else, 2 bad input, 3 missing model or package, 130 stopped by the user.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .. import __version__
+from ..core.errors import InputError, SoundingVideoError
+from . import generate, probe, queue, run
+from .console import Console, StopOnInterrupt, print_error
+
+COMMANDS = (generate, run, queue, probe)
+EPILOG = "exit codes: 0 done, 1 other failure, 2 bad input, 3 missing model or package, 130 stopped by the user"
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as :class:`InputError`, so that ``--json`` gets an object for it too."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the command line.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(message, remedy=f"See {self.prog} --help.")
+
+
+def build_parser() -> Parser:
+    """The whole command line."""
+    parser = Parser(
+        prog="sounding-video", description="Text in, video with the sound that belongs to it out.", epilog=EPILOG
+    )
+    parser.add_argument("--version", action="version", version=f"sounding-video {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+    for command in COMMANDS:
+        added = command.add_parser(commands, epilog=EPILOG)
+        add = added.add_argument_group("what is printed").add_argument
+        add("--json", action="store_true", help="one JSON object on stdout, for machines; no progress bar")
+        add("--quiet", action="store_true", help="no progress bar and no report; warnings and errors only")
+        add("--verbose", action="store_true", help="also what is picked and loaded, and library warnings")
+        added.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Arguments without the program's name; None takes the process's own.
+
+    Returns:
+        The exit code.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in arguments
+    try:
+        args = build_parser().parse_args(arguments)
+        with StopOnInterrupt() as check_cancelled, Console.open(args, check_cancelled) as console:
+            args.run(args, console)
+    except SoundingVideoError as error:
+        print_error(error, as_json=as_json)
+        return error.exit_code
+    return 0

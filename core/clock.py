@@ -1,7 +1,8 @@
 """The only place where seconds, frames, samples and latent positions are converted. fps is a Fraction.
 
-Numbers of the published system: 81 frames at 15 fps = 27/5 s = 238 140 samples at 44 100 Hz; Wan 2.1 VAE 4× in time
-and 8× in space with 2×2 patches, so frames are 4k+1 and sizes multiples of 16; Stable Audio Open 2 048 samples a latent.
+Numbers of the published system: 81 frames at 15 fps = 27/5 s = 238 140 samples at 44 100 Hz; Wan 2.1 VAE 4× in
+time and 8× in space with 2×2 patches, so frames are 4k+1 and sizes multiples of 16; Stable Audio Open 2 048 samples
+a latent.
 """
 
 from __future__ import annotations

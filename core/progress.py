@@ -17,7 +17,9 @@ class Report(Protocol):
         preview: Gives a value to look at (the current estimate) when called; costs nothing when not called.
     """
 
-    def __call__(self, stage: str, done: int, total: int, preview: Callable[[], Any] | None = None) -> None: ...
+    def __call__(self, stage: str, done: int, total: int, preview: Callable[[], Any] | None = None) -> None:
+        """Take note of one finished unit."""
+        ...
 
 
 def _silent(stage: str, done: int, total: int, preview: Callable[[], Any] | None = None) -> None:

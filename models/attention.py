@@ -46,7 +46,7 @@ class AttentionKernel:
         except (RuntimeError, ImportError, NotImplementedError, ValueError, TypeError) as error:
             raise PlacementError(
                 f"the attention kernel {self.name!r} does not run here",
-                got=f"{device.type} with {str(dtype).removeprefix('torch.')} ({type(error).__name__}: {str(error).splitlines()[0][:160]})",
+                got=f"{device.type}, {dtype} ({type(error).__name__}: {str(error)[:99]!r})",
                 expected="a kernel that is installed and supports this device",
                 remedy="Choose attention 'auto' or 'sdpa', which run everywhere.",
             ) from error

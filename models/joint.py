@@ -191,5 +191,5 @@ def _require_widths(config: BridgeConfig, video: Tower, audio: Tower) -> None:
             "the bridges do not fit the towers",
             got=", ".join(wrong),
             expected="equal widths",
-            remedy="Use the towers these bridges were trained with (1.3B bridges need Wan 1.3B, 14B bridges need Wan 14B).",
+            remedy="Use the towers these bridges were trained with: 1.3B bridges need Wan 1.3B, 14B bridges Wan 14B.",
         )

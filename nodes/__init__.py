@@ -1,0 +1,35 @@
+"""The nodes: each is one stage of the pipeline behind a V3 schema. ComfyUI is reached only through ``nodes.host``."""
+
+from __future__ import annotations
+
+from .conditioning import EmptyAVLatent, EncodeCaptions
+from .decode import DecodeAV
+from .host import ComfyExtension, io
+from .loaders import JoinTowers, LoadBridge, LoadStableAudioTower, LoadWanTower
+from .output import Mux
+from .sampling import JointSampler
+
+NODES: tuple[type[io.ComfyNode], ...] = (
+    LoadWanTower,
+    LoadStableAudioTower,
+    LoadBridge,
+    JoinTowers,
+    EncodeCaptions,
+    EmptyAVLatent,
+    JointSampler,
+    DecodeAV,
+    Mux,
+)
+
+
+class SoundingVideoExtension(ComfyExtension):
+    """What ComfyUI asks for our nodes."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Every node class."""
+        return list(NODES)
+
+
+def extension() -> SoundingVideoExtension:
+    """The object that ``comfy_entrypoint`` gives to ComfyUI."""
+    return SoundingVideoExtension()

@@ -71,6 +71,7 @@ class Tower(nn.Module, ABC):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.training = model.training
 
     @property
     def blocks(self) -> nn.ModuleList:

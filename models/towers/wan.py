@@ -33,7 +33,7 @@ class WanTower(Tower):
             raise InputError(
                 "the video latent does not fit the tower",
                 got=tuple(modality.latents.shape),
-                expected=f"{self.model.config.in_channels} channels and T, H, W divisible by {(patch_t, patch_h, patch_w)}",
+                expected=f"{self.model.config.in_channels} channels, T H W divisible by {self.model.config.patch_size}",
             )
         rotary = self.model.rope(modality.latents)
         hidden = self.model.patch_embedding(modality.latents).flatten(2).transpose(1, 2).contiguous()

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...core.errors import IncompatibleWeightsError, InputError
+from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError
 from ..bridges import BRIDGES
 from ..bridges.base import BridgeConfig
 from ..joint import BridgePoints, BridgeStack, placement
@@ -270,20 +270,20 @@ def _fusion(path: Path, block: dict[str, Tensor], metadata: Mapping[str, str], c
         return choice, "your choice"
     for part in reversed(path.resolve().parts):
         for official, kind in OFFICIAL_KINDS.items():
-            if re.match(rf"{official}(?:[-_.]|$)", part.lower()):
+            if official != "add" and re.match(rf"{official}(?:[-_.]|$)", part.lower()):
                 return kind, "directory name"
     raise IncompatibleWeightsError(
         "the bridge file does not say which fusion kind it is",
         got=path,
         expected="one of dual_cross, full, video_to_audio, audio_to_video",
-        remedy="These four share every name and shape, so choose the kind yourself (--fusion, or the node's fusion input). "
+        remedy="These four share every name and shape, so choose the kind yourself (--fusion, or the node's input). "
         "The authors' files are named after it: bicross-… is dual_cross, full-attn-… is full.",
     )
 
 
 def _config(block: dict[str, Tensor], metadata: Mapping[str, str], options: BridgeOptions) -> BridgeConfig:
     if "config" in metadata:
-        config = BridgeConfig.from_dict(json.loads(metadata["config"]))
+        config = BridgeConfig.from_dict(_metadata_json(metadata, "config"))
         asked = {"num_heads": options.num_heads, "reading": options.reading, "rope": options.rope}
         for name, value in asked.items():
             if value is not None and value != getattr(config, name):
@@ -319,6 +319,17 @@ def _config(block: dict[str, Tensor], metadata: Mapping[str, str], options: Brid
     )
 
 
+def _metadata_json(metadata: Mapping[str, str], name: str) -> dict[str, Any]:
+    try:
+        return json.loads(metadata[name])
+    except json.JSONDecodeError as error:
+        raise CorruptWeightsError(
+            f"the bridge file's metadata {name!r} is not JSON",
+            got=metadata[name][:80],
+            expected="what save_bridges writes",
+        ) from error
+
+
 def _official_heads(qk_width: int, *, additive: bool) -> int:
     if additive:
         return 1
@@ -336,7 +347,7 @@ def _points(num_blocks: int, config: BridgeConfig, metadata: Mapping[str, str], 
     if options.points is not None:
         points = options.points
     elif "points" in metadata:
-        values = json.loads(metadata["points"])
+        values = _metadata_json(metadata, "points")
         points = BridgePoints(tuple(values["video"]), tuple(values["audio"]))
     elif num_blocks == 4:
         points = placement("uniform_early")

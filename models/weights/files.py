@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
-import re
+import pickletools
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,20 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise CorruptWeightsError(
-            "the weight file cannot be read",
-            got=f"{path} ({path.stat().st_size} bytes; {error})",
-            expected="a complete safetensors file",
-            remedy="Download or copy it again; it is probably incomplete.",
-        ) from error
+        raise _corrupt(path, error) from error
+
+
+def check_safetensors(path: Path) -> None:
+    """Read a safetensors file's header, which says how long the file must be, without loading its tensors.
+
+    Raises:
+        CorruptWeightsError: truncated, or not a safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _corrupt(path, error) from error
 
 
 def read_torch_file(path: Path) -> Any:
@@ -53,15 +63,16 @@ def read_torch_file(path: Path) -> Any:
         CorruptWeightsError: truncated, or not a torch file.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch advises about pickle protocols that we refuse anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        match = re.search(r"(?:GLOBAL|global|class|function)\s+`?([\w.]+)`?\s", str(error))
-        named = re.findall(r"GLOBAL ([\w.]+)", str(error)) or ([match.group(1)] if match else [])
-        if not named:
+        foreign = _foreign_globals(path)
+        if not foreign:
             raise _corrupt(path, error) from error
         raise UnsafeWeightsError(
             "the file is a pickle that wants to run code, so it was not loaded",
-            got=f"{path} naming {named[0]}",
+            got=f"{path} naming {', '.join(foreign[:3])}",
             expected="tensors only",
             remedy="Get the weights as .safetensors, or from a source you trust.",
         ) from error
@@ -69,10 +80,30 @@ def read_torch_file(path: Path) -> Any:
         raise _corrupt(path, error) from error
 
 
+def _foreign_globals(path: Path) -> list[str]:
+    """Names a pickle would import that are neither torch's nor plain containers; nothing is executed."""
+    data = path.read_bytes()
+    if data[:2] == b"PK":
+        with zipfile.ZipFile(path) as archive:
+            data = next((archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")), b"")
+    names, strings = [], []
+    try:
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name == "GLOBAL":
+                names.append(str(argument).replace(" ", "."))
+            elif opcode.name == "STACK_GLOBAL":
+                names.append(".".join(strings[-2:]))
+            elif isinstance(argument, str):
+                strings.append(argument)
+    except ValueError:
+        pass  # truncated stream: what was named before its end still counts
+    return [name for name in names if not name.startswith(("torch.", "collections."))]
+
+
 def _corrupt(path: Path, error: Exception) -> CorruptWeightsError:
     return CorruptWeightsError(
         "the weight file cannot be read",
-        got=f"{path} ({path.stat().st_size} bytes; {str(error).splitlines()[0][:200]})",
+        got=f"{path} ({path.stat().st_size} bytes; {str(error)[:200] or type(error).__name__})",
         expected="a complete safetensors file or torch checkpoint",
         remedy="Download or copy it again; it is probably incomplete or of another kind.",
     )

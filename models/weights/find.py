@@ -62,9 +62,7 @@ def find_models(folder: str | Path = POCKET) -> ModelSet:
     """
     root = pocket_folder() if str(folder) == POCKET else Path(folder).expanduser()
     if not root.is_dir():
-        raise MissingModelError(
-            "the model folder was not found", got=root, expected="a folder with a Wan and a Stable Audio model"
-        )
+        raise MissingModelError("the model folder was not found", got=root, expected="a folder with both towers")
     found = {}
     for kind, title in (("wan", "Wan 2.1"), ("stable_audio", "Stable Audio Open")):
         folders = find_folders(root, kind)
@@ -72,7 +70,7 @@ def find_models(folder: str | Path = POCKET) -> ModelSet:
             raise MissingModelError(
                 f"no {title} model was found",
                 got=root,
-                expected="a diffusers folder with transformer/config.json, vae, text_encoder and tokenizer in it or below it",
+                expected="a diffusers folder with transformer/config.json in it, or below it",
                 remedy="Put the model's diffusers folder there, or use --models pocket for the bundled one.",
             )
         found[kind] = folders[0]

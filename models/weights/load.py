@@ -11,12 +11,13 @@ import torch
 from safetensors import SafetensorError
 
 from ...core.device import Placement
-from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError, UnsafeWeightsError
+from ...core.errors import IncompatibleWeightsError, MissingModelError, UnsafeWeightsError
 from ..attention import AttentionKernel, use_kernel
 from ..codecs import CODECS
 from ..parts import AudioParts, VideoParts
 from ..text import TEXT_ENCODERS
 from ..towers import TOWERS
+from .files import check_safetensors
 from .find import pocket_folder, tower_kind
 
 PARTS = {
@@ -163,7 +164,10 @@ def _require_safetensors(where: Path) -> None:
             got=f"{where} without config.json",
             expected="config.json beside the weights",
         )
-    if any(where.glob("*.safetensors")):
+    files = sorted(where.glob("*.safetensors"))
+    for file in files:
+        check_safetensors(file)  # a header that promises more than the file holds is found before anything is built
+    if files:
         return
     pickles = sorted(file.name for suffix in ("*.bin", "*.pt", "*.ckpt", "*.pth") for file in where.glob(suffix))
     if pickles:
@@ -180,14 +184,7 @@ def _guard(load: Callable[[], Any], where: Path) -> Any:
     """Run a library's loader and turn its failures into sentences that name the folder."""
     try:
         return load()
-    except SafetensorError as error:
-        raise CorruptWeightsError(
-            "a weight file cannot be read",
-            got=f"{where} ({error})",
-            expected="complete safetensors files",
-            remedy="Download or copy it again; it is probably incomplete.",
-        ) from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise IncompatibleWeightsError(
             "a model part cannot be loaded",
             got=f"{where} ({type(error).__name__}: {str(error).splitlines()[0][:300]})",

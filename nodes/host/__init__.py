@@ -1,1 +1,47 @@
+"""The one door to ComfyUI. Nodes import these names from here and are written once.
 
+Inside a ComfyUI process the names are ComfyUI's own (``comfy.py``); anywhere else they are a stand-in that needs
+nothing but this package (``standalone.py``).
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def inside_comfyui() -> bool:
+    """Whether this process is ComfyUI: its own modules are loaded, not merely somewhere on disk."""
+    return all(name in sys.modules for name in ("folder_paths", "comfy_api", "comfy.model_management"))
+
+
+if inside_comfyui():
+    from . import comfy as current_host
+else:
+    from . import standalone as current_host
+
+HOST_NAME = current_host.NAME
+ComfyExtension = current_host.ComfyExtension
+io = current_host.io
+ui = current_host.ui
+default_device = current_host.default_device
+embeds_metadata = current_host.embeds_metadata
+make_room = current_host.make_room
+model_roots = current_host.model_roots
+progress = current_host.progress
+save_place = current_host.save_place
+video_value = current_host.video_value
+
+__all__ = [
+    "HOST_NAME",
+    "ComfyExtension",
+    "default_device",
+    "embeds_metadata",
+    "inside_comfyui",
+    "io",
+    "make_room",
+    "model_roots",
+    "progress",
+    "save_place",
+    "ui",
+    "video_value",
+]

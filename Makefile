@@ -1,0 +1,57 @@
+# Everything happens in .venv, which the targets build. Needed beforehand: python 3.10 or later with venv, make, git.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+STAMPS := $(VENV)/.stamps
+DEMO := output/demo.mp4
+
+.PHONY: demo test test-slow lint bench clean
+.DEFAULT_GOAL := demo
+
+# Make a sounding clip with the bundled pocket model.
+demo: $(STAMPS)/run
+	$(BIN)/sounding-video generate --models pocket --steps 25 --seed 7 \
+		--video-caption "A brown dog runs along a beach and barks at the waves, morning light, steady camera." \
+		--audio-caption "A dog barks twice over the sound of waves." \
+		--output $(DEMO)
+	@$(BIN)/sounding-video probe $(DEMO)
+	@echo "The clip is in $(CURDIR)/$(DEMO)"
+
+# Every test that takes less than a minute.
+test: $(STAMPS)/dev
+	$(BIN)/python -m pytest -q -m "not slow"
+
+# The slow ones too.
+test-slow: $(STAMPS)/dev
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMPS)/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Each benchmark prints its own table.
+bench: $(STAMPS)/dev
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+clean:
+	rm -rf $(VENV) output build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The package itself, editable, with what a machine without ComfyUI needs.
+$(STAMPS)/run: requirements-standalone.txt pyproject.toml setup.py | $(BIN)/python
+	$(PIP) install -r requirements-standalone.txt
+	$(PIP) install --no-deps -e .
+	@mkdir -p $(@D) && touch $@
+
+$(STAMPS)/dev: requirements/dev.txt requirements/eval.txt $(STAMPS)/run
+	$(PIP) install -r requirements/dev.txt -r requirements/eval.txt
+	@touch $@
+
+# Linting needs nothing of the models: ruff alone, in the version that the tests use.
+$(STAMPS)/lint: requirements/dev.txt | $(BIN)/python
+	$(PIP) install "$$(grep '^ruff' requirements/dev.txt)"
+	@mkdir -p $(@D) && touch $@

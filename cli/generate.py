@@ -1,0 +1,288 @@
+"""``sounding-video generate "PROMPT" -o out.mp4``: the whole way through ``pipeline.generate``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import InputError, MissingModelError
+from .console import Console
+from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
+
+if TYPE_CHECKING:
+    from ..core.clock import Timeline
+    from ..core.types import Captions
+    from ..media.mux import MuxReport
+    from ..pipeline import JoinedModel, SamplingOptions
+
+MODELS_VARIABLE = "SOUNDING_VIDEO_MODELS"
+PAPER_DEFAULTS = {"frames": 81, "fps": 15, "size": (832, 480), "steps": 50}
+
+
+def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "generate",
+        help="make a video with sound from a prompt",
+        description="Make a video with the sound that belongs to it. The prompt describes picture and sound "
+        "alike unless --video-caption and --audio-caption describe each on its own.",
+        **options,
+    )
+    add = parser.add_argument
+    add("prompt", nargs="?", default="", metavar="PROMPT", help="what is seen and heard")
+    add("-o", "--output", required=True, metavar="FILE", help="file to write: .mp4, .webm or .mkv")
+    add("--video-caption", metavar="TEXT", help="what is seen (default: the prompt)")
+    add("--audio-caption", metavar="TEXT", help="what is heard (default: the prompt)")
+    add("--negative-video", metavar="TEXT", help="what the picture should not be (default: the published one)")
+    add("--negative-audio", metavar="TEXT", help="what the sound should not be (default: the published one)")
+    _add_sampling(parser)
+    _add_models(parser)
+    return parser
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("clip and sampling").add_argument
+    add("--frames", type=int, metavar="N", help="pictures, 4k+1 (default: 81; the pocket model's own, 33)")
+    add("--size", type=parse_size, metavar="WxH", help="pixels, multiples of 16 (default: 832x480; pocket: 128x128)")
+    add("--fps", metavar="RATE", help="frames per second, for example 15 or 30000/1001 (default: 15)")
+    add("--steps", type=int, metavar="N", help="denoising steps (default: 50)")
+    add("--video-cfg", type=float, default=6.0, metavar="X", help="video guidance scale; 1 turns it off (default: 6)")
+    add("--audio-cfg", type=float, default=6.0, metavar="X", help="audio guidance scale; 1 turns it off (default: 6)")
+    add("--seed", type=int, default=0, metavar="N", help="start of all randomness (default: 0)")
+    add(
+        "--schedule",
+        default="lockstep",
+        metavar="NAME",
+        help="lockstep (default, as published) or coupled (as trained)",
+    )
+    add(
+        "--flow-sigmas",
+        default="diffusers-0.36",
+        metavar="NAME",
+        help="spacing of the video's points: diffusers-0.36 (default) or diffusers-0.37",
+    )
+    add(
+        "--guidance-batching",
+        default="auto",
+        metavar="NAME",
+        help="both guidance passes as one batch or in turn: auto (default), batched or sequential",
+    )
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("models and machine").add_argument
+    add(
+        "--models",
+        metavar="DIR",
+        help="folder with a Wan and a Stable Audio diffusers folder, or pocket for the bundled model "
+        f"(default: ${MODELS_VARIABLE} if set, else pocket)",
+    )
+    add("--bridge", default="auto", metavar="FILE", help="a bridge file, none, or auto (default) for the one in DIR")
+    add("--fusion", metavar="KIND", help="bridge kind, for files that do not say it: dual_cross, full, additive, …")
+    add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
+    add(
+        "--dtype",
+        default="auto",
+        metavar="NAME",
+        help="auto (default), float32, bfloat16, float16 or official-bf16 (the published system's rounding)",
+    )
+    add(
+        "--offload", default="none", metavar="MODE", help="none (default), model, group or sequential: ever less memory"
+    )
+    add("--attention", default="auto", metavar="NAME", help="auto (default), sdpa, xformers, flash or sage")
+    add("--tiling", default="auto", metavar="MODE", help="decode the picture in tiles: auto (default), on or off")
+    add("--writer", default="pyav", metavar="NAME", help="pyav (default) or moviepy")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """``832x480`` to width and height."""
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 832x480")
+    return int(width), int(height)
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Check everything that can be checked, load, generate, write."""
+    started = time.monotonic()
+    captions, negatives = _captions(args)
+
+    from ..core.clock import Timeline, as_fps
+    from ..core.device import resolve_placement
+    from ..media.mux import write_clip
+    from ..models.weights.bridges import BridgeOptions
+    from ..pipeline import generate, load_models
+    from .tags import clip_tags
+
+    if not console.verbose:
+        quiet_libraries()
+    models = _models(args.models)
+    own = _defaults(models)
+    width, height = args.size or own["size"]
+    extent = {
+        "num_frames": own["frames"] if args.frames is None else args.frames,
+        "fps": as_fps(own["fps"] if args.fps is None else args.fps),
+        "width": width,
+        "height": height,
+    }
+    options = _options(args, own["steps"] if args.steps is None else args.steps)
+    placement = resolve_placement(device=args.device, dtype=args.dtype, offload=args.offload, attention=args.attention)
+    _rehearse_writing(Path(args.output), args.writer)
+    tags = clip_tags(args, models, captions, negatives, extent, options)
+
+    model = load_models(
+        models, placement=placement, bridge=_bridge(args), bridge_options=BridgeOptions(fusion=args.fusion)
+    )
+    timeline = Timeline(**extent, geometry=model.geometry)
+    console.progress.step("load", 1, 1)
+    with explain_full_memory():
+        clip = generate(
+            model,
+            captions,
+            timeline=timeline,
+            negatives=negatives,
+            options=options,
+            tiling=args.tiling,
+            progress=console.progress,
+        )
+    report = write_clip(clip, args.output, writer=args.writer, metadata=tags, progress=console.progress)
+    _tell(console, report, model, timeline=timeline, seconds=time.monotonic() - started)
+
+
+def _tell(console: Console, report: MuxReport, model: JoinedModel, *, timeline: Timeline, seconds: float) -> None:
+    """The result, what was changed while writing, and the truth about untrained weights."""
+    console.close_progress()
+    for note in report.notes:
+        console.note(f"note: {note}")
+    if not model.trained:
+        console.warn(UNTRAINED)
+    values = {
+        **report.as_json(),
+        "width": timeline.width,
+        "height": timeline.height,
+        "model": model.description,
+        "trained": model.trained,
+        "wall_seconds": round(seconds, 3),
+    }
+    console.report(
+        f"{report.path}: {float(report.seconds):.3f} s, {report.num_frames} frames {timeline.width}x{timeline.height} "
+        f"at {report.fps} fps, {report.num_samples} samples at {report.sample_rate} Hz; made in {seconds:.1f} s",
+        values,
+    )
+
+
+def _captions(args: argparse.Namespace) -> tuple[Captions, Captions]:
+    """What is wanted, and what is not."""
+    prompt = args.prompt.strip()
+    texts = {"video": args.video_caption, "audio": args.audio_caption}
+    for name, text in texts.items():
+        if text is None and not prompt:
+            raise InputError(
+                "the prompt is empty",
+                expected="a description of what is seen and heard",
+                remedy="Give a prompt, or both --video-caption and --audio-caption.",
+            )
+        if text is not None and not text.strip():
+            raise InputError(f"the {name} caption is empty", expected="a description, or no such option")
+
+    from ..core.types import Captions
+    from ..pipeline import DEFAULT_NEGATIVES
+
+    negatives = Captions(
+        DEFAULT_NEGATIVES.video if args.negative_video is None else args.negative_video,
+        DEFAULT_NEGATIVES.audio if args.negative_audio is None else args.negative_audio,
+    )
+    return Captions(*(prompt if text is None else text for text in texts.values())), negatives
+
+
+def _models(choice: str | None) -> str:
+    """The folder to load from: the option, else the first complete folder in the environment variable, else pocket."""
+    from ..models.weights.find import POCKET, find_models
+
+    if choice is not None:
+        return choice
+    named = [part for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
+    for folder in named[:-1]:
+        with suppress(MissingModelError):
+            find_models(folder)
+            return folder
+    return named[-1] if named else POCKET
+
+
+def _defaults(models: str) -> dict[str, Any]:
+    """Frames, rate, size and steps: the paper's, or those the pocket model was made for."""
+    from ..models.weights.find import POCKET, pocket_folder
+
+    if models != POCKET:
+        return PAPER_DEFAULTS
+    note = pocket_folder() / "pocket.json"
+    if not note.is_file():
+        raise MissingModelError("the bundled pocket model is not there", got=note.parent, expected="its files")
+    values = json.loads(note.read_text(encoding="utf-8"))
+    size = (values["size"], values["size"])
+    return {"frames": values["frames"], "fps": values["fps"], "size": size, "steps": values["num_steps"]}
+
+
+def _options(args: argparse.Namespace, num_steps: int) -> SamplingOptions:
+    """Sampling options, refused here and not after minutes of loading."""
+    from ..pipeline import SamplingOptions
+    from ..sampling.guidance import Guidance
+    from ..sampling.noise import seeded_generator
+    from ..sampling.schedules import build_schedule
+
+    build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas)
+    Guidance(args.video_cfg, args.audio_cfg, args.guidance_batching)
+    seeded_generator(args.seed)
+    return SamplingOptions(
+        num_steps=num_steps,
+        video_guidance_scale=args.video_cfg,
+        audio_guidance_scale=args.audio_cfg,
+        seed=args.seed,
+        schedule=args.schedule,
+        flow_sigmas=args.flow_sigmas,
+        guidance_batching=args.guidance_batching,
+    )
+
+
+def _bridge(args: argparse.Namespace) -> str:
+    """The bridge choice; a fusion kind without a bridge would be ignored, so it is refused."""
+    if args.fusion is not None:
+        from ..models.bridges import BRIDGES
+        from ..models.weights.bridges import OFFICIAL_KINDS
+
+        BRIDGES.get(OFFICIAL_KINDS.get(args.fusion, args.fusion))
+        if args.bridge == "none":
+            raise InputError(
+                "a fusion kind was given but no bridge is loaded", got="--bridge none", expected="a bridge file"
+            )
+    return args.bridge
+
+
+def _rehearse_writing(path: Path, writer: str) -> None:
+    """Write a one-frame clip of the same kind beside the target and remove it, so that no sampled clip is ever lost.
+
+    Raises:
+        OutputError, InputError, MissingPackageError: what writing the real clip would have raised in the end.
+    """
+    import torch
+
+    from ..core.errors import OutputError
+    from ..core.types import AudioClip, AVClip, VideoClip
+    from ..media.files import output_error
+    from ..media.mux import write_clip
+
+    if path.is_dir():
+        raise OutputError("the output is a folder", got=path, expected="the name of a file", remedy="Add a file name.")
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    clip = AVClip(VideoClip(torch.zeros(1, 16, 16, 3), 1), AudioClip(torch.zeros(2, 44_100), 44_100))
+    try:
+        with tempfile.TemporaryDirectory(prefix=".sounding-video-", dir=folder) as scratch:
+            write_clip(clip, Path(scratch) / path.name, writer=writer)
+    except OSError as error:
+        raise output_error(path, error) from error

@@ -1,0 +1,40 @@
+"""Keeps the model libraries' own talk off the screen, and turns a full memory into a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..core.errors import PlacementError
+
+UNTRAINED = "The bundled pocket model is untrained: picture and sound are noise that only shows that every part works."
+
+
+def quiet_libraries() -> None:
+    """Errors only and no progress bars from diffusers and transformers: they report each file they open."""
+    from diffusers.utils import logging as diffusers_log
+    from transformers.utils import logging as transformers_log
+
+    for log in (diffusers_log, transformers_log):
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+
+
+@contextmanager
+def explain_full_memory() -> Iterator[None]:
+    """Turn a device's out-of-memory error into one that names the way out.
+
+    Raises:
+        PlacementError: the device is full.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise PlacementError(
+            "the device's memory is full",
+            got=str(error).splitlines()[0],
+            expected="a smaller clip or less on the device at a time",
+            remedy="Try --offload model, group or sequential, --guidance-batching sequential, or a smaller --size.",
+        ) from error

@@ -1,0 +1,43 @@
+"""``sounding-video probe FILE``: what a media file holds, counted by decoding it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from .console import Console
+
+if TYPE_CHECKING:
+    from ..media.probe import MediaInfo
+
+
+def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "probe",
+        help="say what a media file holds",
+        description="Say what a media file holds: codecs, sizes, tags. Frames and samples are counted by decoding.",
+        **options,
+    )
+    parser.add_argument("file", metavar="FILE", help="an mp4, webm, mkv or m4a file")
+    return parser
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Probe and print."""
+    from ..media.probe import probe
+
+    info = probe(args.file)
+    console.report(f"{args.file}: {describe(info)}", {"path": args.file, **info.as_json()})
+
+
+def describe(info: MediaInfo) -> str:
+    """One line: container, length, picture, sound, names of the tags."""
+    parts = [f"{info.container}, {float(info.seconds):.3f} s"]
+    if info.video_codec:
+        parts.append(f"{info.video_codec} {info.width}x{info.height}, {info.num_frames} frames at {info.fps} fps")
+    if info.audio_codec:
+        channels = {1: "mono", 2: "stereo"}.get(info.num_channels, f"{info.num_channels} channels")
+        parts.append(f"{info.audio_codec} {info.sample_rate} Hz {channels}, {info.num_samples} samples")
+    parts.append("tags " + ", ".join(sorted(info.tags)) if info.tags else "no tags")
+    return "; ".join(parts)

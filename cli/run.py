@@ -1,0 +1,119 @@
+"""``sounding-video run WORKFLOW.json``: an API-format workflow without a server."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import InputError
+from .console import Console
+from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
+
+if TYPE_CHECKING:
+    from ..nodes.host.report import RunReport
+
+
+def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "run",
+        help="run a ComfyUI workflow file without a server",
+        description="Run a workflow of Sounding Video nodes without ComfyUI. The file is in ComfyUI's API format: "
+        "Workflow > Export (API).",
+        **options,
+    )
+    add_workflow_options(parser)
+    parser.add_argument(
+        "--models",
+        metavar="DIR",
+        help="folder in which models are looked for (default: $SOUNDING_VIDEO_MODELS, else models)",
+    )
+    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
+    return parser
+
+
+def add_workflow_options(parser: argparse.ArgumentParser) -> None:
+    """What ``run`` and ``queue`` share."""
+    parser.add_argument("workflow", metavar="WORKFLOW.json", help="workflow file in API format")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="NODE.INPUT=VALUE",
+        help="replace an input; NODE is an id, a class such as T2SVJointSampler, or a title. May be repeated",
+    )
+    parser.add_argument("--output-dir", default="output", metavar="DIR", help="where results go (default: output)")
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, str]:
+    """``NODE.INPUT=VALUE`` texts by their target.
+
+    Raises:
+        InputError: no ``=``, or one target twice.
+    """
+    overrides: dict[str, str] = {}
+    for text in texts:
+        target, equals, value = text.partition("=")
+        if not equals:
+            raise InputError("--set needs a value", got=repr(text), expected="NODE.INPUT=VALUE")
+        if target in overrides:
+            raise InputError("--set names one input twice", got=target, expected="each input once")
+        overrides[target] = value
+    return overrides
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Check the workflow, run it, list the files."""
+    overrides = parse_overrides(args.overrides)
+
+    from ..nodes.host.graph import apply_overrides, read_workflow
+    from ..nodes.host.runner import run_workflow
+
+    if not console.verbose:
+        quiet_libraries()
+    graph = apply_overrides(read_workflow(args.workflow), overrides)
+    with explain_full_memory():
+        report = run_workflow(
+            graph,
+            output_dir=args.output_dir,
+            progress=console.progress,
+            models_dir=args.models,
+            device=args.device,
+        )
+    console.close_progress()
+    trained = not _uses_untrained(graph)
+    if not trained:
+        console.warn(UNTRAINED)
+    tell_files(console, report, {"trained": trained})
+
+
+def _uses_untrained(graph: Mapping[str, Any]) -> bool:
+    """Whether a loader of the workflow names the bundled model while that is untrained."""
+    from ..models.weights.find import POCKET, pocket_folder
+    from ..models.weights.load import is_trained
+
+    chosen = [value for node in graph.values() for value in node.get("inputs", {}).values()]
+    return POCKET in chosen and not is_trained(pocket_folder() / "wan")
+
+
+def tell_files(console: Console, report: RunReport, more: Mapping[str, Any]) -> None:
+    """Each written file on a line of its own, with what is in it."""
+    from ..media.probe import probe
+    from .probe import describe
+
+    lines = [f"{path}: {describe(probe(path))}" if _is_media(path) else str(path) for path in report.files]
+    values = {
+        "files": [str(path) for path in report.files],
+        "outputs": report.outputs,
+        "cached": list(report.cached),
+        "wall_seconds": round(report.seconds, 3),
+        **more,
+    }
+    console.report("\n".join([*lines, f"done in {report.seconds:.1f} s"]), values)
+
+
+def _is_media(path: Path) -> bool:
+    return path.suffix in (".mp4", ".webm", ".mkv")

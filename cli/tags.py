@@ -1,0 +1,151 @@
+"""What a generated file says of itself: a workflow that makes it again, the same for ComfyUI's page, all settings."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..core.types import Captions
+from ..models.weights.find import POCKET, find_models
+from ..nodes.host.graph import apply_overrides, read_workflow
+from ..nodes.host.standalone import Session, session
+from ..nodes.host.ui_format import ui_workflow
+from ..pipeline import SamplingOptions
+
+TEMPLATE = Path(__file__).resolve().parents[1] / "workflows" / "api" / "text_to_sounding_video_pocket.json"
+LOADERS = ("T2SVLoadWanTower", "T2SVLoadStableAudioTower")
+
+
+def clip_tags(
+    args: argparse.Namespace,
+    models: str,
+    captions: Captions,
+    negatives: Captions,
+    extent: Mapping[str, Any],
+    options: SamplingOptions,
+) -> dict[str, Any]:
+    """Tags for the file that ``generate`` writes.
+
+    Args:
+        args: The command line.
+        models: Folder of the towers, or ``pocket``.
+        captions: What is wanted.
+        negatives: What is not.
+        extent: num_frames, fps, width, height.
+        options: How it is sampled.
+
+    Returns:
+        ``prompt`` (API format; ``sounding-video run`` executes it), ``workflow`` (the page's format), and
+        ``sounding_video`` (every setting as plain values).
+    """
+    roots, names = _model_names(models, args.bridge)
+    graph = read_workflow(TEMPLATE)
+    if names["bridge"] is None:
+        graph = _without(graph, "T2SVLoadBridge")
+    values = _node_values(args, names, captions, negatives, extent, options)
+    with session(Session(model_roots=roots)):
+        graph = apply_overrides(graph, _only_widgets(graph, values))
+        workflow = ui_workflow(graph)
+    settings = {
+        "version": __version__,
+        "text": args.prompt,
+        "captions": asdict(captions),
+        "negatives": asdict(negatives),
+        **extent,
+        "fps": str(extent["fps"]),
+        **asdict(options),
+        **{name: getattr(args, name) for name in ("fusion", "device", "dtype", "offload", "attention", "tiling")},
+        "models": names,
+    }
+    return {"prompt": graph, "workflow": workflow, "sounding_video": settings}
+
+
+def _node_values(
+    args: argparse.Namespace,
+    names: Mapping[str, str | None],
+    captions: Captions,
+    negatives: Captions,
+    extent: Mapping[str, Any],
+    options: SamplingOptions,
+) -> dict[str, Any]:
+    """Every setting under the node input that carries it."""
+    path = Path(args.output)
+    fps = float(extent["fps"])
+    values: dict[str, Any] = {
+        "T2SVLoadWanTower.video_model": names["video"],
+        "T2SVLoadStableAudioTower.audio_model": names["audio"],
+        "T2SVEncodeCaptions.video_caption": captions.video,
+        "T2SVEncodeCaptions.audio_caption": captions.audio,
+        "T2SVEncodeCaptions.video_negative": negatives.video,
+        "T2SVEncodeCaptions.audio_negative": negatives.audio,
+        "T2SVEncodeCaptions.seconds": float(extent["num_frames"] / extent["fps"]),
+        "T2SVDecodeAV.fps": fps,
+        "T2SVDecodeAV.tiling": args.tiling,
+        "T2SVMux.fps": fps,
+        "T2SVMux.filename_prefix": path.stem,
+        "T2SVMux.format": path.suffix.lower().removeprefix("."),
+        "T2SVMux.writer": args.writer,
+    }
+    for loader in LOADERS:
+        values |= {f"{loader}.{name}": getattr(args, name) for name in ("dtype", "attention", "offload")}
+    values |= {f"T2SVEmptyAVLatent.{name}": value for name, value in {**extent, "fps": fps}.items()}
+    sampling = {"steps" if name == "num_steps" else name: value for name, value in asdict(options).items()}
+    values |= {f"T2SVJointSampler.{name}": value for name, value in sampling.items()}
+    if names["bridge"] is not None:
+        values["T2SVLoadBridge.bridge_file"] = names["bridge"]
+        if args.fusion is not None:
+            values["T2SVLoadBridge.fusion"] = args.fusion
+    return values
+
+
+def _only_widgets(graph: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without inputs that a link feeds in the template: the linked value follows by itself."""
+    linked = {
+        f"{node['class_type']}.{name}"
+        for node in graph.values()
+        for name, value in node["inputs"].items()
+        if isinstance(value, list)
+    }
+    return {target: value for target, value in values.items() if target not in linked}
+
+
+def _without(graph: Mapping[str, Any], class_type: str) -> dict[str, Any]:
+    """The graph without one node and without the links from it."""
+    gone = {node_id for node_id, node in graph.items() if node["class_type"] == class_type}
+    return {
+        node_id: {
+            **node,
+            "inputs": {
+                name: value
+                for name, value in node["inputs"].items()
+                if not (isinstance(value, list) and value[0] in gone)
+            },
+        }
+        for node_id, node in graph.items()
+        if node_id not in gone
+    }
+
+
+def _model_names(models: str, bridge: str) -> tuple[tuple[Path, ...], dict[str, str | None]]:
+    """How the loader nodes name the chosen models, and the folders in which these names are looked up."""
+    found = find_models(models)
+    chosen = None if bridge == "none" else found.bridge if bridge == "auto" else Path(bridge)
+    paths = {"video": found.video, "audio": found.audio, "bridge": chosen}
+    root = None if models == POCKET else Path(models).expanduser()
+    roots = [] if root is None else [root]
+    names: dict[str, str | None] = {}
+    for kind, path in paths.items():
+        if path is None:
+            names[kind] = None
+        elif models == POCKET and (kind != "bridge" or bridge == "auto"):
+            names[kind] = POCKET
+        elif root is not None and root in path.parents:
+            names[kind] = path.relative_to(root).as_posix()
+        else:
+            names[kind] = path.name
+            roots.append(path.absolute().parent)
+    return tuple(roots), names

@@ -1,0 +1,78 @@
+"""Container tags: the prompt and the workflow travel inside the file, as ComfyUI's own SaveVideo writes them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ..core.errors import InputError
+
+# Written by the container itself; a tag of such a name would be lost or would lie (tried with FFmpeg 8).
+CONTAINER_TAGS = frozenset(
+    [
+        "encoder",
+        "duration",
+        "creation_time",
+        "stereo_mode",
+        "encoding_tool",
+        "major_brand",
+        "minor_version",
+        "compatible_brands",
+    ]
+)
+# Matroska upper-cases names and turns spaces into underscores.
+_NAME = re.compile(r"[!-<>-~]+")
+
+
+def encode_tags(metadata: Mapping[str, Any] | None) -> dict[str, str]:
+    """One text per tag: strings as they are, everything else as JSON.
+
+    Args:
+        metadata: For example ``{"prompt": {...}, "workflow": {...}}``.
+
+    Raises:
+        InputError: a name that a container cannot keep, two names that differ only in case, or a value that is
+            neither text nor JSON.
+    """
+    tags: dict[str, str] = {}
+    for name, value in (metadata or {}).items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name.lower() in CONTAINER_TAGS:
+            raise InputError(
+                "this tag name cannot be kept in a media file",
+                got=repr(name),
+                expected="ASCII letters, digits and signs without spaces or '=', and none of "
+                + ", ".join(sorted(CONTAINER_TAGS)),
+            )
+        if name.lower() in {other.lower() for other in tags}:
+            raise InputError(
+                "two tag names differ only in upper and lower case",
+                got=repr(name),
+                expected="one tag a name (Matroska does not keep the case)",
+            )
+        tags[name] = _as_text(name, value)
+    return tags
+
+
+def _as_text(name: str, value: Any) -> str:
+    try:
+        text = value if isinstance(value, str) else json.dumps(value)
+        text.encode("utf-8")
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the tag {name!r} cannot be written as text",
+            got=type(value).__name__,
+            expected=f"text or JSON values ({error})",
+        ) from error
+    if "\0" in text:
+        raise InputError(
+            f"the tag {name!r} contains a zero character",
+            expected="text without zero characters (a tag would end there)",
+        )
+    return text
+
+
+def decode_tags(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What :func:`encode_tags` put in, names in lower case, without the container's own entries."""
+    return {name.lower(): text for name, text in metadata.items() if name.lower() not in CONTAINER_TAGS}

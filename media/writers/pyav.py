@@ -1,0 +1,140 @@
+"""Writer ``pyav``: FFmpeg's libraries through PyAV; no program is started."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+from ...core.progress import Progress
+from ...core.types import AudioClip, VideoClip
+from ..audio import as_planes, layout_of
+from ..video import yuv_frame
+from . import WRITERS
+from .base import Container, WriteJob
+
+AAC_FRAME = 1024
+_LOSSLESS_BLOCK = 4096
+_MAX_INT32 = 2**31 - 1
+
+
+@WRITERS.register("pyav")
+def write(job: WriteJob, progress: Progress) -> None:
+    """Encode picture and sound side by side, in time order. Progress counts frames; without a picture, sound blocks."""
+    with av.open(str(job.path), "w", format=job.container.format, options=container_options(job)) as output:
+        output.metadata.update(job.tags)
+        tracks: list[Iterator[_Stamped]] = []
+        if job.video is not None:
+            picture = _add_video(output, job.container, job.video)
+            tracks.append((picture, yuv_frame(job.video, index)) for index in range(job.video.frames.shape[0]))
+        if job.audio is not None:
+            sound = _add_audio(output, job.container, job.audio)
+            tracks.append((sound, block) for block in _audio_blocks(job.container, job.audio, sound))
+        counted = output.streams[0]
+        total = job.video.frames.shape[0] if job.video is not None else _num_blocks(job.container, job.audio, counted)
+        done = 0
+        progress.step("mux", done, total)
+        for stream, frame in heapq.merge(*tracks, key=_start_time):
+            output.mux(stream.encode(frame))
+            if stream is counted:
+                done += 1
+                progress.step("mux", done, total)
+        for stream in output.streams:
+            output.mux(stream.encode(None))
+
+
+_Stamped = tuple[av.VideoStream | av.AudioStream, av.VideoFrame | av.AudioFrame]
+
+
+def _start_time(stamped: _Stamped) -> Fraction:
+    frame = stamped[1]
+    return frame.pts * Fraction(frame.time_base)
+
+
+def container_options(job: WriteJob) -> dict[str, str]:
+    """Muxer options: tags of any name and exact edit lists in the mp4 family, none elsewhere."""
+    if job.container.suffix not in (".mp4", ".m4a"):
+        return {}
+    # The edit list says where sound and picture start and end, in units of the movie's time scale. Its default,
+    # a millisecond, would round both ends.
+    scale = job.audio.sample_rate if job.audio else job.video.fps.numerator
+    return {
+        "movflags": "+faststart+use_metadata_tags",
+        "movie_timescale": str(scale if scale >= 1000 else scale * 1000),
+    }
+
+
+def lead_in(num_samples: int) -> int:
+    """Silent samples to put before an AAC track so that it ends on a whole AAC frame.
+
+    AAC stores 1024 samples a frame, and FFmpeg's reader trims only the start of an mp4 track (by its edit list), not
+    the padding of its last frame: 238140 samples would be read as 238592. The lead-in lies before time zero, inside
+    the edit list's trim together with the encoder's own priming, so what is read is exact at both ends.
+    """
+    return 0
+
+
+def audio_bit_rate(audio: AudioClip) -> int:
+    """Bits a second for AAC and Opus: transparent, and below the 6 bits a sample and channel that AAC can hold."""
+    return audio.waveform.shape[0] * min(128_000, 4 * audio.sample_rate)
+
+
+def as_int32(samples: np.ndarray) -> np.ndarray:
+    """-1..1 to 32-bit integers, rounded to nearest."""
+    return np.rint(samples.astype(np.float64) * _MAX_INT32).astype(np.int32)
+
+
+def _add_video(output: av.container.OutputContainer, container: Container, video: VideoClip) -> av.VideoStream:
+    stream = output.add_stream(container.video_codec, rate=video.fps, options=dict(container.video_options))
+    stream.height, stream.width, stream.pix_fmt = *video.frames.shape[1:3], "yuv420p"
+    context = stream.codec_context
+    context.time_base = stream.time_base = 1 / video.fps
+    context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
+    context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+    context.thread_count = 0
+    return stream
+
+
+def _add_audio(output: av.container.OutputContainer, container: Container, audio: AudioClip) -> av.AudioStream:
+    stream = output.add_stream(
+        container.audio_codec, rate=audio.sample_rate, layout=layout_of(audio.waveform), format=container.sample_format
+    )
+    stream.codec_context.bit_rate = audio_bit_rate(audio)
+    stream.codec_context.time_base = Fraction(1, audio.sample_rate)
+    stream.codec_context.open()
+    return stream
+
+
+def _samples_with_lead(container: Container, audio: AudioClip) -> tuple[int, int]:
+    """Samples to encode per channel, and how many of them come before time zero."""
+    num_samples = audio.waveform.shape[-1]
+    lead = lead_in(num_samples) if container.audio_codec == "aac" else 0
+    return num_samples + lead, lead
+
+
+def _block_size(stream: av.AudioStream) -> int:
+    return stream.codec_context.frame_size or _LOSSLESS_BLOCK
+
+
+def _num_blocks(container: Container, audio: AudioClip, stream: av.AudioStream) -> int:
+    return -(-_samples_with_lead(container, audio)[0] // _block_size(stream))
+
+
+def _audio_blocks(container: Container, audio: AudioClip, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
+    """The sound in frames of the size the encoder wants, stamped in samples; AAC's lead-in has negative times."""
+    total, lead = _samples_with_lead(container, audio)
+    samples = np.pad(as_planes(audio.waveform), ((0, 0), (lead, 0)))
+    if container.sample_format == "s32":
+        samples = as_int32(samples)
+    packed = container.sample_format != "fltp"
+    size = _block_size(stream)
+    for start in range(0, total, size):
+        block = samples[:, start : start + size]
+        block = np.ascontiguousarray(block.T.reshape(1, -1) if packed else block)
+        frame = av.AudioFrame.from_ndarray(block, format=container.sample_format, layout=layout_of(audio.waveform))
+        frame.sample_rate, frame.pts, frame.time_base = audio.sample_rate, start - lead, Fraction(1, audio.sample_rate)
+        yield frame

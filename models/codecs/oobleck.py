@@ -1,0 +1,152 @@
+"""The audio codec: diffusers' Oobleck autoencoder between stereo waveforms and Stable Audio's latents."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import GeometryError, InputError
+from ...core.progress import SILENT, Progress
+from ...core.types import require_finite
+from ..execution import execution_device
+from . import CODECS
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderOobleck
+
+logger = logging.getLogger(__name__)
+
+
+@CODECS.register("oobleck")
+class OobleckCodec(nn.Module):
+    """Waveform ``(channels, samples)`` ⇄ latents ``(1, C, L)``. Stable Audio's tower works on the unscaled latents.
+
+    It can be moved in and out as a whole only: diffusers marks the class as unfit for group offload, and its weight
+    normalisation reads the weights before accelerate's sequential hooks have brought them.
+
+    Args:
+        vae: The Stable Audio folder's ``AutoencoderOobleck``.
+    """
+
+    def __init__(self, vae: AutoencoderOobleck) -> None:
+        super().__init__()
+        self.vae = vae
+
+    @property
+    def latent_channels(self) -> int:
+        """C of a latent (64 for Stable Audio Open)."""
+        return self.vae.config.decoder_input_channels
+
+    @property
+    def channels(self) -> int:
+        """Channels of a waveform (2: stereo)."""
+        return self.vae.config.audio_channels
+
+    @property
+    def hop(self) -> int:
+        """Samples per latent (2 048)."""
+        return self.vae.hop_length
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz (44 100)."""
+        return self.vae.config.sampling_rate
+
+    def encode(
+        self,
+        waveform: Tensor,
+        *,
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+        progress: Progress = SILENT,
+    ) -> Tensor:
+        """Encode a waveform; zeros are appended up to whole latents, and mono is copied to every channel.
+
+        Args:
+            waveform: ``(channels, samples)`` at the codec's sample rate, float in -1..1.
+            sample: Draw from the posterior, as in training, instead of taking its mode.
+            generator: For the draw.
+            progress: Told before and after.
+
+        Returns:
+            ``(1, C, ceil(samples / hop))`` float32 on the CPU.
+
+        Raises:
+            InputError: not a waveform, no sound in it, or more channels than the codec has.
+            NonFiniteError: NaN or infinity in it.
+        """
+        self._require_waveform(waveform)
+        progress.step("encode", 0, 1)
+        num_samples = waveform.shape[1]
+        padding = -num_samples % self.hop
+        if padding:
+            logger.info("the sound has %d samples; %d zeros are appended to fill the last latent", num_samples, padding)
+        padded = nn.functional.pad(waveform.expand(self.channels, num_samples), (0, padding))[None]
+        with torch.no_grad():
+            posterior = self.vae.encode(padded.to(execution_device(self.vae), self.vae.dtype)).latent_dist
+            latents = posterior.sample(generator) if sample else posterior.mode()
+        progress.step("encode", 1, 1)
+        return latents.to("cpu", torch.float32)
+
+    def decode(self, latents: Tensor, *, progress: Progress = SILENT) -> Tensor:
+        """Decode latents to sound. Nothing is clipped: values beyond ±1 are for the muxer to level.
+
+        Args:
+            latents: ``(1, C, L)``.
+            progress: Told before and after.
+
+        Returns:
+            ``(channels, L · hop)`` float32 on the CPU.
+
+        Raises:
+            GeometryError: a shape that is not this codec's.
+            NonFiniteError: NaN or infinity in the latents, or the codec overflowed.
+        """
+        if (
+            latents.ndim != 3
+            or latents.shape[0] != 1
+            or latents.shape[1] != self.latent_channels
+            or not latents.shape[2]
+        ):
+            raise GeometryError(
+                "the audio latent does not fit the codec",
+                got=tuple(latents.shape),
+                expected=f"(1, {self.latent_channels}, L)",
+            )
+        require_finite("the audio latent", latents, "Sample again with other settings; a higher precision often helps.")
+        progress.step("decode", 0, 1)
+        with torch.no_grad():
+            sound = self.vae.decode(latents.to(execution_device(self.vae), self.vae.dtype)).sample
+        waveform = sound[0].to("cpu", torch.float32)
+        require_finite("the decoded sound", waveform, "Decode in float32.")
+        progress.step("decode", 1, 1)
+        return waveform
+
+    def to_raw(self, latents: Tensor) -> Tensor:
+        """Normalised to the VAE's own latents: the same, Oobleck's are not scaled."""
+        return latents
+
+    def from_raw(self, latents: Tensor) -> Tensor:
+        """The VAE's own latents to normalised ones: the same."""
+        return latents
+
+    def _require_waveform(self, waveform: Tensor) -> None:
+        if waveform.ndim != 2 or not waveform.is_floating_point():
+            raise InputError(
+                "the sound is not a waveform",
+                got=f"{tuple(waveform.shape)} {waveform.dtype}",
+                expected="(channels, samples), floating point",
+            )
+        if waveform.shape[0] not in (1, self.channels):
+            raise InputError(
+                "the sound has the wrong number of channels",
+                got=waveform.shape[0],
+                expected=f"1 or {self.channels}",
+                remedy="Mix it down first.",
+            )
+        if not waveform.shape[1]:
+            raise InputError("the sound is empty", got="0 samples", expected="at least 1")
+        require_finite("the sound", waveform)

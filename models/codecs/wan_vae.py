@@ -1,0 +1,268 @@
+"""The video codec: diffusers' Wan autoencoder between pictures and the video tower's normalised latents."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ...core.clock import nearest_frames
+from ...core.errors import GeometryError, IncompatibleWeightsError, InputError
+from ...core.progress import SILENT, Progress
+from ...core.types import require_finite
+from ..execution import execution_device
+from . import CODECS
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLWan
+
+logger = logging.getLogger(__name__)
+
+TILING = ("auto", "on", "off")
+# ``auto`` decodes the published system's picture in one piece and tiles what is larger.
+LARGEST_UNTILED = 832 * 480
+# Rounding in a resize may leave 0..1 by a hair; 0..255 must not pass.
+_RANGE_SLACK = 0.05
+
+
+@CODECS.register("wan_vae")
+class WanVAECodec(nn.Module):
+    """Pictures ``(F, H, W, 3)`` in 0..1 ⇄ normalised latents ``(1, C, T, H/8, W/8)``.
+
+    The tower works on ``(z − mean) / std`` with the statistics in the VAE's config.
+
+    Tiling: ``off`` runs the whole picture at once, ``on`` runs overlapping tiles of 256 pixels and blends them
+    (a picture no larger than one tile stays whole), ``auto`` tiles pictures larger than 832×480 and those that
+    run out of memory, and logs that it does. Tiles see less of the picture, so the result differs a little.
+
+    Args:
+        vae: The Wan folder's ``AutoencoderKLWan``.
+
+    Raises:
+        IncompatibleWeightsError: the config's statistics do not match its channels.
+    """
+
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        super().__init__()
+        config = vae.config
+        if not len(config.latents_mean) == len(config.latents_std) == config.z_dim:
+            raise IncompatibleWeightsError(
+                "the video VAE's latent statistics do not match its channels",
+                got=f"{len(config.latents_mean)} means and {len(config.latents_std)} deviations",
+                expected=f"{config.z_dim} of each",
+            )
+        self.vae = vae
+
+    @property
+    def latent_channels(self) -> int:
+        """C of a latent (16 for Wan 2.1)."""
+        return self.vae.config.z_dim
+
+    @property
+    def temporal_stride(self) -> int:
+        """Frames per latent frame after the first (4)."""
+        return self.vae.config.scale_factor_temporal
+
+    @property
+    def spatial_stride(self) -> int:
+        """Pixels per latent pixel (8)."""
+        return self.vae.config.scale_factor_spatial
+
+    def encode(
+        self,
+        frames: Tensor,
+        *,
+        sample: bool = False,
+        generator: torch.Generator | None = None,
+        tiling: str = "auto",
+        progress: Progress = SILENT,
+    ) -> Tensor:
+        """Encode pictures.
+
+        Args:
+            frames: ``(F, H, W, 3)`` float in 0..1, F of the form 4k+1.
+            sample: Draw from the posterior, as in training, instead of taking its mode.
+            generator: For the draw.
+            tiling: ``auto``, ``on`` or ``off``.
+            progress: Told, and asked for a stop, after each latent frame.
+
+        Returns:
+            Normalised latents ``(1, C, T, H/8, W/8)`` float32 on the CPU.
+
+        Raises:
+            GeometryError: a number of frames or a size that the codec cannot represent.
+            InputError: values outside 0..1, or an unknown tiling.
+            NonFiniteError: NaN or infinity in the pictures, or the codec overflowed.
+        """
+        self._require_frames(frames)
+        pictures = (frames.permute(3, 0, 1, 2)[None] * 2 - 1).to(execution_device(self.vae), self.vae.dtype)
+
+        def run() -> Tensor:
+            posterior = self.vae.encode(pictures).latent_dist
+            return posterior.sample(generator) if sample else posterior.mode()
+
+        num_latents, height, width = (frames.shape[0] - 1) // self.temporal_stride + 1, frames.shape[1], frames.shape[2]
+        raw = self._tiled("encode", run, (num_latents, height, width), tiling, progress)
+        require_finite("the encoded video", raw, "Encode in float32 or bfloat16.")
+        return self.from_raw(raw.to("cpu", torch.float32))
+
+    def decode(self, latents: Tensor, *, tiling: str = "auto", progress: Progress = SILENT) -> Tensor:
+        """Decode latents to pictures.
+
+        The display range is the stock VAE's: it clamps to -1..1, which becomes 0..1. How many values lie on its
+        ends is logged at debug level.
+
+        Args:
+            latents: Normalised ``(1, C, T, H, W)``.
+            tiling: ``auto``, ``on`` or ``off``.
+            progress: Told, and asked for a stop, after each latent frame.
+
+        Returns:
+            ``(F, H·8, W·8, 3)`` float32 on the CPU in 0..1, F = 4(T − 1) + 1.
+
+        Raises:
+            GeometryError: a shape that is not this codec's.
+            InputError: an unknown tiling.
+            NonFiniteError: NaN or infinity in the latents, or the codec overflowed.
+        """
+        self._require_latents(latents)
+        raw = self.to_raw(latents.to(execution_device(self.vae))).to(self.vae.dtype)
+        num_latents, height, width = (
+            latents.shape[2],
+            latents.shape[3] * self.spatial_stride,
+            latents.shape[4] * self.spatial_stride,
+        )
+
+        def run() -> Tensor:
+            return self.vae.decode(raw).sample
+
+        pictures = self._tiled("decode", run, (num_latents, height, width), tiling, progress)
+        frames = pictures[0].permute(1, 2, 3, 0).to("cpu", torch.float32).div_(2).add_(0.5).clamp_(0, 1)
+        require_finite("the decoded video", frames, "Decode in float32 or bfloat16.")
+        if logger.isEnabledFor(logging.DEBUG):
+            ends = ((frames == 0) | (frames == 1)).float().mean().item()
+            logger.debug("%.2f %% of the decoded values lie on the ends of the display range", 100 * ends)
+        return frames
+
+    def to_raw(self, latents: Tensor) -> Tensor:
+        """Normalised latents to the VAE's own, ``z · std + mean``, in float32."""
+        mean, std = self._statistics(latents)
+        return latents.to(torch.float32) * std + mean
+
+    def from_raw(self, latents: Tensor) -> Tensor:
+        """The VAE's own latents to normalised ones, ``(z − mean) / std``, in float32."""
+        mean, std = self._statistics(latents)
+        return (latents.to(torch.float32) - mean) / std
+
+    def _statistics(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        config = self.vae.config
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=latents.device).view(1, -1, 1, 1, 1)
+            for values in (config.latents_mean, config.latents_std)
+        )
+        return mean, std
+
+    def _tiled(
+        self, stage: str, run: Callable[[], Tensor], extent: tuple[int, int, int], tiling: str, progress: Progress
+    ) -> Tensor:
+        """Run the stock encode or decode whole or in tiles; ``extent`` is (latent frames, height, width) in pixels."""
+        if tiling not in TILING:
+            raise InputError("unknown tiling", got=repr(tiling), expected="one of " + ", ".join(TILING))
+        _, height, width = extent
+        tiled = tiling == "on" or (tiling == "auto" and height * width > LARGEST_UNTILED)
+        if tiling == "auto" and tiled:
+            logger.info("tiling auto: %s of %d×%d pixels in tiles", stage, width, height)
+        try:
+            return self._run(stage, run, extent, tiled, progress)
+        except torch.cuda.OutOfMemoryError:
+            if tiling != "auto" or tiled:
+                raise
+        # Outside the except block, so that the failed attempt's tensors are free by now.
+        logger.warning("tiling auto: %s of %d×%d pixels ran out of memory whole, now in tiles", stage, width, height)
+        return self._run(stage, run, extent, True, progress)
+
+    def _run(
+        self, stage: str, run: Callable[[], Tensor], extent: tuple[int, int, int], tiled: bool, progress: Progress
+    ) -> Tensor:
+        vae, before = self.vae, self.vae.use_tiling
+        vae.use_tiling = tiled
+        total = extent[0] * (self._num_tiles(*extent[1:]) if tiled else 1)
+        part = vae.encoder if stage == "encode" else vae.decoder
+        try:
+            with torch.no_grad(), _counted(part, stage, total, progress):
+                return run()
+        finally:
+            vae.use_tiling = before
+            # The stock VAE empties its feature cache when it ends, but not when it is stopped on the way.
+            vae.clear_cache()
+
+    def _num_tiles(self, height: int, width: int) -> int:
+        vae = self.vae
+        if height <= vae.tile_sample_min_height and width <= vae.tile_sample_min_width:
+            return 1
+        return math.ceil(height / vae.tile_sample_stride_height) * math.ceil(width / vae.tile_sample_stride_width)
+
+    def _require_frames(self, frames: Tensor) -> None:
+        if frames.ndim != 4 or frames.shape[-1] != 3 or not frames.is_floating_point():
+            raise InputError(
+                "the pictures have the wrong shape or type",
+                got=f"{tuple(frames.shape)} {frames.dtype}",
+                expected="(F, H, W, 3), floating point",
+            )
+        num_frames, height, width = frames.shape[:3]
+        stride = self.temporal_stride
+        if num_frames < 1 or (num_frames - 1) % stride:
+            near = " or ".join(map(str, nearest_frames(num_frames, stride)))
+            raise GeometryError(
+                "the number of frames does not fit the video codec",
+                got=num_frames,
+                expected=f"{stride}k+1, for example {near}",
+            )
+        if not height or not width or height % self.spatial_stride or width % self.spatial_stride:
+            raise GeometryError(
+                "the picture size does not fit the video codec",
+                got=f"{width}×{height}",
+                expected=f"multiples of {self.spatial_stride} pixels",
+            )
+        require_finite("the video", frames)
+        low, high = frames.min().item(), frames.max().item()
+        if low < -_RANGE_SLACK or high > 1 + _RANGE_SLACK:
+            raise InputError(
+                "the pictures leave 0..1",
+                got=f"{low:.3g} to {high:.3g}",
+                expected="0 to 1",
+                remedy="Divide 8-bit values by 255.",
+            )
+
+    def _require_latents(self, latents: Tensor) -> None:
+        channels = self.latent_channels
+        if latents.ndim != 5 or latents.shape[0] != 1 or latents.shape[1] != channels or not latents.numel():
+            raise GeometryError(
+                "the video latent does not fit the codec",
+                got=tuple(latents.shape),
+                expected=f"(1, {channels}, T, H, W)",
+            )
+        require_finite("the video latent", latents, "Sample again with other settings; a higher precision often helps.")
+
+
+@contextmanager
+def _counted(part: nn.Module, stage: str, total: int, progress: Progress) -> Iterator[None]:
+    """Report each call of ``part``: the stock VAE calls its encoder or decoder once a latent frame and tile."""
+    done = 0
+
+    def count(*_: Any) -> None:
+        nonlocal done
+        done += 1
+        progress.step(stage, done, total)
+
+    progress.step(stage, 0, total)
+    handle = part.register_forward_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()

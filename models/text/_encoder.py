@@ -1,0 +1,131 @@
+"""What both text encoders share: tokenising to a fixed length, and one forward without gradients."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import IncompatibleWeightsError, InputError
+from ...core.types import require_finite
+from ..execution import execution_device
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+
+class PromptEncoder(nn.Module):
+    """A stock T5-family encoder behind a tokenizer that pads to a fixed number of tokens.
+
+    It is an ``nn.Module`` so that ``.to(device)`` and the offload hooks work on it.
+
+    Args:
+        tokenizer: A transformers tokenizer with a padding token.
+        model: A ``T5EncoderModel`` or ``UMT5EncoderModel``.
+        max_length: Tokens per text, padding and end token included.
+
+    Raises:
+        InputError: a length below 1.
+        IncompatibleWeightsError: the model's two views of its token table disagree.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_length: int) -> None:
+        super().__init__()
+        if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
+            raise InputError(
+                "the text length is not usable", got=max_length, expected="a whole number of tokens, at least 1"
+            )
+        _require_one_token_table(model)
+        self.tokenizer, self.model, self.max_length = tokenizer, model, max_length
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder computes."""
+        return execution_device(self.model)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the encoder's weights."""
+        return self.model.dtype
+
+    def clean(self, text: str) -> str:
+        """What is done to a text before it is tokenised: nothing, unless a variant says otherwise."""
+        return text
+
+    def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Clean and tokenise; a text that has to be cut is logged as a warning.
+
+        Returns:
+            Token ids and attention mask, both ``(B, max_length)`` int64 on the CPU.
+
+        Raises:
+            InputError: no list of texts, or a text that is not valid Unicode.
+        """
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+            raise InputError(
+                "the texts to encode are not a list of strings",
+                got=repr(texts)[:80],
+                expected="a list with at least one string",
+            )
+        cleaned = [self.clean(text) for text in texts]
+        _require_valid_unicode(cleaned)
+        batch = self.tokenizer(
+            cleaned,
+            padding="max_length",
+            max_length=self.max_length,
+            truncation=True,
+            add_special_tokens=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        )
+        full = self.tokenizer(cleaned, add_special_tokens=True, return_attention_mask=False, verbose=False).input_ids
+        for number, ids in enumerate(full, start=1):
+            if len(ids) > self.max_length:
+                logger.warning(
+                    "text %d of %d has %d tokens, %s reads %d: the last %d are lost",
+                    *(number, len(full), len(ids), type(self).__name__, self.max_length, len(ids) - self.max_length),
+                )
+        return batch.input_ids, batch.attention_mask
+
+    def hidden_states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's last states ``(B, L, D)`` and the mask ``(B, L, 1)``, bool, beside them on one device.
+
+        Raises:
+            NonFiniteError: the encoder overflowed.
+        """
+        self.model.eval()
+        with torch.no_grad():
+            hidden = self.model(ids.to(self.device), attention_mask=mask.to(self.device)).last_hidden_state
+        mask = mask.to(hidden.device, torch.bool).unsqueeze(-1)
+        # T5 was trained in bfloat16 and overflows in float16 on some prompts.
+        hint = "Load the text encoder in bfloat16 or float32."
+        require_finite("the text embedding", hidden.masked_fill(~mask, 0.0), hint)
+        return hidden, mask
+
+
+def _require_valid_unicode(texts: list[str]) -> None:
+    for text in texts:
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(
+                "a prompt contains half of a surrogate pair",
+                got=f"{text[error.start]!r} at character {error.start}",
+                expected="valid Unicode text",
+            ) from error
+
+
+def _require_one_token_table(model: PreTrainedModel) -> None:
+    """T5 has one token table under two names; a loader that fills only one of them leaves the other random."""
+    shared, used = model.shared.weight, model.encoder.embed_tokens.weight
+    if used is not shared and not torch.equal(used, shared):
+        raise IncompatibleWeightsError(
+            "the text encoder's token table was loaded under one of its two names only",
+            got="shared.weight differs from encoder.embed_tokens.weight",
+            expected="one table",
+            remedy="Load the folder with transformers' from_pretrained; if it was, the weight file is damaged.",
+        )

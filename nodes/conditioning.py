@@ -1,0 +1,180 @@
+"""Nodes that turn captions into conditioning and set the clip's size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..core.clock import Timeline
+from ..core.errors import InputError
+from ..core.types import Captions
+from .host import io, progress
+from .sockets import CATEGORY, AudioCodec, AudioText, Conditioning, VideoCodec, VideoText
+
+if TYPE_CHECKING:
+    from ..models.parts import AudioParts, VideoParts
+
+# The published system's negative captions, written out because a node's default is frozen with its surface;
+# a test holds them equal to the pipeline's.
+VIDEO_NEGATIVE = (
+    "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, "
+    "overall gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly "
+    "drawn hands, poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy "
+    "background, three legs, many people in the background, walking backwards"
+)
+AUDIO_NEGATIVE = "Low quality, unclear and noisy."
+
+
+class EncodeCaptions(io.ComfyNode):
+    """Node T2SVEncodeCaptions."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="T2SVEncodeCaptions",
+            display_name="Encode Captions",
+            category=f"{CATEGORY}/conditioning",
+            description="Encodes one caption for the picture and one for the sound, each with its negative.",
+            inputs=[
+                VideoText.Input(
+                    "video_text_encoder", optional=True, tooltip="From Load Wan Tower; leave open to make sound only."
+                ),
+                AudioText.Input(
+                    "audio_text_encoder",
+                    optional=True,
+                    tooltip="From Load Stable Audio Tower; leave open to make a silent video.",
+                ),
+                io.String.Input(
+                    "video_caption", multiline=True, default="", tooltip="What is seen, and only what is seen."
+                ),
+                io.String.Input(
+                    "audio_caption", multiline=True, default="", tooltip="What is heard, and only what is heard."
+                ),
+                io.String.Input(
+                    "video_negative", multiline=True, default=VIDEO_NEGATIVE, tooltip="What the picture should not be."
+                ),
+                io.String.Input(
+                    "audio_negative", multiline=True, default=AUDIO_NEGATIVE, tooltip="What the sound should not be."
+                ),
+                io.Float.Input(
+                    "seconds",
+                    default=5.4,
+                    min=0.01,
+                    max=512.0,
+                    step=0.001,
+                    tooltip="Length that the audio tower is told; connect seconds of Empty AV Latent.",
+                ),
+            ],
+            outputs=[
+                Conditioning.Output(
+                    "conditioning", display_name="conditioning", tooltip="Encoded captions, for the Joint Sampler."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        *,
+        video_caption: str,
+        audio_caption: str,
+        video_negative: str,
+        audio_negative: str,
+        seconds: float,
+        video_text_encoder: VideoParts | None = None,
+        audio_text_encoder: AudioParts | None = None,
+    ) -> io.NodeOutput:
+        """Encode for the towers that are connected."""
+        from ..pipeline import encode_captions
+
+        parts = video_text_encoder or audio_text_encoder
+        if parts is None:
+            raise InputError("no caption encoder is connected", expected="the video encoder, the audio encoder or both")
+        conditioning = encode_captions(
+            video_text_encoder,
+            audio_text_encoder,
+            Captions(video_caption, audio_caption),
+            negatives=Captions(video_negative, audio_negative),
+            seconds=seconds,
+            placement=parts.placement,
+            progress=progress(),
+        )
+        return io.NodeOutput(conditioning)
+
+
+class EmptyAVLatent(io.ComfyNode):
+    """Node T2SVEmptyAVLatent."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="T2SVEmptyAVLatent",
+            display_name="Empty AV Latent",
+            category=f"{CATEGORY}/latent",
+            description="Sets size, length and frame rate of the clip; the sound gets the length of the picture.",
+            inputs=[
+                io.Int.Input(
+                    "width", default=832, min=16, max=8192, step=16, tooltip="Pixels; a multiple of 16 for Wan 2.1."
+                ),
+                io.Int.Input(
+                    "height", default=480, min=16, max=8192, step=16, tooltip="Pixels; a multiple of 16 for Wan 2.1."
+                ),
+                io.Int.Input(
+                    "num_frames",
+                    default=81,
+                    min=1,
+                    max=4097,
+                    step=4,
+                    tooltip="Pictures, 4k+1 for Wan 2.1. 81 frames at 15 fps last 5.4 s.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=15.0,
+                    min=1.0,
+                    max=120.0,
+                    step=0.001,
+                    tooltip="Frames per second. The bridges were trained at 15.",
+                ),
+                io.Int.Input("batch_size", default=1, min=1, max=64, tooltip="Clips made at once."),
+                VideoCodec.Input(
+                    "video_codec",
+                    optional=True,
+                    tooltip="Connect it when the model is not Wan 2.1, to take its strides.",
+                ),
+                AudioCodec.Input(
+                    "audio_codec",
+                    optional=True,
+                    tooltip="Connect it when the model is not Stable Audio Open, to take its strides.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output("video_latent", display_name="video_latent", tooltip="Empty video latent."),
+                io.Latent.Output("audio_latent", display_name="audio_latent", tooltip="Empty audio latent, as long."),
+                io.Float.Output("fps_out", display_name="fps", tooltip="The frame rate, for Decode AV and AV Mux."),
+                io.Float.Output("seconds", display_name="seconds", tooltip="num_frames / fps, for Encode Captions."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        *,
+        width: int,
+        height: int,
+        num_frames: int,
+        fps: float,
+        batch_size: int,
+        video_codec: VideoParts | None = None,
+        audio_codec: AudioParts | None = None,
+    ) -> io.NodeOutput:
+        """Compute the latents' shapes."""
+        from ..pipeline import geometry_of
+
+        geometry = geometry_of(video_codec and video_codec.codec, audio_codec and audio_codec.codec)
+        timeline = Timeline(num_frames, fps, width, height, geometry)
+        video = {"samples": torch.zeros(batch_size, *timeline.video_latent_shape)}
+        audio = {"samples": torch.zeros(batch_size, *timeline.audio_latent_shape), "type": "audio"}
+        return io.NodeOutput(video, audio, float(timeline.fps), float(timeline.seconds))

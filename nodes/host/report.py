@@ -1,0 +1,24 @@
+"""What a headless run gives back, whoever executed it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Result of one workflow.
+
+    Args:
+        outputs: By node id, what the output node shows: ComfyUI's ``ui`` dict, e.g. ``{"images": [{"filename": …}]}``.
+        files: The files that were written here, in the order of ``outputs``.
+        seconds: How long it took.
+        cached: Ids of nodes that were not run again (server only).
+    """
+
+    outputs: dict[str, dict[str, Any]]
+    files: list[Path]
+    seconds: float
+    cached: tuple[str, ...] = ()

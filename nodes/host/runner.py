@@ -1,0 +1,108 @@
+"""Runs API-format workflows of our nodes without a server, through the standalone host."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...core.progress import SILENT, Progress
+from .graph import Step, apply_overrides, plan
+from .io import Hidden, HiddenValues, NodeOutput
+from .report import RunReport
+from .standalone import Session, default_model_roots, session
+from .ui_format import ui_workflow
+
+log = logging.getLogger(__name__)
+Values = dict[str, list[list[Any]]]
+
+
+def run_workflow(
+    graph: Mapping[str, Any],
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    output_dir: str | Path = "output",
+    progress: Progress = SILENT,
+    models_dir: str | Path | None = None,
+    device: str = "auto",
+    embed_metadata: bool = True,
+) -> RunReport:
+    """Check a workflow, then run it.
+
+    Args:
+        graph: API-format workflow; see :func:`~.graph.read_workflow`.
+        overrides: ``{"NODE.INPUT": value}``, see :func:`~.graph.apply_overrides`.
+        output_dir: Where results go; made when it is missing.
+        progress: Told by the nodes; asked before every node whether to stop.
+        models_dir: Folder that is searched for models; None reads SOUNDING_VIDEO_MODELS.
+        device: A torch device, or "auto".
+        embed_metadata: Whether result files carry the workflow.
+
+    Returns:
+        What the output nodes show, and the files they wrote.
+
+    Raises:
+        WorkflowError: the workflow cannot run; nothing was run.
+        SoundingVideoError: what a node raised.
+    """
+    started = time.monotonic()
+    roots = (Path(models_dir),) if models_dir is not None else default_model_roots()
+    with session(Session(roots, Path(output_dir), progress, embed_metadata, device)), torch.inference_mode():
+        graph = apply_overrides(graph, overrides or {})
+        steps = plan(graph)
+        hidden = {Hidden.prompt.name: graph, Hidden.extra_pnginfo.name: {"workflow": ui_workflow(graph)}}
+        outputs = _execute(steps, hidden, progress)
+    return RunReport(outputs, _files(outputs, Path(output_dir)), time.monotonic() - started)
+
+
+def _execute(steps: list[Step], hidden: Mapping[str, Any], progress: Progress) -> dict[str, dict[str, Any]]:
+    """Run the steps in order; a value is dropped after its last reader, because frames and latents are large."""
+    last_reader = {source: step.node_id for step in steps for source, _ in step.links.values()}
+    values: Values = {}
+    shown: dict[str, dict[str, Any]] = {}
+    for step in steps:
+        progress.check_cancelled()
+        log.info("running %s", step.label)
+        results = _run_node(step, values, {**hidden, Hidden.unique_id.name: step.node_id})
+        values[step.node_id] = _collect(step, results)
+        ui = [result.ui.as_dict() for result in results if result.ui is not None]
+        if ui:
+            shown[step.node_id] = {key: [item for part in ui for item in part[key]] for key in ui[0]}
+        for source in [source for source, reader in last_reader.items() if reader == step.node_id]:
+            values.pop(source)
+    return shown
+
+
+def _run_node(step: Step, values: Values, hidden: Mapping[str, Any]) -> list[NodeOutput]:
+    """Run a node once for each item of its longest input list; shorter lists repeat their last item, as in ComfyUI."""
+    inputs = {name: [value] for name, value in step.literals.items()}
+    inputs |= {name: values[source][slot] for name, (source, slot) in step.links.items()}
+    asked = {name.name: hidden[name.name] for name in step.schema.hidden}
+    node = type(step.node_class.__name__, (step.node_class,), {"hidden": HiddenValues(asked)})
+    calls = max((len(items) for items in inputs.values()), default=1)
+    return [
+        node.execute(**{name: items[min(index, len(items) - 1)] for name, items in inputs.items()})
+        for index in range(calls)
+    ]
+
+
+def _collect(step: Step, results: list[NodeOutput]) -> list[list[Any]]:
+    """Per output, the list of values over the node's calls."""
+    collected = []
+    for slot, output in enumerate(step.schema.outputs):
+        given = [result.args[slot] for result in results]
+        collected.append([item for items in given for item in items] if output.is_output_list else given)
+    return collected
+
+
+def _files(outputs: Mapping[str, Mapping[str, Any]], output_dir: Path) -> list[Path]:
+    shown = [item for ui in outputs.values() for items in ui.values() for item in items]
+    return [
+        output_dir / item["subfolder"] / item["filename"]
+        for item in shown
+        if isinstance(item, dict) and "filename" in item
+    ]

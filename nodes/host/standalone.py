@@ -1,0 +1,174 @@
+"""The host when there is no ComfyUI: plain folders, the caller's progress, the V3 names as a stand-in.
+
+What ComfyUI keeps in globals stands here in one frozen :class:`Session`, which the runner sets for the time of a run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...core.device import resolve_device
+from ...core.errors import OutputError
+from ...core.progress import SILENT, Progress
+from . import io, ui
+from .common import SavePlace, check_prefix
+
+__all__ = [
+    "NAME",
+    "ComfyExtension",
+    "Session",
+    "VideoFile",
+    "default_device",
+    "embeds_metadata",
+    "io",
+    "make_room",
+    "model_roots",
+    "progress",
+    "save_place",
+    "session",
+    "ui",
+    "video_value",
+]
+
+NAME = "standalone"
+MODELS_VARIABLE = "SOUNDING_VIDEO_MODELS"
+
+
+def default_model_roots() -> tuple[Path, ...]:
+    """Folders named in ``SOUNDING_VIDEO_MODELS`` (separated as in PATH), else one in the user's cache."""
+    named = [Path(part).expanduser() for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
+    return tuple(named) or (Path.home() / ".cache" / "sounding_video" / "models",)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one standalone run works with.
+
+    Args:
+        model_roots: Folders that are searched for models.
+        output_dir: Where results go.
+        progress: Reporter and cancel check of the caller.
+        embed_metadata: Whether the workflow is written into result files.
+        device: Where the computation happens, a torch device or "auto".
+    """
+
+    model_roots: tuple[Path, ...] = field(default_factory=default_model_roots)
+    output_dir: Path = Path("output")
+    progress: Progress = SILENT
+    embed_metadata: bool = True
+    device: str = "auto"
+
+
+_SESSION: ContextVar[Session | None] = ContextVar("sounding_video_session", default=None)
+
+
+def current() -> Session:
+    """The session of the running workflow, or the defaults outside of one."""
+    return _SESSION.get() or Session()
+
+
+@contextmanager
+def session(value: Session) -> Iterator[Session]:
+    """Make ``value`` the current session for a ``with`` block."""
+    token = _SESSION.set(value)
+    try:
+        yield value
+    finally:
+        _SESSION.reset(token)
+
+
+class ComfyExtension:
+    """Stand-in for the base class of ComfyUI extensions."""
+
+
+def model_roots() -> list[Path]:
+    """Folders that may hold models, most specific first."""
+    return list(current().model_roots)
+
+
+def default_device() -> torch.device:
+    """The device models run on."""
+    return resolve_device(current().device)
+
+
+def make_room() -> None:
+    """Nothing else holds device memory here; ComfyUI's side moves its own models out."""
+
+
+def progress() -> Progress:
+    """Where the running node reports to, and how it learns of a cancel."""
+    return current().progress
+
+
+def embeds_metadata() -> bool:
+    """Whether result files carry the workflow that made them."""
+    return current().embed_metadata
+
+
+def save_place(prefix: str, *, width: int, height: int, suffix: str) -> SavePlace:
+    """The next free file name for a prefix, by ComfyUI's convention ``name_00001_.mp4``.
+
+    Args:
+        prefix: Relative name; may hold ``%width%``, ``%height%``, ``%year%``, ``%month%``, ``%day%``, ``%hour%``,
+            ``%minute%``, ``%second%``.
+        width: Pixels, for ``%width%``.
+        height: Pixels, for ``%height%``.
+        suffix: File name ending with its dot.
+
+    Raises:
+        OutputError: the prefix leaves the output folder, or the folder cannot be made.
+    """
+    check_prefix(prefix)
+    values = {"width": str(width), "height": str(height)}
+    for word, code in (
+        ("year", "%Y"),
+        ("month", "%m"),
+        ("day", "%d"),
+        ("hour", "%H"),
+        ("minute", "%M"),
+        ("second", "%S"),
+    ):
+        values[word] = time.strftime(code)
+    for word, value in values.items():
+        prefix = prefix.replace(f"%{word}%", value)
+    relative = Path(prefix.replace("\\", "/"))
+    folder = current().output_dir / relative.parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        taken = [re.match(rf"{re.escape(relative.name)}_(\d+)", entry.name) for entry in folder.iterdir()]
+    except OSError as error:
+        raise OutputError(
+            "the output folder cannot be used",
+            got=folder,
+            expected="a folder that can be made and written",
+            remedy=str(error),
+        ) from error
+    counter = max((int(match[1]) for match in taken if match), default=0) + 1
+    subfolder = "" if relative.parent == Path() else relative.parent.as_posix()
+    return SavePlace(path=folder / f"{relative.name}_{counter:05}_{suffix}", subfolder=subfolder)
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """A VIDEO value: a file on disk."""
+
+    path: Path
+
+    def get_stream_source(self) -> str:
+        """The file's path."""
+        return str(self.path)
+
+
+def video_value(path: Path) -> Any:
+    """Wrap a file as a VIDEO value."""
+    return VideoFile(path)

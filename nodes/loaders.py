@@ -1,0 +1,223 @@
+"""Nodes that load the towers and the bridge, and join them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core.device import ATTENTION_KERNELS, DTYPE_NAMES, OFFLOAD_MODES, Placement, resolve_placement
+from ..models.bridges import BRIDGES
+from .host import default_device, io
+from .host.folders import list_models, resolve_model
+from .sockets import CATEGORY, AudioCodec, AudioText, AudioTower, Bridge, JointModel, VideoCodec, VideoText, VideoTower
+
+if TYPE_CHECKING:
+    from ..models.parts import AudioParts, VideoParts
+    from ..models.weights.bridges import LoadedBridges
+
+FUSION_FROM_FILE = "from file"
+
+
+def _placement_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "dtype",
+            options=list(DTYPE_NAMES),
+            default="auto",
+            tooltip="Number type of the weights. auto: bfloat16 on cards that compute in it, float32 on a CPU. "
+            "official-bf16 rounds everything as the published system does.",
+        ),
+        io.Combo.Input(
+            "attention",
+            options=list(ATTENTION_KERNELS),
+            default="auto",
+            tooltip="Attention kernel. auto picks one that runs here; an explicit one runs or says why it cannot.",
+        ),
+        io.Combo.Input(
+            "offload",
+            options=list(OFFLOAD_MODES),
+            default="none",
+            tooltip="none keeps the model on the device; model, group and sequential keep less and less of it there.",
+        ),
+    ]
+
+
+def _placement(dtype: str, attention: str, offload: str) -> Placement:
+    return resolve_placement(device=default_device(), dtype=dtype, attention=attention, offload=offload)
+
+
+class LoadWanTower(io.ComfyNode):
+    """Node T2SVLoadWanTower."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="T2SVLoadWanTower",
+            display_name="Load Wan Tower",
+            category=f"{CATEGORY}/loaders",
+            description="Loads Wan 2.1 (diffusers folder): the video tower, its UMT5 caption encoder and its VAE.",
+            inputs=[
+                io.Combo.Input(
+                    "video_model",
+                    options=list_models("wan"),
+                    default="pocket",
+                    tooltip="pocket is the bundled small model. Others: Wan 2.1 diffusers folders in "
+                    "models/sounding_video or models/diffusers.",
+                ),
+                *_placement_inputs(),
+            ],
+            outputs=[
+                VideoTower.Output(
+                    "video_tower", display_name="video_tower", tooltip="The video tower, for Join Towers."
+                ),
+                VideoText.Output(
+                    "video_text_encoder", display_name="video_text_encoder", tooltip="UMT5, for Encode Captions."
+                ),
+                VideoCodec.Output(
+                    "video_codec", display_name="video_codec", tooltip="The Wan VAE, for Empty AV Latent and Decode AV."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, video_model: str, dtype: str, attention: str, offload: str) -> io.NodeOutput:
+        """Load the folder."""
+        from ..models.weights.load import load_wan
+
+        parts = load_wan(resolve_model("wan", video_model), _placement(dtype, attention, offload))
+        return io.NodeOutput(parts, parts, parts)
+
+
+class LoadStableAudioTower(io.ComfyNode):
+    """Node T2SVLoadStableAudioTower."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="T2SVLoadStableAudioTower",
+            display_name="Load Stable Audio Tower",
+            category=f"{CATEGORY}/loaders",
+            description="Loads Stable Audio Open (diffusers folder): audio tower, T5 caption encoder and VAE.",
+            inputs=[
+                io.Combo.Input(
+                    "audio_model",
+                    options=list_models("stable_audio"),
+                    default="pocket",
+                    tooltip="pocket is the bundled small model. Others: Stable Audio Open diffusers folders in "
+                    "models/sounding_video or "
+                    "models/diffusers.",
+                ),
+                *_placement_inputs(),
+            ],
+            outputs=[
+                AudioTower.Output(
+                    "audio_tower", display_name="audio_tower", tooltip="The audio tower, for Join Towers."
+                ),
+                AudioText.Output(
+                    "audio_text_encoder", display_name="audio_text_encoder", tooltip="T5, for Encode Captions."
+                ),
+                AudioCodec.Output(
+                    "audio_codec",
+                    display_name="audio_codec",
+                    tooltip="The Oobleck VAE, for Empty AV Latent and Decode AV.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, audio_model: str, dtype: str, attention: str, offload: str) -> io.NodeOutput:
+        """Load the folder."""
+        from ..models.weights.load import load_stable_audio
+
+        parts = load_stable_audio(resolve_model("stable_audio", audio_model), _placement(dtype, attention, offload))
+        return io.NodeOutput(parts, parts, parts)
+
+
+class LoadBridge(io.ComfyNode):
+    """Node T2SVLoadBridge."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="T2SVLoadBridge",
+            display_name="Load Bridge (DCA)",
+            category=f"{CATEGORY}/loaders",
+            description="Loads the bridges between the two towers; DCA is dual cross-attention.",
+            inputs=[
+                io.Combo.Input(
+                    "bridge_file",
+                    options=list_models("bridge"),
+                    default="pocket",
+                    tooltip="pocket is the bundled bridge. Others: bridge files in models/sounding_video, "
+                    "also the published checkpoints.",
+                ),
+                io.Combo.Input(
+                    "fusion",
+                    options=[FUSION_FROM_FILE, *BRIDGES.names()],
+                    default=FUSION_FROM_FILE,
+                    tooltip="How the bridges fuse. Four kinds share every weight name, so a published file that "
+                    "does not state its kind needs a choice here: bicross files are dual_cross.",
+                ),
+            ],
+            outputs=[
+                Bridge.Output(
+                    "bridge",
+                    display_name="bridge",
+                    tooltip="The bridges and the tower blocks trained with them, for Join Towers.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, bridge_file: str, fusion: str) -> io.NodeOutput:
+        """Read the file."""
+        from ..models.weights.bridges import BridgeOptions, load_bridges
+
+        options = BridgeOptions(fusion=None if fusion == FUSION_FROM_FILE else fusion)
+        return io.NodeOutput(load_bridges(resolve_model("bridge", bridge_file), options))
+
+
+class JoinTowers(io.ComfyNode):
+    """Node T2SVJoinTowers."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="T2SVJoinTowers",
+            display_name="Join Towers",
+            category=f"{CATEGORY}/loaders",
+            description="Joins the towers through the bridge. One tower alone, or two without a bridge, work too.",
+            inputs=[
+                VideoTower.Input(
+                    "video_tower", optional=True, tooltip="From Load Wan Tower; leave open to make sound only."
+                ),
+                AudioTower.Input(
+                    "audio_tower",
+                    optional=True,
+                    tooltip="From Load Stable Audio Tower; leave open to make a silent video.",
+                ),
+                Bridge.Input(
+                    "bridge",
+                    optional=True,
+                    tooltip="From Load Bridge; leave open and the towers run side by side, unaware of each other.",
+                ),
+            ],
+            outputs=[
+                JointModel.Output("model", display_name="model", tooltip="The joint model, for the Joint Sampler.")
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        video_tower: VideoParts | None = None,
+        audio_tower: AudioParts | None = None,
+        bridge: LoadedBridges | None = None,
+    ) -> io.NodeOutput:
+        """Join what is connected."""
+        from ..pipeline import join_towers
+
+        return io.NodeOutput(join_towers(video_tower, audio_tower, bridge))

@@ -1,0 +1,101 @@
+"""The node that writes the clip to a file and shows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..core.clock import as_fps
+from ..core.errors import InputError
+from ..core.types import AudioClip, AVClip, VideoClip
+from .host import embeds_metadata, io, progress, save_place, ui, video_value
+from .sockets import CATEGORY
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMATS = ("mp4", "webm", "mkv")
+WRITERS = ("pyav", "moviepy")
+
+
+class Mux(io.ComfyNode):
+    """Node T2SVMux."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="T2SVMux",
+            display_name="AV Mux",
+            category=f"{CATEGORY}/output",
+            description="Writes pictures and sound into one file, with the workflow inside, and shows it.",
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("images", optional=True, tooltip="The frames; leave open for sound only."),
+                io.Audio.Input("audio", optional=True, tooltip="The sound; made exactly as long as the picture."),
+                io.Float.Input(
+                    "fps", default=15.0, min=1.0, max=120.0, step=0.001, tooltip="Frames per second of the file."
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="sounding_video/clip",
+                    tooltip="File name in the output folder, with sub-folders if wanted; %width%, %height%, %year%, "
+                    "%month%, %day%, %hour%, %minute% and %second% are filled in. A counter is appended.",
+                ),
+                io.Combo.Input(
+                    "format",
+                    options=list(FORMATS),
+                    default="mp4",
+                    tooltip="mp4: H.264 and AAC, plays everywhere. webm: VP9 and Opus. mkv: H.264 and AAC.",
+                ),
+                io.Combo.Input(
+                    "writer",
+                    options=list(WRITERS),
+                    default="pyav",
+                    tooltip="pyav needs nothing else; moviepy must be installed.",
+                ),
+            ],
+            outputs=[
+                io.Video.Output("video", display_name="video", tooltip="The written file, for native video nodes.")
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        *,
+        fps: float,
+        filename_prefix: str,
+        format: str,
+        writer: str,
+        images: Tensor | None = None,
+        audio: dict[str, Any] | None = None,
+    ) -> io.NodeOutput:
+        """Write the file and preview it."""
+        from ..media.mux import write_clip
+
+        if format not in FORMATS:
+            raise InputError("unknown format", got=repr(format), expected="one of " + ", ".join(FORMATS))
+        clip = AVClip(
+            video=None if images is None else VideoClip(images[..., :3].float().cpu(), as_fps(fps)),
+            audio=None if audio is None else _audio_clip(audio),
+        )
+        height, width = (0, 0) if images is None else images.shape[1:3]
+        place = save_place(filename_prefix, width=width, height=height, suffix=f".{format}")
+        metadata = None
+        if embeds_metadata():
+            workflow = (cls.hidden.extra_pnginfo or {}).get("workflow")
+            tags = {"prompt": cls.hidden.prompt, "workflow": workflow}
+            metadata = {name: value for name, value in tags.items() if value is not None}
+        write_clip(clip, place.path, writer=writer, metadata=metadata, progress=progress())
+        saved = ui.SavedResult(place.path.name, place.subfolder, io.FolderType.output)
+        return io.NodeOutput(video_value(place.path), ui=ui.PreviewVideo([saved]))
+
+
+def _audio_clip(audio: dict[str, Any]) -> AudioClip:
+    """A clip from ComfyUI's AUDIO value, whose waveform is ``(B, C, samples)``."""
+    waveform = audio["waveform"]
+    if waveform.shape[0] != 1:
+        raise InputError(
+            "the sound holds several clips", got=f"a batch of {waveform.shape[0]}", expected="one clip a file"
+        )
+    return AudioClip(waveform[0].float().cpu(), int(audio["sample_rate"]))

@@ -1,0 +1,125 @@
+"""The node that denoises picture and sound together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..sampling.guidance import BATCHING
+from ..sampling.schedules import FLOW_SIGMAS, SCHEDULES
+from .host import io, make_room, progress
+from .sockets import CATEGORY, Conditioning, JointModel
+
+if TYPE_CHECKING:
+    from ..core.types import Conditioning as EncodedCaptions
+    from ..pipeline import JoinedModel
+
+MAX_SEED = 0xFFFF_FFFF_FFFF_FFFF
+
+
+class JointSampler(io.ComfyNode):
+    """Node T2SVJointSampler."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="T2SVJointSampler",
+            display_name="Joint Sampler (dual CFG)",
+            category=f"{CATEGORY}/sampling",
+            description="Denoises picture and sound together, with a guidance scale for each (dual CFG).",
+            inputs=[
+                JointModel.Input("model", tooltip="From Join Towers."),
+                Conditioning.Input("conditioning", tooltip="From Encode Captions."),
+                io.Latent.Input(
+                    "video_latent",
+                    optional=True,
+                    tooltip="Sets the picture's size, its content is not used; leave open to make sound only.",
+                ),
+                io.Latent.Input(
+                    "audio_latent",
+                    optional=True,
+                    tooltip="Sets the sound's length, its content is not used; leave open to make a silent video.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=MAX_SEED,
+                    control_after_generate=True,
+                    tooltip="The same seed gives the same clip, on any device.",
+                ),
+                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps; the paper uses 50."),
+                *_guidance_inputs(),
+                io.Combo.Input(
+                    "schedule",
+                    options=list(SCHEDULES),
+                    default="lockstep",
+                    tooltip="lockstep: as published, each tower on its own points. coupled: both towers always at one "
+                    "time, as trained.",
+                ),
+                io.Combo.Input(
+                    "flow_sigmas",
+                    options=list(FLOW_SIGMAS),
+                    default="diffusers-0.36",
+                    tooltip="Which diffusers version's spacing of the video's points; the published system used 0.36.",
+                ),
+                io.Combo.Input(
+                    "guidance_batching",
+                    options=list(BATCHING),
+                    default="auto",
+                    tooltip="Both guidance passes as one batch, or one after the other: same result, half the memory.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    "video_samples",
+                    display_name="video_samples",
+                    tooltip="Video latent; also fits the native VAE Decode.",
+                ),
+                io.Latent.Output(
+                    "audio_samples",
+                    display_name="audio_samples",
+                    tooltip="Audio latent; also fits the native VAE Decode Audio.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: JoinedModel,
+        conditioning: EncodedCaptions,
+        *,
+        video_latent: dict[str, Any] | None = None,
+        audio_latent: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> io.NodeOutput:
+        """Sample; results leave in raw VAE space."""
+        from ..pipeline import SamplingOptions, sample_latents
+
+        make_room()
+        latents = sample_latents(
+            model,
+            conditioning,
+            video_shape=video_latent and tuple(video_latent["samples"].shape),
+            audio_shape=audio_latent and tuple(audio_latent["samples"].shape),
+            options=SamplingOptions(num_steps=options.pop("steps"), **options),
+            progress=progress(),
+        )
+        video = None if latents.video is None else {"samples": model.video.codec.to_raw(latents.video)}
+        audio = None if latents.audio is None else {"samples": model.audio.codec.to_raw(latents.audio), "type": "audio"}
+        return io.NodeOutput(video, audio)
+
+
+def _guidance_inputs() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            f"{modality}_guidance_scale",
+            default=6.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            tooltip=f"How strongly the {thing} follows its caption (CFG). 1 turns guidance off.",
+        )
+        for modality, thing in (("video", "picture"), ("audio", "sound"))
+    ]

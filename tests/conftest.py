@@ -1,0 +1,62 @@
+"""Load this checkout under its one name, whether or not it is installed, and share what many tests need."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+_LOADER = """
+import importlib.util, sys
+def load(name, file, folder=None):
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=folder)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+"""
+
+
+def _load(name: str, file: Path, folder: Path | None = None) -> ModuleType:
+    locations = [str(folder)] if folder else None
+    spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=locations)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# By path and not by name: another checkout may be the one that is installed.
+_load("sounding_video", ROOT / "__init__.py", ROOT)
+small_models = _load("small_models", ROOT / "tests" / "small_models.py")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def small_models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small Wan, a small Stable Audio and a bridge file. Do not write into it."""
+    return small_models.write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def python_with_package() -> Callable[..., subprocess.Popen]:
+    """Start a fresh Python that runs a piece of code; ``import sounding_video`` in it finds this checkout."""
+
+    def start(code: str, arguments: Sequence[str] = (), **options: object) -> subprocess.Popen:
+        finder = _LOADER + f"load('sounding_video', {str(ROOT / '__init__.py')!r}, [{str(ROOT)!r}])\n"
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **options}
+        return subprocess.Popen([sys.executable, "-c", finder + code, *arguments], **settings)
+
+    return start

@@ -1,0 +1,81 @@
+"""A real ComfyUI server with this pack in it. Needs COMFYUI_PATH; COMFYUI_PYTHON names another interpreter for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACK = "ComfyUI-SoundingVideo"
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class ComfyServer:
+    url: str
+    base: Path
+    log: Path
+
+    @property
+    def models(self) -> Path:
+        return self.base / "models" / "sounding_video"
+
+
+@pytest.fixture(scope="session")
+def comfyui_path() -> Path:
+    path = os.environ.get("COMFYUI_PATH")
+    if not path:
+        pytest.skip("COMFYUI_PATH is not set: no ComfyUI checkout to test against")
+    assert (Path(path) / "main.py").is_file(), f"COMFYUI_PATH={path} holds no main.py"
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def comfyui(
+    comfyui_path: Path, root: Path, small_models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComfyServer]:
+    base = tmp_path_factory.mktemp("comfyui")
+    (base / "custom_nodes").mkdir()
+    (base / "custom_nodes" / PACK).symlink_to(root, target_is_directory=True)
+    shutil.copytree(small_models_dir, base / "models" / "sounding_video")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = ComfyServer(f"http://127.0.0.1:{port}", base, base / "server.log")
+    command = [
+        os.environ.get("COMFYUI_PYTHON", sys.executable), "-u", "main.py", "--cpu", "--listen", "127.0.0.1",
+        "--port", str(port), "--disable-auto-launch", "--disable-api-nodes", "--base-directory", str(base),
+        "--database-url", f"sqlite:///{base / 'comfyui.db'}",
+        "--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONDONTWRITEBYTECODE": "1"}
+    with server.log.open("wb") as log:
+        process = subprocess.Popen(command, cwd=comfyui_path, stdout=log, stderr=log, env=environment)
+        try:
+            _wait_until_ready(server, process)
+            yield server
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait_until_ready(server: ComfyServer, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"ComfyUI ended at start:\n{server.log.read_text()[-4000:]}"
+        try:
+            with urllib.request.urlopen(f"{server.url}/system_stats", timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.5)
+    pytest.fail(f"ComfyUI did not answer within {START_SECONDS} s:\n{server.log.read_text()[-4000:]}")

@@ -1,0 +1,188 @@
+"""The pack inside the real ComfyUI: it loads, describes itself as the stand-in does, runs, caches, refuses and stops."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+import urllib.request
+
+import pytest
+from sounding_video.core.errors import Cancelled, ServerError
+from sounding_video.core.progress import Progress
+from sounding_video.media.probe import probe
+from sounding_video.nodes import NODES
+from sounding_video.nodes.host import standalone
+from sounding_video.nodes.host.client import queue_workflow
+from sounding_video.nodes.host.graph import node_classes, read_workflow
+
+SMALL = {
+    "1": {"video_model": "wan"},
+    "2": {"audio_model": "stable_audio"},
+    "3": {"bridge_file": "bridge.safetensors"},
+    "5": {"width": 32, "height": 32, "num_frames": 9},
+    "7": {"steps": 2},
+}
+
+
+def get_json(url: str):
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return json.load(answer)
+
+
+@pytest.fixture(scope="module")
+def template(root):
+    return read_workflow(root / "workflows" / "api" / "text_to_sounding_video_pocket.json")
+
+
+@pytest.fixture
+def small(template):
+    """The template on the small random models: a second a run."""
+    return changed(template, SMALL)
+
+
+def changed(graph, inputs):
+    graph = copy.deepcopy(graph)
+    for node_id, values in inputs.items():
+        graph[node_id]["inputs"].update(values)
+    return graph
+
+
+def test_the_pack_loads_with_every_node(comfyui):
+    info = get_json(f"{comfyui.url}/object_info")
+    assert [name for name in node_classes() if name not in info] == []
+    log = comfyui.log.read_text()
+    assert "IMPORT FAILED" not in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("node", NODES, ids=lambda node: node.__name__)
+def test_the_stand_in_describes_every_node_as_comfyui_does(comfyui, node):
+    roots = (comfyui.models, comfyui.base / "models" / "diffusers")
+    with standalone.session(standalone.Session(roots)):
+        ours = json.loads(json.dumps(node.GET_NODE_INFO_V1()))
+    theirs = get_json(f"{comfyui.url}/object_info/{ours['name']}")[ours["name"]]
+    # The module a class came from is the one thing that must differ.
+    del ours["python_module"], theirs["python_module"]
+    assert theirs == ours
+
+
+def test_pages_and_templates_are_served(comfyui):
+    for path in ("docs/T2SVMux.md",):
+        with urllib.request.urlopen(f"{comfyui.url}/extensions/ComfyUI-SoundingVideo/{path}", timeout=30) as answer:
+            assert answer.status == 200
+    templates = get_json(f"{comfyui.url}/workflow_templates")["ComfyUI-SoundingVideo"]
+    assert "text_to_sounding_video_pocket" in templates
+
+
+def test_the_pocket_template_runs_and_its_file_carries_the_workflow(comfyui, template, tmp_path):
+    seen = []
+    progress = Progress(report=lambda stage, done, total, preview=None: seen.append((stage, done, total)))
+    graph = changed(template, {"7": {"steps": 3}})
+    report = queue_workflow(comfyui.url, graph, output_dir=tmp_path, progress=progress)
+    (path,) = report.files
+    assert path.is_relative_to(tmp_path / "sounding_video")
+    info = probe(path)
+    assert (info.width, info.height, info.num_frames, info.video_codec, info.audio_codec) == (
+        128,
+        128,
+        33,
+        "h264",
+        "aac",
+    )
+    assert info.num_samples == 97_020  # 33 frames at 15 fps = 2.2 s, at 44 100 Hz
+    assert json.loads(info.tags["prompt"])["7"]["inputs"]["steps"] == 3
+    page = json.loads(info.tags["workflow"])
+    assert sorted(node["type"] for node in page["nodes"]) == sorted(node_classes())
+    assert [step for step in seen if step[0] == "T2SVJointSampler"][-1][1:] == (3, 3)
+
+
+def test_a_second_identical_run_is_cached_and_keeps_the_first_download(comfyui, small, tmp_path):
+    first = queue_workflow(comfyui.url, small, output_dir=tmp_path)
+    second = queue_workflow(comfyui.url, small, output_dir=tmp_path)
+    assert set(second.cached) >= {"1", "2", "7", "9"}
+    assert second.outputs == first.outputs
+    assert first.files[0] != second.files[0]
+    assert first.files[0].read_bytes() == second.files[0].read_bytes()
+
+
+def test_a_batch_becomes_one_file_a_clip(comfyui, small, tmp_path):
+    report = queue_workflow(comfyui.url, changed(small, {"5": {"batch_size": 2}}), output_dir=tmp_path)
+    assert len(report.files) == 2
+    assert report.files[0].read_bytes() != report.files[1].read_bytes()
+
+
+def test_native_latents_and_native_video_nodes_fit(comfyui, template, tmp_path):
+    """Native empty latents set the size; the native save node takes our video, the native reader gives frames back."""
+    graph = changed(template, {"7": {"steps": 1, "video_latent": ["20", 0], "audio_latent": ["21", 0]}})
+    graph["20"] = {
+        "class_type": "EmptyHunyuanLatentVideo",
+        "inputs": {"width": 64, "height": 32, "length": 9, "batch_size": 1},
+    }
+    graph["21"] = {"class_type": "EmptyLatentAudio", "inputs": {"seconds": 1.0, "batch_size": 1}}
+    graph["22"] = {
+        "class_type": "SaveVideo",
+        "inputs": {"video": ["9", 0], "filename_prefix": "native/clip", "format": "auto", "codec": "auto"},
+    }
+    graph["23"] = {"class_type": "GetVideoComponents", "inputs": {"video": ["9", 0]}}
+    graph["24"] = {"class_type": "PreviewImage", "inputs": {"images": ["23", 0]}}
+    graph["6"]["inputs"]["seconds"] = 0.6
+    graph["8"]["inputs"]["fps"] = graph["9"]["inputs"]["fps"] = 15.0
+    del graph["5"]
+    report = queue_workflow(comfyui.url, graph, output_dir=tmp_path)
+    ours = probe(next(path for path in report.files if "sounding_video" in path.parts))
+    native = probe(next(path for path in report.files if "native" in path.parts))
+    assert (ours.width, ours.height, ours.num_frames) == (64, 32, 9)
+    assert (native.width, native.height, native.num_frames) == (64, 32, 9)
+    assert len(report.outputs["24"]["images"]) == 9
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"7": {"steps": 0}}, ("node 7 (T2SVJointSampler), input steps", "smaller than min of 1")),
+        ({"7": {"model": ["1", 0]}}, ("node 7 (T2SVJointSampler), input model", "T2SV_VIDEO_TOWER", "T2SV_MODEL")),
+        ({"7": {"schedule": "nonsense"}}, ("T2SVJointSampler", "nonsense")),
+        ({"5": {"num_frames": 10}}, ("node 5 (T2SVEmptyAVLatent) failed", "number of frames does not fit", "9 or 13")),
+        ({"1": {"video_model": "missing"}}, ("T2SVLoadWanTower", "missing")),
+        ({"6": {"audio_caption": " "}}, ("node 6 (T2SVEncodeCaptions) failed", "audio caption is empty")),
+        ({"9": {"filename_prefix": "../out"}}, ("node 9 (T2SVMux) failed", "inside the output folder")),
+    ],
+)  # fmt: skip
+def test_what_the_server_refuses_comes_back_as_a_sentence(comfyui, small, tmp_path, change, words):
+    with pytest.raises(ServerError) as caught:
+        queue_workflow(comfyui.url, changed(small, change), output_dir=tmp_path)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_an_unknown_node_is_named(comfyui, small, tmp_path):
+    small["9"]["class_type"] = "NoSuchNode"
+    with pytest.raises(ServerError, match="NoSuchNode"):
+        queue_workflow(comfyui.url, small, output_dir=tmp_path)
+
+
+def test_cancelling_here_stops_the_sampler_there(comfyui, small, tmp_path):
+    steps = []
+
+    def report(stage, done, total, preview=None):
+        if stage == "T2SVJointSampler":
+            steps.append(done)
+
+    def check_cancelled():
+        if steps and steps[-1] >= 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        queue_workflow(
+            comfyui.url,
+            changed(small, {"7": {"steps": 1000, "seed": 99}}),
+            output_dir=tmp_path,
+            progress=Progress(report, check_cancelled),
+        )
+    deadline = time.monotonic() + 20
+    while get_json(f"{comfyui.url}/queue")["queue_running"]:
+        assert time.monotonic() < deadline, "the server still runs what was cancelled"
+        time.sleep(0.2)
+    assert steps[-1] < 1000
+    last = list(get_json(f"{comfyui.url}/history").values())[-1]
+    assert "execution_interrupted" in [message[0] for message in last["status"]["messages"]]

@@ -1,0 +1,75 @@
+"""Small stock models and matching inputs for the tests of the model room."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import small_models as small
+import torch
+from sounding_video.core.types import Modality
+from sounding_video.models.bridges.base import BridgeConfig
+from sounding_video.models.joint import BridgePoints, BridgeStack
+from sounding_video.models.towers.stable_audio import StableAudioTower
+from sounding_video.models.towers.wan import WanTower
+
+
+@pytest.fixture(scope="session")
+def wan_tower(small_models_dir: Path) -> WanTower:
+    from diffusers import WanTransformer3DModel
+
+    return WanTower(WanTransformer3DModel.from_pretrained(small_models_dir / "wan/transformer").eval()).eval()
+
+
+@pytest.fixture(scope="session")
+def audio_tower(small_models_dir: Path) -> StableAudioTower:
+    from diffusers import StableAudioDiTModel
+
+    folder = small_models_dir / "stable_audio/transformer"
+    return StableAudioTower(StableAudioDiTModel.from_pretrained(folder).eval()).eval()
+
+
+@pytest.fixture
+def inputs() -> dict[str, Modality]:
+    g = torch.Generator().manual_seed(7)
+    return {
+        "video": Modality(
+            torch.randn(2, 4, 3, 4, 6, generator=g),
+            torch.tensor([900, 30]),
+            torch.randn(2, 10, small.TEXT_WIDTH_VIDEO, generator=g),
+        ),
+        "audio": Modality(
+            torch.randn(2, 6, 11, generator=g),
+            torch.tensor([0.9, 0.03]),
+            torch.randn(2, 8, small.TEXT_WIDTH_AUDIO, generator=g),
+            torch.randn(2, 1, 2 * small.TEXT_WIDTH_AUDIO, generator=g),
+        ),
+    }
+
+
+@pytest.fixture
+def bridge_config() -> BridgeConfig:
+    return BridgeConfig(
+        video_width=small.VIDEO_WIDTH,
+        audio_width=small.AUDIO_WIDTH,
+        qk_width=24,
+        v_width=16,
+        num_heads=2,
+        video_time_width=small.VIDEO_WIDTH,
+        audio_time_width=small.AUDIO_WIDTH,
+    )
+
+
+@pytest.fixture
+def random_stack(bridge_config: BridgeConfig) -> object:
+    """Makes a stack of two blocks with random weights, so that it is not the identity."""
+
+    def make(kind: str, config: BridgeConfig = bridge_config, points: BridgePoints | None = None) -> BridgeStack:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            stack = BridgeStack(kind, config, points or BridgePoints((0, 1), (0, 1))).eval()
+            for parameter in stack.parameters():
+                torch.nn.init.normal_(parameter, std=0.2)
+        return stack
+
+    return make

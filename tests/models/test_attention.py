@@ -1,0 +1,68 @@
+"""The chosen kernel reaches both towers and the bridges, and computes the same."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from sounding_video.core.errors import InputError
+from sounding_video.models.attention import AttentionKernel, StableAudioKernelProcessor, use_kernel
+from sounding_video.models.joint import JointModel
+
+
+class CountingKernel(AttentionKernel):
+    """A real kernel that counts its calls."""
+
+    def __init__(self) -> None:
+        super().__init__("sdpa")
+        self.calls = 0
+
+    def __call__(self, *args: torch.Tensor, scale: float | None = None) -> torch.Tensor:
+        self.calls += 1
+        return super().__call__(*args, scale=scale)
+
+
+@pytest.fixture
+def joint(wan_tower, audio_tower, random_stack) -> JointModel:
+    """A model of its own, because processors are set on it."""
+    return copy.deepcopy(JointModel(wan_tower, audio_tower, random_stack("dual_cross")))
+
+
+@torch.no_grad()
+def test_an_explicit_kernel_reaches_everything_and_changes_nothing(joint, inputs) -> None:
+    before = joint(inputs["video"], inputs["audio"])
+    kernel = CountingKernel()
+    use_kernel(joint, kernel)
+    after = joint(inputs["video"], inputs["audio"])
+    for one, two in zip(before, after, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+    audio_attentions, bridge_attentions = 2 * joint.audio.num_blocks, 2 * len(joint.bridges)
+    assert kernel.calls == audio_attentions + bridge_attentions
+    for block in joint.video.blocks:
+        assert block.attn1.processor._attention_backend == kernel.backend
+        assert block.attn2.processor._attention_backend == kernel.backend
+
+
+@torch.no_grad()
+def test_auto_leaves_the_stock_processors(joint, inputs) -> None:
+    stock = {type(block.attn1.processor) for block in joint.audio.blocks}
+    use_kernel(joint, AttentionKernel("auto"))
+    assert {type(block.attn1.processor) for block in joint.audio.blocks} == stock
+    assert StableAudioKernelProcessor not in stock
+
+
+@torch.no_grad()
+def test_the_audio_processor_equals_the_stock_one(audio_tower, inputs) -> None:
+    tower = copy.deepcopy(audio_tower)
+    use_kernel(tower, AttentionKernel("sdpa"))
+    torch.testing.assert_close(tower(inputs["audio"]), audio_tower(inputs["audio"]), rtol=1e-5, atol=1e-5)
+    with pytest.raises(InputError, match="takes no mask"):
+        tower.blocks[0].attn1(torch.zeros(1, 2, tower.width), attention_mask=torch.ones(1, 2))
+
+
+def test_unknown_kernels_are_refused() -> None:
+    with pytest.raises(
+        InputError, match="unknown attention kernel: got 'fast'; expected one of auto, sdpa, xformers, flash, sage"
+    ):
+        AttentionKernel("fast")

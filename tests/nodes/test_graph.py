@@ -1,0 +1,174 @@
+"""Workflows that cannot run are refused before anything runs, each with its sentence."""
+
+from __future__ import annotations
+
+import pytest
+from sounding_video.core.errors import WorkflowError
+from sounding_video.nodes.host import standalone
+from sounding_video.nodes.host.graph import apply_overrides, check_format, plan, read_workflow
+
+
+@pytest.fixture(autouse=True)
+def small_models(small_models_dir):
+    with standalone.session(standalone.Session((small_models_dir,))):
+        yield
+
+
+def refusal(graph) -> str:
+    with pytest.raises(WorkflowError) as caught:
+        plan(graph)
+    return str(caught.value)
+
+
+def test_the_order_puts_every_node_after_its_sources(graph):
+    order = [step.node_id for step in plan(dict(reversed(graph.items())))]
+    assert sorted(order) == sorted(graph)
+    for step in plan(graph):
+        assert all(order.index(source) < order.index(step.node_id) for source, _ in step.links.values())
+
+
+def test_nodes_that_no_result_needs_are_checked_but_not_run(graph):
+    graph["99"] = {"class_type": "T2SVLoadBridge", "inputs": {"bridge_file": "pocket", "fusion": "from file"}}
+    assert "99" not in [step.node_id for step in plan(graph)]
+    graph["99"]["inputs"]["fusion"] = "nonsense"
+    assert "node 99 (T2SVLoadBridge), input fusion: not among its options" in refusal(graph)
+
+
+@pytest.mark.parametrize(
+    ("node", "name", "value", "words"),
+    [
+        ("7", "steps", 0, "node 7 (T2SVJointSampler), input steps: out of range: got 0; expected 1 to 1000"),
+        ("7", "video_guidance_scale", 100.5, "input video_guidance_scale: out of range: got 100.5; expected 0.0 to 100.0"),
+        ("7", "video_guidance_scale", float("nan"), "out of range: got nan"),
+        ("7", "seed", -1, "input seed: out of range: got -1; expected 0 to 18446744073709551615"),
+        ("7", "steps", 2.5, "input steps: wrong type: got 2.5 (float); expected a whole number"),
+        ("7", "steps", "8", "input steps: wrong type: got '8' (str); expected a whole number"),
+        ("7", "steps", True, "input steps: wrong type: got True (bool); expected a whole number"),
+        ("6", "video_caption", 5, "input video_caption: wrong type: got 5 (int); expected text"),
+        ("7", "schedule", "lockstap", "input schedule: not among its options: got 'lockstap'; expected one of lockstep, coupled"),
+        ("1", "video_model", "absent", "input video_model: not among its options: got 'absent'; expected one of pocket, wan"),
+        ("7", "model", "x", "node 7 (T2SVJointSampler), input model takes no value: got 'x'; expected a link from a T2SV_MODEL output"),
+        ("7", "model", ["1", 0], "input model: wrong link type: got T2SV_VIDEO_TOWER from output 0 (video_tower) of node 1 (T2SVLoadWanTower); expected T2SV_MODEL"),
+        ("7", "model", ["4", 3], "input model: node 4 (T2SVJoinTowers) has no output 3; expected 0 (model)"),
+        ("7", "model", ["4", -1], "has no output -1"),
+        ("7", "model", ["40", 0], "input model: linked to a node that is not there: got 40; expected one of 1, 2, 3"),
+        ("7", "model", ["4"], "input model: this is not a link: got ['4']; expected [\"node id\", output index]"),
+        ("7", "stops", 5, "node 7 (T2SVJointSampler) has no such input: got stops; expected perhaps steps"),
+    ],
+)  # fmt: skip
+def test_a_wrong_input_is_refused(graph, node, name, value, words):
+    graph[node]["inputs"][name] = value
+    assert words in refusal(graph)
+
+
+def test_an_unknown_node_is_refused_with_near_names(graph):
+    graph["7"]["class_type"] = "T2SVJoinSampler"
+    assert (
+        "node 7 is of a kind that cannot run without a ComfyUI server: got T2SVJoinSampler; expected perhaps T2SVJointSampler"
+        in refusal(graph)
+    )
+    graph["7"]["class_type"] = "KSampler"
+    text = refusal(graph)
+    assert "got KSampler" in text
+    assert "run on a server: sounding-video queue" in text
+
+
+def test_a_missing_required_input_is_refused(graph):
+    del graph["7"]["inputs"]["model"], graph["7"]["inputs"]["steps"]
+    text = refusal(graph)
+    assert "node 7 (T2SVJointSampler) lacks required input: model, steps" in text
+    assert "model: a link from a T2SV_MODEL output, steps: a whole number" in text
+
+
+def test_a_missing_optional_input_is_fine(graph):
+    del graph["4"]["inputs"]["bridge"]
+    assert "3" not in [step.node_id for step in plan(graph)]
+
+
+def test_a_circle_is_refused(graph):
+    graph["5"]["inputs"]["fps"] = ["5", 2]
+    assert "the links of the workflow form a circle: got 5 <- 5" in refusal(graph)
+    graph["5"]["inputs"]["fps"] = 15.0
+    graph["10"] = {**graph["5"], "inputs": {**graph["5"]["inputs"], "fps": ["5", 2]}}
+    graph["5"]["inputs"]["fps"] = ["10", 2]
+    assert "form a circle: got 5 <- 10 <- 5" in refusal(graph)
+
+
+def test_a_workflow_without_a_result_is_refused(graph):
+    del graph["9"]
+    assert "the workflow has no output node" in refusal(graph)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([], "this is not a workflow: got an empty file"),
+        ({}, "this is not a workflow: got an empty file"),
+        ([1], "this is not a workflow: got list"),
+        ({"1": {"inputs": {}}}, "node 1 is not a node"),
+        ({"1": 5}, "node 1 is not a node: got 5"),
+        ({"1": {"class_type": "T2SVMux", "inputs": []}}, "node 1 is not a node"),
+        ({"prompt": {"1": {}}, "client_id": "x"}, "this is a queue request, not a workflow"),
+    ],
+)
+def test_what_is_not_a_workflow_is_refused(content, words):
+    with pytest.raises(WorkflowError) as caught:
+        check_format(content)
+    assert words in str(caught.value)
+
+
+def test_the_page_format_is_recognised_and_the_way_out_named(root):
+    page = read_workflow(root / "workflows" / "text_to_sounding_video_pocket.json")
+    with pytest.raises(
+        WorkflowError,
+        match=r"in the page's \(UI\) format; expected the API format\. In ComfyUI choose Workflow > Export \(API\)",
+    ):
+        plan(page)
+
+
+def test_unreadable_files_are_refused(tmp_path):
+    with pytest.raises(WorkflowError, match=r"cannot be read: got .*absent\.json"):
+        read_workflow(tmp_path / "absent.json")
+    (tmp_path / "cut.json").write_text('{"1": {')
+    with pytest.raises(WorkflowError, match="is not JSON"):
+        read_workflow(tmp_path / "cut.json")
+    (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(WorkflowError, match="is not JSON"):
+        read_workflow(tmp_path / "bytes.json")
+
+
+def test_overrides_reach_nodes_by_id_class_and_title(graph):
+    graph["6"]["_meta"] = {"title": "My captions v1.5"}
+    changed = apply_overrides(
+        graph,
+        {"7.steps": "3", "T2SVMux.format": "mkv", "My captions v1.5.video_caption": 42, "T2SVEmptyAVLatent.fps": "24"},
+    )
+    assert (changed["7"]["inputs"]["steps"], changed["9"]["inputs"]["format"]) == (3, "mkv")
+    assert (changed["6"]["inputs"]["video_caption"], changed["5"]["inputs"]["fps"]) == ("42", 24.0)
+    assert graph["7"]["inputs"]["steps"] == 2, "the caller's graph was changed"
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "words"),
+    [
+        ("steps", 3, "this does not name an input: got 'steps'; expected NODE.INPUT"),
+        ("77.steps", 3, "the workflow has no such node: got 77; expected one of 1 (T2SVLoadWanTower), 2"),
+        ("7.step", 3, "node 7 (T2SVJointSampler) has no such input: got step; expected perhaps steps"),
+        ("7.steps", "many", "the value for 7.steps cannot be read: got 'many'; expected a whole number"),
+        (
+            "7.video_guidance_scale",
+            "6,0",
+            "the value for 7.video_guidance_scale cannot be read: got '6,0'; expected a number",
+        ),
+    ],
+)
+def test_a_wrong_override_is_refused(graph, target, value, words):
+    with pytest.raises(WorkflowError) as caught:
+        apply_overrides(graph, {target: value})
+    assert words in str(caught.value)
+
+
+def test_a_class_that_two_nodes_have_is_no_name(graph):
+    graph["10"] = graph["9"]
+    with pytest.raises(WorkflowError, match="several nodes have this name: got T2SVMux; expected an id: 9 or 10"):
+        apply_overrides(graph, {"T2SVMux.format": "mkv"})

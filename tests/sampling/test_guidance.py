@@ -1,0 +1,134 @@
+"""Guidance: BridgeDiT eq. 9–10, one or two passes, batched equal to sequential."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sounding_video.core.errors import InputError
+from sounding_video.core.types import Modality
+from sounding_video.sampling.guidance import BATCHING, MAX_BATCHED_POSITIONS, Guidance, GuidedDenoiser, View
+
+
+def views(noise):
+    return View(noise.video, torch.tensor([750])), View(noise.audio, torch.tensor([0.75]))
+
+
+def by_hand(denoiser, conditioning, noise, which):
+    """One plain pass with the positive or the negative texts."""
+    (video, audio), text, sound = views(noise), conditioning.video, conditioning.audio
+    return denoiser(
+        Modality(video.latents, video.timestep, getattr(text, which)),
+        Modality(audio.latents, audio.timestep, getattr(sound, which), sound.duration),
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(w_video=st.floats(0, 20), w_audio=st.floats(0, 20), batching=st.sampled_from(BATCHING))
+def test_each_modality_follows_its_own_equation(mixing_class, conditioning, fixed_noise, w_video, w_audio, batching):
+    denoiser, texts = mixing_class(), conditioning()
+    guided = GuidedDenoiser(denoiser, texts, Guidance(w_video, w_audio, batching), num_positions=0)
+    predictions = guided(*views(fixed_noise))
+    positive = by_hand(denoiser, texts, fixed_noise, "positive")
+    negative = by_hand(denoiser, texts, fixed_noise, "negative")
+    for prediction, scale, c, u in zip(predictions, (w_video, w_audio), positive, negative, strict=True):
+        expected = c if scale <= 1 else u + scale * (c - u)
+        torch.testing.assert_close(prediction, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_batched_equals_sequential(mixing_class, conditioning, batch):
+    generator = torch.Generator().manual_seed(0)
+    video = View(torch.randn(batch, 4, 3, 6, 8, generator=generator), torch.tensor([500]))
+    audio = View(torch.randn(batch, 6, 13, generator=generator), torch.tensor([0.5]))
+    texts = conditioning(batch=batch)
+    results = []
+    for batching, passes, rows in (("batched", 1, 2 * batch), ("sequential", 2, batch)):
+        denoiser = mixing_class()
+        results.append(GuidedDenoiser(denoiser, texts, Guidance(6, 7, batching), num_positions=1)(video, audio))
+        assert [len(call[0].latents) for call in denoiser.calls] == [rows] * passes
+        assert [len(call[1].text) for call in denoiser.calls] == [rows] * passes
+    for one, two in zip(*results, strict=True):
+        assert one.shape[0] == batch
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+
+
+def test_unconditional_row_comes_first(mixing, conditioning, noise):
+    texts = conditioning()
+    GuidedDenoiser(mixing, texts, Guidance(batching="batched"), num_positions=1)(*views(noise))
+    ((video, audio),) = mixing.calls
+    assert torch.equal(video.text, torch.cat([texts.video.negative, texts.video.positive]))
+    assert torch.equal(audio.text, torch.cat([texts.audio.negative, texts.audio.positive]))
+    assert torch.equal(audio.duration, torch.cat([texts.audio.duration] * 2))
+    assert torch.equal(video.latents[0], video.latents[1])
+    assert video.timestep.shape == audio.timestep.shape == (1,)
+
+
+@pytest.mark.parametrize("scales", [(1.0, 1.0), (0.0, 0.5)])
+def test_both_off_is_one_conditional_pass(mixing, conditioning, noise, scales):
+    texts = conditioning()
+    predictions = GuidedDenoiser(mixing, texts, Guidance(*scales), num_positions=1)(*views(noise))
+    assert len(mixing.calls) == 1
+    for prediction, expected in zip(predictions, by_hand(mixing, texts, noise, "positive"), strict=True):
+        assert torch.equal(prediction, expected)
+
+
+def test_off_modality_needs_no_negative_and_keeps_its_text_in_both_rows(mixing, conditioning, noise):
+    guided, plain = conditioning(audio=False), conditioning(negative=False)
+    texts = type(guided)(guided.video, plain.audio)
+    GuidedDenoiser(mixing, texts, Guidance(6, 1, "batched"), num_positions=1)(*views(noise))
+    ((video, audio),) = mixing.calls
+    assert not torch.equal(video.text[0], video.text[1])
+    assert torch.equal(audio.text[0], audio.text[1])
+
+
+@pytest.mark.parametrize(("name", "scales"), [("video", (6.0, 1.0)), ("audio", (1.0, 6.0))])
+def test_missing_negative_is_refused(mixing, conditioning, name, scales):
+    with pytest.raises(
+        InputError, match=rf"{name} guidance needs a negative.*scale 6 and no negative.*set the scale to 1"
+    ):
+        GuidedDenoiser(mixing, conditioning(negative=False), Guidance(*scales), num_positions=1)
+
+
+def test_missing_tower_is_named(conditioning, noise):
+    guided = GuidedDenoiser(lambda video, audio: (None, audio.latents), conditioning(), Guidance(), num_positions=1)
+    with pytest.raises(InputError, match=r"predicts no video but video noise is given.*Join a video tower"):
+        guided(*views(noise))
+
+
+@pytest.mark.parametrize(
+    ("num_positions", "passes"), [(0, 1), (MAX_BATCHED_POSITIONS, 1), (MAX_BATCHED_POSITIONS + 1, 2), (131_040, 2)]
+)
+def test_auto_picks_by_size_and_says_so_once(mixing, conditioning, noise, caplog, num_positions, passes):
+    with caplog.at_level(logging.INFO, logger="sounding_video.sampling.guidance"):
+        guided = GuidedDenoiser(mixing, conditioning(), Guidance(), num_positions=num_positions)
+        guided(*views(noise))
+        guided(*views(noise))
+    assert len(mixing.calls) == 2 * passes
+    (record,) = caplog.records
+    assert ("batched (" if passes == 1 else "sequential (") in record.getMessage()
+
+
+def test_half_precision_predictions_are_combined_in_float32(conditioning, noise):
+    def half(video, audio):
+        return video.latents.half(), audio.latents.bfloat16()
+
+    for prediction in GuidedDenoiser(half, conditioning(), Guidance(), num_positions=1)(*views(noise)):
+        assert prediction.dtype == torch.float32
+
+
+@pytest.mark.parametrize("scale", [-0.1, math.nan, math.inf])
+def test_unusable_scales_are_refused(scale):
+    with pytest.raises(InputError, match=r"the video guidance scale cannot be used.*a finite number from 0"):
+        Guidance(video_scale=scale)
+    with pytest.raises(InputError, match="the audio guidance scale cannot be used"):
+        Guidance(audio_scale=scale)
+
+
+def test_unknown_batching_lists_the_choices():
+    with pytest.raises(InputError, match=r"unknown guidance batching: got 'both'.*auto, batched, sequential"):
+        Guidance(batching="both")

@@ -1,0 +1,171 @@
+"""Small random models of the real classes in the real folder layout, for tests that need weights on disk.
+
+Geometry: video latents of 4 channels, 4× in time and 8× in space with 2×2 patches; audio latents of 6 channels, 16
+samples each at 8000 Hz (a rate that AAC takes). ``write_models`` makes both folders and a bridge in under a second.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+SAMPLE_RATE, AUDIO_HOP = 8000, 16
+VIDEO_WIDTH, AUDIO_WIDTH = 24, 32
+VIDEO_BLOCKS, AUDIO_BLOCKS = 3, 3
+TEXT_WIDTH_VIDEO, TEXT_WIDTH_AUDIO = 16, 16
+
+
+def write_tokenizer(folder: Path, max_length: int) -> int:
+    """Save a byte-level tokenizer (every text can be encoded) and return its vocabulary size."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "</s>", "<unk>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(
+        models.BPE(vocab={word: index for index, word in enumerate(words)}, merges=[], unk_token="<unk>")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_max_length=max_length,
+    ).save_pretrained(folder)
+    return len(words)
+
+
+def write_wan_folder(path: str | Path, seed: int = 0) -> Path:
+    """A Wan 2.1 diffusers folder: transformer, vae, text_encoder, tokenizer."""
+    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3DModel
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    path = Path(path)
+    vocabulary = write_tokenizer(path / "tokenizer", 64)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer = WanTransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=2,
+            attention_head_dim=VIDEO_WIDTH // 2,
+            in_channels=4,
+            out_channels=4,
+            text_dim=TEXT_WIDTH_VIDEO,
+            freq_dim=16,
+            ffn_dim=32,
+            num_layers=VIDEO_BLOCKS,
+            rope_max_seq_len=64,
+        )
+        vae = AutoencoderKLWan(
+            base_dim=4,
+            z_dim=4,
+            dim_mult=[1, 1, 1, 1],
+            num_res_blocks=1,
+            latents_mean=[0.1, -0.2, 0.3, 0.0],
+            latents_std=[1.5, 2.0, 1.0, 0.5],
+        )
+        encoder = UMT5EncoderModel(
+            UMT5Config(
+                vocab_size=vocabulary, d_model=TEXT_WIDTH_VIDEO, d_kv=8, d_ff=24, num_layers=2, num_heads=2,
+                tie_word_embeddings=True, pad_token_id=0, eos_token_id=1,
+            )
+        )  # fmt: skip
+    transformer.save_pretrained(path / "transformer")
+    vae.save_pretrained(path / "vae")
+    encoder.save_pretrained(path / "text_encoder")
+    UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, num_train_timesteps=1000
+    ).save_pretrained(path / "scheduler")
+    return path
+
+
+def write_stable_audio_folder(path: str | Path, seed: int = 0) -> Path:
+    """A Stable Audio Open diffusers folder: as :func:`write_wan_folder`, and projection_model."""
+    from diffusers import (
+        AutoencoderOobleck,
+        CosineDPMSolverMultistepScheduler,
+        StableAudioDiTModel,
+        StableAudioProjectionModel,
+    )
+    from transformers import T5Config, T5EncoderModel
+
+    path = Path(path)
+    vocabulary = write_tokenizer(path / "tokenizer", 32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer = StableAudioDiTModel(
+            sample_size=64,
+            in_channels=6,
+            out_channels=6,
+            num_layers=AUDIO_BLOCKS,
+            attention_head_dim=AUDIO_WIDTH // 4,
+            num_attention_heads=4,
+            num_key_value_attention_heads=2,
+            cross_attention_dim=TEXT_WIDTH_AUDIO,
+            cross_attention_input_dim=TEXT_WIDTH_AUDIO,
+            time_proj_dim=16,
+            global_states_input_dim=2 * TEXT_WIDTH_AUDIO,
+        )
+        vae = AutoencoderOobleck(
+            encoder_hidden_size=12,
+            downsampling_ratios=[2, 2, 4],
+            channel_multiples=[1, 1, 2],
+            decoder_channels=4,
+            decoder_input_channels=6,
+            audio_channels=2,
+            sampling_rate=SAMPLE_RATE,
+        )
+        encoder = T5EncoderModel(
+            T5Config(
+                vocab_size=vocabulary, d_model=TEXT_WIDTH_AUDIO, d_kv=8, d_ff=24, num_layers=2, num_heads=2,
+                pad_token_id=0, eos_token_id=1,
+            )
+        )  # fmt: skip
+        projection = StableAudioProjectionModel(
+            text_encoder_dim=TEXT_WIDTH_AUDIO, conditioning_dim=TEXT_WIDTH_AUDIO, min_value=0, max_value=512
+        )
+    transformer.save_pretrained(path / "transformer")
+    vae.save_pretrained(path / "vae")
+    encoder.save_pretrained(path / "text_encoder")
+    projection.save_pretrained(path / "projection_model")
+    CosineDPMSolverMultistepScheduler(prediction_type="v_prediction", sigma_schedule="exponential").save_pretrained(
+        path / "scheduler"
+    )
+    return path
+
+
+def write_bridge(path: str | Path, kind: str = "dual_cross", seed: int = 0, *, trained: bool = True) -> Path:
+    """A bridge file of two blocks with random weights (not the identity) that fits the two folders above."""
+    from sounding_video.models.bridges.base import BridgeConfig
+    from sounding_video.models.joint import BridgePoints, BridgeStack
+    from sounding_video.models.weights.bridges import save_bridges
+
+    width = 16
+    config = BridgeConfig(
+        video_width=VIDEO_WIDTH,
+        audio_width=AUDIO_WIDTH,
+        qk_width=width,
+        v_width=width,
+        num_heads=2,
+        video_time_width=VIDEO_WIDTH,
+        audio_time_width=AUDIO_WIDTH,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        stack = BridgeStack(kind, config, BridgePoints((0, 1), (0, 1)))
+        for parameter in stack.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+    save_bridges(path, stack, trained=trained)
+    return Path(path)
+
+
+def write_models(root: str | Path, seed: int = 0) -> Path:
+    """Both folders and the bridge file under one root: ``wan``, ``stable_audio``, ``bridge.safetensors``."""
+    root = Path(root)
+    write_wan_folder(root / "wan", seed)
+    write_stable_audio_folder(root / "stable_audio", seed)
+    write_bridge(root / "bridge.safetensors", seed=seed)
+    return root
