@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from comfy_api.latest import ComfyExtension
+    from .nodes import SoundingVideoExtension
 
 __version__ = "0.1.0"
 
@@ -17,7 +17,7 @@ WEB_DIRECTORY = "./web"
 __all__ = ["WEB_DIRECTORY", "__version__", "comfy_entrypoint"]
 
 
-async def comfy_entrypoint() -> ComfyExtension:
+async def comfy_entrypoint() -> SoundingVideoExtension:
     """Give ComfyUI the extension object that lists our nodes (called once, at ComfyUI's start)."""
     from .nodes import extension
 

@@ -42,7 +42,7 @@ class DecodeAV(io.ComfyNode):
                     "tiling",
                     options=list(TILING),
                     default="auto",
-                    tooltip="Decode large pictures in overlapping tiles to save memory; auto does so above 720p.",
+                    tooltip="Decode large pictures in overlapping tiles to save memory; auto does so above 832×480.",
                 ),
             ],
             outputs=[

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import as_fps
-from ..core.errors import InputError
+from ..core.errors import InputError, SoundingVideoError
+from ..core.optional import require
 from ..core.types import AudioClip, AVClip, VideoClip
 from .host import embeds_metadata, io, progress, save_place, ui, video_value
+from .host.common import check_prefix
 from .sockets import CATEGORY
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ class Mux(io.ComfyNode):
                     "format",
                     options=list(FORMATS),
                     default="mp4",
-                    tooltip="mp4: H.264 and AAC, plays everywhere. webm: VP9 and Opus. mkv: H.264 and AAC.",
+                    tooltip="mp4: H.264 and AAC, plays everywhere. webm: VP9 and Opus. mkv: H.264 and FLAC.",
                 ),
                 io.Combo.Input(
                     "writer",
@@ -58,6 +60,24 @@ class Mux(io.ComfyNode):
                 io.Video.Output("video", display_name="video", tooltip="The written file, for native video nodes.")
             ],
         )
+
+    @classmethod
+    def validate_inputs(
+        cls, filename_prefix: str | None = None, format: str | None = None, writer: str | None = None
+    ) -> bool | str:
+        """Refuse before the sampler has run for minutes, not after; linked inputs arrive as None."""
+        try:
+            if filename_prefix is not None:
+                check_prefix(filename_prefix)
+            if format is not None:
+                _one_of("format", format, FORMATS)
+            if writer is not None:
+                _one_of("writer", writer, WRITERS)
+            if writer == "moviepy":
+                require("moviepy", "writing video through moviepy")
+        except SoundingVideoError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(
@@ -73,8 +93,7 @@ class Mux(io.ComfyNode):
         """Write the file and preview it."""
         from ..media.mux import write_clip
 
-        if format not in FORMATS:
-            raise InputError("unknown format", got=repr(format), expected="one of " + ", ".join(FORMATS))
+        _one_of("format", format, FORMATS)
         clip = AVClip(
             video=None if images is None else VideoClip(images[..., :3].float().cpu(), as_fps(fps)),
             audio=None if audio is None else _audio_clip(audio),
@@ -89,6 +108,11 @@ class Mux(io.ComfyNode):
         write_clip(clip, place.path, writer=writer, metadata=metadata, progress=progress())
         saved = ui.SavedResult(place.path.name, place.subfolder, io.FolderType.output)
         return io.NodeOutput(video_value(place.path), ui=ui.PreviewVideo([saved]))
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(choices))
 
 
 def _audio_clip(audio: dict[str, Any]) -> AudioClip:

@@ -46,7 +46,7 @@ class JointSampler(io.ComfyNode):
                     min=0,
                     max=MAX_SEED,
                     control_after_generate=True,
-                    tooltip="The same seed gives the same clip, on any device.",
+                    tooltip="Start of all randomness; the same seed draws the same noise on any device.",
                 ),
                 io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps; the paper uses 50."),
                 *_guidance_inputs(),

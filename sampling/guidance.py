@@ -17,8 +17,8 @@ _log = logging.getLogger(__name__)
 
 BATCHING = ("auto", "batched", "sequential")
 # "auto" batches the two passes while the video latent has at most this many positions (B·T·H·W; Wan makes one token of
-# four). Below it a card is not yet full and one pass of two rows is faster; above it two passes take as long as one of
-# two rows and need half the activation memory. 832×480×81 has 131 040 positions: sequential.
+# four). A rule of thumb: small inputs leave a card idle and gain from one forward of two rows, large ones fill it with
+# one row and save half the activation memory by going one after the other. 832×480×81 has 131 040: sequential.
 MAX_BATCHED_POSITIONS = 32_768
 
 

@@ -13,13 +13,15 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-_LOADER = """
+_LOADER = f"""
 import importlib.util, sys
+ROOT = {str(ROOT)!r}
 def load(name, file, folder=None):
     spec = importlib.util.spec_from_file_location(name, file, submodule_search_locations=folder)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
+load('sounding_video', ROOT + '/__init__.py', [ROOT])
 """
 
 
@@ -54,9 +56,8 @@ def python_with_package() -> Callable[..., subprocess.Popen]:
     """Start a fresh Python that runs a piece of code; ``import sounding_video`` in it finds this checkout."""
 
     def start(code: str, arguments: Sequence[str] = (), **options: object) -> subprocess.Popen:
-        finder = _LOADER + f"load('sounding_video', {str(ROOT / '__init__.py')!r}, [{str(ROOT)!r}])\n"
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **options}
-        return subprocess.Popen([sys.executable, "-c", finder + code, *arguments], **settings)
+        return subprocess.Popen([sys.executable, "-c", _LOADER + code, *arguments], **settings)
 
     return start

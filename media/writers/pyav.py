@@ -75,7 +75,7 @@ def lead_in(num_samples: int) -> int:
     the padding of its last frame: 238140 samples would be read as 238592. The lead-in lies before time zero, inside
     the edit list's trim together with the encoder's own priming, so what is read is exact at both ends.
     """
-    return 0
+    return -num_samples % AAC_FRAME
 
 
 def audio_bit_rate(audio: AudioClip) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
+import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -108,12 +109,12 @@ def check_format(graph: Any) -> None:
 
 
 def apply_overrides(graph: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a graph of our nodes with inputs replaced.
+    """A copy of a graph with inputs replaced.
 
     Args:
         graph: API-format workflow.
         overrides: ``{"NODE.INPUT": value}``. NODE is an id, or a class or title that only one node has. Texts are read
-            as the input's type.
+            as the input's type, for nodes that are not ours as the type of the value they replace.
 
     Raises:
         WorkflowError: a target that is not there or not unique, or a text that cannot be read.
@@ -129,11 +130,8 @@ def apply_overrides(graph: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
                 expected="NODE.INPUT, for example T2SVJointSampler.steps",
             )
         node_id = _find_node(changed, name)
-        schema = _node_class(node_id, changed[node_id]["class_type"]).GET_SCHEMA()
-        port = schema.input(port_name)
-        if port is None:
-            raise _unknown_input(f"node {node_id} ({schema.node_id})", port_name, schema)
-        changed[node_id].setdefault("inputs", {})[port_name] = _from_text(port, value, target)
+        inputs = changed[node_id].setdefault("inputs", {})
+        inputs[port_name] = _replacement(node_id, changed[node_id]["class_type"], inputs, port_name, value)
     return changed
 
 
@@ -171,7 +169,7 @@ def _step(node_id: str, node: Mapping[str, Any], graph: Mapping[str, Any], check
     for name, value in node.get("inputs", {}).items():
         port = schema.input(name)
         if port is None:
-            raise _unknown_input(label, name, schema)
+            raise _unknown_input(label, name, [port.id for port in schema.inputs])
         if isinstance(value, list):
             links[name] = _read_link(f"{label}, input {name}", value, graph)
         else:
@@ -184,6 +182,10 @@ def _step(node_id: str, node: Mapping[str, Any], graph: Mapping[str, Any], check
                 f"{port.id}: {_WIDGETS.get(port.io_type, f'a link from a {port.io_type} output')}" for port in missing
             ),
         )
+    wanted = [name for name in inspect.signature(node_class.validate_inputs).parameters if name in literals]
+    verdict = node_class.validate_inputs(**{name: literals[name] for name in wanted})
+    if verdict is not True:
+        raise WorkflowError(f"{label}: {verdict}".rstrip("."))
     return Step(node_id, node_class, schema, literals, links)
 
 
@@ -200,8 +202,7 @@ def _node_class(node_id: str, name: str) -> type[ComfyNode]:
     )
 
 
-def _unknown_input(label: str, name: str, schema: Schema) -> WorkflowError:
-    names = [port.id for port in schema.inputs]
+def _unknown_input(label: str, name: str, names: list[str]) -> WorkflowError:
     near = difflib.get_close_matches(name, names, n=2)
     return WorkflowError(
         f"{label} has no such input",
@@ -223,19 +224,35 @@ def _find_node(graph: Mapping[str, Any], name: str) -> str:
     raise WorkflowError("the workflow has no such node", got=name, expected="one of " + known)
 
 
-def _from_text(port: Input, value: Any, target: str) -> Any:
+def _replacement(node_id: str, class_type: str, inputs: Mapping[str, Any], name: str, value: Any) -> Any:
+    """The value for an input, read as the input's type; a node we do not know tells it by the value it has."""
+    node_class = node_classes().get(class_type)
+    if node_class is not None:
+        schema = node_class.GET_SCHEMA()
+        port = schema.input(name)
+        if port is None:
+            raise _unknown_input(f"node {node_id} ({class_type})", name, [port.id for port in schema.inputs])
+        return _from_text(port.io_type, value, f"{node_id}.{name}")
+    if name not in inputs:
+        raise _unknown_input(f"node {node_id} ({class_type})", name, list(inputs))
+    # bool before int: a bool is an int to Python
+    kinds = {bool: "BOOLEAN", int: "INT", float: "FLOAT"}
+    return _from_text(kinds.get(type(inputs[name]), "STRING"), value, f"{node_id}.{name}")
+
+
+def _from_text(io_type: str, value: Any, target: str) -> Any:
     """A command line gives texts; read them as the input's type."""
-    if port.io_type in ("STRING", "COMBO") and isinstance(value, (bool, int, float)):
+    if io_type in ("STRING", "COMBO") and isinstance(value, (bool, int, float)):
         return str(value)
-    if not isinstance(value, str) or port.io_type not in ("INT", "FLOAT", "BOOLEAN"):
+    if not isinstance(value, str) or io_type not in ("INT", "FLOAT", "BOOLEAN"):
         return value
     try:
-        if port.io_type == "BOOLEAN":
+        if io_type == "BOOLEAN":
             return {"true": True, "false": False}[value.strip().lower()]
-        return int(value) if port.io_type == "INT" else float(value)
+        return int(value) if io_type == "INT" else float(value)
     except (ValueError, KeyError) as error:
         raise WorkflowError(
-            f"the value for {target} cannot be read", got=repr(value), expected=_WIDGETS[port.io_type]
+            f"the value for {target} cannot be read", got=repr(value), expected=_WIDGETS[io_type]
         ) from error
 
 

@@ -195,6 +195,14 @@ class ComfyNode:
         raise NotImplementedError
 
     @classmethod
+    def validate_inputs(cls) -> bool | str:
+        """Look at inputs given as values before anything runs: True, or what is wrong.
+
+        A node names the inputs it wants as parameters with defaults; linked ones are not handed in.
+        """
+        return True
+
+    @classmethod
     def GET_SCHEMA(cls) -> Schema:
         """The schema; options that list files are read afresh at each call."""
         return cls.define_schema()

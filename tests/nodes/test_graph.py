@@ -38,17 +38,17 @@ def test_nodes_that_no_result_needs_are_checked_but_not_run(graph):
     ("node", "name", "value", "words"),
     [
         ("7", "steps", 0, "node 7 (T2SVJointSampler), input steps: out of range: got 0; expected 1 to 1000"),
-        ("7", "video_guidance_scale", 100.5, "input video_guidance_scale: out of range: got 100.5; expected 0.0 to 100.0"),
+        ("7", "video_guidance_scale", 100.5, "input video_guidance_scale: out of range: got 100.5; expected 0.0 to 100.0"),  # noqa: E501
         ("7", "video_guidance_scale", float("nan"), "out of range: got nan"),
         ("7", "seed", -1, "input seed: out of range: got -1; expected 0 to 18446744073709551615"),
         ("7", "steps", 2.5, "input steps: wrong type: got 2.5 (float); expected a whole number"),
         ("7", "steps", "8", "input steps: wrong type: got '8' (str); expected a whole number"),
         ("7", "steps", True, "input steps: wrong type: got True (bool); expected a whole number"),
         ("6", "video_caption", 5, "input video_caption: wrong type: got 5 (int); expected text"),
-        ("7", "schedule", "lockstap", "input schedule: not among its options: got 'lockstap'; expected one of lockstep, coupled"),
-        ("1", "video_model", "absent", "input video_model: not among its options: got 'absent'; expected one of pocket, wan"),
-        ("7", "model", "x", "node 7 (T2SVJointSampler), input model takes no value: got 'x'; expected a link from a T2SV_MODEL output"),
-        ("7", "model", ["1", 0], "input model: wrong link type: got T2SV_VIDEO_TOWER from output 0 (video_tower) of node 1 (T2SVLoadWanTower); expected T2SV_MODEL"),
+        ("7", "schedule", "lockstap", "input schedule: not among its options: got 'lockstap'; expected one of lockstep, coupled"),  # noqa: E501
+        ("1", "video_model", "absent", "input video_model: not among its options: got 'absent'; expected one of pocket, wan"),  # noqa: E501
+        ("7", "model", "x", "node 7 (T2SVJointSampler), input model takes no value: got 'x'; expected a link from a T2SV_MODEL output"),  # noqa: E501
+        ("7", "model", ["1", 0], "input model: wrong link type: got T2SV_VIDEO_TOWER from output 0 (video_tower) of node 1 (T2SVLoadWanTower); expected T2SV_MODEL"),  # noqa: E501
         ("7", "model", ["4", 3], "input model: node 4 (T2SVJoinTowers) has no output 3; expected 0 (model)"),
         ("7", "model", ["4", -1], "has no output -1"),
         ("7", "model", ["40", 0], "input model: linked to a node that is not there: got 40; expected one of 1, 2, 3"),
@@ -64,7 +64,7 @@ def test_a_wrong_input_is_refused(graph, node, name, value, words):
 def test_an_unknown_node_is_refused_with_near_names(graph):
     graph["7"]["class_type"] = "T2SVJoinSampler"
     assert (
-        "node 7 is of a kind that cannot run without a ComfyUI server: got T2SVJoinSampler; expected perhaps T2SVJointSampler"
+        "node 7 is of a kind that cannot run without a ComfyUI server: got T2SVJoinSampler; expected perhaps T2SVJointSampler"  # noqa: E501
         in refusal(graph)
     )
     graph["7"]["class_type"] = "KSampler"
@@ -166,6 +166,16 @@ def test_a_wrong_override_is_refused(graph, target, value, words):
     with pytest.raises(WorkflowError) as caught:
         apply_overrides(graph, {target: value})
     assert words in str(caught.value)
+
+
+def test_overrides_of_foreign_nodes_follow_the_value_they_replace(graph):
+    graph["20"] = {"class_type": "KSampler", "inputs": {"steps": 4, "cfg": 6.0, "name": "a", "tiled": True}}
+    changed = apply_overrides(graph, {"20.steps": "9", "20.cfg": "7", "KSampler.name": "5", "20.tiled": "false"})
+    assert changed["20"]["inputs"] == {"steps": 9, "cfg": 7.0, "name": "5", "tiled": False}
+    with pytest.raises(
+        WorkflowError, match=r"node 20 \(KSampler\) has no such input: got step; expected perhaps steps"
+    ):
+        apply_overrides(graph, {"20.step": "9"})
 
 
 def test_a_class_that_two_nodes_have_is_no_name(graph):

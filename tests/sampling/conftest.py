@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 
+import diffusers
+import numpy as np
 import pytest
 import torch
+from diffusers import UniPCMultistepScheduler
+from packaging.version import Version
 from sounding_video.core.types import Conditioning, JointLatents, ModalityConditioning
 
 VIDEO_SHAPE, AUDIO_SHAPE = (1, 4, 3, 6, 8), (1, 6, 13)
@@ -76,6 +80,25 @@ def make_conditioning(video=True, audio=True, negative=True, batch=1):
     video_part = ModalityConditioning(draw(5, 8), draw(5, 8) if negative else None) if video else None
     audio_part = ModalityConditioning(draw(4, 6), draw(4, 6) if negative else None, draw(1, 12)) if audio else None
     return Conditioning(video_part, audio_part)
+
+
+def stock_unipc(num_steps, flow_sigmas):
+    """The stock scheduler at the points of either diffusers version; from 0.37 on it takes the older ones too."""
+    stock = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
+    if Version(diffusers.__version__) >= Version("0.37.0"):
+        newer = np.linspace(1, 1 / 1000, num_steps + 1)[:-1]
+        older = np.flip(1 - np.linspace(1, 1 / 1000, num_steps + 1))[:-1].copy()
+        stock.set_timesteps(sigmas=newer if flow_sigmas == "diffusers-0.37" else older)
+    elif flow_sigmas == "diffusers-0.36":
+        stock.set_timesteps(num_steps)
+    else:
+        pytest.skip("the newer spacing has no witness in this diffusers")
+    return stock
+
+
+@pytest.fixture(scope="session")
+def unipc_witness():
+    return stock_unipc
 
 
 @pytest.fixture

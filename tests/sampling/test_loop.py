@@ -5,10 +5,9 @@ from __future__ import annotations
 import gc
 import weakref
 
-import numpy as np
 import pytest
 import torch
-from diffusers import CosineDPMSolverMultistepScheduler, UniPCMultistepScheduler
+from diffusers import CosineDPMSolverMultistepScheduler
 from sounding_video.core.errors import Cancelled, InputError, NonFiniteError
 from sounding_video.core.progress import Progress
 from sounding_video.core.types import Conditioning, JointLatents, Modality
@@ -32,15 +31,10 @@ def run(denoiser, conditioning, noise, *, schedule=None, guidance=None, seed=SEE
 
 
 @torch.no_grad()
-def official_loop(denoiser, texts, seed, num_steps, flow_sigmas, w_video, w_audio):
+def official_loop(denoiser, texts, seed, unipc, w_video, w_audio):
     """The published sampling as its description reads (doubled latents, audio before video), with stock schedulers."""
-    unipc = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
     cosine = CosineDPMSolverMultistepScheduler()
-    if flow_sigmas == "diffusers-0.36":
-        unipc.set_timesteps(sigmas=np.flip(1 - np.linspace(1, 1 / 1000, num_steps + 1))[:-1].copy())
-    else:
-        unipc.set_timesteps(sigmas=np.linspace(1, 1 / 1000, num_steps + 1)[:-1])
-    cosine.set_timesteps(num_steps)
+    cosine.set_timesteps(len(unipc.timesteps))
     generator = torch.Generator("cpu").manual_seed(seed)
     audio = torch.randn(AUDIO, generator=generator) * cosine.init_noise_sigma
     video = torch.randn(VIDEO, generator=generator)
@@ -69,9 +63,9 @@ def official_loop(denoiser, texts, seed, num_steps, flow_sigmas, w_video, w_audi
 
 @pytest.mark.parametrize("flow_sigmas", ["diffusers-0.36", "diffusers-0.37"])
 @pytest.mark.parametrize("num_steps", [2, 6, 18, 50])
-def test_every_step_equals_the_official_loop(mixing, conditioning, num_steps, flow_sigmas):
+def test_every_step_equals_the_official_loop(mixing, conditioning, unipc_witness, num_steps, flow_sigmas):
     texts = conditioning()
-    expected = official_loop(mixing, texts, SEED, num_steps, flow_sigmas, 6.0, 7.0)
+    expected = official_loop(mixing, texts, SEED, unipc_witness(num_steps, flow_sigmas), 6.0, 7.0)
     seen = []
     result = run(
         mixing,
@@ -88,19 +82,15 @@ def test_every_step_equals_the_official_loop(mixing, conditioning, num_steps, fl
     assert torch.equal(result.audio, seen[-1][1].audio)
 
 
-def test_video_alone_equals_the_plain_unipc_loop(mixing, conditioning):
-    texts, stock = (
-        conditioning(audio=False),
-        UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
-    )
-    stock.set_timesteps(sigmas=np.linspace(1, 1 / 1000, 9)[:-1])
+def test_video_alone_equals_the_plain_unipc_loop(mixing, conditioning, unipc_witness):
+    texts, stock = conditioning(audio=False), unipc_witness(8, "diffusers-0.36")
     latents = torch.randn(VIDEO, generator=torch.Generator("cpu").manual_seed(SEED))
     for t in stock.timesteps:
         u, _ = mixing(Modality(latents, t[None], texts.video.negative), None)
         c, _ = mixing(Modality(latents, t[None], texts.video.positive), None)
         latents = stock.step(u + 5.0 * (c - u), t, latents).prev_sample
     noise = draw_noise(SEED, video_shape=VIDEO)
-    schedule = build_schedule("lockstep", 8, flow_sigmas="diffusers-0.37", audio=False)
+    schedule = build_schedule("lockstep", 8, audio=False)
     result = run(mixing, texts, noise, schedule=schedule, guidance=Guidance(video_scale=5.0))
     assert result.audio is None
     torch.testing.assert_close(result.video, latents, rtol=1e-6, atol=1e-6)

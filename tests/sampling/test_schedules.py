@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from diffusers import CosineDPMSolverMultistepScheduler, UniPCMultistepScheduler
+from diffusers import CosineDPMSolverMultistepScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounding_video.core.errors import InputError
@@ -33,19 +32,13 @@ def test_published_video_points_at_50_steps(flow_sigmas, head, tail, ends):
     assert float(video.sigmas[-1]) == 0
 
 
+@pytest.mark.parametrize("flow_sigmas", FLOW_SIGMAS)
 @pytest.mark.parametrize("num_steps", [1, 2, 6, 18, 50, 333, 1000])
-def test_video_points_equal_the_installed_scheduler(num_steps):
-    """Witness: diffusers itself; from 0.37 on it takes the older spacing as explicit sigmas."""
-    stock = UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
-    older = np.flip(1 - np.linspace(1, 1 / 1000, num_steps + 1))[:-1].copy()
-    for flow_sigmas, sigmas in (
-        ("diffusers-0.37", np.linspace(1, 1 / 1000, num_steps + 1)[:-1]),
-        (FLOW_SIGMAS[0], older),
-    ):
-        stock.set_timesteps(sigmas=sigmas)
-        ours = build_schedule("lockstep", num_steps, flow_sigmas=flow_sigmas).video
-        assert torch.equal(ours.timesteps, stock.timesteps)
-        torch.testing.assert_close(ours.sigmas, stock.sigmas, rtol=0, atol=1e-7)
+def test_video_points_equal_the_installed_scheduler(unipc_witness, num_steps, flow_sigmas):
+    stock = unipc_witness(num_steps, flow_sigmas)
+    ours = build_schedule("lockstep", num_steps, flow_sigmas=flow_sigmas).video
+    assert torch.equal(ours.timesteps, stock.timesteps)
+    torch.testing.assert_close(ours.sigmas, stock.sigmas, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("num_steps", [2, 6, 18, 50, 333, 1000])

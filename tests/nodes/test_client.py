@@ -1,0 +1,268 @@
+"""The queue client against small real HTTP servers; ``tests/integration`` runs it against ComfyUI itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from aiohttp import web
+from sounding_video.core.errors import Cancelled, ServerError, WorkflowError
+from sounding_video.core.progress import Progress
+from sounding_video.nodes.host.client import queue_workflow
+
+GRAPH = {"1": {"class_type": "Foreign", "inputs": {}}}
+RUN = "run-1"
+
+
+class Server:
+    """Speaks what ComfyUI 0.3.64 was seen to say; ``script`` is what goes over the websocket after the queueing."""
+
+    def __init__(self, script=(), outputs=None, refusal=None, view=b"content"):
+        self.script, self.outputs, self.refusal, self.view = script, outputs or {}, refusal, view
+        self.queued, self.stopped = [], []
+        self._socket = None
+
+    def application(self) -> web.Application:
+        application = web.Application()
+        application.router.add_get("/ws", self._ws)
+        application.router.add_post("/prompt", self._prompt)
+        application.router.add_get(f"/history/{RUN}", self._history)
+        application.router.add_get("/view", self._view)
+        application.router.add_post("/interrupt", self._stop)
+        application.router.add_post("/queue", self._stop)
+        return application
+
+    async def _ws(self, request):
+        self._socket = web.WebSocketResponse()
+        await self._socket.prepare(request)
+        async for _ in self._socket:
+            pass
+        return self._socket
+
+    async def _prompt(self, request):
+        self.queued.append(await request.json())
+        if self.refusal is not None:
+            return web.json_response(self.refusal, status=400)
+        asyncio.get_running_loop().create_task(self._play())
+        return web.json_response({"prompt_id": RUN, "number": 1, "node_errors": {}})
+
+    async def _play(self):
+        await asyncio.sleep(0.05)
+        for message in self.script:
+            if message is None:
+                await self._socket.close()
+            elif isinstance(message, bytes):
+                await self._socket.send_bytes(message)
+            else:
+                kind, data = message
+                await self._socket.send_str(json.dumps({"type": kind, "data": {"prompt_id": RUN, **data}}))
+
+    async def _history(self, request):
+        return web.json_response({RUN: {"outputs": self.outputs}})
+
+    async def _view(self, request):
+        return web.Response(body=self.view) if self.view is not None else web.Response(status=404)
+
+    async def _stop(self, request):
+        self.stopped.append((request.path, await request.json()))
+        return web.Response()
+
+
+@contextmanager
+def running(application: web.Application) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    loop = asyncio.new_event_loop()
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+
+    async def start():
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+
+    loop.run_until_complete(start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+DONE = ("executing", {"node": None})
+
+
+def saved(filename, subfolder="", kind="output"):
+    return {"9": {"images": [{"filename": filename, "subfolder": subfolder, "type": kind}], "animated": [True]}}
+
+
+def test_progress_and_files_come_here(tmp_path):
+    script = [
+        b"\0\0\0\1preview",
+        ("progress", {"node": "1", "value": 1, "max": 2}),
+        ("execution_cached", {"nodes": ["7"]}),
+        DONE,
+    ]
+    server = Server(script, saved("clip.mp4", "a"))
+    seen = []
+    progress = Progress(lambda stage, done, total, preview=None: seen.append((stage, done, total)))
+    with running(server.application()) as url:
+        first = queue_workflow(url, GRAPH, output_dir=tmp_path, progress=progress, workflow={"nodes": [1]})
+        second = queue_workflow(url + "/", GRAPH, output_dir=tmp_path)
+    assert seen == [("Foreign", 1, 2)]
+    assert first.cached == ("7",)
+    assert [path.relative_to(tmp_path).as_posix() for path in first.files + second.files] == [
+        "a/clip.mp4",
+        "a/clip1.mp4",
+    ]
+    assert first.files[0].read_bytes() == b"content"
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["clip.mp4", "clip1.mp4"]
+    assert server.queued[0]["prompt"] == GRAPH
+    assert server.queued[0]["extra_data"] == {"extra_pnginfo": {"workflow": {"nodes": [1]}}}
+
+
+def test_a_graph_of_our_nodes_travels_with_a_page_layout(graph, tmp_path):
+    server = Server([DONE])
+    with running(server.application()) as url:
+        queue_workflow(url, graph, output_dir=tmp_path)
+        graph["7"]["inputs"]["steps"] = 0
+        queue_workflow(url, graph, output_dir=tmp_path)
+    page = server.queued[0]["extra_data"]["extra_pnginfo"]["workflow"]
+    assert len(page["nodes"]) == len(graph)
+    assert "extra_data" not in server.queued[1], "a graph the server will refuse has no layout"
+
+
+def test_previews_are_no_results(tmp_path):
+    with running(Server([DONE], saved("p.png", kind="temp")).application()) as url:
+        assert queue_workflow(url, GRAPH, output_dir=tmp_path).files == []
+
+
+@pytest.mark.parametrize(
+    "item", [("../x", ""), ("x", "../.."), ("x", "/etc"), ("..\\x", ""), ("x", "..\\.."), ("C:x", "")]
+)
+def test_a_server_cannot_write_outside_the_output_folder(tmp_path, item):
+    with (
+        running(Server([DONE], saved(*item)).application()) as url,
+        pytest.raises(ServerError, match="outside the output folder"),
+    ):
+        queue_workflow(url, GRAPH, output_dir=tmp_path / "in")
+    assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "words"),
+    [
+        (
+            [("execution_error", {"node_id": "1", "node_type": "Foreign", "exception_message": "no room\n", "exception_type": "OOM"}), DONE],  # noqa: E501
+            ServerError,
+            r"node 1 \(Foreign\) failed on the server: got no room \[OOM\]",
+        ),
+        ([("execution_interrupted", {"node_id": "1"}), DONE], Cancelled, "interrupted on the server"),
+        ([None], ServerError, "connection to the server was lost.*run-1 may still go on"),
+    ],
+)  # fmt: skip
+def test_what_ends_a_run_badly_is_said(tmp_path, script, error, words):
+    with running(Server(script).application()) as url, pytest.raises(error, match=words):
+        queue_workflow(url, GRAPH, output_dir=tmp_path)
+
+
+def test_a_refusal_is_one_line(tmp_path):
+    def fault(kind, message, details, port):
+        return {"type": kind, "message": message, "details": details, "extra_info": {"input_name": port}}
+
+    verdicts = [
+        fault("custom_validation_failed", "Custom validation failed for node", f"{port} - bad name.", port)
+        for port in "ab"
+    ]
+    refusal = {
+        "error": {"message": "Prompt outputs failed validation", "details": ""},
+        "node_errors": {
+            "1": {
+                "class_type": "Foreign",
+                "errors": [
+                    fault("value_smaller_than_min", "Value 0 smaller than min of 1", "steps", "steps"),
+                    fault(
+                        "return_type_mismatch",
+                        "Return type mismatch between linked nodes",
+                        "model, A mismatch B",
+                        "model",
+                    ),
+                    *verdicts,
+                ],
+            }
+        },
+    }
+    with running(Server(refusal=refusal).application()) as url, pytest.raises(ServerError) as caught:
+        queue_workflow(url, GRAPH, output_dir=tmp_path)
+    assert str(caught.value) == (
+        "the server refused the workflow: got Prompt outputs failed validation; "
+        "node 1 (Foreign), input steps: Value 0 smaller than min of 1; "
+        "node 1 (Foreign), input model: Return type mismatch between linked nodes (model, A mismatch B); "
+        "node 1 (Foreign): bad name."
+    )
+
+
+def test_cancelling_tells_the_server(tmp_path):
+    server = Server([("progress", {"node": "1", "value": 1, "max": 9})])
+    seen = []
+
+    def check_cancelled():
+        if seen:
+            raise Cancelled
+
+    progress = Progress(lambda *given, **named: seen.append(given), check_cancelled)
+    with running(server.application()) as url, pytest.raises(Cancelled):
+        queue_workflow(url, GRAPH, output_dir=tmp_path, progress=progress)
+    assert server.stopped == [("/queue", {"delete": [RUN]}), ("/interrupt", {"prompt_id": RUN})]
+
+
+def test_a_run_that_takes_too_long_is_stopped_there_too(tmp_path):
+    server = Server()
+    with (
+        running(server.application()) as url,
+        pytest.raises(ServerError, match=r"took too long, it was stopped; expected at most 0\.5 s"),
+    ):
+        queue_workflow(url, GRAPH, output_dir=tmp_path, timeout_seconds=0.5)
+    assert ("/interrupt", {"prompt_id": RUN}) in server.stopped
+
+
+def test_a_result_the_server_lost_is_an_error_and_leaves_nothing(tmp_path):
+    server = Server([DONE], saved("clip.mp4"), view=None)
+    with (
+        running(server.application()) as url,
+        pytest.raises(ServerError, match=r"does not give out its result: got clip\.mp4: 404"),
+    ):
+        queue_workflow(url, GRAPH, output_dir=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_server_answers():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(ServerError, match=rf"no ComfyUI server answers: got {url} \(.*\)\. Start ComfyUI there"):
+        queue_workflow(url, GRAPH)
+
+
+def test_another_kind_of_server_is_told_apart(tmp_path):
+    with running(web.Application()) as url, pytest.raises(ServerError, match="does not answer like ComfyUI"):
+        queue_workflow(url, GRAPH, output_dir=tmp_path)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8188", "ftp://host", "http://", ""])
+def test_an_address_that_is_none_is_refused(url):
+    with pytest.raises(ServerError, match="not the address of a server"):
+        queue_workflow(url, GRAPH)
+
+
+def test_the_page_format_is_not_queued():
+    with pytest.raises(WorkflowError, match=r"page's \(UI\) format"):
+        queue_workflow("http://127.0.0.1:1", {"nodes": [], "links": []})
