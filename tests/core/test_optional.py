@@ -19,12 +19,12 @@ def test_a_package_that_is_there(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "pip_name"), [("no_such_extra", "no_such_extra"), ("no_such_extra.part", "no_such_extra")]
 )
-def test_a_package_that_is_missing_names_the_pip_line(name, pip_name):
+def test_a_package_that_is_missing_names_the_pip_line(name):
     assert not available(name)
     with pytest.raises(MissingPackageError) as caught:
         require(name, "writing video through it")
     assert "writing video through it needs the package" in str(caught.value)
-    assert f"pip install {pip_name}" in str(caught.value)
+    assert "pip install no_such_extra" in str(caught.value)
     assert caught.value.exit_code == 3
 
 
