@@ -134,13 +134,15 @@ def run(args: argparse.Namespace, console: Console) -> None:
     options = _options(args, own["steps"] if args.steps is None else args.steps)
     placement = resolve_placement(device=args.device, dtype=args.dtype, offload=args.offload, attention=args.attention)
     _rehearse_writing(Path(args.output), args.writer)
-    tags = clip_tags(args, models, captions, negatives, extent, options)
 
     model = load_models(
         models, placement=placement, bridge=_bridge(args), bridge_options=BridgeOptions(fusion=args.fusion)
     )
     timeline = Timeline(**extent, geometry=model.geometry)
     console.progress.step("load", 1, 1)
+    tags, gap = clip_tags(args, models, captions, negatives, timeline, options)
+    if gap:
+        console.warn(f"note: the file will hold its settings but no workflow: {gap}")
     with explain_full_memory():
         clip = generate(
             model,

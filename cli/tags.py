@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from ..core.clock import Timeline
+from ..core.errors import WorkflowError
 from ..core.types import Captions
 from ..models.weights.find import POCKET, find_models
 from ..nodes.host.graph import apply_overrides, read_workflow
@@ -25,9 +27,9 @@ def clip_tags(
     models: str,
     captions: Captions,
     negatives: Captions,
-    extent: Mapping[str, Any],
+    timeline: Timeline,
     options: SamplingOptions,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], str]:
     """Tags for the file that ``generate`` writes.
 
     Args:
@@ -35,33 +37,36 @@ def clip_tags(
         models: Folder of the towers, or ``pocket``.
         captions: What is wanted.
         negatives: What is not.
-        extent: num_frames, fps, width, height.
+        timeline: Its extent.
         options: How it is sampled.
 
     Returns:
         ``prompt`` (API format; ``sounding-video run`` executes it), ``workflow`` (the page's format), and
-        ``sounding_video`` (every setting as plain values).
+        ``sounding_video`` (every setting as plain values). And why the first two are missing, where the nodes cannot
+        be set to what the command line asks for, else an empty text.
     """
     roots, names = _model_names(models, args.bridge)
     graph = read_workflow(TEMPLATE)
     if names["bridge"] is None:
         graph = _without(graph, "T2SVLoadBridge")
-    values = _node_values(args, names, captions, negatives, extent, options)
-    with session(Session(model_roots=roots)):
-        graph = apply_overrides(graph, _only_widgets(graph, values))
-        workflow = ui_workflow(graph)
     settings = {
         "version": __version__,
         "text": args.prompt,
         "captions": asdict(captions),
         "negatives": asdict(negatives),
-        **extent,
-        "fps": str(extent["fps"]),
+        **{name: getattr(timeline, name) for name in ("num_frames", "width", "height")},
+        "fps": str(timeline.fps),
         **asdict(options),
         **{name: getattr(args, name) for name in ("fusion", "device", "dtype", "offload", "attention", "tiling")},
         "models": names,
     }
-    return {"prompt": graph, "workflow": workflow, "sounding_video": settings}
+    values = _node_values(args, names, captions, negatives, timeline, options)
+    try:
+        with session(Session(model_roots=roots)):
+            graph = apply_overrides(graph, _only_widgets(graph, values))
+            return {"prompt": graph, "workflow": ui_workflow(graph), "sounding_video": settings}, ""
+    except WorkflowError as error:
+        return {"sounding_video": settings}, str(error)
 
 
 def _node_values(
@@ -69,12 +74,12 @@ def _node_values(
     names: Mapping[str, str | None],
     captions: Captions,
     negatives: Captions,
-    extent: Mapping[str, Any],
+    timeline: Timeline,
     options: SamplingOptions,
 ) -> dict[str, Any]:
     """Every setting under the node input that carries it."""
     path = Path(args.output)
-    fps = float(extent["fps"])
+    fps = float(timeline.fps)
     values: dict[str, Any] = {
         "T2SVLoadWanTower.video_model": names["video"],
         "T2SVLoadStableAudioTower.audio_model": names["audio"],
@@ -82,7 +87,7 @@ def _node_values(
         "T2SVEncodeCaptions.audio_caption": captions.audio,
         "T2SVEncodeCaptions.video_negative": negatives.video,
         "T2SVEncodeCaptions.audio_negative": negatives.audio,
-        "T2SVEncodeCaptions.seconds": float(extent["num_frames"] / extent["fps"]),
+        "T2SVEncodeCaptions.seconds": float(timeline.seconds),
         "T2SVDecodeAV.fps": fps,
         "T2SVDecodeAV.tiling": args.tiling,
         "T2SVMux.fps": fps,
@@ -92,7 +97,8 @@ def _node_values(
     }
     for loader in LOADERS:
         values |= {f"{loader}.{name}": getattr(args, name) for name in ("dtype", "attention", "offload")}
-    values |= {f"T2SVEmptyAVLatent.{name}": value for name, value in {**extent, "fps": fps}.items()}
+    values |= {f"T2SVEmptyAVLatent.{name}": getattr(timeline, name) for name in ("width", "height", "num_frames")}
+    values["T2SVEmptyAVLatent.fps"] = fps
     sampling = {"steps" if name == "num_steps" else name: value for name, value in asdict(options).items()}
     values |= {f"T2SVJointSampler.{name}": value for name, value in sampling.items()}
     if names["bridge"] is not None:

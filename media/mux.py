@@ -38,7 +38,7 @@ class MuxReport:
         num_samples_left_out: Samples beyond the picture's end that were faded out and left out, at the clip's own rate.
         resampled_from_hz: The clip's rate when the codec does not store it, else None.
         gain_db: Level change of the whole sound, 0.0 or below.
-        num_values_clamped: Frame values outside 0..1 by rounding noise.
+        num_values_clamped: Frame values outside 0..1 that were clamped.
     """
 
     path: Path
@@ -64,7 +64,7 @@ class MuxReport:
             f"The sound was {left_out} samples ({left_out / rate:.3f} s) too long; it was faded out.": left_out,
             f"The sound was resampled from {rate} to {self.sample_rate} Hz for this codec.": self.resampled_from_hz,
             f"The sound's level was lowered by {-self.gain_db:.1f} dB so that it does not clip.": self.gain_db,
-            f"{self.num_values_clamped} frame values were outside 0..1 by rounding noise.": self.num_values_clamped,
+            f"{self.num_values_clamped} frame values were outside 0..1 and were clamped.": self.num_values_clamped,
         }
         return [sentence for sentence, happened in sentences.items() if happened]
 

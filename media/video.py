@@ -13,8 +13,8 @@ from torch import Tensor
 from ..core.errors import InputError
 from ..core.types import VideoClip, require_finite
 
-# One step of bfloat16 above 1.0: the coarsest arithmetic that decodes pictures here.
-ROUNDING_NOISE = 1 / 128
+# Resamplers and upscalers overshoot 0..1 a little; that is clamped and counted. Frames in -1..1 or 0..255 lie beyond.
+MAX_OVERSHOOT = 0.25
 
 # Without accurate rounding and full chroma, swscale darkens every code by 1 to 2 (measured over random colours).
 _EXACT = (
@@ -30,11 +30,11 @@ def check_frames(frames: Tensor) -> int:
         frames: ``(F, H, W, 3)``, nominally 0..1.
 
     Returns:
-        How many values lie outside 0..1 by rounding noise (at most 1/128) and will be written as 0 or 1.
+        How many values lie outside 0..1 by overshoot (at most 0.25) and will be written as 0 or 1.
 
     Raises:
         NonFiniteError: NaN or infinity.
-        InputError: odd width or height, or values outside 0..1 by more than rounding noise.
+        InputError: odd width or height, or values outside 0..1 by more than overshoot.
     """
     height, width = frames.shape[1:3]
     if width % 2 or height % 2 or not width or not height:
@@ -48,7 +48,7 @@ def check_frames(frames: Tensor) -> int:
     low, high = (float(value) for value in torch.aminmax(frames))
     if low >= 0 and high <= 1:
         return 0
-    if low < -ROUNDING_NOISE or high > 1 + ROUNDING_NOISE:
+    if low < -MAX_OVERSHOOT or high > 1 + MAX_OVERSHOOT:
         raise InputError(
             "the frames hold values outside 0..1",
             got=f"{low:.4g} to {high:.4g}",
@@ -59,7 +59,7 @@ def check_frames(frames: Tensor) -> int:
 
 
 def to_uint8(frames: Tensor) -> Tensor:
-    """0..1 to 0..255, rounded to nearest; rounding noise outside 0..1 becomes 0 or 255. Any shape, any float type."""
+    """0..1 to 0..255, rounded to nearest; overshoot outside 0..1 becomes 0 or 255. Any shape, any float type."""
     return frames.detach().to("cpu", torch.float32).clamp(0, 1).mul(255).round().to(torch.uint8)
 
 

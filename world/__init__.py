@@ -1,1 +1,1 @@
-
+"""The procedural sounding world: small clips whose sound comes from what is seen, with exact event times."""

@@ -16,9 +16,7 @@ def test_a_package_that_is_there(tmp_path, monkeypatch):
     assert require("small_extra", "a test").VALUE == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "pip_name"), [("no_such_extra", "no_such_extra"), ("no_such_extra.part", "no_such_extra")]
-)
+@pytest.mark.parametrize("name", ["no_such_extra", "no_such_extra.part"])
 def test_a_package_that_is_missing_names_the_pip_line(name):
     assert not available(name)
     with pytest.raises(MissingPackageError) as caught:
