@@ -43,7 +43,7 @@ class AttentionKernel:
         sample = torch.zeros(1, 16, 2, 64, device=device, dtype=dtype)
         try:
             self(sample, sample, sample)
-        except (RuntimeError, ImportError, NotImplementedError, ValueError, TypeError) as error:
+        except (RuntimeError, ImportError, NotImplementedError, ValueError, TypeError, AttributeError) as error:
             raise PlacementError(
                 f"the attention kernel {self.name!r} does not run here",
                 got=f"{device.type}, {dtype} ({type(error).__name__}: {str(error)[:99]!r})",

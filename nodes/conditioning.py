@@ -46,18 +46,7 @@ class EncodeCaptions(io.ComfyNode):
                     optional=True,
                     tooltip="From Load Stable Audio Tower; leave open to make a silent video.",
                 ),
-                io.String.Input(
-                    "video_caption", multiline=True, default="", tooltip="What is seen, and only what is seen."
-                ),
-                io.String.Input(
-                    "audio_caption", multiline=True, default="", tooltip="What is heard, and only what is heard."
-                ),
-                io.String.Input(
-                    "video_negative", multiline=True, default=VIDEO_NEGATIVE, tooltip="What the picture should not be."
-                ),
-                io.String.Input(
-                    "audio_negative", multiline=True, default=AUDIO_NEGATIVE, tooltip="What the sound should not be."
-                ),
+                *_text_inputs(),
                 io.Float.Input(
                     "seconds",
                     default=5.4,
@@ -102,6 +91,19 @@ class EncodeCaptions(io.ComfyNode):
             progress=progress(),
         )
         return io.NodeOutput(conditioning)
+
+
+def _text_inputs() -> list[io.Input]:
+    """The page draws no labels beside text fields, so the placeholders tell empty ones apart."""
+    return [
+        io.String.Input(name, multiline=True, default=default, placeholder=name.replace("_", " "), tooltip=tooltip)
+        for name, default, tooltip in (
+            ("video_caption", "", "What is seen, and only what is seen."),
+            ("audio_caption", "", "What is heard, and only what is heard."),
+            ("video_negative", VIDEO_NEGATIVE, "What the picture should not be."),
+            ("audio_negative", AUDIO_NEGATIVE, "What the sound should not be."),
+        )
+    ]
 
 
 class EmptyAVLatent(io.ComfyNode):

@@ -238,18 +238,6 @@ def build(output: Path, seed: int) -> dict[str, Any]:
 def write_bridge(bridges: BridgeStack, path: Path) -> None:
     """Write the bridge file, marked as untrained."""
     save_bridges(path, bridges, dtype=STORED_AS, trained=False, notes={"towers": "pocket"})
-    _sort_metadata(path)
-
-
-def _sort_metadata(path: Path) -> None:
-    """Safetensors writes the metadata in a random order; sorted, two runs give the same bytes."""
-    contents = path.read_bytes()
-    size = int.from_bytes(contents[:8], "little")
-    header = json.loads(contents[8 : 8 + size])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + contents[8 + size :])
 
 
 def _readme(note: dict[str, Any]) -> str:

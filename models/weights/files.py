@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import pickletools
 import warnings
@@ -142,10 +143,24 @@ def write_safetensors(path: str | Path, tensors: dict[str, torch.Tensor], metada
     partial = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+        mode = partial.stat().st_mode  # what the user's umask gives; safetensors alone writes owner-only files
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
+        _sort_metadata(partial)
+        partial.chmod(mode)
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)
         raise OutputError(
             "the weights cannot be written", got=f"{path} ({error})", expected="a folder that can be written"
         ) from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Safetensors writes metadata in an order that differs between processes; sorted, equal content is equal bytes."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+        file.seek(8)
+        file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8").ljust(size))

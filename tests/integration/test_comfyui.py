@@ -146,7 +146,7 @@ def test_native_latents_and_native_video_nodes_fit(comfyui, template, tmp_path):
         ({"5": {"num_frames": 10}}, ("node 5 (T2SVEmptyAVLatent) failed", "number of frames does not fit", "9 or 13")),
         ({"1": {"video_model": "missing"}}, ("T2SVLoadWanTower", "missing")),
         ({"6": {"audio_caption": " "}}, ("node 6 (T2SVEncodeCaptions) failed", "audio caption is empty")),
-        ({"9": {"filename_prefix": "../out"}}, ("node 9 (T2SVMux): the file name prefix does not name", "got '../out'")),
+        ({"9": {"filename_prefix": "../out"}}, ("node 9 (T2SVMux): the file name prefix does not name", "got '../out'")),  # noqa: E501
     ],
 )  # fmt: skip
 def test_what_the_server_refuses_comes_back_as_a_sentence(comfyui, small, tmp_path, change, words):

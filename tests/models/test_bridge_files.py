@@ -270,3 +270,12 @@ def test_metadata_that_is_not_json_is_refused(random_stack, tmp_path) -> None:
     save_file(dict(random_stack("full").state_dict()), file, metadata={"fusion": "full", "config": json.dumps(config)})
     with pytest.raises(InputError, match="unknown keys in a bridge configuration: got colour"):
         load_bridges(file)
+
+
+def test_equal_bridges_are_equal_bytes_with_the_users_file_mode(random_stack, tmp_path) -> None:
+    stack = random_stack("dual_cross")
+    for name in ("a", "b"):
+        save_bridges(tmp_path / f"{name}.safetensors", stack, notes={"licence": "Apache-2.0 ✓", "recipe": "test"})
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -130,3 +130,14 @@ def test_the_muxer_refuses_before_the_sampler_runs(inputs, words):
 def test_moviepy_is_offered_only_where_it_is_installed():
     verdict = Mux.validate_inputs(writer="moviepy")
     assert verdict is True if available("moviepy") else "pip install moviepy" in verdict
+
+
+def test_importing_the_nodes_loads_no_model_library(python_with_package):
+    """ComfyUI imports them at its start; diffusers and transformers take seconds and are loaded at first use."""
+    code = (
+        "import sys, sounding_video.nodes\n"
+        "print(sorted({'diffusers', 'transformers', 'av', 'moviepy'} & set(sys.modules)))"
+    )
+    process = python_with_package(code)
+    output, errors = process.communicate(timeout=120)
+    assert (output.strip(), process.returncode) == ("[]", 0), errors

@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-from sounding_video.core.errors import Cancelled, InputError, OutputError, WorkflowError
+from sounding_video.core.errors import (
+    Cancelled,
+    IncompatibleWeightsError,
+    InputError,
+    OutputError,
+    PlacementError,
+    WorkflowError,
+)
 from sounding_video.core.progress import Progress
 from sounding_video.media.probe import probe
 from sounding_video.nodes.host.runner import run_workflow
@@ -119,6 +126,8 @@ def test_nothing_runs_when_the_workflow_is_wrong(run, graph, tmp_path):
         ({"9.filename_prefix": "clips/"}, WorkflowError, "does not name a file inside the output folder"),
         ({"9.filename_prefix": ""}, WorkflowError, "does not name a file inside the output folder"),
         ({"2.dtype": "bfloat16"}, InputError, "the two towers were loaded differently"),
+        ({"1.attention": "xformers"}, PlacementError, "attention kernel 'xformers' does not run here"),
+        ({"3.fusion": "full"}, IncompatibleWeightsError, "got full for a file that is dual_cross"),
     ],
 )
 def test_a_node_s_own_refusal_comes_through(run, graph, override, error, words):
