@@ -23,7 +23,7 @@ TIMESTEP_READINGS = ("paper", "official")
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Clean latents and encoded captions of one batch.
+    """Clean latents and encoded captions of one batch; a modality without latents is left out.
 
     Args:
         video_latents: ``(B, C, T, H, W)`` normalised.
@@ -33,11 +33,11 @@ class TrainingBatch:
         duration: ``(B, 1, D)``.
     """
 
-    video_latents: Tensor
-    audio_latents: Tensor
-    video_text: Tensor
-    audio_text: Tensor
-    duration: Tensor
+    video_latents: Tensor | None = None
+    audio_latents: Tensor | None = None
+    video_text: Tensor | None = None
+    audio_text: Tensor | None = None
+    duration: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,25 +45,25 @@ class NoisyBatch:
     """A batch at time t: what the towers see and what they should say.
 
     Args:
-        video: Input of the video tower.
-        audio: Input of the audio tower.
+        video: Input of the video tower, or None.
+        audio: Input of the audio tower, or None.
         video_target: ``ε − x``.
         audio_target: v.
     """
 
-    video: Modality
-    audio: Modality
-    video_target: Tensor
-    audio_target: Tensor
+    video: Modality | None
+    audio: Modality | None
+    video_target: Tensor | None
+    audio_target: Tensor | None
 
 
 @dataclass(frozen=True)
 class JointLoss:
-    """Mean squared errors; ``total = video + audio``, unweighted."""
+    """Mean squared errors; ``total = video + audio``, unweighted; an absent modality has none."""
 
     total: Tensor
-    video: Tensor
-    audio: Tensor
+    video: Tensor | None
+    audio: Tensor | None
 
 
 def video_timestep(t: Tensor, reading: str = "paper") -> Tensor:
@@ -81,31 +81,41 @@ def video_timestep(t: Tensor, reading: str = "paper") -> Tensor:
 
 
 def add_noise(
-    batch: TrainingBatch, *, t: Tensor, video_noise: Tensor, audio_noise: Tensor, reading: str = "paper"
+    batch: TrainingBatch,
+    *,
+    t: Tensor,
+    video_noise: Tensor | None = None,
+    audio_noise: Tensor | None = None,
+    reading: str = "paper",
 ) -> NoisyBatch:
     """Bring a batch to time t.
 
     Args:
         batch: Clean latents.
         t: ``(B,)``, one time a sample, shared by both modalities.
-        video_noise: N(0,1) like the video latents.
-        audio_noise: N(0,1) like the audio latents.
+        video_noise: N(0,1) like the video latents; None when they are absent.
+        audio_noise: N(0,1) like the audio latents; None when they are absent.
         reading: Of the video timestep.
     """
-    alpha, sigma = (f(t * (math.pi / 2))[:, None, None] for f in (torch.cos, torch.sin))
-    timestep = video_timestep(t, reading)
-    flow = (timestep / 1000.0)[:, None, None, None, None].to(batch.video_latents.dtype)
-    return NoisyBatch(
-        video=Modality((1 - flow) * batch.video_latents + flow * video_noise, timestep, batch.video_text),
-        audio=Modality(alpha * batch.audio_latents + sigma * audio_noise, t, batch.audio_text, batch.duration),
-        video_target=video_noise - batch.video_latents,
-        audio_target=alpha * audio_noise - sigma * batch.audio_latents,
-    )
+    video = audio = video_target = audio_target = None
+    if batch.video_latents is not None:
+        timestep = video_timestep(t, reading)
+        flow = (timestep / 1000.0)[:, None, None, None, None].to(batch.video_latents.dtype)
+        video = Modality((1 - flow) * batch.video_latents + flow * video_noise, timestep, batch.video_text)
+        video_target = video_noise - batch.video_latents
+    if batch.audio_latents is not None:
+        alpha, sigma = (f(t * (math.pi / 2))[:, None, None] for f in (torch.cos, torch.sin))
+        audio = Modality(alpha * batch.audio_latents + sigma * audio_noise, t, batch.audio_text, batch.duration)
+        audio_target = alpha * audio_noise - sigma * batch.audio_latents
+    return NoisyBatch(video, audio, video_target, audio_target)
 
 
 def joint_loss(denoiser: Denoiser, noisy: NoisyBatch) -> JointLoss:
-    """Mean squared error of both predictions, in float32, summed."""
+    """Mean squared error of every prediction, in float32, summed."""
     video, audio = denoiser(noisy.video, noisy.audio)
-    video_loss = F.mse_loss(video.float(), noisy.video_target.float())
-    audio_loss = F.mse_loss(audio.float(), noisy.audio_target.float())
-    return JointLoss(video_loss + audio_loss, video_loss, audio_loss)
+    losses = [
+        None if target is None else F.mse_loss(prediction.float(), target.float())
+        for prediction, target in ((video, noisy.video_target), (audio, noisy.audio_target))
+    ]
+    present = [loss for loss in losses if loss is not None]
+    return JointLoss(sum(present[1:], present[0]), *losses)

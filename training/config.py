@@ -1,0 +1,395 @@
+"""A run is one frozen value: made by a recipe, changed by ``key=value``, kept as JSON beside what it produced."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ..core.errors import InputError
+
+T = TypeVar("T")
+TASKS = ("joint", "video", "audio", "video_codec", "audio_codec")
+PRECISIONS = ("float32", "bf16", "pure-bf16")
+# Sections and fields that may change between a run and its continuation: they do not touch the numbers.
+NOT_HASHED = ("saving", "device", "data.cache", "data.workers", "data.keep_media")
+
+
+@dataclass(frozen=True)
+class ModelsConfig:
+    """Which towers, codecs and text encoders.
+
+    Args:
+        root: ``pocket`` or a folder that holds a Wan and a Stable Audio diffusers folder.
+        overlays: Folders of earlier runs (or of their checkpoints); the parts they trained replace those of ``root``.
+        text_length: Tokens of a video caption, zero-padded; must be what sampling uses.
+        gradient_checkpointing: Non-reentrant, so that every trainable block learns.
+    """
+
+    root: str = "pocket"
+    overlays: tuple[str, ...] = ()
+    text_length: int = 1024
+    gradient_checkpointing: bool = False
+
+
+@dataclass(frozen=True)
+class BridgesConfig:
+    """The bridges to train; the defaults are the paper's for Wan 1.3B and Stable Audio Open.
+
+    Args:
+        kind: Fusion kind.
+        reading: ``official`` or ``paper``.
+        rope: ``official`` or ``time_aligned``.
+        video_points: Video blocks after which the bridges stand (0-based).
+        audio_points: Audio blocks, as many.
+        qk_width: Width of queries, keys and values over all heads.
+        num_heads: Heads of a block.
+        start: A bridge file to go on from; empty for new bridges, which begin as the identity.
+    """
+
+    kind: str = "dual_cross"
+    reading: str = "official"
+    rope: str = "official"
+    video_points: tuple[int, ...] = (3, 7, 11, 15)
+    audio_points: tuple[int, ...] = (2, 5, 8, 11)
+    qk_width: int = 1536
+    num_heads: int = 12
+    start: str = ""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Clips and how they are cut.
+
+    Args:
+        source: ``world`` for procedural clips made from seeds, or a ``manifest.jsonl`` (or its folder).
+        scenes: Only these scenes of the world; empty for all.
+        split: ``train``, ``validation`` or ``test``.
+        num_clips: How many clips the world gives; 0 takes a whole manifest.
+        seed: Start of the world's seeds and of the order of clips.
+        num_frames: Pictures of a training clip, 4k+1.
+        clip_frames: Pictures of a world clip before cropping; 0 for ``num_frames``.
+        fps: Frames per second, such as "15" or "30000/1001".
+        width: Pixels.
+        height: Pixels.
+        crops_per_clip: Random windows of a longer clip; each is encoded and cached once.
+        crop: ``random``, or ``head`` as the released code does.
+        short: Clips that are too short are held and silent at the end (``pad``) or repeated (``loop``, released code).
+        mono: Use the first sound channel for both, as the released code does.
+        posterior: ``sample`` draws one latent a clip from the codec's posterior, ``mode`` takes its centre.
+        cache: Folder of cached clips, latents and texts; empty for ``cache`` in the output folder.
+        keep_media: Also cache the decoded clips (8-bit pictures); needed by codec recipes and by workers.
+        workers: Processes that make clips before training starts; 0 for none.
+    """
+
+    source: str = "world"
+    scenes: tuple[str, ...] = ()
+    split: str = "train"
+    num_clips: int = 0
+    seed: int = 0
+    num_frames: int = 81
+    clip_frames: int = 0
+    fps: str = "15"
+    width: int = 832
+    height: int = 480
+    crops_per_clip: int = 1
+    crop: str = "random"
+    short: str = "pad"
+    mono: bool = False
+    posterior: str = "sample"
+    cache: str = ""
+    keep_media: bool = False
+    workers: int = 0
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What is asked of the towers or codecs.
+
+    Args:
+        timestep: ``paper``: t_V = 1000·t_A; ``official``: trunc(999·t).
+        draw: ``uniform``, or ``sobol-bf16``: one scrambled Sobol sequence rounded to bfloat16 (released code).
+        video_text_dropout: Chance that a clip's video text is that of "" (each modality on its own).
+        audio_text_dropout: Likewise for the audio text.
+        kl_weight: Codecs: of the posterior's divergence from N(0, 1), summed over channels.
+        edge_weight: Video codec: of the L1 of spatial differences.
+        stft_weight: Audio codec: of the multi-resolution STFT loss.
+        waveform_weight: Audio codec: of the L1 of samples.
+    """
+
+    timestep: str = "paper"
+    draw: str = "uniform"
+    video_text_dropout: float = 0.1
+    audio_text_dropout: float = 0.1
+    kl_weight: float = 1e-6
+    edge_weight: float = 1.0
+    stft_weight: float = 1.0
+    waveform_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW and its learning rate; the defaults are the paper's.
+
+    Args:
+        lr: Peak learning rate.
+        weight_decay: Decoupled decay.
+        betas: Of the two moments.
+        eps: Of the division.
+        max_grad_norm: Clip the gradient's norm; 0 leaves it alone.
+        warmup_steps: Linear from 0.
+        decay: ``cosine`` down to ``min_lr`` at the last step, or ``constant``.
+        min_lr: Floor of the cosine.
+        ema_decay: Of the averaged weights that are written; 0 writes the weights themselves.
+    """
+
+    lr: float = 5e-5
+    weight_decay: float = 1e-3
+    betas: tuple[float, ...] = (0.9, 0.95)
+    eps: float = 1e-8
+    max_grad_norm: float = 0.0
+    warmup_steps: int = 1000
+    decay: str = "cosine"
+    min_lr: float = 1e-6
+    ema_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class SavingConfig:
+    """When something is written.
+
+    Args:
+        every: Steps between checkpoints.
+        keep: Checkpoints to keep.
+        plot: Draw ``loss.png`` at every checkpoint (needs matplotlib).
+        log_every: Steps between lines of ``loss.jsonl``.
+    """
+
+    every: int = 500
+    keep: int = 2
+    plot: bool = True
+    log_every: int = 1
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run.
+
+    Args:
+        recipe: The recipe's name.
+        task: ``joint``, ``video``, ``audio``, ``video_codec`` or ``audio_codec``.
+        trainable: Named parts: see :mod:`.trainable`.
+        num_steps: Optimizer steps.
+        batch_size: Clips a process and micro-step.
+        accumulation: Micro-steps an optimizer step.
+        precision: ``float32``; ``bf16``: autocast over float32 weights; ``pure-bf16``: bfloat16 weights and moments.
+        seed: Start of all randomness of the run.
+        device: ``auto`` (what accelerate picks) or ``cpu``.
+    """
+
+    recipe: str
+    task: str
+    trainable: tuple[str, ...]
+    num_steps: int = 15_000
+    batch_size: int = 1
+    accumulation: int = 1
+    precision: str = "bf16"
+    seed: int = 0
+    device: str = "auto"
+    models: ModelsConfig = field(default_factory=ModelsConfig)
+    bridges: BridgesConfig = field(default_factory=BridgesConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    saving: SavingConfig = field(default_factory=SavingConfig)
+
+    def __post_init__(self) -> None:
+        for name, value, choices in (
+            ("task", self.task, TASKS),
+            ("precision", self.precision, PRECISIONS),
+            ("device", self.device, ("auto", "cpu")),
+            ("objective.timestep", self.objective.timestep, ("paper", "official")),
+            ("objective.draw", self.objective.draw, ("uniform", "sobol-bf16")),
+            ("optimizer.decay", self.optimizer.decay, ("cosine", "constant")),
+            ("data.crop", self.data.crop, ("random", "head")),
+            ("data.short", self.data.short, ("pad", "loop")),
+            ("data.posterior", self.data.posterior, ("sample", "mode")),
+        ):
+            if value not in choices:
+                raise InputError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(choices))
+        _require_ranges(self)
+
+    @property
+    def uses_video(self) -> bool:
+        """Whether pictures are needed."""
+        return self.task in ("joint", "video", "video_codec")
+
+    @property
+    def uses_audio(self) -> bool:
+        """Whether sound is needed."""
+        return self.task in ("joint", "audio", "audio_codec")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Read :meth:`as_dict`'s values back.
+
+        Raises:
+            InputError: an unknown key, or a value of the wrong type.
+        """
+        return _from_dict(cls, values, "")
+
+    def override(self, assignments: Iterable[str]) -> TrainConfig:
+        """The same run with some values changed.
+
+        Args:
+            assignments: ``key=value`` with dotted names, such as ``optimizer.lr=1e-4`` or ``trainable=bridges``;
+                lists are separated by commas.
+
+        Raises:
+            InputError: no ``=``, an unknown key, or a value of the wrong type.
+        """
+        values = self.as_dict()
+        for assignment in assignments:
+            key, equals, text = assignment.partition("=")
+            if not equals:
+                raise InputError("an override has no value", got=repr(assignment), expected="key=value")
+            _assign(values, key, text)
+        return TrainConfig.from_dict(values)
+
+    @property
+    def hash(self) -> str:
+        """Twelve hex digits over everything that decides the run's numbers."""
+        text = json.dumps(_hashed_values(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def differences(self, other: TrainConfig) -> list[str]:
+        """Keys of hashed values that differ, as ``key: ours, theirs``."""
+        ours, theirs = _hashed_values(self), _hashed_values(other)
+        return [f"{key}: {ours[key]}, {theirs[key]}" for key in ours if ours[key] != theirs[key]]
+
+
+def _hashed_values(config: TrainConfig) -> dict[str, Any]:
+    flat = _flatten(config.as_dict())
+    return {k: v for k, v in flat.items() if not any(k == name or k.startswith(f"{name}.") for name in NOT_HASHED)}
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _require_ranges(config: TrainConfig) -> None:
+    optimizer, objective, saving = config.optimizer, config.objective, config.saving
+    for name, value, low, high in (
+        ("num_steps", config.num_steps, 1, None),
+        ("batch_size", config.batch_size, 1, None),
+        ("accumulation", config.accumulation, 1, None),
+        ("data.num_clips", config.data.num_clips, 0, None),
+        ("data.crops_per_clip", config.data.crops_per_clip, 1, None),
+        ("data.workers", config.data.workers, 0, None),
+        ("objective.video_text_dropout", objective.video_text_dropout, 0, 1),
+        ("objective.audio_text_dropout", objective.audio_text_dropout, 0, 1),
+        ("optimizer.lr", optimizer.lr, 0, None),
+        ("optimizer.warmup_steps", optimizer.warmup_steps, 0, None),
+        ("optimizer.max_grad_norm", optimizer.max_grad_norm, 0, None),
+        ("optimizer.ema_decay", optimizer.ema_decay, 0, 0.999999),
+        ("saving.every", saving.every, 1, None),
+        ("saving.keep", saving.keep, 1, None),
+        ("saving.log_every", saving.log_every, 1, None),
+    ):
+        if value < low or (high is not None and value > high):
+            bounds = f"at least {low}" if high is None else f"{low} to {high}"
+            raise InputError(f"{name} is out of range", got=value, expected=bounds)
+    if len(optimizer.betas) != 2:
+        raise InputError("optimizer.betas is not a pair", got=optimizer.betas, expected="two numbers such as 0.9,0.95")
+    if not config.trainable:
+        raise InputError("nothing is to be trained", expected="at least one part in trainable, such as bridges")
+
+
+def _from_dict(cls: type[T], values: Mapping[str, Any], prefix: str) -> T:
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    unknown = sorted(set(values) - set(names))
+    if unknown:
+        raise InputError(
+            "unknown key in a training configuration",
+            got=", ".join(prefix + name for name in unknown),
+            expected="one of " + ", ".join(prefix + name for name in names),
+        )
+    read = {}
+    for name, value in values.items():
+        kind = hints[name]
+        if dataclasses.is_dataclass(kind):
+            if not isinstance(value, Mapping):
+                raise InputError(f"{prefix}{name} is a section", got=repr(value), expected="keys below it")
+            read[name] = _from_dict(kind, value, f"{prefix}{name}.")
+        else:
+            read[name] = _typed(kind, value, prefix + name)
+    return cls(**read)
+
+
+def _typed(kind: Any, value: Any, key: str) -> Any:
+    """A JSON value as the field's type; nothing is guessed: text stays text, only whole numbers become floats."""
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)[0]
+        if isinstance(value, (list, tuple)):
+            return tuple(_typed(inner, item, key) for item in value)
+    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif (kind is int and isinstance(value, int) and not isinstance(value, bool)) or (
+        kind in (bool, str) and isinstance(value, kind)
+    ):
+        return value
+    raise InputError(f"{key} has the wrong type", got=repr(value), expected=_type_name(kind))
+
+
+def _type_name(kind: Any) -> str:
+    return str(kind) if isinstance(kind, types.GenericAlias) else kind.__name__
+
+
+def _assign(values: dict[str, Any], key: str, text: str) -> None:
+    """Set one dotted key in a configuration's plain values, reading the text as the field's type."""
+    parts = key.split(".")
+    cls: Any = TrainConfig
+    section, kind = values, None
+    for depth, part in enumerate(parts):
+        hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+        if part not in hints:
+            prefix = ".".join([*parts[:depth], ""])
+            choices = ", ".join(prefix + name for name in hints) or "nothing below " + prefix.rstrip(".")
+            raise InputError("unknown key in a training configuration", got=key, expected="one of " + choices)
+        kind = hints[part]
+        if depth < len(parts) - 1:
+            section, cls = section[part], kind
+    if dataclasses.is_dataclass(kind):
+        names = ", ".join(f"{key}.{f.name}" for f in dataclasses.fields(kind))
+        raise InputError(f"{key} is a section", got=f"{key}={text}", expected=f"one of {names}")
+    section[parts[-1]] = _parse(kind, text, key)
+
+
+def _parse(kind: Any, text: str, key: str) -> Any:
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)[0]
+        return [_parse(inner, part.strip(), key) for part in text.split(",")] if text.strip() else []
+    if kind is bool:
+        if text.lower() in ("true", "false"):
+            return text.lower() == "true"
+    elif kind is str:
+        return text
+    else:
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    raise InputError(f"{key} has the wrong type", got=repr(text), expected=_type_name(kind))

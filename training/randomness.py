@@ -1,0 +1,50 @@
+"""Random numbers by name: every draw follows from the run's seed and what it is for, never from what came before.
+
+So a continued run draws what an uninterrupted one would have drawn, and n processes together draw what one process
+with an n-fold batch draws.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+import torch
+
+
+def derived_seed(*names: int | str) -> int:
+    """A seed of 63 bits that belongs to these names alone."""
+    digest = hashlib.blake2b(repr(names).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def derived_generator(*names: int | str) -> torch.Generator:
+    """A CPU generator that belongs to these names alone."""
+    return torch.Generator("cpu").manual_seed(derived_seed(*names))
+
+
+@lru_cache(maxsize=8)
+def shuffled(num_items: int, seed: int, epoch: int) -> tuple[int, ...]:
+    """The order of the clips in one epoch."""
+    order = torch.randperm(num_items, generator=derived_generator(seed, "order", epoch))
+    return tuple(order.tolist())
+
+
+def clip_at(position: int, num_items: int, seed: int) -> int:
+    """Which clip stands at a place of the endless shuffled sequence."""
+    epoch, place = divmod(position, num_items)
+    return shuffled(num_items, seed, epoch)[place]
+
+
+def draw_time(reading: str, seed: int, position: int) -> float:
+    """The time t in 0..1 of one clip.
+
+    Args:
+        reading: ``uniform``, or ``sobol-bf16`` as in the released code: a scrambled Sobol sequence in bfloat16.
+        seed: Of the run.
+        position: The clip's place in the run, over all steps and processes.
+    """
+    if reading == "uniform":
+        return float(torch.rand(1, generator=derived_generator(seed, "time", position)))
+    engine = torch.quasirandom.SobolEngine(1, scramble=True, seed=seed).fast_forward(position)
+    return float(engine.draw(1).to(torch.bfloat16))
