@@ -103,6 +103,7 @@ class SamplingOptions:
         schedule: ``lockstep`` (as published) or ``coupled`` (both towers at one t, as trained).
         flow_sigmas: Which diffusers version's UniPC flow sigmas.
         guidance_batching: ``auto``, ``batched`` or ``sequential``.
+        flow_shift: Wan's shift of the video's points towards high noise; 3 for 480p, 5 for 720p.
     """
 
     num_steps: int = 50
@@ -112,6 +113,7 @@ class SamplingOptions:
     schedule: str = "lockstep"
     flow_sigmas: str = "diffusers-0.36"
     guidance_batching: str = "auto"
+    flow_shift: float = 3.0
 
 
 def geometry_of(video_codec: WanVAECodec | None, audio_codec: OobleckCodec | None) -> LatentGeometry:
@@ -253,6 +255,7 @@ def sample_latents(
         options.schedule,
         options.num_steps,
         flow_sigmas=options.flow_sigmas,
+        flow_shift=options.flow_shift,
         video=video_shape is not None,
         audio=audio_shape is not None,
     )

@@ -5,83 +5,17 @@ Bridge i runs after video block ``points.video[i]`` and audio block ``points.aud
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
 from ..core.errors import IncompatibleWeightsError, InputError
 from ..core.types import Modality
 from .bridges import BRIDGES
 from .bridges.base import BridgeConfig, BridgeInputs
+from .points import PLACEMENTS, BridgePoints, placement
 from .rope import Rope, bridge_rope
 from .towers.base import Tower, TowerState
 
-
-@dataclass(frozen=True)
-class BridgePoints:
-    """After which block of each tower the bridges stand.
-
-    Args:
-        video: 0-based block indices of the video tower, strictly increasing.
-        audio: 0-based block indices of the audio tower, strictly increasing, as many.
-    """
-
-    video: tuple[int, ...]
-    audio: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.video) != len(self.audio) or not self.video:
-            raise InputError(
-                "video and audio need the same number of bridge points",
-                got=f"{list(self.video)} and {list(self.audio)}",
-                expected="two lists of one length, at least one point each",
-            )
-        for name, points in (("video", self.video), ("audio", self.audio)):
-            if list(points) != sorted(set(points)) or points[0] < 0:
-                raise InputError(
-                    f"the {name} bridge points are not usable",
-                    got=list(points),
-                    expected="increasing block numbers from 0",
-                )
-
-    def require_depth(self, num_video_blocks: int, num_audio_blocks: int) -> None:
-        """Refuse points past a tower's last block.
-
-        Raises:
-            IncompatibleWeightsError: names the point, the tower and its depth.
-        """
-        for name, points, depth in (("video", self.video, num_video_blocks), ("audio", self.audio, num_audio_blocks)):
-            if points[-1] >= depth:
-                raise IncompatibleWeightsError(
-                    f"a bridge point lies past the {name} tower",
-                    got=f"point {points[-1]} of {list(points)}, tower of {depth} blocks",
-                    expected=f"block numbers 0 to {depth - 1}",
-                    remedy="Choose other points or the tower these bridges were trained with.",
-                )
-
-
-# BridgeDiT Table 7 for Wan 1.3B (30 blocks) and Stable Audio Open (24 blocks). "late" is printed with video layer 30
-# and audio layer 24, which do not exist when layers are counted from 0; it is kept as printed and refused by
-# require_depth, and "late_shifted" is the same placement moved back by one layer, which fits.
-PLACEMENTS: dict[str, BridgePoints] = {
-    "early": BridgePoints((0, 1, 2, 3), (0, 1, 2, 3)),
-    "middle": BridgePoints((13, 14, 15, 16), (10, 11, 12, 13)),
-    "late": BridgePoints((27, 28, 29, 30), (21, 22, 23, 24)),
-    "late_shifted": BridgePoints((26, 27, 28, 29), (20, 21, 22, 23)),
-    "uniform": BridgePoints((6, 12, 18, 24), (2, 8, 13, 18)),
-    "uniform_early": BridgePoints((3, 7, 11, 15), (2, 5, 8, 11)),
-}
-
-
-def placement(name: str) -> BridgePoints:
-    """A named placement of the paper's Table 7.
-
-    Raises:
-        InputError: unknown name; lists the choices.
-    """
-    if name not in PLACEMENTS:
-        raise InputError("unknown bridge placement", got=repr(name), expected="one of " + ", ".join(PLACEMENTS))
-    return PLACEMENTS[name]
+__all__ = ["PLACEMENTS", "BridgePoints", "BridgeStack", "JointModel", "placement"]
 
 
 class BridgeStack(nn.ModuleList):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..core.device import ATTENTION_KERNELS, DTYPE_NAMES, OFFLOAD_MODES, Placement, resolve_placement
 from ..models.bridges import BRIDGES
+from ..models.points import PLACEMENTS
 from .host import default_device, io
 from .host.folders import list_models, resolve_model
 from .sockets import CATEGORY, AudioCodec, AudioText, AudioTower, Bridge, JointModel, VideoCodec, VideoText, VideoTower
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ..models.weights.bridges import LoadedBridges
 
 FUSION_FROM_FILE = "from file"
+PLACEMENT_FROM_FILE = "from file"
 
 
 def _placement_inputs() -> list[io.Input]:
@@ -160,6 +162,14 @@ class LoadBridge(io.ComfyNode):
                     tooltip="How the bridges fuse. Four kinds share every weight name, so a published file that "
                     "does not state its kind needs a choice here: bicross files are dual_cross.",
                 ),
+                io.Combo.Input(
+                    "placement",
+                    options=[PLACEMENT_FROM_FILE, *PLACEMENTS],
+                    default=PLACEMENT_FROM_FILE,
+                    optional=True,
+                    tooltip="After which blocks the bridges stand, by the names of the paper's Table 7. 'late' is kept "
+                    "as printed and lies past the towers; late_shifted is the one that fits.",
+                ),
             ],
             outputs=[
                 Bridge.Output(
@@ -171,11 +181,15 @@ class LoadBridge(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, bridge_file: str, fusion: str) -> io.NodeOutput:
+    def execute(cls, bridge_file: str, fusion: str, placement: str = PLACEMENT_FROM_FILE) -> io.NodeOutput:
         """Read the file."""
+        from ..models.points import placement as named_placement
         from ..models.weights.bridges import BridgeOptions, load_bridges
 
-        options = BridgeOptions(fusion=None if fusion == FUSION_FROM_FILE else fusion)
+        options = BridgeOptions(
+            fusion=None if fusion == FUSION_FROM_FILE else fusion,
+            points=None if placement == PLACEMENT_FROM_FILE else named_placement(placement),
+        )
         return io.NodeOutput(load_bridges(resolve_model("bridge", bridge_file), options))
 
 

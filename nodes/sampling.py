@@ -69,6 +69,15 @@ class JointSampler(io.ComfyNode):
                     default="auto",
                     tooltip="Both guidance passes as one batch, or one after the other: same result, half the memory.",
                 ),
+                io.Float.Input(
+                    "flow_shift",
+                    default=3.0,
+                    min=0.1,
+                    max=100.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip="Wan's shift of the video's points towards high noise: 3 for 480p, 5 for 720p.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -92,6 +101,7 @@ class JointSampler(io.ComfyNode):
         *,
         video_latent: dict[str, Any] | None = None,
         audio_latent: dict[str, Any] | None = None,
+        flow_shift: float = 3.0,
         **options: Any,
     ) -> io.NodeOutput:
         """Sample; results leave in raw VAE space."""
@@ -103,7 +113,7 @@ class JointSampler(io.ComfyNode):
             conditioning,
             video_shape=video_latent and tuple(video_latent["samples"].shape),
             audio_shape=audio_latent and tuple(audio_latent["samples"].shape),
-            options=SamplingOptions(num_steps=options.pop("steps"), **options),
+            options=SamplingOptions(num_steps=options.pop("steps"), flow_shift=flow_shift, **options),
             progress=progress(),
         )
         video = None if latents.video is None else {"samples": model.video.codec.to_raw(latents.video)}

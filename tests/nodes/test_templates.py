@@ -55,4 +55,4 @@ def test_the_page_s_layout_is_tidy_and_its_links_consistent(root, name):
         assert nodes[target]["inputs"][target_slot]["link"] == number
         assert api[str(target)]["inputs"][nodes[target]["inputs"][target_slot]["name"]] == [str(source), slot]
     sampler = next(node for node in page["nodes"] if node["type"] == "T2SVJointSampler")
-    assert sampler["widgets_values"] == [7, "fixed", 50, 6.0, 6.0, "lockstep", "diffusers-0.36", "auto"]
+    assert sampler["widgets_values"] == [7, "fixed", 50, 6.0, 6.0, "lockstep", "diffusers-0.36", "auto", 3.0]

@@ -1,0 +1,173 @@
+"""One clip under measurement, with what a manifest knows about it and what several metrics need, found once."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..core.clock import as_fps
+from ..core.errors import InputError
+from ..core.types import AVClip
+from ..media.probe import read_clip
+from . import signals
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What a manifest says about a clip; None where it says nothing.
+
+    Args:
+        scene: Kind of scene, as the classifiers name it.
+        events_seconds: Exact event times, rising. A clip that was only prompted for has none: what was asked for is
+            how often, not when.
+        num_events: How many events there are or should be.
+        continuous: True for scenes such as rain, which have no events.
+    """
+
+    scene: str | None = None
+    events_seconds: tuple[float, ...] | None = None
+    num_events: int | None = None
+    continuous: bool = False
+
+    def __post_init__(self) -> None:
+        if self.events_seconds is not None:
+            events = tuple(float(time) for time in self.events_seconds)
+            if not all(math.isfinite(time) and time >= 0 for time in events) or list(events) != sorted(events):
+                raise InputError(
+                    "the event times are not usable", got=list(events), expected="seconds from 0 on, in rising order"
+                )
+            object.__setattr__(self, "events_seconds", events)
+            if self.num_events is None:
+                object.__setattr__(self, "num_events", len(events))
+        if self.num_events is not None and (not isinstance(self.num_events, int) or self.num_events < 0):
+            raise InputError("the number of events is not usable", got=self.num_events, expected="0 or more")
+
+
+class Sample:
+    """A clip and its truth. Everything derived is computed when first asked for, and kept.
+
+    Args:
+        clip: Picture, sound or both.
+        truth: What is known about it.
+        name: How reports call it.
+    """
+
+    def __init__(self, clip: AVClip, truth: Truth | None = None, *, name: str = "clip") -> None:
+        self.clip, self.truth, self.name = clip, truth, name
+
+    @classmethod
+    def read(cls, path: str | Path, truth: Truth | None = None) -> Sample:
+        """Decode a file.
+
+        Raises:
+            InputError: no such file, not a media file, truncated or damaged.
+        """
+        return cls(read_clip(path), truth, name=Path(path).name)
+
+    @property
+    def fps(self) -> Fraction | None:
+        """Frame rate; None without a picture."""
+        return None if self.clip.video is None else self.clip.video.fps
+
+    @property
+    def missing(self) -> str | None:
+        """Why picture and sound cannot be compared, or None."""
+        if self.clip.video is None:
+            return "the clip has no picture"
+        return "the clip has no sound" if self.clip.audio is None else None
+
+    @cached_property
+    def picture_events(self) -> list[float] | None:
+        """Seconds of the events that the world's detector sees; None without a picture."""
+        from ..world.detectors import picture_events
+
+        video = self.clip.video
+        return None if video is None else _rising(picture_events(video.frames, video.fps))
+
+    @cached_property
+    def sound_events(self) -> list[float] | None:
+        """Seconds of the events that the world's detector hears; None without a sound."""
+        from ..world.detectors import sound_events
+
+        audio = self.clip.audio
+        return None if audio is None else _rising(sound_events(audio.waveform, audio.sample_rate))
+
+    @cached_property
+    def onset_strength(self) -> np.ndarray | None:
+        """librosa's onset envelope; None without a sound."""
+        return None if self.clip.audio is None else signals.onset_strength(self.clip.audio)
+
+    @cached_property
+    def onsets(self) -> list[float] | None:
+        """Seconds of librosa's onsets; None without a sound."""
+        if self.onset_strength is None:
+            return None
+        return signals.onset_times(self.onset_strength, self.clip.audio.sample_rate)
+
+    @cached_property
+    def flow(self) -> np.ndarray | None:
+        """Mean optical flow per frame in pixels; None without a picture."""
+        return None if self.clip.video is None else signals.flow_magnitudes(self.clip.video)
+
+    @cached_property
+    def flow_peaks(self) -> list[float] | None:
+        """Seconds of the flow's peaks; None without a picture."""
+        return None if self.flow is None else signals.flow_peaks(self.flow, as_fps(self.fps))
+
+
+def _rising(times: Any) -> list[float]:
+    return sorted(float(time) for time in times)
+
+
+def read_manifest(path: str | Path) -> dict[str, Truth]:
+    """Truth by file name, from a JSON-lines manifest as ``sounding-video synth`` writes it.
+
+    A row needs ``file``; ``scene``, ``events`` (exact seconds), ``num_events`` and ``continuous`` are read where they
+    are there, everything else is left alone.
+
+    Raises:
+        InputError: no such file, a line that is not a JSON object, a row without ``file``, a file named twice, or
+            values of the wrong kind; the message names the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("there is no such manifest", got=path, expected="a JSON-lines file, one clip a line")
+    rows: dict[str, Truth] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            name, truth = _read_row(f"{path.name}, line {number}", line)
+            if name in rows:
+                raise InputError("the manifest names a file twice", got=f"{name} ({path.name}, line {number})")
+            rows[name] = truth
+    return rows
+
+
+def _read_row(where: str, line: str) -> tuple[str, Truth]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError("a line of the manifest is not JSON", got=f"{where}: {error.msg}") from error
+    if not isinstance(row, dict) or not isinstance(row.get("file"), str):
+        raise InputError("a line of the manifest names no file", got=where, expected='an object with "file": "….mp4"')
+    try:
+        return row["file"], _truth(row)
+    except (InputError, TypeError, ValueError) as error:
+        raise InputError("a line of the manifest cannot be used", got=f"{where}: {error}") from error
+
+
+def _truth(row: Mapping[str, Any]) -> Truth:
+    events = row.get("events")
+    return Truth(
+        scene=row.get("scene"),
+        events_seconds=None if events is None else tuple(events),
+        num_events=row.get("num_events"),
+        continuous=bool(row.get("continuous", False)),
+    )
