@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..core.clock import Timeline
     from ..core.types import Captions
     from ..media.mux import MuxReport
+    from ..models.weights.bridges import BridgeOptions
     from ..pipeline import JoinedModel, SamplingOptions
 
 MODELS_VARIABLE = "SOUNDING_VIDEO_MODELS"
@@ -67,6 +68,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="spacing of the video's points: diffusers-0.36 (default) or diffusers-0.37",
     )
+    add("--flow-shift", type=float, default=3.0, metavar="X", help="3 (default) for 480p, 5 for 720p")
     add(
         "--guidance-batching",
         default="auto",
@@ -85,6 +87,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     )
     add("--bridge", default="auto", metavar="FILE", help="a bridge file, none, or auto (default) for the one in DIR")
     add("--fusion", metavar="KIND", help="bridge kind, for files that do not say it: dual_cross, full, additive, …")
+    add("--placement", metavar="NAME", help="after which blocks the bridges stand, for files that do not say it")
     add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
     add(
         "--dtype",
@@ -116,7 +119,6 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from ..core.clock import Timeline, as_fps
     from ..core.device import resolve_placement
     from ..media.mux import write_clip
-    from ..models.weights.bridges import BridgeOptions
     from ..pipeline import generate, load_models
     from .tags import clip_tags
 
@@ -133,11 +135,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     }
     options = _options(args, own["steps"] if args.steps is None else args.steps)
     placement = resolve_placement(device=args.device, dtype=args.dtype, offload=args.offload, attention=args.attention)
+    bridge_options = _bridge_options(args)
     _rehearse_writing(Path(args.output), args.writer)
-
-    model = load_models(
-        models, placement=placement, bridge=_bridge(args), bridge_options=BridgeOptions(fusion=args.fusion)
-    )
+    model = load_models(models, placement=placement, bridge=args.bridge, bridge_options=bridge_options)
     timeline = Timeline(**extent, geometry=model.geometry)
     console.progress.step("load", 1, 1)
     tags, gap = clip_tags(args, models, captions, negatives, timeline, options)
@@ -238,7 +238,7 @@ def _options(args: argparse.Namespace, num_steps: int) -> SamplingOptions:
     from ..sampling.noise import seeded_generator
     from ..sampling.schedules import build_schedule
 
-    build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas)
+    build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas, flow_shift=args.flow_shift)
     Guidance(args.video_cfg, args.audio_cfg, args.guidance_batching)
     seeded_generator(args.seed)
     return SamplingOptions(
@@ -249,21 +249,22 @@ def _options(args: argparse.Namespace, num_steps: int) -> SamplingOptions:
         schedule=args.schedule,
         flow_sigmas=args.flow_sigmas,
         guidance_batching=args.guidance_batching,
+        flow_shift=args.flow_shift,
     )
 
 
-def _bridge(args: argparse.Namespace) -> str:
-    """The bridge choice; a fusion kind without a bridge would be ignored, so it is refused."""
-    if args.fusion is not None:
-        from ..models.bridges import BRIDGES
-        from ..models.weights.bridges import OFFICIAL_KINDS
+def _bridge_options(args: argparse.Namespace) -> BridgeOptions:
+    """What the user says about the bridge file; said without a bridge it would be ignored, so it is refused."""
+    from ..models.bridges import BRIDGES
+    from ..models.points import placement
+    from ..models.weights.bridges import OFFICIAL_KINDS, BridgeOptions
 
+    points = placement(args.placement) if args.placement is not None else None
+    if args.fusion is not None:
         BRIDGES.get(OFFICIAL_KINDS.get(args.fusion, args.fusion))
-        if args.bridge == "none":
-            raise InputError(
-                "a fusion kind was given but no bridge is loaded", got="--bridge none", expected="a bridge file"
-            )
-    return args.bridge
+    if args.bridge == "none" and (args.fusion is not None or points is not None):
+        raise InputError("a bridge is described but none is loaded", got="--bridge none", expected="a bridge file")
+    return BridgeOptions(fusion=args.fusion, points=points)
 
 
 def _rehearse_writing(path: Path, writer: str) -> None:

@@ -12,6 +12,7 @@ from .. import __version__
 from ..core.clock import Timeline
 from ..core.errors import WorkflowError
 from ..core.types import Captions
+from ..models.weights.bridges import OFFICIAL_KINDS
 from ..models.weights.find import POCKET, find_models
 from ..nodes.host.graph import apply_overrides, read_workflow
 from ..nodes.host.standalone import Session, session
@@ -19,6 +20,7 @@ from ..nodes.host.ui_format import ui_workflow
 from ..pipeline import SamplingOptions
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "workflows" / "api" / "text_to_sounding_video_pocket.json"
+SETTINGS = ("fusion", "placement", "device", "dtype", "offload", "attention", "tiling")
 LOADERS = ("T2SVLoadWanTower", "T2SVLoadStableAudioTower")
 
 
@@ -57,7 +59,7 @@ def clip_tags(
         **{name: getattr(timeline, name) for name in ("num_frames", "width", "height")},
         "fps": str(timeline.fps),
         **asdict(options),
-        **{name: getattr(args, name) for name in ("fusion", "device", "dtype", "offload", "attention", "tiling")},
+        **{name: getattr(args, name) for name in SETTINGS},
         "models": names,
     }
     values = _node_values(args, names, captions, negatives, timeline, options)
@@ -104,7 +106,9 @@ def _node_values(
     if names["bridge"] is not None:
         values["T2SVLoadBridge.bridge_file"] = names["bridge"]
         if args.fusion is not None:
-            values["T2SVLoadBridge.fusion"] = args.fusion
+            values["T2SVLoadBridge.fusion"] = OFFICIAL_KINDS.get(args.fusion, args.fusion)
+        if args.placement is not None:
+            values["T2SVLoadBridge.placement"] = args.placement
     return values
 
 
