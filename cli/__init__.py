@@ -14,10 +14,10 @@ from typing import NoReturn
 
 from .. import __version__
 from ..core.errors import InputError, SoundingVideoError
-from . import generate, probe, queue, run
+from . import evaluate, generate, probe, queue, run, synth, train
 from .console import Console, StopOnInterrupt, print_error
 
-COMMANDS = (generate, run, queue, probe)
+COMMANDS = (generate, run, queue, probe, synth, train, evaluate)
 EPILOG = "exit codes: 0 done, 1 other failure, 2 bad input, 3 missing model or package, 130 stopped by the user"
 
 

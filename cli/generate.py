@@ -232,7 +232,8 @@ def _defaults(models: str) -> dict[str, Any]:
 
 
 def _options(args: argparse.Namespace, num_steps: int) -> SamplingOptions:
-    """Sampling options, refused here and not after minutes of loading."""
+    """Sampling options; what cannot be used is refused here and not after minutes of loading or sampling."""
+    from ..models.codecs.wan_vae import TILING
     from ..pipeline import SamplingOptions
     from ..sampling.guidance import Guidance
     from ..sampling.noise import seeded_generator
@@ -241,6 +242,8 @@ def _options(args: argparse.Namespace, num_steps: int) -> SamplingOptions:
     build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas, flow_shift=args.flow_shift)
     Guidance(args.video_cfg, args.audio_cfg, args.guidance_batching)
     seeded_generator(args.seed)
+    if args.tiling not in TILING:
+        raise InputError("unknown tiling", got=repr(args.tiling), expected="one of " + ", ".join(TILING))
     return SamplingOptions(
         num_steps=num_steps,
         video_guidance_scale=args.video_cfg,

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..core.clock import as_fps
 from ..core.errors import InputError
-from ..core.types import AVClip
+from ..core.types import AVClip, require_finite
 from ..media.probe import read_clip
+from ..world.detectors import picture_events, sound_events
 from . import signals
 
 
@@ -28,14 +28,12 @@ class Truth:
         scene: Kind of scene, as the classifiers name it.
         events_seconds: Exact event times, rising. A clip that was only prompted for has none: what was asked for is
             how often, not when.
-        num_events: How many events there are or should be.
-        continuous: True for scenes such as rain, which have no events.
+        num_events: How many events there are or should be; 0 for continuous scenes such as rain.
     """
 
     scene: str | None = None
     events_seconds: tuple[float, ...] | None = None
     num_events: int | None = None
-    continuous: bool = False
 
     def __post_init__(self) -> None:
         if self.events_seconds is not None:
@@ -58,9 +56,19 @@ class Sample:
         clip: Picture, sound or both.
         truth: What is known about it.
         name: How reports call it.
+
+    Raises:
+        NonFiniteError: NaN or infinity in frames or waveform.
+        InputError: a sound without samples.
     """
 
     def __init__(self, clip: AVClip, truth: Truth | None = None, *, name: str = "clip") -> None:
+        if clip.video is not None:
+            require_finite("the frames tensor", clip.video.frames)
+        if clip.audio is not None:
+            require_finite("the waveform", clip.audio.waveform)
+            if clip.audio.waveform.shape[-1] == 0:
+                raise InputError("the sound is empty", got="0 samples", expected="at least one sample")
         self.clip, self.truth, self.name = clip, truth, name
 
     @classmethod
@@ -87,22 +95,18 @@ class Sample:
     @cached_property
     def picture_events(self) -> list[float] | None:
         """Seconds of the events that the world's detector sees; None without a picture."""
-        from ..world.detectors import picture_events
-
         video = self.clip.video
-        return None if video is None else _rising(picture_events(video.frames, video.fps))
+        return None if video is None else list(picture_events(video.frames, video.fps))
 
     @cached_property
     def sound_events(self) -> list[float] | None:
         """Seconds of the events that the world's detector hears; None without a sound."""
-        from ..world.detectors import sound_events
-
         audio = self.clip.audio
-        return None if audio is None else _rising(sound_events(audio.waveform, audio.sample_rate))
+        return None if audio is None else list(sound_events(audio.waveform, audio.sample_rate))
 
     @cached_property
     def onset_strength(self) -> np.ndarray | None:
-        """librosa's onset envelope; None without a sound."""
+        """Onset envelope of librosa; None without a sound."""
         return None if self.clip.audio is None else signals.onset_strength(self.clip.audio)
 
     @cached_property
@@ -120,18 +124,14 @@ class Sample:
     @cached_property
     def flow_peaks(self) -> list[float] | None:
         """Seconds of the flow's peaks; None without a picture."""
-        return None if self.flow is None else signals.flow_peaks(self.flow, as_fps(self.fps))
-
-
-def _rising(times: Any) -> list[float]:
-    return sorted(float(time) for time in times)
+        return None if self.flow is None else signals.flow_peaks(self.flow, self.fps)
 
 
 def read_manifest(path: str | Path) -> dict[str, Truth]:
     """Truth by file name, from a JSON-lines manifest as ``sounding-video synth`` writes it.
 
-    A row needs ``file``; ``scene``, ``events`` (exact seconds), ``num_events`` and ``continuous`` are read where they
-    are there, everything else is left alone.
+    A row needs ``file``; ``scene``, ``events`` (exact seconds) and ``num_events`` are read where they are there,
+    everything else is left alone.
 
     Raises:
         InputError: no such file, a line that is not a JSON object, a row without ``file``, a file named twice, or
@@ -169,5 +169,4 @@ def _truth(row: Mapping[str, Any]) -> Truth:
         scene=row.get("scene"),
         events_seconds=None if events is None else tuple(events),
         num_events=row.get("num_events"),
-        continuous=bool(row.get("continuous", False)),
     )

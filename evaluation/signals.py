@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,7 +21,7 @@ LIBRARIES = ("librosa", "cv2")
 
 
 def onset_strength(audio: AudioClip) -> np.ndarray:
-    """librosa's onset envelope of channel 0 at the sound's own rate, one value every 512 samples.
+    """Onset envelope (librosa) of channel 0 at the sound's own rate, one value every 512 samples.
 
     Raises:
         MissingPackageError: librosa is not installed.
@@ -59,7 +60,7 @@ def flow_magnitudes(video: VideoClip) -> np.ndarray:
     require_finite("the frames tensor", video.frames)
     grays = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in to_uint8(video.frames).numpy()]
     lengths = []
-    for before, after in zip(grays[:-1], grays[1:], strict=True):
+    for before, after in pairwise(grays):
         flow = cv2.calcOpticalFlowFarneback(before, after, None, *FARNEBACK)
         lengths.append(float(np.hypot(flow[..., 0], flow[..., 1]).mean()))
     return np.array(lengths[:1] + lengths)

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..core.clock import Timeline
-from ..core.progress import Progress
+from ..core.protocols import TextEncoder
 from ..core.types import AudioClip, AVClip, Captions, VideoClip
 from ..models.codecs.oobleck import OobleckCodec
 from ..models.codecs.wan_vae import WanVAECodec
 from ..models.weights.files import read_safetensors, write_safetensors
 from .config import DataConfig
-from .data import Source, cut
+from .data import Source
 from .randomness import derived_seed
 
 
@@ -86,66 +87,61 @@ class MediaCache:
             video = VideoClip(tensors["frames"].float() / 255, Fraction(notes["fps"]))
         if "waveform" in tensors:
             audio = AudioClip(tensors["waveform"].float(), int(notes["sample_rate"]))
-        return AVClip(video, audio), Captions(notes["video_caption"], notes["audio_caption"])
+        return AVClip(video, audio), _captions(notes)
 
 
 @dataclass(frozen=True)
 class LatentCache:
-    """Latents of one window of a clip, in the towers' own space.
+    """Latents of windows of clips in one modality, in the tower's own space.
 
     Args:
         folder: Where they lie.
+        codec: The encoder.
+        codec_digest: Hash of its weights.
         config: How clips are cut.
         timeline: The window's extent, with the codecs' geometry.
-        video_codec: Encoder of pictures, or None.
-        audio_codec: Encoder of sound, or None.
-        load: Gives a source's clip: from the disk cache or afresh.
-        codecs_digest: Hash of both codecs' weights.
     """
 
     folder: Path
+    codec: WanVAECodec | OobleckCodec
+    codec_digest: str
     config: DataConfig
     timeline: Timeline
-    video_codec: WanVAECodec | None
-    audio_codec: OobleckCodec | None
-    load: Callable[[Source], tuple[AVClip, Captions]]
-    codecs_digest: str
 
     def path(self, source: Source, crop: int) -> Path:
         """The window's file, written or not."""
         c, t = self.config, self.timeline
         cutting = (t.num_frames, t.fps, t.width, t.height, c.crop, c.short, c.mono, c.posterior, c.seed, crop)
-        return self.folder / f"{_key('latents', source.digest, self.codecs_digest, cutting)}.safetensors"
+        return self.folder / f"{_key('latents', source.digest, self.codec_digest, cutting)}.safetensors"
 
-    def ensure(self, source: Source, crop: int) -> None:
-        """Cut, encode and write the window unless it is there."""
-        path = self.path(source, crop)
-        if path.is_file():
-            return
-        clip, captions = self.load(source)
-        window = cut(clip, self.config, self.timeline, name=source.name, crop=crop)
-        # The codec may compute anywhere, so its draw cannot come from a CPU generator of ours.
+    def write(self, source: Source, crop: int, window: AVClip, captions: Captions) -> None:
+        """Encode a window that was cut from the clip."""
+        sample = self.config.posterior == "sample"
+        # The codec may compute on any device, so its draw cannot come from a CPU generator of ours.
         with torch.random.fork_rng():
             torch.manual_seed(derived_seed("posterior", source.digest, crop))
-            tensors = self._encode(window)
+            if isinstance(self.codec, WanVAECodec):
+                latents = self.codec.encode(window.video.frames, sample=sample)[0]
+            else:
+                # Encoding rounds the length up to whole latents, sampling rounds it down.
+                length = self.timeline.audio_latent_shape[1]
+                latents = self.codec.encode(window.audio.waveform, sample=sample)[0, :, :length]
         notes = {"name": source.name, "video_caption": captions.video, "audio_caption": captions.audio}
-        write_safetensors(path, tensors, notes)
+        write_safetensors(self.path(source, crop), {"latents": latents}, notes)
 
-    def _encode(self, window: AVClip) -> dict[str, Tensor]:
-        sample = self.config.posterior == "sample"
-        tensors = {}
-        if self.video_codec is not None:
-            tensors["video"] = self.video_codec.encode(window.video.frames, sample=sample)[0]
-        if self.audio_codec is not None:
-            length = self.timeline.audio_latent_shape[1]
-            # Encoding rounds the length up to whole latents, sampling rounds it down.
-            tensors["audio"] = self.audio_codec.encode(window.audio.waveform, sample=sample)[0, :, :length]
-        return tensors
-
-    def read(self, source: Source, crop: int) -> tuple[dict[str, Tensor], Captions]:
-        """Latents ``(C, T, H, W)`` and ``(C, L)`` by modality, and the clip's captions."""
+    def read(self, source: Source, crop: int) -> tuple[Tensor, Captions]:
+        """``(C, T, H, W)`` or ``(C, L)``, and the clip's captions."""
         tensors, notes = read_safetensors(self.path(source, crop))
-        return tensors, Captions(notes["video_caption"], notes["audio_caption"])
+        return tensors["latents"], _captions(notes)
+
+    def captions(self, source: Source) -> Captions:
+        """The clip's captions, without reading its latents."""
+        with safe_open(self.path(source, 0), framework="pt") as file:
+            return _captions(file.metadata())
+
+
+def _captions(notes: Mapping[str, str]) -> Captions:
+    return Captions(notes["video_caption"], notes["audio_caption"])
 
 
 class TextCache:
@@ -153,12 +149,12 @@ class TextCache:
 
     Args:
         folder: Where they lie.
-        encode: Gives ``(1, L, D)`` for one text.
+        encoder: Gives ``(1, L, D)`` for one text.
         encoder_digest: Hash of the encoder's weights and settings.
     """
 
-    def __init__(self, folder: Path, encode: Callable[[str], Tensor], encoder_digest: str) -> None:
-        self.folder, self._encode, self._digest = folder, encode, encoder_digest
+    def __init__(self, folder: Path, encoder: TextEncoder, encoder_digest: str) -> None:
+        self.folder, self._encoder, self._digest = folder, encoder, encoder_digest
 
     def path(self, text: str) -> Path:
         """The text's file, written or not."""
@@ -168,7 +164,7 @@ class TextCache:
         """Encode and write the text unless it is there."""
         if self.path(text).is_file():
             return
-        embedding = self._encode(text)[0].to("cpu")
+        embedding = self._encoder.encode([text])[0].to("cpu", torch.float32)
         used = embedding.abs().sum(1).nonzero()
         num_rows = int(used.max()) + 1 if len(used) else 0
         write_safetensors(self.path(text), {"rows": embedding[:num_rows].clone()}, {"length": str(len(embedding))})
@@ -178,10 +174,3 @@ class TextCache:
         tensors, notes = read_safetensors(self.path(text))
         rows = tensors["rows"]
         return nn.functional.pad(rows, (0, 0, 0, int(notes["length"]) - rows.shape[0]))
-
-
-def fill(stage: str, tasks: Iterable[Callable[[], None]], total: int, progress: Progress) -> None:
-    """Run tasks one after the other, reporting each; a stop keeps what is done."""
-    for done, task in enumerate(tasks, start=1):
-        task()
-        progress.step(stage, done, total)

@@ -94,7 +94,7 @@ def _modules(part: str, step: nn.Module) -> list[nn.Module]:
         raise InputError(
             "unknown trainable part",
             got=repr(part),
-            expected="bridges, video_tower, video_first:5, video_last:5, video_blocks:4, video_blocks:3-4, video_codec, "
+            expected="bridges, video_tower, video_first:5, video_last:5, video_blocks:4, video_blocks:3-4, video_codec "
             "or the same of audio",
         )
     modality = match[2] or match[4] or match[7]

@@ -95,5 +95,5 @@ def side(place: float) -> str:
 
 
 def manner(count: int, rhythm: str) -> str:
-    """How events follow each other, as an adverbial: "" for one, ", evenly spaced" or ", at uneven intervals"."""
-    return "" if count == 1 else {"steady": ", evenly spaced", "uneven": ", at uneven intervals"}[rhythm]
+    """How events follow each other, as an adverbial: "" for one or two, ", evenly spaced" or ", at uneven intervals"."""
+    return "" if count < 3 else {"steady": ", evenly spaced", "uneven": ", at uneven intervals"}[rhythm]

@@ -6,7 +6,7 @@ heard events that are seen, recall the share of seen events that are heard, and 
 exact event times in the manifest, picture and sound are each judged against these as well.
 
 A clip with events on neither side has no F1. Where the manifest says that there should be events, it counts as 0.
-Scenes that the manifest calls continuous (rain, an engine) have no events to judge and are left out.
+Scenes for which the manifest has no events (rain, an engine) have nothing to judge and are left out.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ KINDS = ("f1", "precision", "recall")
 class EventF1(Metric):
     """0..1, more is better.
 
-    ``f1_…``: sound against picture; ``picture_f1_…`` and ``sound_f1_…``: each against the manifest's exact times. In the
-    summary these are pooled: pairs and events are summed over all clips first. ``mean_f1_…`` is the mean over clips.
+    ``f1_…``: sound against picture; ``picture_f1_…`` and ``sound_f1_…``: each against the manifest's exact times. In
+    the summary these are pooled: pairs and events are summed over all clips first. ``mean_f1_…`` is the mean over
+    clips.
     """
 
     title = "event F1 (seen and heard events, within 1 and 2 frames)"
@@ -42,8 +43,8 @@ class EventF1(Metric):
     def measure(self, sample: Sample) -> Measurement:
         """Precision, recall and F1 of one clip."""
         truth = sample.truth
-        if truth is not None and truth.continuous:
-            return Measurement.impossible(self.values, "a continuous scene has no events")
+        if truth is not None and truth.num_events == 0:
+            return Measurement.impossible(self.values, "the manifest says that nothing happens here")
         times = {"picture_events": sample.picture_events, "sound_events": sample.sound_events}
         times["truth"] = None if truth is None or truth.events_seconds is None else list(truth.events_seconds)
         values: dict[str, Value] = {}

@@ -1,7 +1,8 @@
-"""Onset accuracy: is the number of events right? (Onset accuracy of CondFoleyGen: the share of clips whose count fits.)
+"""Onset accuracy: is the number of events right?
 
-``same_number``: as many events are heard as seen. ``picture_number`` and ``sound_number``: as many as the manifest says,
-which for a prompted clip is what the caption asked for. Timing is left to event F1.
+In Foley generation the onset accuracy is the share of clips whose number of onsets fits (CondFoleyGen). Here
+``same_number``: as many events are heard as seen. ``picture_number`` and ``sound_number``: as many as the manifest
+says, which for a prompted clip is what the caption asked for. Timing is left to event F1.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ class OnsetAccuracy(Metric):
     def measure(self, sample: Sample) -> Measurement:
         """Compare the counts of one clip."""
         truth = sample.truth
-        if truth is not None and truth.continuous:
-            return Measurement.impossible(self.values, "a continuous scene has no events")
+        if truth is not None and truth.num_events == 0:
+            return Measurement.impossible(self.values, "the manifest says that nothing happens here")
         expected = None if truth is None else truth.num_events
         seen, heard = (None if e is None else len(e) for e in (sample.picture_events, sample.sound_events))
         values: dict[str, Value] = {}

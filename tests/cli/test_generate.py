@@ -181,7 +181,7 @@ BAD_INPUT = [
     (["a", "--bridge", "nowhere.safetensors"], 3, "the bridge file was not found"),
     (["a", "--models", "no/such/folder"], 3, "the model folder was not found"),
     (["a", "--writer", "ffmpeg"], 2, "unknown video writer: got 'ffmpeg'; expected one of moviepy, pyav"),
-    (["a", "--tiling", "some"], 2, "some"),
+    (["a", "--tiling", "some"], 2, "unknown tiling: got 'some'; expected one of auto, on, off"),
     (["a", "--no-such-option"], 2, "unrecognized arguments: --no-such-option"),
 ]
 
@@ -191,6 +191,7 @@ def test_bad_input_is_one_sentence_and_an_exit_code(generate, tmp_path, argument
     outcome = generate(*arguments)
     assert sentence in outcome.err
     assert outcome.code == code
+    assert "sampling" not in outcome.err  # nothing that takes minutes came before
     assert outcome.err.splitlines()[-1].startswith("error: ") and "Traceback" not in outcome.err
     assert list(tmp_path.iterdir()) == []
 

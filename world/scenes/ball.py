@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ..canvas import Canvas
-from ..captions import Wordings, a, times
+from ..captions import Wordings, a, side, times
 from ..dice import Dice, Options, Span
 from ..palette import COLOUR_RGB, COLOURS, WALL_RGB, WALLS, shade
 from ..sound import BODIES, Stage
@@ -50,7 +50,7 @@ class Ball(Scene):
             (
                 "{a_adjective} ball bounces {times} on a hard floor, {timbre}, each quieter than the last.",
                 "{timbre} as {a_adjective} ball bounces {times}, getting softer.",
-                "{Times}, {a_adjective} ball hits the ground with {timbre}, fading a little every time.",
+                "{times}, {a_adjective} ball hits the ground with {timbre}, fading a little every time.",
             ),
             ("A dropped {adjective} sphere strikes the ground {times}: {timbre}, one weaker than the other.",),
         ),
@@ -98,15 +98,17 @@ class Ball(Scene):
         x, height, squash = self._position(plan, time)
         wall = WALL_RGB[plan["wall"]]
         nearness = max(0.0, 1 - height / 1.4)
-        canvas.ellipse((x, floor), radius * (1.3 - 0.4 * nearness), 0.25, shade(wall, 0.25), alpha=0.15 + 0.5 * nearness)
+        canvas.ellipse((x, floor), radius * (1.3 - 0.4 * nearness), 0.25, shade(wall, 0.25), alpha=0.65 * nearness)
         index, age = since_last(plan["events"], time)
         if age < 0.3:
             at = self._x(plan, plan["events"][index])
             reach, alpha = radius * (0.9 + 5 * age), 0.9 * fade(age, 0.3) * self._strength(plan, index) ** 0.5
             canvas.ellipse((at, floor), reach, 0.28, shade(wall, 1.6), alpha=alpha, width=0.05)
+            canvas.glow((at, floor), 0.5, (1.0, 0.98, 0.92), alpha)
         if squash > 0:
-            canvas.ellipse((x, floor - radius * (1 - squash)), radius * (1 + squash), (1 - squash) / (1 + squash),
-                           shade(COLOUR_RGB[plan["colour"]], 0.9))  # fmt: skip
+            flatness = (1 - squash) / (1 + squash)
+            colour = shade(COLOUR_RGB[plan["colour"]], 0.9)
+            canvas.ellipse((x, floor - radius * (1 - squash) - height), radius * (1 + squash), flatness, colour)
         else:
             self._ball(canvas, plan, (x, floor - radius - height))
 
@@ -128,17 +130,14 @@ class Ball(Scene):
         """x, height of the ball's lowest point above the floor, and how much a soft ball is squashed."""
         events, gravity = plan["events"], 8 * plan["height"] / plan["first_gap"] ** 2
         index, age = since_last(events, time)
-        if index < 0:  # from the top of a flight that would have begun one longer gap earlier
+        gap = events[index + 1] - events[index] if 0 <= index < len(events) - 1 else 0.0
+        if index < 0:  # it comes from the top of a flight one restitution longer, and rests above until then
             gap = plan["first_gap"] / RESTITUTION[plan["material"]]
-            age = time - events[0] + gap
-            # A ball that is still rising is not there yet: it is out of the picture before it falls in.
-            height = gravity / 2 * age * (gap - age) if age > gap / 2 else 9.0
-        else:
-            gap = events[index + 1] - events[index] if index + 1 < len(events) else 0.0
-            height = gravity / 2 * age * max(gap - age, 0.0)
-        contact = min(age, until) if (until := events[index + 1] - time if index + 1 < len(events) else 9.0) else age
-        soft = 0.28 if plan["material"] == "rubber" else 0.0
-        return self._x(plan, time), height, soft * fade(contact, 0.05) if index >= 0 or contact < 0.05 else 0.0
+            age = max(time - events[0] + gap, gap / 2)
+        height = gravity / 2 * age * max(gap - age, 0.0)
+        softness = 0.28 if plan["material"] == "rubber" else 0.0
+        nearest = min(abs(time - event) for event in events)
+        return self._x(plan, time), height, softness * fade(nearest, 0.06)
 
     @staticmethod
     def _strength(plan: Plan, index: int) -> float:
@@ -155,8 +154,6 @@ class Ball(Scene):
 
     def words(self, plan: Plan) -> dict[str, str]:
         """Size, colour, material, place and count."""
-        from ..captions import side
-
         count, adjective = len(plan["events"]), ADJECTIVES[plan["material"]]
         return {
             "a_size": a("small" if plan["radius"] < 0.205 else "large" if plan["radius"] > 0.245 else "medium-sized"),
@@ -168,6 +165,5 @@ class Ball(Scene):
             "wall": plan["wall"],
             "side": side(plan["place"]),
             "times": times(count),
-            "Times": times(count).capitalize(),
             "timbre": TIMBRES[plan["material"]],
         }

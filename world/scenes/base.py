@@ -95,7 +95,7 @@ def room(canvas: Canvas, wall: RGB, floor_y: float = FLOOR_Y) -> None:
 
 def shake(age: float, size: float) -> float:
     """Offset of something that was hit: a swing to and fro that dies within a fifth of a second."""
-    return size * math.cos(age * 42) * fade(age, 0.22)
+    return size * math.cos(min(age, 1.0) * 42) * fade(age, 0.22)
 
 
 TRENDS = ("rising", "falling", "swelling", "easing")

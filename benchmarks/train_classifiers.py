@@ -1,0 +1,157 @@
+"""Train and check the scene classifiers of ``evaluation/`` on clips of the sounding world, on the CPU in minutes.
+
+``python benchmarks/train_classifiers.py`` checks the bundled files on the world's test split;
+``python benchmarks/train_classifiers.py --train`` trains them again and writes them. Same seeds, same clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from sounding_video.core.clock import Timeline
+from sounding_video.core.types import AVClip
+from sounding_video.evaluation.classifier import (
+    FOLDER,
+    SceneClassifier,
+    SceneNet,
+    load_classifier,
+    picture_features,
+    sound_features,
+    with_changes,
+)
+from sounding_video.world.scenes import SCENES
+from sounding_video.world.synth import make_clip
+from torch import Tensor
+from torch.nn import functional
+
+SIZES = (64, 96, 128)
+NUM_FRAMES, FPS = 33, 15
+BATCH, FRAMES_A_STEP = 32, 10
+MODALITIES = ("picture", "sound")
+
+
+def world_clips(split: str, num: int) -> Iterator[tuple[int, AVClip]]:
+    """``num`` clips, scenes and picture sizes in turn, with the number of their scene."""
+    scenes = SCENES.names()
+    for seed in range(num):
+        side = SIZES[seed // len(scenes) % len(SIZES)]
+        timeline = Timeline(NUM_FRAMES, FPS, side, side)
+        yield seed % len(scenes), make_clip(scenes[seed % len(scenes)], seed, timeline=timeline, split=split).clip
+
+
+def features_of(split: str, num: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Small frames ``(N, F, 3, 48, 48)`` and spectrograms ``(N, 1, 64, T)`` in 16 bit, and scene numbers ``(N,)``."""
+    pictures, sounds, labels = [], [], []
+    for label, clip in world_clips(split, num):
+        pictures.append(picture_features(clip.video)[:, :3].half())
+        sounds.append(sound_features(clip.audio).half())
+        labels.append(label)
+    return torch.stack(pictures), torch.stack(sounds), torch.tensor(labels)
+
+
+def vary_pictures(frames: Tensor, generator: torch.Generator) -> Tensor:
+    """Contrast, brightness, blur and grain as codecs and models leave them, mirror, and some frames of each clip."""
+    batch = len(frames)
+
+    def draw(low: float, high: float) -> Tensor:
+        return torch.rand(batch, 1, 1, 1, 1, generator=generator) * (high - low) + low
+
+    varied = frames.float() * draw(0.7, 1.2) + draw(-0.2, 0.2)
+    blurred = functional.avg_pool2d(varied.flatten(0, 1), 3, 1, 1, count_include_pad=False).unflatten(0, (batch, -1))
+    varied = torch.lerp(varied, blurred, draw(0, 1))
+    varied = varied + draw(0, 0.12) * torch.randn(varied.shape, generator=generator)
+    mirrored = torch.rand(batch, generator=generator) < 0.5
+    varied[mirrored] = varied[mirrored].flip(-1)
+    features = with_changes(varied.clamp(-1, 1))
+    chosen = torch.randperm(frames.shape[1], generator=generator)[:FRAMES_A_STEP]
+    return features[:, chosen]
+
+
+def vary_sounds(mels: Tensor, generator: torch.Generator) -> Tensor:
+    """A noise floor, missing highs, ripple and another start."""
+    batch, _, num_bands, num_steps = mels.shape
+
+    def draw(low: float, high: float) -> Tensor:
+        return torch.rand(batch, 1, 1, 1, generator=generator) * (high - low) + low
+
+    tilt = torch.linspace(0, 1, num_bands)[:, None] * draw(-0.25, 0.1)
+    varied = mels.float() + tilt + draw(0, 0.06) * torch.randn(mels.shape, generator=generator)
+    varied = torch.maximum(varied, draw(0, 0.45)).clamp(0, 1)
+    return varied.roll(int(torch.randint(num_steps, (1,), generator=generator)), -1)
+
+
+def train(modality: str, features: Tensor, labels: Tensor, *, epochs: int, seed: int = 0) -> SceneNet:
+    """AdamW with one cycle of the learning rate, on varied features."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    vary = vary_pictures if modality == "picture" else vary_sounds
+    net = SceneNet(modality, len(SCENES.names()))
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
+    steps = epochs * (len(labels) // BATCH)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
+    for epoch in range(epochs):
+        total = 0.0
+        for rows in torch.randperm(len(labels), generator=generator).split(BATCH)[: len(labels) // BATCH]:
+            loss = functional.cross_entropy(net(vary(features[rows], generator)), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            total += float(loss.detach()) * len(rows)
+        print(f"{modality}: epoch {epoch + 1} of {epochs}, loss {total / len(labels):.4f}", flush=True)
+    return net.eval()
+
+
+def confusion(classifier: SceneClassifier, features: Tensor, labels: Tensor) -> Tensor:
+    """``(scene, named)`` counts."""
+    counts = torch.zeros(len(classifier.scenes), len(classifier.scenes), dtype=torch.long)
+    for row, label in zip(features, labels.tolist(), strict=True):
+        whole = with_changes(row.float()) if classifier.net.modality == "picture" else row.float()
+        with torch.no_grad():
+            counts[label, int(classifier.net(whole[None]).argmax())] += 1
+    return counts
+
+
+def report(classifier: SceneClassifier, counts: Tensor) -> float:
+    """Print the accuracy and every confusion; give the accuracy."""
+    accuracy = float(counts.diagonal().sum() / counts.sum())
+    print(f"{classifier.net.modality}: {accuracy:.4f} of {int(counts.sum())} test clips named rightly")
+    for scene, named in (counts - counts.diagonal().diag()).nonzero().tolist():
+        print(f"    {classifier.scenes[scene]} taken for {classifier.scenes[named]}: {int(counts[scene, named])}")
+    return accuracy
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--train", action="store_true", help="train and write the files; otherwise only check them")
+    add("--folder", type=Path, default=FOLDER, help="where the files are (default: in the package)")
+    add("--clips", type=int, default=1600, help="training clips (default: 1600)")
+    add("--test-clips", type=int, default=400, help="test clips (default: 400)")
+    add("--epochs", type=int, default=12, help="rounds over the training clips (default: 12)")
+    args = parser.parse_args()
+    started = time.monotonic()
+    *test, test_labels = features_of("test", args.test_clips)
+    if args.train:
+        *training, labels = features_of("train", args.clips)
+        print(f"clips made: {time.monotonic() - started:.0f} s", flush=True)
+    for index, modality in enumerate(MODALITIES):
+        if args.train:
+            net = train(modality, training[index], labels, epochs=args.epochs)
+            net.load_state_dict({name: value.half().float() for name, value in net.state_dict().items()})
+            classifier = SceneClassifier(net, tuple(SCENES.names()), 0.0, args.test_clips)
+            accuracy = report(classifier, confusion(classifier, test[index], test_labels))
+            trained = SceneClassifier(net, classifier.scenes, accuracy, args.test_clips)
+            trained.save(args.folder / f"{modality}.safetensors")
+        else:
+            classifier = load_classifier(modality, args.folder)
+            report(classifier, confusion(classifier, test[index], test_labels))
+    print(f"{time.monotonic() - started:.0f} s in all on {torch.get_num_threads()} threads")
+
+
+if __name__ == "__main__":
+    main()

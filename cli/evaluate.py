@@ -1,0 +1,47 @@
+"""``sounding-video evaluate DIR``: measure a folder of clips."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .console import Console
+
+
+def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="measure how well picture and sound of clips belong together",
+        description="Measure every .mp4, .webm and .mkv file of a folder: AV-Align, events seen and heard, scenes. "
+        "A clip that cannot be read is named and counted.",
+        **options,
+    )
+    add = parser.add_argument
+    add("folder", metavar="DIR", help="folder of clips")
+    add(
+        "--metrics",
+        nargs="+",
+        metavar="NAME",
+        help="av_align, event_f1, onset_accuracy, scene_accuracy_picture, scene_accuracy_sound (default: all)",
+    )
+    add("--manifest", metavar="FILE", help="ground truth as synth writes it (default: DIR/manifest.jsonl if there)")
+    add("--pictures", metavar="DIR", help="write a PNG per clip: frames, flow, sound, onsets and events on one axis")
+    add("--output", "-o", metavar="DIR", help="write clips.jsonl (a row a clip) and summary.json there")
+    return parser
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Measure, write, print."""
+    from ..evaluation.report import summary_table
+    from ..evaluation.runner import evaluate_folder
+
+    result = evaluate_folder(
+        args.folder, metrics=args.metrics, manifest=args.manifest, pictures=args.pictures, progress=console.progress
+    )
+    console.close_progress()
+    for clip in result.broken:
+        console.warn(f"{clip.file}: {clip.error}")
+    written = [] if args.output is None else [str(path) for path in result.write(args.output)]
+    text = summary_table(result) + "".join(f"\nWritten: {path}" for path in written)
+    console.report(text, result.as_json() | {"clips": [clip.as_json() for clip in result.clips], "written": written})

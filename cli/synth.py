@@ -1,0 +1,136 @@
+"""``sounding-video synth -n 100 -o DIR``: clips of the sounding world with their exact ground truth."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..core.errors import InputError
+from .console import Console
+from .generate import parse_size
+
+if TYPE_CHECKING:
+    from ..core.clock import Timeline
+    from ..world.synth import WorldClip
+
+MANIFEST = "manifest.jsonl"
+Row = dict[str, Any]
+
+
+def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "synth",
+        help="make clips of a small world whose sound comes from what is seen",
+        description="Make clips of a small procedural world whose sound comes from what is seen, and manifest.jsonl "
+        "with captions, prompts and exact event times. Clips that are already there with the same settings are kept.",
+        **options,
+    )
+    add = parser.add_argument
+    add("-n", "--number", type=int, required=True, metavar="N", help="how many clips")
+    add("-o", "--output", required=True, metavar="DIR", help="folder to write to")
+    add("--scene", metavar="NAME", help="one kind of scene: ball, anvil, drum, … (default: all, by seed)")
+    add("--split", default="train", metavar="NAME", help="train (default), validation or test")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the first clip; the next ones count up (default: 0)")
+    add("--frames", type=int, default=33, metavar="N", help="pictures, 4k+1 (default: 33)")
+    add("--fps", default="15", metavar="RATE", help="frames per second, for example 15 or 30000/1001 (default: 15)")
+    add("--size", type=parse_size, default=(128, 128), metavar="WxH", help="pixels, multiples of 16 (default: 128x128)")
+    return parser
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Make what is not there yet; each clip and its row in the manifest appear together and whole."""
+    from ..core.clock import Timeline, as_fps
+    from ..media.files import output_error
+    from ..media.mux import write_clip
+    from ..world.synth import make_clip, scene_for
+
+    if args.number < 1:
+        raise InputError("there is nothing to make", got=f"-n {args.number}", expected="at least one clip")
+    folder, total = Path(args.output), args.number
+    width, height = args.size
+    timeline = Timeline(num_frames=args.frames, fps=as_fps(args.fps), width=width, height=height)
+    make_clip(args.scene, args.seed, timeline=timeline, split=args.split)  # refuses bad options before a file changes
+    seeds = range(args.seed, args.seed + total)
+    wanted = [
+        _settings(seed, args.scene or scene_for(seed, args.split), split=args.split, timeline=timeline)
+        for seed in seeds
+    ]
+    rows = _read_rows(folder / MANIFEST)
+    kept = {row["file"] for row in wanted if _is_there(folder, row, rows)}
+    replaced = {row["file"] for row in wanted} - kept
+    try:
+        _write_rows(folder / MANIFEST, [row for name, row in rows.items() if name not in replaced])
+        with (folder / MANIFEST).open("a", encoding="utf-8") as manifest:
+            for done, settings in enumerate(wanted, start=1):
+                if settings["file"] not in kept:
+                    made = make_clip(settings["scene"], settings["seed"], timeline=timeline, split=args.split)
+                    write_clip(made.clip, folder / settings["file"])
+                    manifest.write(json.dumps(settings | _truth(made), ensure_ascii=False) + "\n")
+                    manifest.flush()
+                console.progress.step("synth", done, total)
+    except OSError as error:
+        raise output_error(folder, error) from error
+    values = {"folder": str(folder), "manifest": str(folder / MANIFEST), "made": len(replaced), "kept": len(kept)}
+    console.report(f"{folder}: {total} clips, {len(replaced)} made, {len(kept)} kept", values)
+
+
+def _settings(seed: int, scene: str, *, split: str, timeline: Timeline) -> Row:
+    """What decides a clip's content."""
+    return {
+        "file": f"{split}-{scene}-{seed:06d}.mp4",
+        "scene": scene,
+        "split": split,
+        "seed": seed,
+        "frames": timeline.num_frames,
+        "fps": str(timeline.fps),
+        "width": timeline.width,
+        "height": timeline.height,
+        "version": __version__,
+    }
+
+
+def _truth(made: WorldClip) -> Row:
+    """What is known about a clip."""
+    return {
+        "prompt": made.prompt,
+        "video_caption": made.captions.video,
+        "audio_caption": made.captions.audio,
+        "events": list(made.events),
+        "parameters": made.parameters,
+    }
+
+
+def _is_there(folder: Path, settings: Row, rows: dict[str, Row]) -> bool:
+    row = rows.get(settings["file"], {})
+    return {name: row.get(name) for name in settings} == settings and (folder / settings["file"]).is_file()
+
+
+def _read_rows(path: Path) -> dict[str, Row]:
+    """Rows by file name. A last line that a crash cut off is left out: its clip is made again."""
+    if not path.is_file():
+        return {}
+    lines = path.read_text(encoding="utf-8").split("\n")
+    rows: dict[str, Row] = {}
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            row = json.loads(line)
+            rows[row["file"]] = row
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                "the manifest in this folder was not written by this command",
+                got=f"{path}, line {number}",
+                expected="a JSON object with a file a line",
+                remedy="Choose an empty folder.",
+            ) from error
+    return rows
+
+
+def _write_rows(path: Path, rows: list[Row]) -> None:
+    from ..media.files import new_file
+
+    with new_file(path) as part:
+        part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")

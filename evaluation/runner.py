@@ -1,0 +1,204 @@
+"""Evaluate a folder of clips: every clip is measured or reported as broken, none is skipped in silence."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..core.errors import InputError
+from ..core.progress import SILENT, Progress
+from ..media.files import new_file
+from .metrics import METRICS
+from .metrics.base import Measurement, Metric, Value
+from .sample import Sample, Truth, read_manifest
+
+SUFFIXES = (".mp4", ".webm", ".mkv")
+MANIFEST_NAME = "manifest.jsonl"
+PACKAGES = ("torch", "numpy", "av", "librosa", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """One clip of a folder.
+
+    Args:
+        file: Name in the folder.
+        in_manifest: Whether the manifest has a row for it.
+        measurements: By metric; empty for a broken clip.
+        error: Why the clip could not be measured, or None.
+        picture: File of its picture, or None.
+    """
+
+    file: str
+    in_manifest: bool
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    error: str | None = None
+    picture: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, one row of ``clips.jsonl``."""
+        row: dict[str, Any] = {"file": self.file, "in_manifest": self.in_manifest}
+        if self.error is not None:
+            return row | {"error": self.error}
+        for name, item in self.measurements.items():
+            row[name] = dict(item.values) | {"details": dict(item.details)}
+            if item.reasons:
+                row[name]["reasons"] = dict(item.reasons)
+        return row | ({"picture": self.picture} if self.picture else {})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A folder's result.
+
+    Args:
+        folder: Where the clips are.
+        clips: One result a clip, sorted by name.
+        summary: By metric, as its ``summarise`` gives it.
+        settings: What was asked for.
+        versions: Of this package, Python and the packages that compute.
+    """
+
+    folder: Path
+    clips: tuple[ClipResult, ...]
+    summary: Mapping[str, Mapping[str, Value]]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+    @property
+    def broken(self) -> list[ClipResult]:
+        """Clips that could not be measured."""
+        return [clip for clip in self.clips if clip.error is not None]
+
+    def as_json(self) -> dict[str, Any]:
+        """The aggregate as plain values: counts, summary, what was broken, settings, versions."""
+        return {
+            "folder": str(self.folder),
+            "num_clips": len(self.clips),
+            "num_broken": len(self.broken),
+            "num_in_manifest": sum(clip.in_manifest for clip in self.clips),
+            "metrics": {name: dict(values) for name, values in self.summary.items()},
+            "broken": {clip.file: clip.error for clip in self.broken},
+            "settings": dict(self.settings),
+            "versions": dict(self.versions),
+        }
+
+    def write(self, folder: str | Path) -> tuple[Path, Path]:
+        """Write ``clips.jsonl``, one row a clip, and ``summary.json``; give their paths.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        rows = "".join(json.dumps(clip.as_json(), ensure_ascii=False) + "\n" for clip in self.clips)
+        whole = json.dumps(self.as_json(), ensure_ascii=False, indent=2) + "\n"
+        paths = Path(folder) / "clips.jsonl", Path(folder) / "summary.json"
+        for path, text in zip(paths, (rows, whole), strict=True):
+            with new_file(path) as part:
+                part.write_text(text, encoding="utf-8")
+        return paths
+
+
+def evaluate_folder(
+    folder: str | Path,
+    *,
+    metrics: Sequence[str] | None = None,
+    manifest: str | Path | None = None,
+    pictures: str | Path | None = None,
+    progress: Progress = SILENT,
+) -> Evaluation:
+    """Measure every clip of a folder.
+
+    Args:
+        folder: Holds .mp4, .webm or .mkv files; sub-folders are not entered.
+        metrics: Names from ``METRICS``; None for all of them.
+        manifest: Ground truth, JSON lines; None for ``manifest.jsonl`` in the folder, if there is one. A file that
+            only the manifest has counts as broken.
+        pictures: Folder for a PNG per clip; None for none.
+        progress: Told of each clip under the stage "evaluate"; may stop the run.
+
+    Raises:
+        InputError: no such folder, no clips in it, an unknown metric or one named twice, a manifest that cannot be
+            used, a scene that the classifiers do not know, or not one clip that could be measured.
+        MissingPackageError: a metric, or the pictures, need a package that is not installed.
+        MissingModelError: a scene classifier is not there.
+        Cancelled: raised by ``progress``.
+    """
+    folder = Path(folder)
+    names = METRICS.names() if metrics is None else list(metrics)
+    if not names or len(set(names)) != len(names):
+        raise InputError("each metric can be asked for once", got=names, expected="one or more different names")
+    measures = {name: METRICS.get(name)() for name in names}
+    files = _clips_in(folder)
+    where = Path(manifest) if manifest is not None else folder / MANIFEST_NAME
+    truths = read_manifest(where) if manifest is not None or where.is_file() else {}
+    for metric in measures.values():
+        metric.check()
+    if pictures is not None:
+        from .report import check_pictures
+
+        check_pictures()
+    files = sorted(set(files) | set(truths))
+    results = []
+    progress.step("evaluate", 0, len(files))
+    for index, name in enumerate(files):
+        results.append(_measure(folder, name, truths.get(name), measures, pictures))
+        progress.step("evaluate", index + 1, len(files))
+    return _sum_up(folder, results, measures, {"metrics": names, "manifest": str(where) if truths else None})
+
+
+def _clips_in(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise InputError("there is no such folder", got=folder, expected="a folder of clips")
+    files = [path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
+    if not files:
+        raise InputError("there are no clips in this folder", got=folder, expected="files in " + ", ".join(SUFFIXES))
+    return files
+
+
+def _measure(
+    folder: Path, name: str, truth: Truth | None, metrics: Mapping[str, Metric], pictures: str | Path | None
+) -> ClipResult:
+    """Measure one clip. What cannot be read becomes a result with its message."""
+    try:
+        sample = Sample.read(folder / name, truth)
+    except InputError as error:
+        return ClipResult(name, truth is not None, error=str(error))
+    measurements = {key: metric.measure(sample) for key, metric in metrics.items()}
+    picture = None
+    if pictures is not None:
+        from .report import clip_picture
+
+        picture = Path(pictures) / f"{name}.png"
+        clip_picture(sample, picture)
+    return ClipResult(name, truth is not None, measurements, picture=str(picture) if picture else None)
+
+
+def _sum_up(
+    folder: Path, results: Sequence[ClipResult], metrics: Mapping[str, Metric], settings: Mapping[str, Any]
+) -> Evaluation:
+    measured = [result for result in results if result.error is None]
+    if not measured:
+        raise InputError(
+            "not one of the clips can be read", got=f"{results[0].error} ({len(results)} clips)", expected="media files"
+        )
+    summary = {
+        name: metric.summarise([item.measurements[name] for item in measured]) for name, metric in metrics.items()
+    }
+    return Evaluation(folder, tuple(results), summary, settings, versions())
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes; packages that are not installed are left out."""
+    found = {"sounding-video": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

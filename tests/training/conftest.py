@@ -1,0 +1,33 @@
+"""A run on the small random models that takes a second or two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sounding_video.training.config import TrainConfig
+from sounding_video.training.recipes import recipe
+
+SMALL = (
+    "models.text_length=16", "bridges.video_points=0,1", "bridges.audio_points=0,1", "bridges.qk_width=16",
+    "bridges.num_heads=2", "data.num_frames=9", "data.width=32", "data.height=32", "data.num_clips=4",
+    "data.scenes=ball", "saving.plot=false", "device=cpu", "batch_size=2", "num_steps=4", "optimizer.lr=0.01",
+    "optimizer.warmup_steps=2",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def small_run(small_models_dir: Path, shared_cache: Path) -> Callable[..., TrainConfig]:
+    """``small_run("pocket_bridges", "num_steps=8", …)``."""
+
+    def make(name: str = "pocket_bridges", *overrides: str) -> TrainConfig:
+        root, cache = f"models.root={small_models_dir}", f"data.cache={shared_cache}"
+        return recipe(name, [root, cache, *SMALL, *overrides])
+
+    return make

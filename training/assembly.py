@@ -1,0 +1,233 @@
+"""From a configuration to modules: load the models, lay earlier runs over them, make bridges; and write what learned.
+
+A run's checkpoint holds ``export/``: the parts it trained, under the paths they have in a model folder
+(``wan/vae``, ``stable_audio/transformer``, ``bridge.safetensors``). :func:`assemble` lays such trees over a folder.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLWan
+from torch import Tensor, nn
+
+from ..core.clock import LatentGeometry
+from ..core.device import Placement
+from ..core.errors import InputError, MissingModelError
+from ..models.bridges.base import BridgeConfig
+from ..models.joint import BridgePoints, BridgeStack, JointModel
+from ..models.parts import AudioParts, VideoParts
+from ..models.weights.bridges import load_bridges, save_bridges
+from ..models.weights.find import find_models
+from ..models.weights.load import load_stable_audio, load_wan
+from ..pipeline import geometry_of
+from .checkpoint import latest_checkpoint
+from .config import BridgesConfig, TrainConfig
+from .randomness import derived_seed
+from .step import AudioCodecStep, JointStep, VideoCodecStep
+from .trainable import select, tuned_tower_blocks
+
+EXPORT = "export"
+LOADING = Placement(device=torch.device("cpu"), dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """Everything a run works with.
+
+    Args:
+        step: The module that is trained.
+        parameters: What learns, by name.
+        video: Video parts where the run uses them.
+        audio: Audio parts where the run uses them.
+    """
+
+    step: nn.Module
+    parameters: dict[str, nn.Parameter]
+    video: VideoParts | None
+    audio: AudioParts | None
+
+    @property
+    def geometry(self) -> LatentGeometry:
+        """Strides and channels of the codecs."""
+        return geometry_of(self.video and self.video.codec, self.audio and self.audio.codec)
+
+
+def build_workbench(config: TrainConfig, models: Path) -> Workbench:
+    """Load what the task needs, in float32, and freeze all but the trainable set.
+
+    Args:
+        config: The run.
+        models: Model folder, overlays applied.
+
+    Raises:
+        MissingModelError, WeightsError, InputError: see the messages.
+    """
+    found = find_models(models)
+    video = load_wan(found.video, LOADING, text_length=config.models.text_length) if config.uses_video else None
+    audio = load_stable_audio(found.audio, LOADING) if config.uses_audio else None
+    if video is not None and config.task == "video_codec":
+        step = VideoCodecStep(video.codec.vae, config.objective, config.precision)
+    elif audio is not None and config.task == "audio_codec":
+        step = AudioCodecStep(audio.codec.vae, config.objective, config.precision)
+    else:
+        bridges = _bridges(config.bridges, video, audio, config.seed) if config.task == "joint" else None
+        joint = JointModel(video and video.tower, audio and audio.tower, bridges)
+        step = JointStep(joint, config.objective, config.precision)
+        if config.models.gradient_checkpointing:
+            for tower in (joint.video, joint.audio):
+                if tower is not None:
+                    tower.model.enable_gradient_checkpointing()
+    parameters = select(config, step)
+    if config.precision == "pure-bf16":
+        step.to(torch.bfloat16)
+    return Workbench(step.train(), parameters, video, audio)
+
+
+def _bridges(config: BridgesConfig, video: VideoParts, audio: AudioParts, seed: int) -> BridgeStack:
+    """New bridges, which are the identity, or those of a file."""
+    if config.start:
+        return load_bridges(config.start).stack.float()
+    sizes = BridgeConfig(
+        video_width=video.tower.width,
+        audio_width=audio.tower.width,
+        qk_width=config.qk_width,
+        v_width=config.qk_width,
+        num_heads=config.num_heads,
+        video_time_width=video.tower.time_width,
+        audio_time_width=audio.tower.time_width,
+        reading=config.reading,
+        rope=config.rope,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "bridges"))
+        return BridgeStack(config.kind, sizes, BridgePoints(config.video_points, config.audio_points))
+
+
+def write_export(
+    folder: Path, config: TrainConfig, bench: Workbench, state: Mapping[str, Tensor], pictures: Iterable[Tensor] = ()
+) -> None:
+    """Write the trained parts as a model folder holds them.
+
+    Args:
+        folder: Target.
+        config: The run.
+        bench: Its modules; they are left as they are.
+        state: Trained tensors by name (averaged or not).
+        pictures: For the video codec: ``(B, 3, F, H, W)`` in -1..1, of which the latents' statistics are taken.
+    """
+    step, parts = bench.step, bench.video or bench.audio
+    if config.task == "joint":
+        _write_bridges(folder / "bridge.safetensors", config, step.joint, state)
+        return
+    is_codec = config.task.endswith("codec")
+    module = step.vae if is_codec else (step.joint.video or step.joint.audio).model
+    with _holding(bench.parameters, state):
+        if config.task == "video_codec":
+            mean, std = latent_statistics(step.vae, pictures)
+            module.register_to_config(latents_mean=mean, latents_std=std)
+        module.save_pretrained(folder / parts.name / ("vae" if is_codec else "transformer"), safe_serialization=True)
+
+
+@contextmanager
+def _holding(parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]) -> Iterator[None]:
+    """For a while the parameters have other values."""
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    try:
+        _copy(parameters, state)
+        yield
+    finally:
+        _copy(parameters, before)
+
+
+@torch.no_grad()
+def _copy(parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]) -> None:
+    for name, parameter in parameters.items():
+        parameter.copy_(state[name])
+
+
+@torch.no_grad()
+def latent_statistics(vae: AutoencoderKLWan, pictures: Iterable[Tensor]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of every latent channel, as Wan's ``vae/config.json`` states them."""
+    latents = torch.cat([vae.encode(batch).latent_dist.mean.float().cpu() for batch in pictures])
+    channels = latents.transpose(0, 1).flatten(1)
+    return channels.mean(1).tolist(), channels.std(1).clamp_min(1e-4).tolist()
+
+
+def _write_bridges(path: Path, config: TrainConfig, joint: JointModel, state: Mapping[str, Tensor]) -> None:
+    towers = {"video": joint.video, "audio": joint.audio}
+    tuned: dict[str, dict[str, Tensor]] = {}
+    for modality, blocks in tuned_tower_blocks(config, joint).items():
+        tower, prefix = towers[modality], f"joint.{modality}.model."
+        names = tuple(f"{tower.block_names}.{index}." for index in blocks)
+        tuned[modality] = {
+            name: state.get(prefix + name, parameter)
+            for name, parameter in tower.model.named_parameters()
+            if name.startswith(names)
+        }
+    stack = BridgeStack(joint.bridges.kind, joint.bridges.config, joint.bridges.points)
+    own = {name: state.get(f"joint.bridges.{name}", tensor) for name, tensor in joint.bridges.state_dict().items()}
+    stack.load_state_dict(own)
+    notes = {"recipe": config.recipe, "training": json.dumps(config.as_dict()), "training_hash": config.hash}
+    save_bridges(path, stack, tower_weights=tuned, notes=notes)
+
+
+def exported(run: str | Path) -> Path:
+    """The export folder of a run's last checkpoint, of a checkpoint, or the folder itself if it is one.
+
+    Raises:
+        MissingModelError: nothing was exported there.
+    """
+    run = Path(run).expanduser()
+    checkpoint = latest_checkpoint(run)
+    for folder in (checkpoint and checkpoint / EXPORT, run / EXPORT, run if run.name == EXPORT else None):
+        if folder and folder.is_dir():
+            return folder
+    raise MissingModelError(
+        "this is not a training run with a checkpoint", got=run, expected="an output folder of `sounding-video train`"
+    )
+
+
+def assemble(base: str | Path, runs: tuple[str | Path, ...], target: Path) -> Path:
+    """Copy a model folder and lay the trained parts of earlier runs over it.
+
+    Args:
+        base: ``pocket`` or a model folder.
+        runs: Output folders of runs; a later one wins.
+        target: New folder; replaced if it is there.
+
+    Raises:
+        InputError: an export that has no place in the base folder.
+    """
+    found = find_models(base)
+    partial = target.with_name(f".{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    for folder in (found.video, found.audio):
+        shutil.copytree(folder, partial / folder.name)
+    if found.bridge is not None:
+        shutil.copy2(found.bridge, partial / found.bridge.name)
+    for run in runs:
+        _overlay(exported(run), partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.replace(target)
+    return target
+
+
+def _overlay(export: Path, target: Path) -> None:
+    for part in sorted(export.glob("*/*")):
+        place = target / part.parent.name / part.name
+        if not place.is_dir():
+            raise InputError("a trained part has no place in the model folder", got=part, expected=f"{place} to exist")
+        shutil.rmtree(place)
+        shutil.copytree(part, place)
+    bridge = export / "bridge.safetensors"
+    if bridge.is_file():
+        for old in target.glob("*.safetensors"):
+            old.unlink()
+        shutil.copy2(bridge, target / bridge.name)

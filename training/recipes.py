@@ -1,0 +1,152 @@
+"""Recipes: a run is a function that returns a frozen configuration. ``key=value`` overrides change it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..core.registry import Registry
+from .config import (
+    BridgesConfig,
+    DataConfig,
+    ModelsConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    SavingConfig,
+    TrainConfig,
+)
+
+RECIPES: Registry[Callable[[], TrainConfig]] = Registry("recipe")
+
+# The bundled model's own: benchmarks/pocket/build.py.
+POCKET_BRIDGES = BridgesConfig(video_points=(1, 3, 5), audio_points=(1, 3, 5), qk_width=192, num_heads=6)
+POCKET_DATA = DataConfig(num_clips=4000, num_frames=33, width=64, height=64, keep_media=True)
+POCKET_OPTIMIZER = OptimizerConfig(
+    lr=5e-4, weight_decay=1e-2, betas=(0.9, 0.99), max_grad_norm=1.0, warmup_steps=200, ema_decay=0.999
+)
+
+
+@RECIPES.register("bridgedit")
+def bridgedit() -> TrainConfig:
+    """The paper, done right: bridges and the last five blocks of each tower (BridgeDiT section 4.1).
+
+    AdamW 5e-5, decay 1e-3, betas (0.9, 0.95); 1 000 steps of warm-up, cosine to 1e-6, 15 000 steps; bfloat16 autocast
+    over float32 weights; one uniform t for both towers with t_V = 1000·t_A; text dropout 0.1 a modality.
+    """
+    return TrainConfig(
+        recipe="bridgedit",
+        task="joint",
+        trainable=("bridges", "video_last:5", "audio_last:5"),
+        batch_size=2,
+        models=ModelsConfig(root="models", gradient_checkpointing=True),
+        data=DataConfig(source="data/manifest.jsonl", crops_per_clip=4),
+    )
+
+
+@RECIPES.register("bridgedit_first5")
+def bridgedit_first5() -> TrainConfig:
+    """As ``bridgedit``, with the first five blocks of each tower, which the released code's settings name."""
+    return replace(bridgedit(), recipe="bridgedit_first5", trainable=("bridges", "video_first:5", "audio_first:5"))
+
+
+@RECIPES.register("bridgedit_official")
+def bridgedit_official() -> TrainConfig:
+    """What the released code really runs, for comparison only (BridgeDiT reference, sections 6 and 8).
+
+    Rate 1e-4 without decay, constant after the warm-up; bfloat16 weights and moments; no text dropout; t from one Sobol
+    sequence in bfloat16 and trunc(999·t); the head of each clip, repeated when short; mono; 512 text tokens. Its five
+    trainable blocks are the first ones, but its re-entrant checkpoints give no gradient to blocks before the first
+    bridge: only video block 4 and audio blocks 3 and 4 learn. Here the others are frozen, which is the same.
+    """
+    return TrainConfig(
+        recipe="bridgedit_official",
+        task="joint",
+        trainable=("bridges", "video_blocks:4", "audio_blocks:3-4"),
+        batch_size=2,
+        precision="pure-bf16",
+        models=ModelsConfig(root="models", text_length=512, gradient_checkpointing=True),
+        data=DataConfig(source="data/manifest.jsonl", crop="head", short="loop", mono=True),
+        objective=ObjectiveConfig(
+            timestep="official", draw="sobol-bf16", video_text_dropout=0.0, audio_text_dropout=0.0
+        ),
+        optimizer=OptimizerConfig(lr=1e-4, weight_decay=0.0, decay="constant"),
+    )
+
+
+@RECIPES.register("pocket_wan_vae")
+def pocket_wan_vae() -> TrainConfig:
+    """The pocket model's video codec, on pictures alone: windows of 17 frames of the world's clips."""
+    return TrainConfig(
+        recipe="pocket_wan_vae",
+        task="video_codec",
+        trainable=("video_codec",),
+        num_steps=20_000,
+        batch_size=2,
+        precision="float32",
+        data=replace(POCKET_DATA, num_frames=17, clip_frames=33),
+        objective=ObjectiveConfig(kl_weight=1e-6),
+        optimizer=POCKET_OPTIMIZER,
+    )
+
+
+@RECIPES.register("pocket_oobleck")
+def pocket_oobleck() -> TrainConfig:
+    """The pocket model's audio codec, on sound alone: windows of 9 frames, 0.6 s."""
+    return TrainConfig(
+        recipe="pocket_oobleck",
+        task="audio_codec",
+        trainable=("audio_codec",),
+        num_steps=20_000,
+        batch_size=4,
+        precision="float32",
+        data=replace(POCKET_DATA, num_frames=9, clip_frames=33),
+        objective=ObjectiveConfig(kl_weight=1e-4),
+        optimizer=POCKET_OPTIMIZER,
+    )
+
+
+@RECIPES.register("pocket_video")
+def pocket_video() -> TrainConfig:
+    """The pocket model's video tower, on pictures alone. Needs the trained codec: ``models.overlays=RUN``."""
+    return TrainConfig(
+        recipe="pocket_video",
+        task="video",
+        trainable=("video_tower",),
+        num_steps=40_000,
+        batch_size=16,
+        precision="float32",
+        data=POCKET_DATA,
+        optimizer=POCKET_OPTIMIZER,
+    )
+
+
+@RECIPES.register("pocket_audio")
+def pocket_audio() -> TrainConfig:
+    """The pocket model's audio tower, on sound alone. Needs the trained codec: ``models.overlays=RUN``."""
+    return replace(pocket_video(), recipe="pocket_audio", task="audio", trainable=("audio_tower",))
+
+
+@RECIPES.register("pocket_bridges")
+def pocket_bridges() -> TrainConfig:
+    """The pocket model's bridges between frozen towers. Needs all four runs before: ``models.overlays=RUN,RUN,…``."""
+    return TrainConfig(
+        recipe="pocket_bridges",
+        task="joint",
+        trainable=("bridges",),
+        num_steps=10_000,
+        batch_size=16,
+        precision="float32",
+        bridges=POCKET_BRIDGES,
+        data=POCKET_DATA,
+        optimizer=replace(POCKET_OPTIMIZER, weight_decay=1e-3, betas=(0.9, 0.95)),
+        saving=SavingConfig(every=250),
+    )
+
+
+def recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> TrainConfig:
+    """A recipe's configuration with overrides applied.
+
+    Raises:
+        InputError: unknown recipe or key, or a value of the wrong type.
+    """
+    return RECIPES.get(name)().override(overrides)
