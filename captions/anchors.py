@@ -213,11 +213,25 @@ def anchors_schema(*, discarded: bool = False) -> dict[str, Any]:
     for part in (schema, *schema["$defs"].values()):
         part.pop("title", None)
         part["required"] = list(part["properties"])
-        for value in part["properties"].values():
+        for name, value in part["properties"].items():
             value.pop("title", None)
-    for name, least, most in (("entities", 1, MAX_ENTITIES), ("events", 0, MAX_EVENTS)):
-        schema["properties"][name] |= {"minItems": least, "maxItems": most}
+            for kind in (value, value.get("items", {}), *value.get("anyOf", ())):
+                kind |= _limits(name, kind.get("type"))
     return schema
+
+
+def _limits(name: str, kind: str | None) -> dict[str, Any]:
+    """What the types check when they are made, as JSON Schema keywords."""
+    if kind == "string":
+        return {"minLength": 0 if name == "ambient_sound" else 1, "maxLength": MAX_CHARS}
+    if kind == "integer":
+        return {"minimum": 1, "maximum": MAX_EVENTS}
+    if kind == "number":
+        return {"minimum": 0, "maximum": 1}
+    if kind == "array":
+        counts = {"entities": MAX_ENTITIES, "events": MAX_EVENTS, "attributes": MAX_ATTRIBUTES}
+        return {"minItems": int(name == "entities"), "maxItems": counts.get(name, MAX_DISCARDED)}
+    return {}
 
 
 def from_json(text: str) -> SemanticAnchors:

@@ -41,8 +41,10 @@ wearing wears clad dressed panorama skyline horizon pixel pixels
 # A harmless use of a listed word, as whole phrases.
 _TREES = "tree|trunk|oak|birch|pine|cedar|willow"
 VIDEO_EXEMPT = re.compile(
-    rf"\b(?:(?:{_TREES}|rough|peeling|gnarled|flaky|textured|wet|dry) bark|bark of (?:the|a|an|its) (?:\w+ )?(?:{_TREES})|"
-    r"acoustic guitars?|an? whistle|the whistle|musical instruments?|sheet music|(?:music|song) (?:stand|sheet|box|book)s?)\b",
+    rf"\b(?:(?:{_TREES}|rough|peeling|gnarled|flaky|textured|wet|dry) bark|"
+    rf"bark of (?:the|a|an|its) (?:\w+ )?(?:{_TREES})|"
+    r"acoustic guitars?|an? whistle|the whistle|musical instruments?|sheet music|"
+    r"(?:music|song) (?:stand|sheet|box|book)s?)\b",
     re.IGNORECASE,
 )
 AUDIO_EXEMPT = re.compile(

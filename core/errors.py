@@ -16,6 +16,7 @@
     ├── MissingPackageError       exit code 3   an optional package is not installed
     ├── PlacementError            exit code 2   device, dtype, offload or kernel that cannot run here
     ├── ServerError               exit code 1   a ComfyUI server refused or failed
+    ├── CaptionError              exit code 1   a language model failed or never answered in the form asked for
     └── Cancelled                 exit code 130 the user stopped it
 """
 
@@ -109,6 +110,10 @@ class PlacementError(SoundingVideoError):
 
 class ServerError(SoundingVideoError):
     """A ComfyUI server refused a workflow or failed while running it."""
+
+
+class CaptionError(SoundingVideoError):
+    """A language model, or the server it runs on, gave no usable answer."""
 
 
 class Cancelled(SoundingVideoError):

@@ -1,7 +1,7 @@
 """Small networks that tell the world's scenes apart, by the picture alone or by the sound alone.
 
 Their weights lie in ``classifiers/`` in 16 bits; a file's metadata holds the scenes and the accuracy that was measured
-on clips of the test split, with colours and materials that training never saw.
+on clips of the world's test split, none of which was trained on (``benchmarks/train_classifiers.py``).
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError
+from ..core.errors import IncompatibleWeightsError, MissingModelError
 from ..core.types import AudioClip, VideoClip, require_finite
 from ..media.audio import resample
+from ..models.weights.files import read_safetensors, write_safetensors
 
 FOLDER = Path(__file__).parent / "classifiers"
 TRAIN_COMMAND = "python benchmarks/train_classifiers.py --train"
@@ -129,8 +128,11 @@ class SceneClassifier:
         return dict(zip(self.scenes, probabilities.tolist(), strict=True))
 
     def save(self, path: Path) -> None:
-        """Write the weights in 16 bits with what a reader must know."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write the weights in 16 bits with what a reader must know.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
         metadata = {
             "format": FORMAT,
             "modality": self.net.modality,
@@ -138,8 +140,7 @@ class SceneClassifier:
             "test_accuracy": repr(self.test_accuracy),
             "num_test_clips": str(self.num_test_clips),
         }
-        tensors = {name: value.half().contiguous() for name, value in self.net.state_dict().items()}
-        save_file(tensors, path, metadata=metadata)
+        write_safetensors(path, {name: value.half() for name, value in self.net.state_dict().items()}, metadata)
 
 
 def load_classifier(modality: str, folder: Path = FOLDER) -> SceneClassifier:
@@ -147,7 +148,7 @@ def load_classifier(modality: str, folder: Path = FOLDER) -> SceneClassifier:
 
     Raises:
         MissingModelError: the file is not there; the message has the command that trains it.
-        CorruptWeightsError: not a whole safetensors file.
+        CorruptWeightsError: truncated, or not a safetensors file.
         IncompatibleWeightsError: another kind of file.
     """
     path = folder / f"{modality}.safetensors"
@@ -158,14 +159,7 @@ def load_classifier(modality: str, folder: Path = FOLDER) -> SceneClassifier:
             expected="a trained classifier",
             remedy=f"Train it in a few minutes with: {TRAIN_COMMAND}",
         )
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise CorruptWeightsError(
-            "the classifier's file is damaged", got=f"{path} ({error})", remedy=f"Train it again with: {TRAIN_COMMAND}"
-        ) from error
+    tensors, metadata = read_safetensors(path)
     if metadata.get("format") != FORMAT or metadata.get("modality") != modality:
         raise IncompatibleWeightsError(
             "the file is not this classifier",

@@ -83,10 +83,11 @@ def _draw_frames(axis: Any, sample: Sample) -> None:
 
 
 def _draw_flow(axis: Any, sample: Sample) -> None:
-    times = frame_times(len(sample.flow), sample.fps)
+    times = frame_times(len(sample.flow), sample.fps)  # none for a single frame
     axis.plot(times, sample.flow, color=FLOW)
     axis.axhline(MIN_FLOW, color=FLOW, alpha=0.3, linestyle=":")
-    axis.plot(sample.flow_peaks, np.interp(sample.flow_peaks, times, sample.flow), "o", color=FLOW)
+    heights = dict(zip(times, sample.flow, strict=True))
+    axis.plot(sample.flow_peaks, [heights[time] for time in sample.flow_peaks], "o", color=FLOW)
     axis.set_ylim(bottom=0)
     axis.set_ylabel("flow, pixels")
 

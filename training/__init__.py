@@ -1,1 +1,1 @@
-"""Floor 3: training of bridges. Today: the objectives; the trainer is to come."""
+"""Floor 3: training of bridges, towers and codecs: configuration, recipes, data, objectives and the loop."""

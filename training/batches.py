@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -86,6 +87,11 @@ class Batches:
                 for name, side in self._sides.items()
             }
             self._duration = self._duration_embedding()
+
+    @property
+    def digest(self) -> str:
+        """Hash of every clip's content, in order."""
+        return hashlib.sha256("".join(source.digest for source in self.sources).encode()).hexdigest()[:16]
 
     def prepare(self, device: torch.device, share: Share, progress: Progress) -> None:
         """Fill this process's share of the caches; wait for the others.

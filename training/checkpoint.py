@@ -38,6 +38,7 @@ class TrainState:
         optimizer: Optimizer state, ``{name}/{field}``.
         average: Moving average by name; empty without one.
         config: The run's configuration, plain values.
+        data: Hash of the clips it learns from.
     """
 
     step: int
@@ -45,6 +46,7 @@ class TrainState:
     optimizer: Mapping[str, Tensor] = field(default_factory=dict)
     average: Mapping[str, Tensor] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    data: str = ""
 
 
 def checkpoints(output: Path) -> list[Path]:
@@ -91,7 +93,7 @@ def save_checkpoint(
         ):
             if tensors:
                 write_safetensors(partial / f"{name}.safetensors", dict(tensors), notes)
-        values = {**notes, "step": state.step, "config": dict(state.config)}
+        values = {**notes, "step": state.step, "data": state.data, "config": dict(state.config)}
         (partial / "state.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         export(partial / "export")
         shutil.rmtree(target, ignore_errors=True)
@@ -111,7 +113,7 @@ def load_checkpoint(folder: Path) -> TrainState:
     """
     try:
         values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        step, config = int(values["step"]), values["config"]
+        step, config, data = int(values["step"]), values["config"], values["data"]
     except (OSError, json.JSONDecodeError, KeyError, ValueError) as error:
         raise CorruptWeightsError(
             "the checkpoint cannot be read", got=f"{folder} ({error})", expected="state.json beside the weights"
@@ -122,7 +124,7 @@ def load_checkpoint(folder: Path) -> TrainState:
     for name in ("weights", "optimizer", "average"):
         file = folder / f"{name}.safetensors"
         parts[name] = read_safetensors(file)[0] if name in required or file.is_file() else {}
-    return TrainState(step, parts["weights"], parts["optimizer"], parts["average"], config)
+    return TrainState(step, parts["weights"], parts["optimizer"], parts["average"], config, data)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

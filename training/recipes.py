@@ -75,15 +75,15 @@ def bridgedit_official() -> TrainConfig:
 
 @RECIPES.register("pocket_wan_vae")
 def pocket_wan_vae() -> TrainConfig:
-    """The pocket model's video codec, on pictures alone: windows of 17 frames of the world's clips."""
+    """The pocket model's video codec, on pictures alone: windows of 9 frames of the world's clips."""
     return TrainConfig(
         recipe="pocket_wan_vae",
         task="video_codec",
         trainable=("video_codec",),
-        num_steps=20_000,
+        num_steps=8_000,
         batch_size=2,
         precision="float32",
-        data=replace(POCKET_DATA, num_frames=17, clip_frames=33),
+        data=replace(POCKET_DATA, num_frames=9, clip_frames=33),
         objective=ObjectiveConfig(kl_weight=1e-6),
         optimizer=POCKET_OPTIMIZER,
     )
@@ -91,15 +91,15 @@ def pocket_wan_vae() -> TrainConfig:
 
 @RECIPES.register("pocket_oobleck")
 def pocket_oobleck() -> TrainConfig:
-    """The pocket model's audio codec, on sound alone: windows of 9 frames, 0.6 s."""
+    """The pocket model's audio codec, on sound alone: windows of 5 frames, a third of a second."""
     return TrainConfig(
         recipe="pocket_oobleck",
         task="audio_codec",
         trainable=("audio_codec",),
-        num_steps=20_000,
-        batch_size=4,
+        num_steps=8_000,
+        batch_size=2,
         precision="float32",
-        data=replace(POCKET_DATA, num_frames=9, clip_frames=33),
+        data=replace(POCKET_DATA, num_frames=5, clip_frames=33),
         objective=ObjectiveConfig(kl_weight=1e-4),
         optimizer=POCKET_OPTIMIZER,
     )
@@ -128,7 +128,7 @@ def pocket_audio() -> TrainConfig:
 
 @RECIPES.register("pocket_bridges")
 def pocket_bridges() -> TrainConfig:
-    """The pocket model's bridges between frozen towers. Needs all four runs before: ``models.overlays=RUN,RUN,…``."""
+    """The pocket model's bridges between frozen towers. Needs the four runs before: ``models.overlays=…``."""
     return TrainConfig(
         recipe="pocket_bridges",
         task="joint",

@@ -172,6 +172,13 @@ class _Run:
                 log.unlink(missing_ok=True)
             return
         state = load_checkpoint(start)
+        if state.data != self.batches.digest:
+            raise InputError(
+                "the clips are not those that the run began with",
+                got=f"data hash {self.batches.digest}",
+                expected=f"{state.data}, as in {start / 'state.json'}",
+                remedy="Bring back the same files and the same version of the world, or start a new --output.",
+            )
         if self.sharded:
             self.accelerator.load_state(str(start / "accelerate"))
         else:
@@ -289,12 +296,14 @@ class _Run:
     def save(self) -> Path:
         """Write a checkpoint, its export and the loss picture."""
         accelerator, config = self.accelerator, self.config
-        state = TrainState(self.step, self._weights(), config=config.as_dict())
-        export = self._export(state)
+        moments = averages = {}
         if not self.sharded:
             averages = {} if self.average is None else {k: t.cpu() for k, t in self.average.tensors.items()}
             moments = optimizer_tensors(self._plain_optimizer(), self.parameters)
-            state = TrainState(self.step, state.weights, moments, averages, config.as_dict())
+        state = TrainState(
+            self.step, self._weights(), moments, averages, config=config.as_dict(), data=self.batches.digest
+        )
+        export = self._export(state)
         if accelerator.is_main_process:
             save_checkpoint(self.output, state, keep=config.saving.keep, config_hash=config.hash, export=export)
         accelerator.wait_for_everyone()

@@ -61,7 +61,7 @@ class Canvas:
         window = self._window(centre, radius + width)
         if window is None:
             return
-        rows, columns, x, y = window
+        x, y = window[2:]
         dx, dy = x - np.float32(centre[0]), (y - np.float32(centre[1])) / np.float32(flatness)
         distance = np.sqrt(dx * dx + dy * dy) - np.float32(radius)
         if width > 0:

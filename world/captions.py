@@ -17,24 +17,26 @@ from .dice import Dice, Options
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 MAX_AUDIO_WORDS = 26
 
-ACOUSTIC_WORDS = frozenset(
-    "acoustic audible bang banging bangs beep beeping beeps blare boom booming booms buzz buzzing chime chimes chirp "
-    "chug chugging clack clang clanging clangs clank clatter click clicking clicks clink crack crackle crackling "
-    "crackles creak deafening ding drone droning drumbeat echo echoes echoing faint hear heard hearing hiss hissing "
-    "hollow hum humming hums hush knock knocking knocks listen loud louder loudly muffled murmur musical noise noises "
-    "noisy patter pattering peal pitch pitched plink plinking plinks plop plopping plops purr purring quiet quieter "
-    "quietly racket rap rapping raps rattle reverberates reverberating reverberation ringing roar roaring rumble "
-    "rumbles rumbling shrill silence silent sound sounded sounding sounds thud thudding thuds thump thumping thumps "
-    "tick ticking ticks tock tone tones tinkle volume whir whirring whistle".split()
-)
-VISUAL_WORDS = frozenset(
-    "appear appears backdrop background beam black blink blinking blinks blue bright brightly camera charcoal closeup "
-    "color colored colors colour coloured colours cream dark darkness dim dusk flash flashes flashing foreground frame "
-    "framed glance gleam gleaming glint glitter glow glowing glows golden gray green grey horizon image lavender lens "
-    "light lights lit looks night orange painted peach picture pink pulsing purple red reflection ripples sage sand "
-    "scene see seen shade shadow shadows shine shines shining shiny shot silhouette sky slate spark sparkle sparks "
-    "stars turquoise view visible visibly visual wall walls watch watched white yellow".split()
-)
+_ACOUSTIC = """
+acoustic audible bang banging bangs beep beeping beeps blare boom booming booms buzz buzzing chime chimes chirp chug
+chugging clack clang clanging clangs clank clatter click clicking clicks clink crack crackle crackling crackles creak
+deafening ding drone droning drumbeat echo echoes echoing faint hear heard hearing hiss hissing hollow hum humming
+hums hush knock knocking knocks listen loud louder loudly muffled murmur musical noise noises noisy patter pattering
+peal pitch pitched plink plinking plinks plop plopping plops purr purring quiet quieter quietly racket rap rapping
+raps rattle reverberates reverberating reverberation ringing roar roaring rumble rumbles rumbling shrill silence
+silent sound sounded sounding sounds thud thudding thuds thump thumping thumps tick ticking ticks tock tone tones
+tinkle volume whir whirring whistle
+"""
+ACOUSTIC_WORDS = frozenset(_ACOUSTIC.split())
+_VISUAL = """
+appear appears backdrop background beam black blink blinking blinks blue bright brightly camera charcoal closeup color
+colored colors colour coloured colours cream dark darkness dim dusk flash flashes flashing foreground frame framed
+glance gleam gleaming glint glitter glow glowing glows golden gray green grey horizon image lavender lens light lights
+lit looks night orange painted peach picture pink pulsing purple red reflection ripples sage sand scene see seen shade
+shadow shadows shine shines shining shiny shot silhouette sky slate spark sparkle sparks stars turquoise view visible
+visibly visual wall walls watch watched white yellow
+"""
+VISUAL_WORDS = frozenset(_VISUAL.split())
 
 
 @dataclass(frozen=True)
@@ -95,5 +97,5 @@ def side(place: float) -> str:
 
 
 def manner(count: int, rhythm: str) -> str:
-    """How events follow each other, as an adverbial: "" for one or two, ", evenly spaced" or ", at uneven intervals"."""
+    """How events follow each other, as an adverbial; nothing for one or two."""
     return "" if count < 3 else {"steady": ", evenly spaced", "uneven": ", at uneven intervals"}[rhythm]

@@ -144,7 +144,7 @@ def bubble(pitch_hz: float, num: int, sample_rate: int, *, decay_seconds: float,
 
 
 def tone(pitch_hz: float, seconds: float, sample_rate: int, harmonics: Sequence[float]) -> np.ndarray:
-    """A steady tone with soft ends; ``harmonics`` are the levels of 1f, 2f, …"""
+    """A steady tone with soft ends; ``harmonics`` are the levels of f, 2f and so on."""
     num = int(seconds * sample_rate)
     voice = np.zeros(num)
     for index, level in enumerate(harmonics):

@@ -28,6 +28,8 @@ class BackendOptions:
         dtype: Weight type, or auto.
         quantization: ``none``, or the way to load the weights smaller.
         allow_download: Whether a hub id may be downloaded.
+        trust_server: The user typed the server's address, so the key in the environment is meant for it. An address
+            that came in a workflow file is not trusted: it would be a way to collect keys.
     """
 
     server: str | None = None
@@ -36,10 +38,12 @@ class BackendOptions:
     dtype: str = "auto"
     quantization: str = "none"
     allow_download: bool = False
+    trust_server: bool = False
 
     def changed(self) -> set[str]:
         """Names of the options that are not at their default."""
-        return {field.name for field in fields(self) if getattr(self, field.name) != field.default}
+        names = [field.name for field in fields(self) if field.name != "trust_server"]
+        return {name for name in names if getattr(self, name) != getattr(BackendOptions, name)}
 
 
 @dataclass(frozen=True)

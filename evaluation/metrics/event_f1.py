@@ -62,7 +62,7 @@ class EventF1(Metric):
                 pairs = best_pairs(times[judged], times[against], float(Fraction(num_frames) / sample.fps))
                 counts[f"{side}{within}"] = [len(pairs), len(times[judged]), len(times[against])]
                 values |= dict(zip(names, scores(*counts[f"{side}{within}"]), strict=True))
-        return Measurement(values, reasons, {**times, "counts": counts})
+        return Measurement({name: values[name] for name in self.values}, reasons, {**times, "counts": counts})
 
     def summarise(self, measurements: Sequence[Measurement]) -> dict[str, Value]:
         """Pooled scores over all clips, the mean F1 over clips, and the number of clips with an F1."""

@@ -40,7 +40,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise _corrupt(path, error) from error
+        raise corrupt(path, error) from error
 
 
 def check_safetensors(path: Path) -> None:
@@ -53,11 +53,15 @@ def check_safetensors(path: Path) -> None:
         with safe_open(path, framework="pt"):
             pass
     except (SafetensorError, OSError, ValueError) as error:
-        raise _corrupt(path, error) from error
+        raise corrupt(path, error) from error
 
 
-def read_torch_file(path: Path) -> Any:
+def read_torch_file(path: Path, *, mmap: bool = False) -> Any:
     """Contents of a torch checkpoint, read without running anything it contains.
+
+    Args:
+        path: The file.
+        mmap: Leave the tensors on disk until they are used (files in torch's zip format; others are read whole).
 
     Raises:
         UnsafeWeightsError: a pickle that names anything but tensors and plain containers; the message names it.
@@ -66,11 +70,11 @@ def read_torch_file(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch advises about pickle protocols that we refuse anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         foreign = _foreign_globals(path)
         if not foreign:
-            raise _corrupt(path, error) from error
+            raise corrupt(path, error) from error
         raise UnsafeWeightsError(
             "the file is a pickle that wants to run code, so it was not loaded",
             got=f"{path} naming {', '.join(foreign[:3])}",
@@ -78,7 +82,7 @@ def read_torch_file(path: Path) -> Any:
             remedy="Get the weights as .safetensors, or from a source you trust.",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise _corrupt(path, error) from error
+        raise corrupt(path, error) from error
 
 
 def _foreign_globals(path: Path) -> list[str]:
@@ -101,7 +105,8 @@ def _foreign_globals(path: Path) -> list[str]:
     return [name for name in names if not name.startswith(("torch.", "collections."))]
 
 
-def _corrupt(path: Path, error: Exception) -> CorruptWeightsError:
+def corrupt(path: Path, error: Exception) -> CorruptWeightsError:
+    """The error for a file that a library cannot read, with its size and the library's words."""
     return CorruptWeightsError(
         "the weight file cannot be read",
         got=f"{path} ({path.stat().st_size} bytes; {str(error)[:200] or type(error).__name__})",

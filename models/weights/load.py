@@ -1,4 +1,4 @@
-"""Load towers with their codecs and text encoders from diffusers folders, strictly and without network."""
+"""Load towers with their codecs and text encoders from folders or single files, strictly and without network."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ from ..codecs import CODECS
 from ..parts import AudioParts, VideoParts
 from ..text import TEXT_ENCODERS
 from ..towers import TOWERS
+from ._header import WeightFile, open_weights
+from ._stable_audio import TEXT_LENGTH, load_checkpoint, load_t5
+from ._tokenizers import find_tokenizer, load_tokenizer, tokenizer_from_sentencepiece
+from ._wan import load_transformer, load_umt5, load_vae
 from .files import check_safetensors
-from .find import pocket_folder, tower_kind
+from .find import find_file_sets, pocket_folder, tower_kind
+from .layouts import TITLES as LAYOUT_TITLES
+from .layouts import Layout, StableAudioFiles, WanFiles, require_kind
 
 PARTS = {
     "wan": ("transformer", "vae", "text_encoder", "tokenizer"),
@@ -27,58 +33,146 @@ PARTS = {
 TITLES = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open"}
 
 
-def load_wan(folder: str | Path, placement: Placement, *, text_length: int = 1024) -> VideoParts:
-    """The video side from a Wan 2.1 diffusers folder.
+def load_wan(source: str | Path | WanFiles, placement: Placement, *, text_length: int = 1024) -> VideoParts:
+    """The video side of Wan 2.1.
 
     Args:
-        folder: Holds transformer, vae, text_encoder and tokenizer.
+        source: A diffusers folder (transformer, vae, text_encoder, tokenizer), another folder that holds single
+            files of all parts, or these files.
         placement: dtype and kernel; weights stay on the CPU until a stage runs.
         text_length: Text tokens, zero-padded: 1024 as the published system samples, 512 as stock Wan.
 
     Raises:
         MissingModelError, CorruptWeightsError, IncompatibleWeightsError: see the messages.
     """
-    from diffusers import AutoencoderKLWan, WanTransformer3DModel
-    from transformers import AutoTokenizer, UMT5EncoderModel
-
-    folder = _require_folder(folder, "wan")
-    transformer = _load(WanTransformer3DModel, folder, "transformer", placement.dtype)
-    vae = _load(AutoencoderKLWan, folder, "vae", _vae_dtype(placement))
-    encoder = _load(UMT5EncoderModel, folder, "text_encoder", placement.dtype)
-    tokenizer = _guard(
-        lambda: AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True), folder / "tokenizer"
-    )
+    source = _source(source, "wan")
+    read = _wan_from_files if isinstance(source, WanFiles) else _wan_from_folder
+    transformer, vae, encoder, tokenizer = read(source, placement)
     return VideoParts(
         TOWERS.get("wan")(_prepare(transformer, placement)),
         CODECS.get("wan_vae")(_prepare(vae, placement)),
         TEXT_ENCODERS.get("umt5")(tokenizer, _prepare(encoder, placement), max_length=text_length),
         placement,
-        folder.name,
-        is_trained(folder),
+        _name(source),
+        isinstance(source, WanFiles) or is_trained(source),
     )
 
 
-def load_stable_audio(folder: str | Path, placement: Placement) -> AudioParts:
-    """The audio side from a Stable Audio Open diffusers folder; arguments and errors as :func:`load_wan`."""
-    from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioProjectionModel
-    from transformers import AutoTokenizer, T5EncoderModel
-
-    folder = _require_folder(folder, "stable_audio")
-    transformer = _load(StableAudioDiTModel, folder, "transformer", placement.dtype)
-    vae = _load(AutoencoderOobleck, folder, "vae", _vae_dtype(placement))
-    encoder = _load(T5EncoderModel, folder, "text_encoder", placement.dtype)
-    projection = _load(StableAudioProjectionModel, folder, "projection_model", placement.dtype)
-    tokenizer = _guard(
-        lambda: AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True), folder / "tokenizer"
-    )
+def load_stable_audio(source: str | Path | StableAudioFiles, placement: Placement) -> AudioParts:
+    """The audio side from Stable Audio Open; arguments and errors as :func:`load_wan`."""
+    source = _source(source, "stable_audio")
+    read = _stable_audio_from_files if isinstance(source, StableAudioFiles) else _stable_audio_from_folder
+    transformer, vae, encoder, projection, tokenizer = read(source, placement)
     return AudioParts(
         TOWERS.get("stable_audio")(_prepare(transformer, placement)),
         CODECS.get("oobleck")(_prepare(vae, placement)),
         TEXT_ENCODERS.get("t5")(tokenizer, _prepare(encoder, placement), _prepare(projection, placement)),
         placement,
-        folder.name,
-        is_trained(folder),
+        _name(source),
+        isinstance(source, StableAudioFiles) or is_trained(source),
     )
+
+
+def _source(source: str | Path | WanFiles | StableAudioFiles, kind: str) -> Path | WanFiles | StableAudioFiles:
+    """A diffusers folder, checked, or single files; a folder without ``transformer/`` is searched for them."""
+    if isinstance(source, WanFiles | StableAudioFiles):
+        return source
+    folder = Path(source).expanduser()
+    if folder.is_file():
+        raise MissingModelError(
+            f"one file is not a whole {TITLES[kind]}",
+            got=folder,
+            expected="a folder that also holds its " + ("VAE and text encoder" if kind == "wan" else "text encoder"),
+            remedy=f"Give the folder, or the files as {'WanFiles' if kind == 'wan' else 'StableAudioFiles'}.",
+        )
+    if folder.is_dir() and not any((folder / part).is_dir() for part in PARTS[kind]):
+        sets = find_file_sets([folder], kind)
+        if sets:
+            return sets[0]
+    return _require_folder(folder, kind)
+
+
+def _name(source: Path | WanFiles | StableAudioFiles) -> str:
+    return source.name if isinstance(source, Path) else source.main.name.split(".safetensors")[0]
+
+
+def _wan_from_folder(folder: Path, placement: Placement) -> tuple[Any, ...]:
+    from diffusers import AutoencoderKLWan, WanTransformer3DModel
+    from transformers import UMT5EncoderModel
+
+    return (
+        _load(WanTransformer3DModel, folder, "transformer", placement.dtype),
+        _load(AutoencoderKLWan, folder, "vae", _vae_dtype(placement)),
+        _load(UMT5EncoderModel, folder, "text_encoder", placement.dtype),
+        _folder_tokenizer(folder),
+    )
+
+
+def _wan_from_files(files: WanFiles, placement: Placement) -> tuple[Any, ...]:
+    opened = _open(wan=files.transformer, wan_vae=files.vae, umt5=files.text_encoder)
+    transformer, encoder = require_kind(opened["wan"], "wan"), require_kind(opened["umt5"], "umt5")
+    require_kind(opened["wan_vae"], "wan_vae")
+    _require_text_width(transformer, encoder, files)
+    model = load_umt5(opened["umt5"], placement.dtype)
+    return (
+        load_transformer(opened["wan"], placement.dtype),
+        load_vae(opened["wan_vae"], _vae_dtype(placement)),
+        model,
+        _file_tokenizer(opened["umt5"], model, files.tokenizer, None),
+    )
+
+
+def _stable_audio_from_folder(folder: Path, placement: Placement) -> tuple[Any, ...]:
+    from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioProjectionModel
+    from transformers import T5EncoderModel
+
+    return (
+        _load(StableAudioDiTModel, folder, "transformer", placement.dtype),
+        _load(AutoencoderOobleck, folder, "vae", _vae_dtype(placement)),
+        _load(T5EncoderModel, folder, "text_encoder", placement.dtype),
+        _load(StableAudioProjectionModel, folder, "projection_model", placement.dtype),
+        _folder_tokenizer(folder),
+    )
+
+
+def _stable_audio_from_files(files: StableAudioFiles, placement: Placement) -> tuple[Any, ...]:
+    opened = _open(stable_audio=files.checkpoint, t5=files.text_encoder)
+    checkpoint, encoder = require_kind(opened["stable_audio"], "stable_audio"), require_kind(opened["t5"], "t5")
+    _require_text_width(checkpoint, encoder, files)
+    model = load_t5(opened["t5"], placement.dtype)
+    transformer, vae, projection = load_checkpoint(opened["stable_audio"], placement.dtype, _vae_dtype(placement))
+    tokenizer = _file_tokenizer(opened["t5"], model, files.tokenizer, TEXT_LENGTH)
+    return transformer, vae, model, projection, tokenizer
+
+
+def _open(**paths: Path) -> dict[str, WeightFile]:
+    return {kind: open_weights(path, f"the {LAYOUT_TITLES[kind]}") for kind, path in paths.items()}
+
+
+def _require_text_width(tower: Layout, encoder: Layout, files: WanFiles | StableAudioFiles) -> None:
+    if tower.text_width != encoder.text_width:
+        raise IncompatibleWeightsError(
+            "the text encoder does not fit the tower",
+            got=f"{files.text_encoder} of width {encoder.text_width}",
+            expected=f"width {tower.text_width}, which {files.main.name} takes",
+        )
+
+
+def _file_tokenizer(file: WeightFile, model: Any, chosen: Path | None, max_length: int | None) -> Any:
+    """The tokenizer that was chosen, else the one inside the file, else one beside it."""
+    if chosen is not None:
+        return load_tokenizer(chosen, max_length)
+    inside = file.tokenizer_bytes()
+    if inside is not None:
+        return tokenizer_from_sentencepiece(inside, max_length)
+    return find_tokenizer(file.path, model.config.vocab_size, max_length=max_length)
+
+
+def _folder_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    where = folder / "tokenizer"
+    return _guard(lambda: AutoTokenizer.from_pretrained(where, local_files_only=True), where)
 
 
 def is_trained(path: Path) -> bool:

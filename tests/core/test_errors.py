@@ -12,6 +12,7 @@ CLASSES = [value for value in vars(errors).values() if inspect.isclass(value) an
 EXIT_CODES = {
     "SoundingVideoError": 1,
     "ServerError": 1,
+    "CaptionError": 1,
     "MissingModelError": 3,
     "MissingPackageError": 3,
     "Cancelled": 130,

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from sounding_video.core.errors import Cancelled, InputError, MissingModelError, NonFiniteError
+from sounding_video.core.errors import Cancelled, InputError, MissingModelError, MissingPackageError, NonFiniteError
 from sounding_video.core.progress import SILENT, Progress
 from sounding_video.models.patching import with_tuned_blocks
 from sounding_video.models.weights.bridges import load_bridges
@@ -200,7 +200,8 @@ def launch(config: TrainConfig, output: Path, loader: Callable[..., subprocess.P
         "train(TrainConfig.from_dict(json.loads(sys.argv[1])), sys.argv[2])\n"
     )
     command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+        sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+        "--num_machines", "1",
         "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", str(script),
         json.dumps(config.as_dict()), str(output),
     ]  # fmt: skip
@@ -220,3 +221,30 @@ def test_two_processes_are_one_with_the_doubled_batch(small_run, python_with_pac
     accumulated = small_run("pocket_bridges", *settings, "batch_size=2", "accumulation=2")
     train(accumulated, tmp_path / "accumulated")
     torch.testing.assert_close(curve(tmp_path / "accumulated"), curve(tmp_path / "one"), rtol=0, atol=1e-4)
+
+
+def test_other_clips_than_at_the_start_are_refused(small_run, tmp_path) -> None:
+    config = small_run("pocket_bridges")
+    train(config, tmp_path)
+    state = latest_checkpoint(tmp_path) / "state.json"
+    values = json.loads(state.read_text())
+    state.write_text(json.dumps({**values, "data": "0123"}))
+    with pytest.raises(InputError, match=r"the clips are not those that the run began with: got data hash .*0123"):
+        train(config, tmp_path, resume=True)
+
+
+def test_matplotlib_is_asked_for_before_the_run_and_not_at_its_end(small_run, tmp_path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingPackageError, match="pip install matplotlib"):
+        train(small_run("pocket_bridges", "saving.plot=true"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["multi_gpu", "fsdp", "deepspeed_zero2"])
+def test_launch_files_are_what_accelerate_reads(root: Path, name: str) -> None:
+    """accelerate's own reader refuses keys that it does not know."""
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(root / "training" / "launch" / f"{name}.yaml"))
+    assert config.num_processes == 4
+    assert config.mixed_precision == "no"

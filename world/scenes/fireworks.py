@@ -38,10 +38,7 @@ class Fireworks(Scene):
                 "A night view of {place} under {a_sky} sky. {Num_rockets} draw bright trails upwards and open"
                 "{manner} into spheres of {colour} sparks.",
             ),
-            (
-                "Above the {place}, {num_skyrockets} shoot up{manner} and bloom in {colour}, brightening {a_sky} "
-                "sky.",
-            ),
+            ("Above the {place}, {num_skyrockets} shoot up{manner} and bloom in {colour}, brightening {a_sky} sky.",),
         ),
         audio=Options(
             (

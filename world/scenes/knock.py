@@ -27,8 +27,8 @@ class Knock(Scene):
     wordings = Wordings(
         video=Options(
             (
-                "A fist in {a_colour} sleeve reaches in from the left and strikes {a_adjective} door {times}{grouping}. "
-                "The door shakes at each contact. The wall beside it is {wall}.",
+                "A fist in {a_colour} sleeve reaches in from the left and strikes {a_adjective} door {times}"
+                "{grouping}. The door shakes at each contact. The wall beside it is {wall}.",
                 "Before {a_wall} wall stands {a_adjective} door. A hand in {a_colour} sleeve hits it {times}{grouping}"
                 ", drawing back each time. The camera is still.",
                 "{a_adjective} door in {a_wall} wall is struck {times}{grouping} by the fist of someone in "

@@ -61,8 +61,8 @@ class Rain(Scene):
         audio=Options(
             (
                 "Rain patters on {surface} and {heard}.",
-                "Steady patter of rain on {surface} that {heard}.",
-                "The hiss of rain on {surface}, which {heard}.",
+                "The patter of rain on {surface}, which {heard}.",
+                "Rain hisses on {surface}; it {heard}.",
             ),
             ("A shower drums on {surface}; it {heard}.",),
         ),
@@ -126,7 +126,9 @@ class Rain(Scene):
         share = np.arange(num) / num
         loudness = level_at(plan["knots"], share) * 0.11
         middle = stage.band_noise(num, low_hz=low, high_hz=high)
-        grains = np.where(stage.generator.random(num) < 500 / stage.sample_rate, stage.generator.standard_normal(num), 0)
+        grains = np.where(
+            stage.generator.random(num) < 500 / stage.sample_rate, stage.generator.standard_normal(num), 0
+        )
         kernel = np.exp(np.arange(96) * -0.06)
         patter = np.convolve(grains, kernel)[:num]
         for channel in stage.mix:

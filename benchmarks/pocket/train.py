@@ -1,0 +1,111 @@
+"""Train the pocket model: both codecs, both towers apart, then the bridges between frozen towers; then put it together.
+
+    python benchmarks/pocket/train.py --size 64 --output output/pocket            all five, about as long as logs/ says
+    python benchmarks/pocket/train.py --size 64 --only pocket_video num_steps=500 one of them, shorter
+    python benchmarks/pocket/train.py --size 64 --assemble models/pocket          the trained parts into the bundle
+
+Each is the same as ``sounding-video train RECIPE …`` with the runs before it as overlays. A stopped run goes on from
+its last checkpoint when the command is given again. Settings, loss log and loss picture of every run are kept in
+``benchmarks/pocket/logs/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from sounding_video.cli.bar import StageBars
+from sounding_video.cli.train import finish_the_step
+from sounding_video.core.progress import Progress
+from sounding_video.models.weights.files import read_safetensors, write_safetensors
+from sounding_video.training.assembly import assemble
+from sounding_video.training.checkpoint import latest_checkpoint
+from sounding_video.training.recipes import recipe
+from sounding_video.training.trainer import train
+
+# Each recipe and the runs that it is laid over.
+CODECS = ("pocket_wan_vae", "pocket_oobleck")
+TOWERS = ("pocket_video", "pocket_audio")
+STAGES = {
+    **dict.fromkeys(CODECS, ()),
+    "pocket_video": CODECS,
+    "pocket_audio": CODECS,
+    "pocket_bridges": (*CODECS, *TOWERS),
+}
+LOGS = Path(__file__).with_name("logs")
+KEPT = ("config.json", "loss.jsonl", "loss.png")
+STORED_AS = torch.float16
+
+
+def run_stage(name: str, output: Path, size: int, overrides: list[str]) -> None:
+    """Train or continue one recipe, and keep its log."""
+    overlays = ",".join(str(output / before) for before in STAGES[name])
+    settings = [f"data.width={size}", f"data.height={size}", f"data.cache={output / 'cache'}"]
+    config = recipe(name, [*settings, f"models.overlays={overlays}", *overrides])
+    folder, bars = output / name, StageBars()
+    try:
+        with finish_the_step() as check_cancelled:
+            report = train(
+                config,
+                folder,
+                resume=latest_checkpoint(folder) is not None,
+                progress=Progress(bars.report, check_cancelled),
+            )
+    finally:
+        bars.close()
+        keep_log(name, folder)
+    print(f"{name}: {report.num_steps} steps, {report.seconds_per_step:.2f} s a step, {report.losses}")
+
+
+def keep_log(name: str, folder: Path) -> None:
+    """Copy what shows how the run went."""
+    (LOGS / name).mkdir(parents=True, exist_ok=True)
+    for file in KEPT:
+        if (folder / file).is_file():
+            shutil.copyfile(folder / file, LOGS / name / file)
+
+
+def put_together(output: Path, target: Path, size: int) -> None:
+    """The base model with every trained part, in 16 bits, marked as trained."""
+    runs = tuple(output / name for name in STAGES)
+    models = assemble("pocket", runs, output / "models")
+    for file in models.rglob("*.safetensors"):
+        tensors, notes = read_safetensors(file)
+        halves = {name: t.to(STORED_AS) if t.is_floating_point() else t for name, t in tensors.items()}
+        write_safetensors(file, halves, notes)
+        file.chmod(0o644)
+    note = json.loads((target / "pocket.json").read_text(encoding="utf-8"))
+    for part in models.iterdir():
+        if part.is_dir():
+            shutil.rmtree(target / part.name, ignore_errors=True)
+            shutil.copytree(part, target / part.name)
+        else:
+            shutil.copyfile(part, target / part.name)
+    note |= {"trained": True, "size": size}
+    (target / "pocket.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    total = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
+    print(f"{total / 1e6:.1f} MB in {target}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every recipe that is run")
+    parser.add_argument("--only", choices=tuple(STAGES), help="one recipe instead of all")
+    parser.add_argument("--size", type=int, default=64, help="width and height in pixels (default: 64)")
+    parser.add_argument("--output", type=Path, default=Path("output/pocket"), help="folder of the runs")
+    parser.add_argument("--assemble", type=Path, metavar="DIR", help="do not train: write the trained parts into DIR")
+    arguments = parser.parse_args()
+    if arguments.assemble:
+        put_together(arguments.output, arguments.assemble, arguments.size)
+        return
+    for name in [arguments.only] if arguments.only else STAGES:
+        print(f"== {name}", file=sys.stderr)
+        run_stage(name, arguments.output, arguments.size, arguments.overrides)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Expansions on disk, by the hash of everything that they depend on. The folder is the caller's choice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import OutputError
+
+LOGGER = logging.getLogger(__name__)
+
+
+def default_cache_folder() -> Path:
+    """The user's cache, ``$XDG_CACHE_HOME`` or ``~/.cache``; never the package's own folder."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "sounding_video" / "captions"
+
+
+class CaptionCache:
+    """One JSON file an entry.
+
+    Args:
+        folder: Made when the first entry is written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    @staticmethod
+    def key(parts: Mapping[str, Any]) -> str:
+        """The hash of what an entry depends on."""
+        text = json.dumps(parts, sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+    def load(self, key: str) -> dict[str, Any] | None:
+        """The entry, None when there is none; one that cannot be read counts as none and is named in the log."""
+        path = self.folder / f"{key}.json"
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            LOGGER.warning("the cached captions %s cannot be read (%s); they are made anew", path, error)
+            return None
+        return value if isinstance(value, dict) else None
+
+    def store(self, key: str, value: Mapping[str, Any]) -> None:
+        """Write the entry whole or not at all.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(
+                "w", encoding="utf-8", dir=self.folder, suffix=".part", delete=False
+            ) as file:
+                json.dump(value, file, ensure_ascii=True)
+            Path(file.name).replace(self.folder / f"{key}.json")
+        except OSError as error:
+            raise OutputError(
+                "the captions cannot be kept in the cache",
+                got=self.folder,
+                expected="a folder that can be made and written",
+                remedy=str(error),
+            ) from error

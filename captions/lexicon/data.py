@@ -1,0 +1,204 @@
+"""The word lists, read once: sound sources, verbs, places, modifiers and plain words, and an index over their forms.
+
+Tables are tab-separated beside this file. In a verb's looks ``*`` marks a word that agrees with the subject, ``{its}``
+its possessive and ``{o=the floor}`` the object with what stands for it when none is named; in a verb's sound ``{m=hard}``
+is the timbre of the material that is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from .words import NUMBERS, gerund, past, plural, third_person
+
+FOLDER = Path(__file__).parent
+MAX_PHRASE_WORDS = 4
+ANIMATE = frozenset({"animal", "person", "people"})
+# Kinds that are seen or touched but do not sound unless somebody acts on them.
+PASSIVE_KINDS = frozenset({"surface", "object", "body", "food", "liquid", "backdrop", "kitchen", "door", "quiet"})
+
+
+@dataclass(frozen=True)
+class Verb:
+    """An action: its kind, how it looks and how it sounds by itself (None for a silent one)."""
+
+    lemma: str
+    kind: str
+    seen: str
+    heard: str | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Something that can sound.
+
+    Args:
+        name: Singular name.
+        kind: Its class: animal, vehicle, bell, …
+        looks: What one sees of it, a few words each; empty when it is only heard.
+        seen_name: What a picture's description calls it.
+        place: Name of its usual place.
+        actions: Verb to sound, None where the verb's own sound fits; the first one is its usual action.
+    """
+
+    name: str
+    kind: str
+    looks: tuple[str, ...]
+    seen_name: str
+    place: str
+    actions: dict[str, str | None]
+
+    @property
+    def usual(self) -> str | None:
+        """The verb of its usual action; None for a silent thing."""
+        return next(iter(self.actions), None)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place: how it looks and what it sounds like when nothing happens."""
+
+    name: str
+    indoor: bool
+    look: str
+    ambient: str
+
+
+@dataclass(frozen=True)
+class Modifier:
+    """An adjective or adverb: its kind, its word in the picture and its word in the sound (None where it has none)."""
+
+    word: str
+    kind: str
+    seen: str | None
+    heard: str | None
+
+
+@dataclass
+class Meaning:
+    """Everything one form can mean; absent parts are None."""
+
+    source: Source | None = None
+    shown: str = ""
+    is_plural: bool = False
+    verb: Verb | None = None
+    tenses: set[str] = field(default_factory=set)
+    place: Place | None = None
+    modifier: Modifier | None = None
+    number: int | None = None
+    plain: bool = False
+
+    @property
+    def known(self) -> bool:
+        """Whether the form means anything."""
+        return self.plain or self.number is not None or any((self.source, self.verb, self.place, self.modifier))
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """All lists and the index from a form's words to its meaning."""
+
+    sources: dict[str, Source]
+    verbs: dict[str, Verb]
+    places: dict[str, Place]
+    index: dict[tuple[str, ...], Meaning]
+
+    def find(self, words: tuple[str, ...]) -> tuple[int, Meaning] | None:
+        """The longest phrase at the start of ``words`` that means something: its number of words and its meaning."""
+        for length in range(min(MAX_PHRASE_WORDS, len(words)), 0, -1):
+            meaning = self.index.get(words[:length])
+            if meaning is not None:
+                return length, meaning
+        return None
+
+
+@lru_cache(maxsize=1)
+def load_lexicon() -> Lexicon:
+    """Read the tables."""
+    lexicon = Lexicon(sources={}, verbs={}, places={}, index={})
+    for row in _rows("verbs.tsv"):
+        _add_verb(lexicon, *row)
+    for row in _rows("places.tsv"):
+        _add_place(lexicon, *row)
+    for row in _rows("sources.tsv"):
+        _add_source(lexicon, *row)
+    for words, kind, seen, heard in _rows("modifiers.tsv"):
+        for word in words.split(","):
+            meaning = Modifier(word, kind, None if seen == "-" else seen, None if heard == "-" else heard)
+            _meaning(lexicon, word).modifier = meaning
+    for word, value in NUMBERS.items():
+        _meaning(lexicon, word).number = value
+    for word in (FOLDER / "words.txt").read_text(encoding="utf-8").split():
+        _meaning(lexicon, word).plain = True
+    return lexicon
+
+
+def _rows(name: str) -> Iterator[list[str]]:
+    lines = (FOLDER / name).read_text(encoding="utf-8").splitlines()
+    yield from (line.split("\t") for line in lines[1:])
+
+
+def _meaning(lexicon: Lexicon, phrase: str) -> Meaning:
+    return lexicon.index.setdefault(tuple(phrase.replace("-", " ").split()), Meaning())
+
+
+def _add_verb(lexicon: Lexicon, lemma: str, also: str, kind: str, seen: str, heard: str) -> None:
+    verb = Verb(lemma, kind, seen, None if heard == "-" else heard)
+    lexicon.verbs[lemma] = verb
+    irregular, *others = also.split(",") if "/" in also else ("", *also.split(","))
+    pasts = irregular.split("/") if irregular else [past(lemma), past(lemma)]
+    forms = {"base": [lemma], "s": [third_person(lemma)], "ing": [gerund(lemma)], "past": [pasts[0]], "pp": [pasts[1]]}
+    for other in filter(None, others):
+        if " " in other or other.endswith("ing"):
+            forms["ing" if other.split()[0].endswith("ing") else "s"].append(other)
+        else:
+            for tense, form in (("base", other), ("s", third_person(other)), ("ing", gerund(other))):
+                forms[tense].append(form)
+            forms["past"].append(past(other))
+    for tense, names in forms.items():
+        for name in names:
+            meaning = _meaning(lexicon, name)
+            meaning.verb = meaning.verb or verb
+            meaning.tenses.add(tense)
+
+
+def _add_place(lexicon: Lexicon, name: str, also: str, where: str, look: str, ambient: str) -> None:
+    place = Place(name, where == "in", look, ambient)
+    lexicon.places[name] = place
+    for form in [name, *filter(None, also.split(","))]:
+        for shape in (form, plural(form)):
+            meaning = _meaning(lexicon, shape)
+            meaning.place = meaning.place or place
+
+
+def _add_source(lexicon: Lexicon, name: str, also: str, kind: str, looks: str, place: str, actions: str) -> None:
+    seen_name, colon, details = looks.rpartition(":")
+    pairs = (item.partition("=") for item in actions.split("/") if item != "-")
+    source = Source(
+        name.partition("/")[0],
+        kind,
+        tuple(details.split(";")) if details != "-" else (),
+        seen_name if colon else name.partition("/")[0],
+        place,
+        {verb: heard or None for verb, _, heard in pairs},
+    )
+    lexicon.sources[source.name] = source
+    for form in [name, *filter(None, also.split(","))]:
+        single, _, many = form.partition("/")
+        for shape, is_plural in ((single, False), (many or plural(single), True)):
+            meaning = _meaning(lexicon, shape)
+            if meaning.source is None or shape == source.name:
+                meaning.source, meaning.shown = source, shape
+                meaning.is_plural = is_plural or _looks_plural(shape)
+
+
+def _looks_plural(form: str) -> bool:
+    """Listed forms that are plural already: "waves", "children", "people"."""
+    last = form.split()[-1]
+    invariant = ("glass", "grass", "brass", "bass", "bus", "chess", "dress", "fireworks", "bagpipes", "scissors", "stairs")
+    if last in ("people", "children", "men", "women", "mice", "geese", "cattle", "folks"):
+        return True
+    return last.endswith("s") and not last.endswith(("ss", "us", "sis")) and last not in invariant[:5]

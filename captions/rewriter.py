@@ -1,0 +1,137 @@
+"""The cross-modal rewriter: two captions, strictly from the anchors, checked for purity (BridgeDiT section 3.2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.errors import InputError
+from ..core.progress import SILENT, Progress
+from ..core.types import Captions
+from .anchors import SemanticAnchors
+from .backends.base import ChatBackend, Message
+from .dialogue import ATTEMPTS, ask, correction, json_object
+from .profiles import LengthProfile
+from .prompts import load_prompt, quoted
+from .purity import Finding, find_impurities, repair
+
+CAPTIONS_SCHEMA: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {
+        "video": {"type": "string", "minLength": 1, "maxLength": 2400},
+        "audio": {"type": "string", "minLength": 1, "maxLength": 480},
+    },
+    "required": ["video", "audio"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """Captions and how they came about.
+
+    Args:
+        captions: Free of impure words.
+        attempts: How often the model was asked.
+        problems: What the model was told was wrong.
+        repaired: What was mended without the model in the end.
+        remaining: What is still not as wanted (lengths only).
+    """
+
+    captions: Captions
+    attempts: int
+    problems: tuple[str, ...]
+    repaired: tuple[str, ...]
+    remaining: tuple[Finding, ...]
+
+
+def rewrite(
+    anchors: SemanticAnchors,
+    *,
+    backend: ChatBackend,
+    profile: LengthProfile,
+    attempts: int = ATTEMPTS,
+    progress: Progress = SILENT,
+) -> Rewritten:
+    """Write both captions from the anchors; what the checker discarded is not shown to the model.
+
+    Raises:
+        CaptionError: the model never gave two captions.
+    """
+    anchors = anchors.for_rewriter()
+    text = json.dumps(anchors.as_json(), ensure_ascii=False)
+    messages = load_prompt("rewriter").messages({"anchors": text, **_lengths(profile)}, variant=profile.name)
+    return _write(messages, anchors, backend=backend, profile=profile, attempts=attempts, progress=progress)
+
+
+def rewrite_directly(
+    prompt: str,
+    *,
+    backend: ChatBackend,
+    profile: LengthProfile,
+    attempts: int = ATTEMPTS,
+    progress: Progress = SILENT,
+) -> Rewritten:
+    """Write both captions in one step, without anchors (the paper's Table 4, "Direct Rewrite").
+
+    Raises:
+        CaptionError: the model never gave two captions.
+    """
+    messages = load_prompt("direct").messages({"prompt": quoted(prompt), **_lengths(profile)})
+    return _write(messages, None, backend=backend, profile=profile, attempts=attempts, progress=progress)
+
+
+def _lengths(profile: LengthProfile) -> dict[str, int]:
+    return {
+        f"{modality}_{name}": getattr(getattr(profile, modality), name)
+        for modality in ("video", "audio")
+        for name in ("low", "high", "target")
+    }
+
+
+def _write(
+    messages: list[Message],
+    anchors: SemanticAnchors | None,
+    *,
+    backend: ChatBackend,
+    profile: LengthProfile,
+    attempts: int,
+    progress: Progress,
+) -> Rewritten:
+    """Ask until the captions are pure; keep the best of the impure ones and mend it."""
+    conversation, problems = messages, []
+    best: tuple[int, Captions] | None = None
+    asked = 0
+    while asked < attempts:
+        answer = ask(
+            backend, conversation, _parse, schema=CAPTIONS_SCHEMA, attempts=attempts - asked, progress=progress
+        )
+        asked += answer.attempts
+        problems += answer.problems
+        findings = find_impurities(answer.value, anchors, profile)
+        if best is None or len(findings) < best[0]:
+            best = len(findings), answer.value
+        if not findings:
+            break
+        told = [finding.message for finding in findings]
+        problems += told
+        refused = json.dumps({"video": answer.value.video, "audio": answer.value.audio}, ensure_ascii=False)
+        conversation = [*messages, *correction(refused, told)]
+    captions, repaired = best[1], ()
+    if best[0]:
+        captions, repaired = repair(captions, anchors, profile)
+    return Rewritten(captions, asked, tuple(problems), repaired, find_impurities(captions, anchors, profile))
+
+
+def _parse(text: str) -> Captions:
+    value = json_object(text)
+    fields = ("video", "audio")
+    if set(value) != set(fields) or not all(isinstance(value[name], str) for name in fields):
+        raise InputError(
+            "the answer does not hold two captions",
+            got="the fields " + (", ".join(map(repr, value)) or "of nothing"),
+            expected="an object with the two texts 'video' and 'audio'",
+        )
+    return Captions(*(" ".join(value[name].split()) for name in fields))

@@ -1,0 +1,109 @@
+"""From a weight file to a module: which tensor comes from where, and a build that leaves nothing over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import IncompatibleWeightsError
+from ._header import WeightFile
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Where one tensor of a module comes from.
+
+    Args:
+        source: Name in the file.
+        part: Which of several equal parts along the first axis, and of how many: ``(0, 3)`` for q of a joined qkv.
+        trailing: Axes of size one: 1 adds one behind (and one in front), -1 drops the last one, 0 leaves the shape.
+    """
+
+    source: str
+    part: tuple[int, int] | None = None
+    trailing: int = 0
+
+    def read(self, file: WeightFile) -> Tensor:
+        """The tensor, in the file's type."""
+        tensor = file.tensor(self.source)
+        if self.part is not None:
+            tensor = tensor.chunk(self.part[1])[self.part[0]]
+        if self.trailing > 0:
+            return tensor[None, :, None]
+        return tensor.squeeze(-1) if self.trailing < 0 else tensor
+
+
+Recipes = Mapping[str, Recipe]
+
+
+def build(make: Callable[[], nn.Module], file: WeightFile, recipes: Recipes, *, dtype: torch.dtype) -> nn.Module:
+    """Make a module without weights and give it exactly those of the file.
+
+    Types are as the folder loaders of diffusers and transformers give them: ``dtype``, and float32 for the modules
+    that their class keeps in float32.
+
+    Args:
+        make: Makes the module; its parameters are never filled with random numbers.
+        file: Where the tensors are.
+        recipes: One for each tensor of the module's state dict.
+        dtype: Type of the weights.
+
+    Raises:
+        IncompatibleWeightsError: missing, surplus or misshapen tensors; the message counts and names them.
+    """
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        module = make()
+    own = module.state_dict()
+    _require_equal(file, type(module).__name__, missing=set(own) - set(recipes), surplus=set(recipes) - set(own))
+    kept = _kept_in_float32(module, dtype)
+    state = {}
+    for name, recipe in recipes.items():
+        tensor = recipe.read(file)
+        if tensor.shape != own[name].shape:
+            raise IncompatibleWeightsError(
+                f"a tensor of the {type(module).__name__} has another shape",
+                got=f"{recipe.source} {tuple(tensor.shape)} in {file.path}",
+                expected=f"{tuple(own[name].shape)}",
+            )
+        wanted = torch.float32 if kept.intersection(name.split(".")) else dtype
+        # A copy of its own: chunks would keep their whole, and mapped files stay open.
+        state[name] = tensor.to(wanted, copy=True).contiguous()
+    module.load_state_dict(state, strict=True, assign=True)
+    if hasattr(module, "tie_weights"):
+        module.tie_weights()
+    return module.eval()
+
+
+def require_all_used(file: WeightFile, used: set[str], what: str) -> None:
+    """Refuse a file with tensors that nothing takes.
+
+    Raises:
+        IncompatibleWeightsError: it names them.
+    """
+    _require_equal(file, what, missing=set(), surplus=set(file) - used)
+
+
+def _require_equal(file: WeightFile, what: str, *, missing: set[str], surplus: set[str]) -> None:
+    problems = [
+        f"{len(names)} {word}: {', '.join(sorted(names)[:3])}{', …' if len(names) > 3 else ''}"
+        for word, names in (("missing", missing), ("unexpected", surplus))
+        if names
+    ]
+    if problems:
+        raise IncompatibleWeightsError(
+            f"the file does not fit {what}", got=f"{file.path}: {'; '.join(problems)}", expected="exactly its tensors"
+        )
+
+
+def _kept_in_float32(module: nn.Module, dtype: torch.dtype) -> set[str]:
+    """Diffusers keeps these parts in float32 under any type; transformers only under float16."""
+    from transformers import PreTrainedModel
+
+    if isinstance(module, PreTrainedModel) and dtype != torch.float16:
+        return set(getattr(module, "_keep_in_fp32_modules_strict", None) or ()) if dtype == torch.bfloat16 else set()
+    return set(getattr(module, "_keep_in_fp32_modules", None) or ())

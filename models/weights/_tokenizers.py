@@ -1,0 +1,167 @@
+"""Tokenizers for single-file text encoders: from the sentencepiece bytes inside, or from a folder beside."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Kinds of pieces in a sentencepiece model.
+UNKNOWN, BYTE = 2, 6
+SENTENCEPIECE_FILES = ("spiece.model", "tokenizer.model")
+# The token table is padded: 32 100 T5 tokens in 32 128 rows, 256 000 UMT5 pieces in 256 384.
+MOST_PADDING_ROWS = 512
+LOOK_IN = ("*/", "*/*/", "*/*/*/")
+
+
+def tokenizer_from_sentencepiece(data: bytes, max_length: int | None = None) -> PreTrainedTokenizerBase:
+    """A T5-style tokenizer (end token behind, padding token 0) from a sentencepiece model's bytes.
+
+    Raises:
+        CorruptWeightsError: the bytes are not a unigram sentencepiece model.
+    """
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    pieces, charsmap = _read_model(data)
+    kinds = {piece: kind for piece, _, kind in pieces}
+    special = [piece for piece in ("<pad>", "</s>", "<unk>") if piece in kinds]
+    if len(special) < 3:
+        raise CorruptWeightsError(
+            "the tokenizer inside the file is not T5's", got=f"pieces {special}", expected="<pad>, </s> and <unk>"
+        )
+    unknown = next(index for index, (_, _, kind) in enumerate(pieces) if kind == UNKNOWN)
+    vocabulary = [(piece, score) for piece, score, _ in pieces]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=unknown, byte_fallback=BYTE in kinds.values()))
+    steps = [normalizers.Precompiled(charsmap)] if charsmap else []
+    tokenizer.normalizer = normalizers.Sequence([*steps, normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    end = next(index for index, (piece, _, _) in enumerate(pieces) if piece == "</s>")
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", end)])
+    length = {} if max_length is None else {"model_max_length": max_length}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", **length
+    )
+
+
+def _read_model(data: bytes) -> tuple[list[tuple[str, float, int]], bytes]:
+    """Pieces with score and kind, and the normaliser's table, from the protocol buffer of sentencepiece.
+
+    ModelProto: 1 = pieces (1 = text, 2 = score, 3 = kind, normally left out for kind 1), 3 = normaliser (2 = table).
+    """
+    pieces, charsmap = [], b""
+    try:
+        for number, value in _fields(data):
+            if number == 1:
+                entry = dict(_fields(value))
+                score = struct.unpack("<f", entry[2])[0] if 2 in entry else 0.0
+                pieces.append((entry[1].decode("utf-8"), score, entry.get(3, 1)))
+            elif number == 3:
+                charsmap = dict(_fields(value)).get(2, b"")
+    except (IndexError, KeyError, ValueError, AttributeError, TypeError, struct.error) as error:
+        raise CorruptWeightsError(
+            "the tokenizer inside the file cannot be read",
+            got=f"{len(data)} bytes ({type(error).__name__})",
+            expected="a sentencepiece model",
+        ) from error
+    return pieces, charsmap
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Field numbers and values of one protocol buffer message."""
+    position = 0
+
+    def varint() -> int:
+        nonlocal position
+        value = shift = 0
+        while True:
+            byte = data[position]
+            value |= (byte & 0x7F) << shift
+            position, shift = position + 1, shift + 7
+            if byte < 0x80:
+                return value
+
+    while position < len(data):
+        tag = varint()
+        number, wire = tag >> 3, tag & 7
+        if wire == 0:
+            yield number, varint()
+            continue
+        if wire not in (1, 2, 5):
+            raise ValueError(f"wire type {wire}")
+        size = varint() if wire == 2 else {1: 8, 5: 4}[wire]
+        if position + size > len(data):
+            raise ValueError("the message ends early")
+        yield number, data[position : position + size]
+        position += size
+
+
+def load_tokenizer(path: Path, max_length: int | None = None) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder of transformers, or from a sentencepiece file.
+
+    Raises:
+        MissingModelError: neither is there.
+        IncompatibleWeightsError: the folder's tokenizer cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    inside = (path / name for name in SENTENCEPIECE_FILES)
+    sentencepiece = path if path.is_file() else next((file for file in inside if file.is_file()), None)
+    if sentencepiece is not None and not (path / "tokenizer.json").is_file():
+        return tokenizer_from_sentencepiece(sentencepiece.read_bytes(), max_length)
+    if not path.is_dir():
+        raise MissingModelError("the tokenizer was not found", got=path, expected="a folder or a sentencepiece file")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise IncompatibleWeightsError(
+            "the tokenizer folder cannot be loaded",
+            got=f"{path} ({str(error).splitlines()[0][:200]})",
+            expected="tokenizer.json and tokenizer_config.json",
+        ) from error
+    if max_length is not None:
+        tokenizer.model_max_length = max_length
+    return tokenizer
+
+
+def find_tokenizer(
+    text_encoder: Path, num_rows: int, *, max_length: int | None = None, extra_folders: tuple[Path, ...] = ()
+) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a text encoder file, or in ``extra_folders``, whose size fits the token table.
+
+    Args:
+        text_encoder: The weights; folders and sentencepiece files beside and below are looked at.
+        num_rows: Rows of the token table.
+        max_length: Tokens a text may have; None keeps what the tokenizer says.
+        extra_folders: Further places.
+
+    Raises:
+        MissingModelError: none fits; the message says where was looked and what to do.
+    """
+    looked = []
+    for folder in tokenizer_places(text_encoder.parent, extra_folders):
+        tokenizer = load_tokenizer(folder, max_length)
+        looked.append(f"{folder} ({len(tokenizer)} tokens)")
+        if 0 <= num_rows - len(tokenizer) < MOST_PADDING_ROWS:
+            return tokenizer
+    raise MissingModelError(
+        "the text encoder file has no tokenizer inside and none that fits stands beside it",
+        got=f"{text_encoder} with {num_rows} token rows; looked at {', '.join(looked) or 'no tokenizer at all'}",
+        expected="a folder with tokenizer.json, or spiece.model, beside the file",
+        remedy="Copy the tokenizer folder of the model's diffusers repository beside the file.",
+    )
+
+
+def tokenizer_places(folder: Path, extra_folders: tuple[Path, ...] = ()) -> list[Path]:
+    """Tokenizer folders and sentencepiece files in a folder, up to three levels below it, and in further folders."""
+    roots = [folder, *extra_folders]
+    folders = [*roots, *(path for root in roots for depth in LOOK_IN for path in sorted(root.glob(depth)))]
+    names = ("tokenizer.json", *SENTENCEPIECE_FILES)
+    found = (next((f / name for name in names if (f / name).is_file()), None) for f in folders if f.is_dir())
+    return list(dict.fromkeys(path.parent if path.name == "tokenizer.json" else path for path in found if path))

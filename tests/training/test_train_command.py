@@ -1,0 +1,71 @@
+"""``sounding-video train``: lists, prints, refuses, trains, and stops with a checkpoint on Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from sounding_video.cli import main
+from sounding_video.training.recipes import RECIPES
+
+CHILD = "from sounding_video.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+
+
+def arguments(config) -> list[str]:
+    """The command line that makes this configuration from its recipe."""
+    flat = []
+    for key, value in config.as_dict().items():
+        for name, item in value.items() if isinstance(value, dict) else [("", value)]:
+            text = ",".join(map(str, item)) if isinstance(item, list) else str(item)
+            flat.append(f"{key}.{name}={text}" if name else f"{key}={text}")
+    return ["train", config.recipe, *(item for item in flat if not item.startswith("recipe="))]
+
+
+def test_list_and_print(capsys) -> None:
+    assert main(["train", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split()[0] for line in out.splitlines()] == RECIPES.names()
+    assert main(["train", "bridgedit", "optimizer.lr=1e-3", "--print-config"]) == 0
+    assert json.loads(capsys.readouterr().out)["optimizer"]["lr"] == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["train"], "error: no recipe was given; expected one of bridgedit"),
+        (["train", "mine"], "error: unknown recipe: got 'mine'"),
+        (["train", "bridgedit", "lr=1"], "error: unknown key in a training configuration: got lr"),
+    ],
+)
+def test_wrong_command_lines(capsys, given: list[str], sentence: str) -> None:
+    assert main(given) == 2
+    assert capsys.readouterr().err.startswith(sentence)
+
+
+def test_a_run_by_command(small_run, capsys, tmp_path) -> None:
+    code = main([*arguments(small_run("pocket_audio")), "--output", str(tmp_path / "run"), "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert report["steps"] == 4
+    assert Path(report["checkpoint"], "state.json").is_file()
+    assert set(report["losses"]) == {"total", "audio"}
+    assert main([*arguments(small_run("pocket_audio")), "--output", str(tmp_path / "run")]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def test_control_c_ends_the_step_and_leaves_a_checkpoint(small_run, python_with_package, tmp_path) -> None:
+    output, log = tmp_path / "run", tmp_path / "run" / "loss.jsonl"
+    config = small_run("pocket_audio", "num_steps=100000", "saving.every=100000")
+    process = python_with_package(CHILD, [*arguments(config), "--output", str(output), "--quiet"])
+    deadline = time.monotonic() + 120
+    while not (log.is_file() and log.read_text().count("\n") > 2) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    steps = log.read_text().count("\n")
+    assert f"stopped by the user after step {steps}; continue with --resume" in err
+    assert [path.name for path in (output / "checkpoints").iterdir()] == [f"step-{steps:07d}"]
