@@ -4,8 +4,16 @@ from setuptools import find_namespace_packages, setup
 
 ROOMS = ("captions", "cli", "core", "evaluation", "media", "models", "nodes", "sampling", "training", "world")
 PATTERNS = [pattern for room in ROOMS for pattern in (room, f"{room}.*")]
+DATA = [
+    "web/**/*",
+    "locales/**/*",
+    "models/pocket/**/*",
+    "workflows/**/*",
+    "captions/prompts/*",
+    "evaluation/classifiers/*",
+]
 
 setup(
     packages=["sounding_video", *(f"sounding_video.{name}" for name in find_namespace_packages(".", include=PATTERNS))],
-    package_data={"sounding_video": ["web/**/*", "locales/**/*", "models/pocket/**/*", "workflows/**/*", "captions/prompts/*"]},
+    package_data={"sounding_video": DATA},
 )

@@ -60,22 +60,34 @@ def ask(
     conversation = list(messages)
     problems: list[str] = []
     for attempt in range(1, attempts + 1):
-        progress.check_cancelled()
-        text = backend.complete(
-            conversation,
-            schema=schema,
-            max_tokens=MAX_TOKENS,
-            temperature=TEMPERATURE,
-            check_cancelled=progress.check_cancelled,
-        )
+        text = question(backend, conversation, schema=schema, progress=progress)
         try:
             return Answer(parse(text), attempt, tuple(problems))
         except InputError as error:
             problems.append(str(error))
             conversation = [*messages, *correction(text, [str(error)])]
-    raise CaptionError(
+    raise no_answer(attempts, problems[-1])
+
+
+def question(
+    backend: ChatBackend, messages: Sequence[Message], *, schema: Mapping[str, Any] | None, progress: Progress
+) -> str:
+    """One question with the agents' sampling settings."""
+    progress.check_cancelled()
+    return backend.complete(
+        messages,
+        schema=schema,
+        max_tokens=MAX_TOKENS,
+        temperature=TEMPERATURE,
+        check_cancelled=progress.check_cancelled,
+    )
+
+
+def no_answer(attempts: int, problem: str) -> CaptionError:
+    """The error for a model that was asked often enough."""
+    return CaptionError(
         f"the language model gave no usable answer in {attempts} attempts",
-        got=problems[-1].rstrip("."),
+        got=problem.rstrip("."),
         expected="an answer in the form asked for",
         remedy="Try a larger model, or the backend 'lexicon', which needs none.",
     )

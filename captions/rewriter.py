@@ -12,7 +12,7 @@ from ..core.progress import SILENT, Progress
 from ..core.types import Captions
 from .anchors import SemanticAnchors
 from .backends.base import ChatBackend, Message
-from .dialogue import ATTEMPTS, ask, correction, json_object
+from .dialogue import ATTEMPTS, correction, json_object, no_answer, question
 from .profiles import LengthProfile
 from .prompts import load_prompt, quoted
 from .purity import Finding, find_impurities, repair
@@ -104,21 +104,22 @@ def _write(
     conversation, problems = messages, []
     best: tuple[int, Captions] | None = None
     asked = 0
-    while asked < attempts:
-        answer = ask(
-            backend, conversation, _parse, schema=CAPTIONS_SCHEMA, attempts=attempts - asked, progress=progress
-        )
-        asked += answer.attempts
-        problems += answer.problems
-        findings = find_impurities(answer.value, anchors, profile)
-        if best is None or len(findings) < best[0]:
-            best = len(findings), answer.value
-        if not findings:
-            break
-        told = [finding.message for finding in findings]
+    while asked < attempts and (best is None or best[0]):
+        text = question(backend, conversation, schema=CAPTIONS_SCHEMA, progress=progress)
+        asked += 1
+        try:
+            captions = _parse(text)
+        except InputError as error:
+            told = [str(error)]
+        else:
+            findings = find_impurities(captions, anchors, profile)
+            told = [finding.message for finding in findings]
+            if best is None or len(findings) < best[0]:
+                best = len(findings), captions
         problems += told
-        refused = json.dumps({"video": answer.value.video, "audio": answer.value.audio}, ensure_ascii=False)
-        conversation = [*messages, *correction(refused, told)]
+        conversation = [*messages, *correction(text, told)]
+    if best is None:
+        raise no_answer(attempts, problems[-1])
     captions, repaired = best[1], ()
     if best[0]:
         captions, repaired = repair(captions, anchors, profile)

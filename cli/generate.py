@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError, MissingModelError
 from .console import Console
+from .expand import add_backend_options, expand_prompt, tell_report
 from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
 
 if TYPE_CHECKING:
@@ -31,19 +32,21 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     parser = commands.add_parser(
         "generate",
         help="make a video with sound from a prompt",
-        description="Make a video with the sound that belongs to it. The prompt describes picture and sound "
-        "alike unless --video-caption and --audio-caption describe each on its own.",
+        description="Make a video with the sound that belongs to it. The prompt is expanded into a caption of what is "
+        "seen and one of what is heard; --video-caption and --audio-caption are taken as they are.",
         **options,
     )
     add = parser.add_argument
     add("prompt", nargs="?", default="", metavar="PROMPT", help="what is seen and heard")
     add("-o", "--output", required=True, metavar="FILE", help="file to write: .mp4, .webm or .mkv")
-    add("--video-caption", metavar="TEXT", help="what is seen (default: the prompt)")
-    add("--audio-caption", metavar="TEXT", help="what is heard (default: the prompt)")
+    add("--video-caption", metavar="TEXT", help="what is seen (default: from the prompt)")
+    add("--audio-caption", metavar="TEXT", help="what is heard (default: from the prompt)")
     add("--negative-video", metavar="TEXT", help="what the picture should not be (default: the published one)")
     add("--negative-audio", metavar="TEXT", help="what the sound should not be (default: the published one)")
     _add_sampling(parser)
     _add_models(parser)
+    add("--no-expand", action="store_true", help="both models read the prompt as it is")
+    add_backend_options(parser, model_option="--caption-model")
     return parser
 
 
@@ -137,6 +140,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     placement = resolve_placement(device=args.device, dtype=args.dtype, offload=args.offload, attention=args.attention)
     bridge_options = _bridge_options(args)
     _rehearse_writing(Path(args.output), args.writer)
+    captions = _expanded(args, console, captions, models)
     model = load_models(models, placement=placement, bridge=args.bridge, bridge_options=bridge_options)
     timeline = Timeline(**extent, geometry=model.geometry)
     console.progress.step("load", 1, 1)
@@ -201,6 +205,27 @@ def _captions(args: argparse.Namespace) -> tuple[Captions, Captions]:
         DEFAULT_NEGATIVES.audio if args.negative_audio is None else args.negative_audio,
     )
     return Captions(*(prompt if text is None else text for text in texts.values())), negatives
+
+
+def _expanded(args: argparse.Namespace, console: Console, captions: Captions, models: str) -> Captions:
+    """The captions that the user did not write, from the prompt; short ones for the pocket model's small encoder."""
+    from ..core.types import Captions
+    from ..models.weights.find import POCKET
+
+    if args.no_expand or (args.video_caption is not None and args.audio_caption is not None):
+        if args.backend is not None:
+            raise InputError(
+                "a caption backend is named but there is nothing to expand",
+                got=args.backend,
+                expected="no --no-expand, and a caption to be written",
+            )
+        return captions
+    made = expand_prompt(args, console, args.prompt, profile="short" if models == POCKET else "bridgedit")
+    tell_report(console, made)
+    return Captions(
+        made.captions.video if args.video_caption is None else args.video_caption,
+        made.captions.audio if args.audio_caption is None else args.audio_caption,
+    )
 
 
 def _models(choice: str | None) -> str:

@@ -144,7 +144,7 @@ def _model_names(models: str, bridge: str) -> tuple[tuple[Path, ...], dict[str, 
     """How the loader nodes name the chosen models, and the folders in which these names are looked up."""
     found = find_models(models)
     chosen = None if bridge == "none" else found.bridge if bridge == "auto" else Path(bridge)
-    paths = {"video": found.video, "audio": found.audio, "bridge": chosen}
+    paths = {"video": found.video_path, "audio": found.audio_path, "bridge": chosen}
     root = None if models == POCKET else Path(models).expanduser()
     roots = [] if root is None else [root]
     names: dict[str, str | None] = {}

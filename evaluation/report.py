@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .runner import Evaluation
 
 PURPOSE = "drawing pictures of the evaluation"
-MAX_THUMBNAILS = 12
+STRIP_RATIO = 7.1  # width over height of the panel of frames, so that thumbnails keep their shape
 FLOW, SOUND, ONSET, TRUTH, MATCH = "#b3541e", "#1f62a6", "#6a3d9a", "#222222", "#2a8c4a"
 
 
@@ -72,7 +72,8 @@ def _draw_frames(axis: Any, sample: Sample) -> None:
     """Thumbnails; each shows the frame at its left edge's time."""
     video = sample.clip.video
     num_frames = len(video.frames)
-    count = min(MAX_THUMBNAILS, num_frames)
+    height, frame_width = video.frames.shape[1:3]
+    count = max(1, min(num_frames, round(STRIP_RATIO * height / frame_width)))
     width = float(video.seconds) / count
     for index in range(count):
         picture = to_uint8(video.frames[index * num_frames // count]).numpy()

@@ -155,9 +155,15 @@ def _copy(parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]) -
 @torch.no_grad()
 def latent_statistics(vae: AutoencoderKLWan, pictures: Iterable[Tensor]) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of every latent channel, as Wan's ``vae/config.json`` states them."""
-    latents = torch.cat([vae.encode(batch).latent_dist.mean.float().cpu() for batch in pictures])
-    channels = latents.transpose(0, 1).flatten(1)
-    return channels.mean(1).tolist(), channels.std(1).clamp_min(1e-4).tolist()
+    means, variances = [], []
+    for batch in pictures:
+        posterior = vae.encode(batch).latent_dist
+        means.append(posterior.mean.float().cpu().transpose(0, 1).flatten(1))
+        variances.append(posterior.var.float().cpu().transpose(0, 1).flatten(1))
+    mean, within = torch.cat(means, 1), torch.cat(variances, 1)
+    # What towers see is drawn from the posterior, so its own variance counts.
+    std = (mean.var(1) + within.mean(1)).sqrt().clamp_min(1e-4)
+    return mean.mean(1).tolist(), std.tolist()
 
 
 def _write_bridges(path: Path, config: TrainConfig, joint: JointModel, state: Mapping[str, Tensor]) -> None:
@@ -209,6 +215,12 @@ def assemble(base: str | Path, runs: tuple[str | Path, ...], target: Path) -> Pa
     partial = target.with_name(f".{target.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     for folder in (found.video, found.audio):
+        if not isinstance(folder, Path):
+            raise InputError(
+                "trained parts can only be laid over diffusers folders",
+                got=f"single files such as {folder.main}",
+                expected="a folder with transformer, vae and text_encoder",
+            )
         shutil.copytree(folder, partial / folder.name)
     if found.bridge is not None:
         shutil.copy2(found.bridge, partial / found.bridge.name)

@@ -20,7 +20,7 @@ RECIPES: Registry[Callable[[], TrainConfig]] = Registry("recipe")
 
 # The bundled model's own: benchmarks/pocket/build.py.
 POCKET_BRIDGES = BridgesConfig(video_points=(1, 3, 5), audio_points=(1, 3, 5), qk_width=192, num_heads=6)
-POCKET_DATA = DataConfig(num_clips=4000, num_frames=33, width=64, height=64, keep_media=True)
+POCKET_DATA = DataConfig(num_clips=1500, num_frames=33, width=64, height=64, keep_media=True)
 POCKET_OPTIMIZER = OptimizerConfig(
     lr=5e-4, weight_decay=1e-2, betas=(0.9, 0.99), max_grad_norm=1.0, warmup_steps=200, ema_decay=0.999
 )
@@ -112,8 +112,8 @@ def pocket_video() -> TrainConfig:
         recipe="pocket_video",
         task="video",
         trainable=("video_tower",),
-        num_steps=40_000,
-        batch_size=16,
+        num_steps=12_000,
+        batch_size=8,
         precision="float32",
         data=POCKET_DATA,
         optimizer=POCKET_OPTIMIZER,
@@ -123,7 +123,10 @@ def pocket_video() -> TrainConfig:
 @RECIPES.register("pocket_audio")
 def pocket_audio() -> TrainConfig:
     """The pocket model's audio tower, on sound alone. Needs the trained codec: ``models.overlays=RUN``."""
-    return replace(pocket_video(), recipe="pocket_audio", task="audio", trainable=("audio_tower",))
+    video = pocket_video()
+    return replace(
+        video, recipe="pocket_audio", task="audio", trainable=("audio_tower",), num_steps=20_000, batch_size=16
+    )
 
 
 @RECIPES.register("pocket_bridges")
@@ -133,8 +136,8 @@ def pocket_bridges() -> TrainConfig:
         recipe="pocket_bridges",
         task="joint",
         trainable=("bridges",),
-        num_steps=10_000,
-        batch_size=16,
+        num_steps=5_000,
+        batch_size=8,
         precision="float32",
         bridges=POCKET_BRIDGES,
         data=POCKET_DATA,

@@ -98,7 +98,9 @@ def train(config: TrainConfig, output: str | Path, *, resume: bool = False, prog
     batches.prepare(accelerator.device, share, progress)
     run = _Run(config, output, accelerator, bench, batches)
     run.restore(start)
-    return run.loop(progress)
+    # Every step seeds the global generator; the caller's is given back.
+    with torch.random.fork_rng(devices=[]):
+        return run.loop(progress)
 
 
 def _find_start(config: TrainConfig, output: Path, resume: bool) -> Path | None:

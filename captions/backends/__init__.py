@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from ...core.errors import InputError
 from ...core.registry import Registry
 from .base import BackendOptions, ChatBackend, RuleBackend
@@ -29,3 +32,14 @@ def make_backend(name: str, options: BackendOptions | None = None) -> ChatBacken
             expected=", ".join(sorted(backend.OPTIONS)) or "no option at all",
         )
     return backend(given)
+
+
+@contextmanager
+def open_backend(name: str, options: BackendOptions | None = None) -> Iterator[ChatBackend | RuleBackend]:
+    """:func:`make_backend` for a ``with`` block; a model is freed at its end."""
+    backend = make_backend(name, options)
+    try:
+        yield backend
+    finally:
+        if not isinstance(backend, RuleBackend):
+            backend.close()

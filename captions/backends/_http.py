@@ -56,7 +56,8 @@ def send(
         TimeoutError: the answer was not there in time.
         OSError, http.client.HTTPException: the connection failed.
     """
-    exchange = _Exchange(_connection(url, timeout_seconds))
+    # The socket's own patience is only there so that no thread is left behind; it ends after ours.
+    exchange = _Exchange(_connection(url, timeout_seconds + 1))
     target = url.path + (f"?{url.query}" if url.query else "")
     worker = threading.Thread(target=_work, args=(exchange, method, target, body, dict(headers)), daemon=True)
     deadline = time.monotonic() + timeout_seconds

@@ -94,7 +94,7 @@ class TransformersLocal:
                 **({"temperature": temperature, "top_p": TOP_P} if sampled else {}),
                 repetition_penalty=REPETITION_PENALTY,
                 **(self._constraint(schema) if schema else {}),
-                stopping_criteria=StoppingCriteriaList([_watch(check_cancelled, timeout_seconds)]),
+                stopping_criteria=StoppingCriteriaList([watch(check_cancelled, timeout_seconds)]),
                 pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id,
             )
         return self._tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -173,7 +173,7 @@ class TransformersLocal:
         return {"quantization_config": config, "device_map": {"": device}}
 
 
-def _watch(check_cancelled: Callable[[], None], timeout_seconds: float) -> Callable[..., torch.Tensor]:
+def watch(check_cancelled: Callable[[], None], timeout_seconds: float) -> Callable[..., torch.Tensor]:
     """A stopping criterion that stops nothing itself: it raises on a cancel and on the end of patience."""
     deadline = time.monotonic() + timeout_seconds
 

@@ -17,6 +17,8 @@ from .words import NUMBERS, gerund, past, plural, third_person
 FOLDER = Path(__file__).parent
 MAX_PHRASE_WORDS = 4
 ANIMATE = frozenset({"animal", "person", "people"})
+# Words for somebody that are no name in a caption.
+UNNAMED = frozenset({"someone", "somebody", "he", "she", "anyone", "human", "figure", "individual", "people person"})
 # Kinds that are seen or touched but do not sound unless somebody acts on them.
 PASSIVE_KINDS = frozenset({"surface", "object", "body", "food", "liquid", "backdrop", "kitchen", "door", "quiet"})
 
@@ -32,6 +34,14 @@ class Verb:
 
 
 @dataclass(frozen=True)
+class Motion:
+    """How one source moves when it sounds, and the kind of motion that is."""
+
+    kind: str
+    seen: str
+
+
+@dataclass(frozen=True)
 class Source:
     """Something that can sound.
 
@@ -42,6 +52,7 @@ class Source:
         seen_name: What a picture's description calls it.
         place: Name of its usual place.
         actions: Verb to sound, None where the verb's own sound fits; the first one is its usual action.
+        motion: How it looks in any of these actions; None where each verb's own looks fit.
     """
 
     name: str
@@ -50,6 +61,7 @@ class Source:
     seen_name: str
     place: str
     actions: dict[str, str | None]
+    motion: Motion | None = None
 
     @property
     def usual(self) -> str | None:
@@ -97,7 +109,7 @@ class Meaning:
         return self.plain or self.number is not None or any((self.source, self.verb, self.place, self.modifier))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lexicon:
     """All lists and the index from a form's words to its meaning."""
 
@@ -123,8 +135,9 @@ def load_lexicon() -> Lexicon:
         _add_verb(lexicon, *row)
     for row in _rows("places.tsv"):
         _add_place(lexicon, *row)
+    motions = {name: Motion(kind, seen) for name, kind, seen in _rows("motions.tsv")}
     for row in _rows("sources.tsv"):
-        _add_source(lexicon, *row)
+        _add_source(lexicon, motions, *row)
     for words, kind, seen, heard in _rows("modifiers.tsv"):
         for word in words.split(","):
             meaning = Modifier(word, kind, None if seen == "-" else seen, None if heard == "-" else heard)
@@ -174,7 +187,8 @@ def _add_place(lexicon: Lexicon, name: str, also: str, where: str, look: str, am
             meaning.place = meaning.place or place
 
 
-def _add_source(lexicon: Lexicon, name: str, also: str, kind: str, looks: str, place: str, actions: str) -> None:
+def _add_source(lexicon: Lexicon, motions: dict[str, Motion], *row: str) -> None:
+    name, also, kind, looks, place, actions = row
     seen_name, colon, details = looks.rpartition(":")
     pairs = (item.partition("=") for item in actions.split("/") if item != "-")
     source = Source(
@@ -184,6 +198,7 @@ def _add_source(lexicon: Lexicon, name: str, also: str, kind: str, looks: str, p
         seen_name if colon else name.partition("/")[0],
         place,
         {verb: heard or None for verb, _, heard in pairs},
+        motions.get(name.partition("/")[0]),
     )
     lexicon.sources[source.name] = source
     for form in [name, *filter(None, also.split(","))]:
@@ -191,14 +206,27 @@ def _add_source(lexicon: Lexicon, name: str, also: str, kind: str, looks: str, p
         for shape, is_plural in ((single, False), (many or plural(single), True)):
             meaning = _meaning(lexicon, shape)
             if meaning.source is None or shape == source.name:
-                meaning.source, meaning.shown = source, shape
+                meaning.source = source
+                meaning.shown = "person" if shape in UNNAMED else shape
                 meaning.is_plural = is_plural or _looks_plural(shape)
 
 
 def _looks_plural(form: str) -> bool:
     """Listed forms that are plural already: "waves", "children", "people"."""
     last = form.split()[-1]
-    invariant = ("glass", "grass", "brass", "bass", "bus", "chess", "dress", "fireworks", "bagpipes", "scissors", "stairs")
+    invariant = (
+        "glass",
+        "grass",
+        "brass",
+        "bass",
+        "bus",
+        "chess",
+        "dress",
+        "fireworks",
+        "bagpipes",
+        "scissors",
+        "stairs",
+    )
     if last in ("people", "children", "men", "women", "mice", "geese", "cattle", "folks"):
         return True
     return last.endswith("s") and not last.endswith(("ss", "us", "sis")) and last not in invariant[:5]

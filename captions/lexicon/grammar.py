@@ -12,21 +12,31 @@ PREPOSITIONS = CONTACT | frozenset(
     "in inside of with by from under near beside behind between among around above below by off down up past via for "
     "toward towards about underneath beneath like as to outside amid during within without before after".split()
 )
-DETERMINERS = frozenset("a an the this that these those its his her their my our your some any each every both no another".split())
+DETERMINERS = frozenset(
+    "a an the this that these those its his her their my our your some any each every both no another".split()
+)
 BE = frozenset("is are was were be been being gets get got".split())
 AUXILIARIES = BE | frozenset("to can could will would may might must should do does did let lets".split())
 NEGATIONS = frozenset("no not never without none nobody nor neither cannot zero".split())
-SAME_TIME = frozenset("while as when whenever with during meanwhile whereas and but or because so simultaneously together".split())
+SAME_TIME = frozenset(
+    "while as when whenever with during meanwhile whereas and but or because so simultaneously together".split()
+)
 LATER = frozenset("then before finally until till afterwards later eventually followed".split())
 PHASES = frozenset("start stop come move ease".split()) | frozenset({"set-down"})
-BEGINNINGS = frozenset("begin begins beginning began keep keeps keeping kept continue continues start starts starting".split())
+BEGINNINGS = frozenset(
+    "begin begins beginning began keep keeps keeping kept continue continues start starts starting".split()
+)
 RELATIVES = frozenset("that which who".split())
 PRONOUNS = frozenset("it they he she".split())
-INANIMATE = frozenset("drum bell instrument surface door object kitchen food toy clock tool body water liquid nature weapon".split())
+INANIMATE = frozenset(
+    "drum bell instrument surface door object kitchen food toy clock tool body water liquid nature weapon".split()
+)
 ACTED_ON = frozenset("impact operate string scrape flow burst rattle wind".split())
 ADVERB_KINDS = frozenset({"tempo", "loudness", "distance", "pitch", "mood"})
 GLOBAL_KINDS = frozenset({"camera", "style", "time", "season", "weather"})
-SETTING_BEFORE = frozenset("in at inside on near by beside through across along over under above outside within of from around".split())
+SETTING_BEFORE = frozenset(
+    "in at inside on near by beside through across along over under above outside within of from around".split()
+)
 
 
 @dataclass(eq=False)
@@ -121,7 +131,9 @@ class Parser:
 
     def _punctuation(self, token: Token) -> None:
         later = token.ends_sentence or self._waiting_after
-        self._new_clause(self._order + 1 if later and self._clause_has_verb() else self._order, keep_subject=not token.ends_sentence)
+        self._new_clause(
+            self._order + 1 if later and self._clause_has_verb() else self._order, keep_subject=not token.ends_sentence
+        )
         self._waiting_after = False
 
     def _is_joint(self, position: int, text: str) -> bool:
@@ -139,7 +151,9 @@ class Parser:
         if text in ("and", "or", "but") and (text == "but" or not self._negated):
             self._new_clause(self._order, keep_subject=True, keep_role=self._preposition if text == "and" else "")
         elif text in LATER:
-            self._new_clause(self._order + 1 if self._clause_has_verb() or self.parsed.things else self._order, keep_subject=True)
+            self._new_clause(
+                self._order + 1 if self._clause_has_verb() or self.parsed.things else self._order, keep_subject=True
+            )
         elif text == "after":
             if self._clause_has_verb() or (self._last and self._last.clause == self._clause):
                 self._new_clause(self._order - 0.5, keep_subject=True)
@@ -180,7 +194,9 @@ class Parser:
             self._passive = True
         elif text in PREPOSITIONS:
             self._preposition = text
-            self._of_verb = self._verb if text in ("of", "from") and self._verb and self._verb.nominal else self._of_verb
+            self._of_verb = (
+                self._verb if text in ("of", "from") and self._verb and self._verb.nominal else self._of_verb
+            )
         elif text in ("once", "twice"):
             self._count_event(1 if text == "once" else 2)
         elif text in PRONOUNS:
@@ -207,11 +223,8 @@ class Parser:
         elif modifier.kind in ADVERB_KINDS:
             self._carried_manner.append(modifier)
         else:
-            after_of = self._preposition == "of" and self._last is not None and not self._noun_follows_soon()
+            after_of = self._preposition == "of" and self._last is not None
             (self._last.modifiers if after_of else self._pending).append(modifier)
-
-    def _noun_follows_soon(self) -> bool:
-        return False
 
     def _on_place(self, place: Place) -> None:
         if not self._negated and (self.parsed.place is None):
@@ -225,6 +238,8 @@ class Parser:
                 self._pending.append(meaning.modifier)
             return
         role = self._preposition
+        if role == "of" and self._of_verb is None and (self._last is None or self._last.clause != self._clause):
+            role = ""  # "the sound of rain", "a group of dogs": this is the noun that counts
         count, self._number = self._number, None
         thing = Thing(
             meaning.source, meaning.shown, meaning.is_plural or bool(count and count > 1), role, self._clause, count
@@ -304,17 +319,28 @@ class Parser:
         if before is not None and before.text in AUXILIARIES:
             return True
         noun_like = before is None or not before.is_word or before.text in DETERMINERS or before.text in PREPOSITIONS
-        noun_like = noun_like or (before.meaning.number is not None and before.meaning.source is None) or before.possessive
+        noun_like = (
+            noun_like or (before.meaning.number is not None and before.meaning.source is None) or before.possessive
+        )
         noun_like = noun_like or (before.meaning.modifier is not None and before.meaning.source is None)
         carried = before is not None and before.text in ("and", "then", ",") and self._subject is not None
-        if carried and meaning.tenses & {"s", "past"} and not (following and following.meaning.verb and not following.meaning.source):
+        if (
+            carried
+            and meaning.tenses & {"s", "past"}
+            and not (following and following.meaning.verb and not following.meaning.source)
+        ):
             return True
         if noun_like:
             return False
         after_noun = before.meaning.source is not None or before.text in PRONOUNS | RELATIVES
         adverb = before.meaning.modifier is not None or before.text.endswith("ly")
         free = self._verb is None or self._verb.clause != self._clause
-        strong_next = following is not None and following.meaning.verb is not None and following.meaning.source is None
+        strong_next = (
+            following is not None
+            and following.meaning.source is None
+            and bool(following.meaning.tenses & {"s", "base"})
+            and following.meaning.modifier is None
+        )
         if meaning.modifier is not None and meaning.source is None:
             return after_noun and free and not (following and following.meaning.source)
         return (after_noun or adverb) and free and not strong_next
@@ -328,24 +354,38 @@ class Parser:
         described = before is None or not before.is_word or before.text in DETERMINERS | PREPOSITIONS | {"and"}
         described = described or before.meaning.number is not None or before.meaning.modifier is not None
         leads_noun = following is not None and (
-            following.meaning.source is not None or (following.meaning.modifier is not None and following.meaning.verb is None)
+            following.meaning.source is not None
+            or (following.meaning.modifier is not None and following.meaning.verb is None)
         )
         free_subject = self._subject_here(position)
-        if described and leads_noun and tenses & {"ing"} and not (before and before.text in ("without", "by") or free_subject):
+        if (
+            described
+            and leads_noun
+            and tenses & {"ing"}
+            and not (before and before.text in ("without", "by") or free_subject)
+        ):
             self._attributive = verb
             return
         if described and leads_noun and tenses & {"pp"} and not tenses & {"base", "s"} and not free_subject:
             return
-        nominal = bool(before) and (before.text in DETERMINERS or before.possessive or before.meaning.number is not None
-                                    or (before.meaning.modifier is not None and not free_subject)
-                                    or before.text in ("of", "with", "without"))
+        nominal = bool(before) and (
+            before.text in DETERMINERS
+            or before.possessive
+            or before.meaning.number is not None
+            or (before.meaning.modifier is not None and not free_subject)
+            or before.text in ("of", "with", "without")
+        )
         self._start_happening(verb, tenses, position, nominal=nominal)
 
     def _is_phase(self, verb: Verb, following: Token | None) -> bool:
-        """"starts barking": the second verb is what happens."""
+        """ "starts barking": the second verb is what happens."""
         if verb.lemma not in PHASES or following is None:
             return False
-        return following.meaning.verb is not None and bool(following.meaning.tenses & {"ing", "base"}) or following.text == "to"
+        return (
+            following.meaning.verb is not None
+            and bool(following.meaning.tenses & {"ing", "base"})
+            or following.text == "to"
+        )
 
     def _subject_here(self, position: int) -> bool:
         """Whether the subject stands right before, so that an -ing form is its verb: "a dog barking"."""
@@ -367,7 +407,12 @@ class Parser:
         happening.actor = subject
         past_only = bool(tenses & {"pp"}) and not tenses & {"base", "s"}
         acted_on = subject is not None and subject.source.kind in INANIMATE and verb.kind in ACTED_ON
-        if subject is not None and past_only and (self._passive or acted_on) and subject.source.kind not in ANIMATE | {"weather"}:
+        if (
+            subject is not None
+            and past_only
+            and (self._passive or acted_on)
+            and subject.source.kind not in ANIMATE | {"weather"}
+        ):
             happening.actor, happening.target, happening.passive = None, subject, True
         elif self._passive and "pp" in tenses and subject is not None and verb.kind in ACTED_ON and "ing" not in tenses:
             happening.actor, happening.target, happening.passive = None, subject, True

@@ -29,7 +29,9 @@ make_room = current_host.make_room
 model_roots = current_host.model_roots
 progress = current_host.progress
 save_place = current_host.save_place
+t5_tokenizer_folder = current_host.t5_tokenizer_folder
 video_value = current_host.video_value
+weight_roots = current_host.weight_roots
 
 __all__ = [
     "HOST_NAME",
@@ -42,6 +44,8 @@ __all__ = [
     "model_roots",
     "progress",
     "save_place",
+    "t5_tokenizer_folder",
     "ui",
     "video_value",
+    "weight_roots",
 ]

@@ -27,12 +27,16 @@ __all__ = [
     "model_roots",
     "progress",
     "save_place",
+    "t5_tokenizer_folder",
     "ui",
     "video_value",
+    "weight_roots",
 ]
 
 NAME = "comfyui"
 _FOLDER_KEY = "sounding_video"
+# "unet" and "clip" are older names of two of them, which get_folder_paths reads as the new ones.
+_WEIGHT_KEYS = ("diffusion_models", "text_encoders", "vae", "checkpoints")
 
 
 def register_model_folder() -> None:
@@ -50,6 +54,18 @@ def model_roots() -> list[Path]:
     """Folders that may hold models: our own first, then ComfyUI's ``diffusers``."""
     named = [*folder_paths.get_folder_paths(_FOLDER_KEY), *folder_paths.get_folder_paths("diffusers")]
     return [Path(path) for path in named]
+
+
+def weight_roots() -> list[Path]:
+    """ComfyUI's folders of single files, also those of extra_model_paths.yaml."""
+    known = [key for key in _WEIGHT_KEYS if key in folder_paths.folder_names_and_paths]
+    return [Path(path) for key in known for path in folder_paths.get_folder_paths(key)]
+
+
+def t5_tokenizer_folder() -> Path | None:
+    """T5's tokenizer, which ComfyUI brings along for its own text encoders."""
+    folder = Path(comfy.utils.__file__).parent / "text_encoders" / "t5_tokenizer"
+    return folder if folder.is_dir() else None
 
 
 def default_device() -> torch.device:

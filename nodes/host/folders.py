@@ -1,28 +1,57 @@
 """What the loaders offer in their lists, and the path behind a chosen name. The same for both hosts.
 
 A name is the path below its root with ``/``; when two roots hold the same name, the first root wins. ``pocket`` is the
-bundled model and always on the list.
+bundled model and always on the list. Folders and bridges come first, then towers in single files (named after their
+transformer or checkpoint), then what Hugging Face's cache holds (named after its repository).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from ...core.errors import MissingModelError
-from ...models.weights.find import POCKET, find_bridges, find_folders, find_models
-from . import model_roots
+from ...models.weights._tokenizers import tokenizer_places
+from ...models.weights.find import (
+    POCKET,
+    find_bridges,
+    find_file_sets,
+    find_folders,
+    find_models,
+    hub_snapshots,
+)
+from ...models.weights.layouts import StableAudioFiles, WanFiles
+from . import model_roots, t5_tokenizer_folder, weight_roots
 
 KINDS = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open", "bridge": "bridge"}
+Model = Path | WanFiles | StableAudioFiles
 
 
-def _found(kind: str) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _found(kind: str) -> dict[str, Model]:
+    found: dict[str, Model] = {}
     for root in model_roots():
         paths = find_bridges(root) if kind == "bridge" else find_folders(root, kind)
         for path in paths:
             if path != root:
                 found.setdefault(path.relative_to(root).as_posix(), path)
+    if kind == "bridge":
+        return found
+    snapshots = hub_snapshots()
+    roots = [*model_roots(), *weight_roots(), *snapshots.values()]
+    for files in find_file_sets(roots, kind):
+        found.setdefault(_name(files.main, roots, snapshots), files)
+    for repository, folder in snapshots.items():
+        if folder in find_folders(folder, kind):
+            found.setdefault(repository, folder)
     return found
+
+
+def _name(path: Path, roots: Iterable[Path], snapshots: dict[str, Path]) -> str:
+    root = next(root for root in roots if root in path.parents)
+    repository = next((name for name, folder in snapshots.items() if folder == root), None)
+    below = path.relative_to(root).as_posix()
+    return f"{repository}/{below}" if repository else below
 
 
 def list_models(kind: str) -> list[str]:
@@ -34,8 +63,8 @@ def list_models(kind: str) -> list[str]:
     return [POCKET, *(name for name in sorted(_found(kind)) if name != POCKET)]
 
 
-def resolve_model(kind: str, name: str) -> Path:
-    """The folder or file behind a chosen name.
+def resolve_model(kind: str, name: str) -> Model:
+    """The folder, file or set of files behind a chosen name.
 
     Raises:
         MissingModelError: nothing of that name is there; the message lists what is, and where was looked.
@@ -54,4 +83,7 @@ def resolve_model(kind: str, name: str) -> Path:
             expected="one of " + ", ".join([POCKET, *sorted(found)]),
             remedy=f"Models are looked for in {', '.join(str(root) for root in model_roots())}.",
         )
-    return found[name]
+    model = found[name]
+    if isinstance(model, StableAudioFiles) and not tokenizer_places(model.text_encoder.parent):
+        return replace(model, tokenizer=t5_tokenizer_folder())
+    return model

@@ -36,8 +36,10 @@ __all__ = [
     "progress",
     "save_place",
     "session",
+    "t5_tokenizer_folder",
     "ui",
     "video_value",
+    "weight_roots",
 ]
 
 NAME = "standalone"
@@ -94,6 +96,16 @@ class ComfyExtension:
 def model_roots() -> list[Path]:
     """Folders that may hold models, most specific first."""
     return list(current().model_roots)
+
+
+def weight_roots() -> list[Path]:
+    """Further folders of single files: none here, they are looked for in the model folders too."""
+    return []
+
+
+def t5_tokenizer_folder() -> Path | None:
+    """A T5 tokenizer that the host brings along: none here."""
+    return None
 
 
 def default_device() -> torch.device:

@@ -73,7 +73,8 @@ def assert_same(got: VideoParts | AudioParts, wanted: VideoParts | AudioParts) -
             assert torch.equal(own[key], tensor), (name, key)
         ignored = {
             "_name_or_path",
-            "_diffusers_version", "_class_name",
+            "_diffusers_version",
+            "_class_name",
             "_use_default_values",
             "architectures",
             "dtype",
@@ -85,8 +86,16 @@ def assert_same(got: VideoParts | AudioParts, wanted: VideoParts | AudioParts) -
             assert a == b, (name, key)
 
 
+def align(parts: VideoParts | AudioParts) -> None:
+    """Give every tensor memory of its own: CPU kernels round differently on the odd addresses of a mapped file."""
+    for module in modules(parts).values():
+        for parameter in module.parameters():
+            parameter.data = parameter.data.clone()
+
+
 @torch.no_grad()
 def video_outputs(parts: VideoParts) -> list[torch.Tensor]:
+    align(parts)
     g = torch.Generator().manual_seed(5)
     latents = torch.randn(1, 16, 2, 4, 6, generator=g)
     text = parts.text.encode(["a dog barks twice"])
@@ -97,6 +106,7 @@ def video_outputs(parts: VideoParts) -> list[torch.Tensor]:
 
 @torch.no_grad()
 def audio_outputs(parts: AudioParts) -> list[torch.Tensor]:
+    align(parts)
     g = torch.Generator().manual_seed(5)
     latents = torch.randn(1, 6, 9, generator=g)
     text, duration = parts.text.encode(["a dog barks"]), parts.text.duration(0, 3.5)

@@ -74,7 +74,7 @@ def loss_on_fixed_clips(config: TrainConfig, weights: dict[str, torch.Tensor]) -
 
 
 def test_bridges_between_frozen_towers_learn(small_run, tmp_path) -> None:
-    config = small_run("pocket_bridges", "num_steps=60", "batch_size=4", "saving.every=60", "optimizer.ema_decay=0.9")
+    config = small_run("pocket_bridges", "num_steps=30", "batch_size=4", "saving.every=30", "optimizer.ema_decay=0.9")
     before = loss_on_fixed_clips(config, {})
     report = train(config, tmp_path)
     after = loss_on_fixed_clips(config, load_file(report.checkpoint / "weights.safetensors"))
@@ -87,6 +87,18 @@ def test_bridges_between_frozen_towers_learn(small_run, tmp_path) -> None:
     average = load_file(report.checkpoint / "average.safetensors")
     assert all(torch.equal(own[name], tensor) for name, tensor in average.items())
     assert exported.stack.points.video == (0, 1)
+
+
+def test_every_step_takes_the_next_clips(small_run, tmp_path) -> None:
+    """At rate 0 the logged losses are those of places 0–1, 2–3, 4–5 of the run."""
+    config = small_run("pocket_bridges", "num_steps=3", "optimizer.lr=0", "optimizer.min_lr=0")
+    train(config, tmp_path)
+    bench = build_workbench(config, Path(config.models.root))
+    batches = Batches(config, bench, Path(config.data.cache))
+    with torch.no_grad():
+        wanted = [float(bench.step(batches.at(2 * step, 2).tensors)["total"]) for step in range(3)]
+    assert curve(tmp_path, "total")[:, 0].tolist() == pytest.approx(wanted, abs=1e-6)
+    assert len(set(wanted)) == 3
 
 
 def test_tuned_blocks_are_in_the_bridge_file(small_run, small_models_dir, tmp_path) -> None:

@@ -37,7 +37,7 @@ for scene in SCENES:
 print(whole.hexdigest())
 """
 # Every byte of twenty clips. It changes with the world's looks or sounds, and then the pocket model must be retrained.
-WORLD_DIGEST = "@@"
+WORLD_DIGEST = "d7ba95cf9346f001784cf4bb98afc7ae9179a16f44deacdf1168d067faaf1d57"
 
 
 def words(text: str) -> list[str]:
@@ -164,7 +164,7 @@ def test_some_things_occur_in_the_test_split_only(scene):
     assert all(len(options.common) >= 3 and options.test_only for options in kinds)
     assert all(not set(options.common) & set(options.test_only) for options in kinds)
     kept, drawn = held_out_values(scene), set()
-    timeline = Timeline(num_frames=5, fps=5, width=16, height=16)
+    timeline = Timeline(num_frames=5, fps=15, width=16, height=16)
     for seed in range(60):
         for split in ("train", "validation"):
             made = make_clip(scene, seed, timeline=timeline, split=split)
@@ -180,9 +180,9 @@ def test_some_things_occur_in_the_test_split_only(scene):
 
 @pytest.mark.parametrize("scene", SCENES.names())
 def test_captions_are_pure(scene):
-    timeline = Timeline(num_frames=33, fps=5, width=16, height=16)
+    timeline = Timeline(num_frames=17, fps=8, width=16, height=16)
     colours = set(palette.COLOUR_RGB) | set(palette.WALL_RGB)
-    for seed in range(60):
+    for seed in range(45):
         made = make_clip(scene, seed, timeline=timeline, split=SPLITS[seed % 3])
         video, audio = made.captions.video, made.captions.audio
         assert not ACOUSTIC_WORDS & set(words(video)), video

@@ -16,7 +16,7 @@ from .base import Plan, Scene, fade, particles, room, shake, since_last, swing
 MATERIALS = Options(("iron", "steel"), ("bronze",))
 METAL_RGB = {"iron": (0.30, 0.31, 0.34), "steel": (0.55, 0.60, 0.66), "bronze": (0.62, 0.45, 0.22)}
 PITCH_HZ = {"iron": 620, "steel": 980, "bronze": 470}
-TIMBRES = {"iron": "heavy iron clang", "steel": "bright steel clang", "bronze": "warm bronze clang"}
+TIMBRES = {"iron": "heavy iron clang", "steel": "sharp steel clang", "bronze": "warm bronze clang"}
 TOP_Y, FLOOR = 0.18, 0.68
 NUM_SPARKS = 18
 

@@ -52,7 +52,7 @@ class Ball(Scene):
                 "{timbre} as {a_adjective} ball bounces {times}, getting softer.",
                 "{times}, {a_adjective} ball hits the ground with {timbre}, fading a little every time.",
             ),
-            ("A dropped {adjective} sphere strikes the ground {times}: {timbre}, one weaker than the other.",),
+            ("A dropped {adjective} sphere strikes the ground {times}: {timbre}, each weaker than the one before.",),
         ),
         prompt=Options(
             (

@@ -47,7 +47,7 @@ class Beacon(Scene):
             (
                 "A beacon beeps {times}{manner}, in a {pitch} electronic tone.",
                 "{times}{manner}, a short {pitch} beep.",
-                "Short electronic beeps of {pitch} pitch, {times}{manner}, and nothing else.",
+                "A short electronic beep of {pitch} pitch, {times}{manner}, and nothing else.",
             ),
             ("A signal horn gives a {pitch} electronic beep {times}{manner}.",),
         ),

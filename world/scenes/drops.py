@@ -28,16 +28,16 @@ class Drops(Scene):
     wordings = Wordings(
         video=Options(
             (
-                "{Num_drops} of {size} size fall {side} into calm {water} water{manner}. Each one raises a small crown "
+                "{Num_drops} of {size} size fall{s} {side} into calm {water} water{manner}. Each raises a small crown "
                 "and sends rings across the surface. Behind the water is {a_wall} wall.",
-                "Calm {water} water before {a_wall} wall. {Num_drops}, {size} and clear, fall on it {side}{manner}, "
+                "Calm {water} water before {a_wall} wall. {Num_drops}, {size} and clear, fall{s} in {side}{manner}, "
                 "and circular waves widen and fade after each.",
-                "A still view over a basin of {water} water. {Num_drops} of {size} size come down {side}{manner}, the "
-                "surface opens and rings run outwards. The wall behind is {wall}.",
+                "A still view over a basin of {water} water. {Num_drops} of {size} size come{s} down {side}{manner}, "
+                "the surface opens, and rings run outwards. The wall behind is {wall}.",
             ),
             (
-                "A {water} pool below {a_wall} wall lies still until {num_drops} of {size} size land {side}{manner} "
-                "and circles widen on it.",
+                "A {water} pool below {a_wall} wall lies still until {num_drops} of {size} size land{s} {side}{manner}"
+                ", and circles widen on it.",
             ),
         ),
         audio=Options(
@@ -46,11 +46,11 @@ class Drops(Scene):
                 "A {timbre} {times}{manner}, as water drops fall into a basin.",
                 "{times}{manner}, a drop falls into calm water with a {timbre}.",
             ),
-            ("A leak drips {times}{manner} into a pool, with a {timbre}.",),
+            ("A leak drips into a pool {times}{manner}, with a {timbre}.",),
         ),
         prompt=Options(
             (
-                "{num_drops} of water fall into a pool",
+                "{num_drops} of water fall{s} into a pool",
                 "water drips {times} into {water} water",
                 "{size} water drops, {times}",
             ),
@@ -146,6 +146,7 @@ class Drops(Scene):
         return {
             "num_drops": drops,
             "Num_drops": drops.capitalize(),
+            "s": "s" if count == 1 else "",
             "times": times(count),
             "size": plan["size"],
             "water": plan["water"],

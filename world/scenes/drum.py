@@ -51,7 +51,7 @@ class Drum(Scene):
                 "A {timbre} {times}{manner}, from a {kind} drum.",
                 "{times}{manner}, a mallet lands on a {kind} drum with a {timbre} that dies away quickly.",
             ),
-            ("A beater falls on a {kind} drum {times}{manner}, each stroke a {timbre}.",),
+            ("A beater falls on a {kind} drum {times}{manner}, with a {timbre}.",),
         ),
         prompt=Options(
             (

@@ -55,7 +55,7 @@ class Engine(Scene):
                 "The low throb of an engine that {change}.",
                 "{a_metal} engine whirs and {change}, louder when it is fast.",
             ),
-            ("An old {metal} machine drones and {change}.",),
+            ("An old {metal} machine drones as it {change}.",),
         ),
         prompt=Options(
             (

@@ -31,14 +31,17 @@ class Fireworks(Scene):
     wordings = Wordings(
         video=Options(
             (
-                "Over dark {place}, {num_rockets} rise on thin trails into {a_sky} night sky{manner} and burst into "
+                "Over dark {place}, {num_rockets} rise{s} into {a_sky} night sky{manner}, and burst{s} into "
                 "{colour} stars. Each burst lights the whole sky for a moment, then its stars sink and fade.",
-                "{A_sky} sky above {place} at night. {Num_rockets} climb and explode{manner}, each a wide {colour} "
-                "flower of sparks with a white flash at its heart.",
-                "A night view of {place} under {a_sky} sky. {Num_rockets} draw bright trails upwards and open"
-                "{manner} into spheres of {colour} sparks.",
+                "{A_sky} sky above {place} at night. {Num_rockets} climb{s} and explode{s}{manner}, each a wide "
+                "{colour} flower of sparks with a white flash at its heart.",
+                "A night view of {place} under {a_sky} sky. {Num_rockets} draw{s} a bright trail upwards"
+                "{manner}, and open{s} into a sphere of {colour} sparks.",
             ),
-            ("Above the {place}, {num_skyrockets} shoot up{manner} and bloom in {colour}, brightening {a_sky} sky.",),
+            (
+                "Above the {place}, {num_skyrockets} shoot{s} up{manner}, and bloom{s} in {colour}, brightening "
+                "{a_sky} sky for a moment before the embers sink.",
+            ),
         ),
         audio=Options(
             (
@@ -51,10 +54,10 @@ class Fireworks(Scene):
         prompt=Options(
             (
                 "{colour} fireworks explode {times} at night",
-                "{num_rockets} burst into {colour} sparks",
+                "{num_rockets} burst{s} into {colour} sparks",
                 "{times}, fireworks with {a_size} boom over {place}",
             ),
-            ("{num_skyrockets} bloom in {colour} above the {place}",),
+            ("{num_skyrockets} bloom{s} in {colour} above the {place}",),
         ),
     )
 
@@ -146,6 +149,7 @@ class Fireworks(Scene):
             "Num_rockets": rockets.capitalize(),
             "num_skyrockets": skyrockets,
             "Num_booms": counted(count, "boom").capitalize(),
+            "s": "s" if count == 1 else "",
             "times": times(count),
             "colour": plan["colour"],
             "a_sky": a(plan["sky"]),

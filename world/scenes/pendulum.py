@@ -43,7 +43,7 @@ class Pendulum(Scene):
             (
                 "A clock ticks at a {tempo}, even pace, dry wooden clicks.",
                 "{tempo} and regular ticking of a pendulum clock.",
-                "The {tempo} tick of a clock made of {case}, dry and regular.",
+                "The {tempo} tick of a clock of {case}, dry and regular.",
             ),
             ("An old timepiece of {case} goes tick tock at a {tempo} and regular rate.",),
         ),

@@ -60,7 +60,7 @@ class Rain(Scene):
         ),
         audio=Options(
             (
-                "Rain patters on {surface} and {heard}.",
+                "Rain patters on {surface}: it {heard}.",
                 "The patter of rain on {surface}, which {heard}.",
                 "Rain hisses on {surface}; it {heard}.",
             ),

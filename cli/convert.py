@@ -1,0 +1,84 @@
+"""``sounding-video convert CKPT -o bridge.safetensors``: a published bridge checkpoint as a safe file that says all."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import InputError
+from .console import Console
+
+
+def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "convert",
+        help="turn a bridge checkpoint into a safetensors file",
+        description="Turn a Lightning or DeepSpeed bridge checkpoint into a safetensors file that states its kind, "
+        "points, widths, source and licence. Fine-tuned tower blocks go with it. No code of the checkpoint is run.",
+        **options,
+    )
+    add = parser.add_argument
+    add("checkpoint", metavar="CKPT", help="the checkpoint to read")
+    add("-o", "--output", required=True, metavar="FILE", help="the .safetensors file to write")
+    add("--fusion", metavar="KIND", help="kind of the bridges, if the file does not say it: dual_cross, full, …")
+    add("--num-heads", type=int, metavar="N", help="heads of a bridge, if not the published ones")
+    add("--placement", metavar="NAME", help="after which blocks the bridges stand, by name")
+    add("--points", metavar="V,V/A,A", help="the same as block numbers, for example 3,7,11,15/2,5,8,11")
+    add("--tuned-blocks", metavar="V,A", help="DeepSpeed files: tuned blocks of each tower (default: 5,5)")
+    add("--video-tower", metavar="PATH", help="note name and hash of this Wan file or folder")
+    add("--audio-tower", metavar="PATH", help="note name and hash of this Stable Audio file or folder")
+    add("--overwrite", action="store_true", help="replace the output if it is there")
+    return parser
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Convert and print what was written."""
+    from ..models.weights.bridges import BridgeOptions
+    from ..models.weights.convert import convert_bridges
+
+    tuned = _numbers(args.tuned_blocks, "--tuned-blocks") if args.tuned_blocks else (5, 5)
+    if len(tuned) != 2:
+        raise InputError("the tuned blocks are not two numbers", got=args.tuned_blocks, expected="for example 5,5")
+    named = {"video": args.video_tower, "audio": args.audio_tower}
+    done = convert_bridges(
+        args.checkpoint,
+        args.output,
+        options=BridgeOptions(
+            fusion=args.fusion, num_heads=args.num_heads, points=_points(args), tuned_blocks=(tuned[0], tuned[1])
+        ),
+        towers={modality: Path(path).expanduser() for modality, path in named.items() if path is not None},
+        overwrite=args.overwrite,
+    )
+    size = done.path.stat().st_size
+    console.report(
+        f"{done.path}: {done.bridges.summary()}; {size / 1e6:.1f} MB",
+        {
+            "path": str(done.path),
+            "bytes": size,
+            "summary": done.bridges.summary(),
+            "tower_tensors": {modality: len(weights) for modality, weights in done.bridges.tower_weights.items()},
+            "metadata": done.metadata,
+        },
+    )
+
+
+def _points(args: argparse.Namespace) -> Any:
+    from ..models.points import BridgePoints, placement
+
+    if args.placement is not None and args.points is not None:
+        raise InputError("the bridge points are given twice", got="--placement and --points", expected="one of them")
+    if args.points is None:
+        return None if args.placement is None else placement(args.placement)
+    video, slash, audio = args.points.partition("/")
+    if not slash:
+        raise InputError("the bridge points are not usable", got=args.points, expected="video and audio blocks with /")
+    return BridgePoints(_numbers(video, "--points"), _numbers(audio, "--points"))
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f"{option} takes block numbers", got=repr(text), expected="whole numbers with commas")
+    return tuple(int(part) for part in parts)

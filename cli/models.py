@@ -1,0 +1,195 @@
+"""``sounding-video models``: what was found on disk, and what is missing with its size, licence and source."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .console import Console
+from .generate import MODELS_VARIABLE
+from .libraries import quiet_libraries
+
+if TYPE_CHECKING:
+    from ..models.weights.find import FoundFile
+    from ..models.weights.layouts import Layout
+
+FOLDER_TITLES = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open"}
+
+
+def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
+    """Describe the command."""
+    parser = commands.add_parser(
+        "models",
+        help="list the models that were found and those that are missing",
+        description="List the models found in a folder (also a whole ComfyUI models folder) and in Hugging Face's "
+        "cache, and what is missing, with size, licence and source. Files are told by their headers.",
+        **options,
+    )
+    add_models_option(parser)
+    parser.add_argument("--all", action="store_true", help="also files of other models and files that cannot be read")
+    return parser
+
+
+def add_models_option(parser: argparse.ArgumentParser) -> None:
+    """The option that names the model folder."""
+    parser.add_argument(
+        "--models", metavar="DIR", help=f"where to look (default: ${MODELS_VARIABLE} if set, else the user's cache)"
+    )
+
+
+def model_folders(choice: str | None) -> list[Path]:
+    """Where models are looked for.
+
+    Raises:
+        MissingModelError: a folder that was named does not exist.
+    """
+    from ..core.errors import MissingModelError
+
+    if choice is None and not os.environ.get(MODELS_VARIABLE):
+        return [Path.home() / ".cache" / "sounding_video" / "models"]
+    named = [choice] if choice is not None else os.environ[MODELS_VARIABLE].split(os.pathsep)
+    folders = [Path(part).expanduser() for part in named if part]
+    for folder in folders:
+        if not folder.is_dir():
+            raise MissingModelError("the model folder was not found", got=folder, expected="a folder")
+    return folders
+
+
+def run(args: argparse.Namespace, console: Console) -> None:
+    """Look and print."""
+    quiet_libraries()
+    report = collect(model_folders(args.models))
+    console.report(describe(report, with_others=args.all), report)
+
+
+def collect(folders: list[Path]) -> dict[str, Any]:
+    """What is there and what is not.
+
+    Args:
+        folders: Model folders; Hugging Face's cache is looked at too.
+
+    Returns:
+        ``folders``, ``found`` and ``others`` (a row a model), ``missing`` (a row a download that would help).
+    """
+    from ..models.weights.find import find_files, find_folders, hub_snapshots, pocket_folder
+
+    snapshots = hub_snapshots()
+    found = [_pocket_row(pocket_folder())]
+    for kind, title in FOLDER_TITLES.items():
+        for root in (*folders, *snapshots.values()):
+            found += [_folder_row(kind, title, folder) for folder in find_folders(root, kind)]
+    files = find_files([*folders, *snapshots.values()])
+    found += [_file_row(file.path, file.layout) for file in files if file.layout]
+    return {
+        "folders": [str(folder) for folder in (*folders, *snapshots.values())],
+        "found": found,
+        "missing": _missing({row["kind"] for row in found if row["layout"] != "bundled"} | _parts(found)),
+        "others": [_other_row(file) for file in files if not file.layout],
+    }
+
+
+def _parts(found: list[dict[str, Any]]) -> set[str]:
+    """Kinds that come with the folders that were found."""
+    from ..models.weights.find import COMPANIONS
+
+    folders = (row["kind"] for row in found if row["layout"] == "diffusers folder")
+    return {part for kind in folders for part in COMPANIONS[kind]}
+
+
+def _pocket_row(folder: Path) -> dict[str, Any]:
+    row = _folder_row("pocket", "the bundled small model", folder)
+    return row | {"layout": "bundled", "licence": "Apache-2.0"}
+
+
+def _folder_row(kind: str, title: str, folder: Path) -> dict[str, Any]:
+    from ..models.weights._header import open_weights
+
+    weights = sorted((folder / "transformer").glob("*.safetensors"))
+    return {
+        "kind": kind,
+        "title": title,
+        "layout": "diffusers folder",
+        "dtype": open_weights(weights[0]).dtype if weights else None,
+        "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        "licence": _licence(kind),
+        "path": str(folder),
+    }
+
+
+def _file_row(path: Path, layout: Layout) -> dict[str, Any]:
+    from ..models.weights.layouts import TITLES
+
+    return {
+        "kind": layout.kind,
+        "title": f"{TITLES[layout.kind]} {layout.detail}".strip(),
+        "layout": f"{layout.names} names, {layout.format}",
+        "dtype": layout.dtype,
+        "bytes": layout.num_bytes,
+        "licence": _licence(layout.kind),
+        "path": str(path),
+    }
+
+
+def _other_row(file: FoundFile) -> dict[str, Any]:
+    return {"path": str(file.path), "bytes": file.path.stat().st_size, "problem": file.problem}
+
+
+def _licence(kind: str) -> str | None:
+    from ..models.weights.download import DOWNLOADS
+
+    if kind == "t5":
+        return "Apache-2.0"
+    return next((entry.licence for entry in DOWNLOADS.values() if kind in entry.provides), None)
+
+
+def _missing(kinds: set[str]) -> list[dict[str, Any]]:
+    """Downloads that would bring what is not there; of several for one thing the first, which is the smallest."""
+    from ..models.weights.download import DOWNLOADS
+    from ..models.weights.layouts import GET, TITLES
+
+    needed = ("wan", "wan_vae", "umt5", "stable_audio", "t5", "bridge")
+    rows = []
+    for kind in (kind for kind in needed if kind not in kinds):
+        name, entry = next((name, entry) for name, entry in DOWNLOADS.items() if kind in entry.provides)
+        rows.append(
+            {
+                "kind": kind,
+                "title": TITLES[kind],
+                "single_file": GET[kind],
+                "download": name,
+                "repository": entry.repository,
+                "bytes": entry.num_bytes,
+                "licence": _licence(kind),
+                "gated": entry.is_gated,
+            }
+        )
+    return rows
+
+
+def describe(report: dict[str, Any], *, with_others: bool = False) -> str:
+    """The report as text."""
+    lines = ["found:"]
+    for row in report["found"]:
+        lines.append(f"  {row['title']}: {row['layout']}, {row['dtype']}, {gigabytes(row['bytes'])}, {row['licence']}")
+        lines.append(f"    {row['path']}")
+    if report["missing"]:
+        lines.append("missing for the full-size models:")
+    for row in report["missing"]:
+        gate = ", asks for a login and an accepted licence" if row["gated"] else ""
+        lines.append(f"  {row['title']}: {row['single_file']}")
+        lines.append(
+            f"    or: sounding-video download {row['download']}  ({row['repository']}, about {gigabytes(row['bytes'])}, "
+            f"{row['licence']}{gate})"
+        )
+    if report["others"]:
+        lines.append(f"other files: {len(report['others'])}" + ("" if with_others else " (--all lists them)"))
+    if with_others:
+        lines += [f"  {row['path']}: {row['problem']}" for row in report["others"]]
+    return "\n".join(lines)
+
+
+def gigabytes(num_bytes: int) -> str:
+    """A size for people."""
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"

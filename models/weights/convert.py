@@ -1,0 +1,100 @@
+"""Bridge checkpoints of any known layout to one safetensors file that says what it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...core.errors import InputError
+from ..bridges.base import BridgeConfig
+from .bridges import BridgeOptions, LoadedBridges, load_bridges, save_bridges
+
+LICENCE_NOTE = (
+    "Bridges trained between Wan 2.1 (Apache-2.0) and Stable Audio Open (Stability AI Community License). Fine-tuned "
+    "blocks of either tower that this file holds are under that tower's licence. See the source for its own terms."
+)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was written.
+
+    Args:
+        path: The new file.
+        bridges: What it holds, read back from it.
+        metadata: What stands in its header.
+    """
+
+    path: Path
+    bridges: LoadedBridges
+    metadata: dict[str, str]
+
+
+def convert_bridges(
+    source: str | Path,
+    target: str | Path,
+    *,
+    options: BridgeOptions | None = None,
+    towers: dict[str, Path] | None = None,
+    overwrite: bool = False,
+) -> Conversion:
+    """Write a bridge checkpoint as safetensors with kind, points, widths, source and licence in its header.
+
+    Tuned tower blocks go with it, and the target is read back, strictly, before this returns.
+
+    Args:
+        source: Lightning or DeepSpeed checkpoint, or a bridge file of ours.
+        target: The ``.safetensors`` file to write.
+        options: What the source does not say.
+        towers: Files or diffusers folders of the towers by modality, whose names and hashes are noted.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        InputError: a target that is not .safetensors, exists, or is the source.
+        MissingModelError, CorruptWeightsError, UnsafeWeightsError, IncompatibleWeightsError: the source.
+        OutputError: the target cannot be written.
+    """
+    source, target = Path(source).expanduser(), Path(target).expanduser()
+    if target.suffix != ".safetensors":
+        raise InputError("the target is not a safetensors file", got=target, expected="a name with .safetensors")
+    if target.exists() and (not overwrite or target.resolve() == source.resolve()):
+        raise InputError(
+            "the target exists", got=target, expected="a new file", remedy="Choose another name, or say --overwrite."
+        )
+    loaded = load_bridges(source, options)
+    notes = {"source": source.name, "source_sha256": hash_file(source), "licence": LICENCE_NOTE}
+    for modality, path in (towers or {}).items():
+        notes[f"{modality}_tower"] = path.name
+        notes[f"{modality}_tower_sha256"] = json.dumps(hash_tower(path))
+    save_bridges(target, loaded.stack, tower_weights=loaded.tower_weights, trained=loaded.trained, notes=notes)
+    written = load_bridges(target)
+    config = {name: getattr(written.stack.config, name) for name in BridgeConfig.__dataclass_fields__}
+    points = {"video": list(written.stack.points.video), "audio": list(written.stack.points.audio)}
+    return Conversion(
+        target,
+        written,
+        {**notes, "fusion": written.stack.kind, "config": json.dumps(config), "points": json.dumps(points)},
+    )
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def hash_tower(path: Path) -> dict[str, str]:
+    """SHA-256 of a tower's weight files by name: of one file, or of a diffusers folder's ``transformer``."""
+    files = [path] if path.is_file() else sorted((path / "transformer").glob("*.safetensors"))
+    if not files:
+        raise InputError(
+            "the tower has no weights to hash",
+            got=path,
+            expected="a weight file or a diffusers folder with transformer/",
+        )
+    return {file.name: hash_file(file) for file in files}

@@ -1,0 +1,235 @@
+"""Getting models from Hugging Face's hub: only when asked, resumable, with the disk checked first.
+
+Sizes are what the parameter counts and types make (a 1.42 billion parameter transformer in float16 is 2.8 GB); the hub
+says the exact ones when a download starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from ...core.errors import InputError, MissingModelError, OutputError
+from ...core.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+STAGING = ".sounding_video_download"
+# Room that is left free on the disk.
+SPARE_BYTES = 500_000_000
+WAN_REPACKAGED = "Comfy-Org/Wan_2.1_ComfyUI_repackaged"
+DIFFUSERS_PARTS = ("transformer/*", "vae/*", "text_encoder/*", "tokenizer/*", "scheduler/*", "model_index.json")
+APACHE = "Apache-2.0"
+STABILITY = "Stability AI Community License, which also binds weights made from it"
+
+
+@dataclass(frozen=True)
+class Download:
+    """Something that can be fetched.
+
+    Args:
+        title: For people.
+        repository: On the hub.
+        patterns: Which of its files.
+        folder: Below the model folder, where its files go; the repository's own paths continue from there.
+        num_bytes: About how much it is.
+        licence: Of the weights.
+        provides: Kinds of models it brings (keys of ``layouts.TITLES``).
+        is_gated: The hub asks for a login and an accepted licence.
+    """
+
+    title: str
+    repository: str
+    patterns: tuple[str, ...]
+    folder: str
+    num_bytes: int
+    licence: str
+    provides: tuple[str, ...]
+    is_gated: bool = False
+
+    def place(self, name: str) -> str:
+        """Where a file of the repository goes, below the model folder."""
+        below = name.removeprefix("split_files/")
+        return f"{self.folder}/{below}" if self.folder else below
+
+
+DOWNLOADS = {
+    "wan-1.3b": Download(
+        "Wan 2.1 text to video 1.3B: transformer float16, VAE, UMT5 fp8, in single files",
+        WAN_REPACKAGED,
+        (
+            "split_files/diffusion_models/wan2.1_t2v_1.3B_fp16.safetensors",
+            "split_files/vae/wan_2.1_vae.safetensors",
+            "split_files/text_encoders/umt5_xxl_fp8_e4m3fn_scaled.safetensors",
+        ),
+        "",
+        9_830_000_000,
+        APACHE,
+        ("wan", "wan_vae", "umt5"),
+    ),
+    "wan-1.3b-diffusers": Download(
+        "Wan 2.1 text to video 1.3B as a diffusers folder, the text encoder in full",
+        "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+        DIFFUSERS_PARTS,
+        "Wan2.1-T2V-1.3B-Diffusers",
+        28_900_000_000,
+        APACHE,
+        ("wan", "wan_vae", "umt5"),
+    ),
+    "stable-audio": Download(
+        "Stable Audio Open 1.0 as a diffusers folder",
+        "stabilityai/stable-audio-open-1.0",
+        (*DIFFUSERS_PARTS, "projection_model/*"),
+        "stable-audio-open-1.0",
+        5_300_000_000,
+        STABILITY,
+        ("stable_audio", "t5"),
+        is_gated=True,
+    ),
+    "bridge": Download(
+        "the published BridgeDiT bridges",
+        "Guan123/BridgeDiT",
+        ("*.ckpt", "*.safetensors"),
+        "BridgeDiT",
+        3_500_000_000,
+        "see the repository; bridges that hold tuned blocks of Stable Audio are under its licence too",
+        ("bridge",),
+    ),
+}
+
+
+def download(
+    name: str, folder: str | Path, *, api: HfApi | None = None, file: str | None = None, progress: Progress = SILENT
+) -> list[Path]:
+    """Fetch one entry of ``DOWNLOADS`` into a model folder; files that are there in full are not fetched again.
+
+    Args:
+        name: The entry.
+        folder: The model folder, made if absent. A stopped download goes on where it stopped.
+        api: The hub; None takes Hugging Face's with the user's login.
+        file: Only files of this name or pattern.
+        progress: Megabytes done and in all, after each file; the hub's client shows its own bars meanwhile.
+
+    Returns:
+        The files, in their places.
+
+    Raises:
+        InputError: an unknown name.
+        MissingModelError: the hub cannot be reached, refuses, or has no such file; the message says what to do.
+        OutputError: too little room on the disk, or the folder cannot be written.
+    """
+    from huggingface_hub import HfApi
+
+    entry = _entry(name)
+    folder = Path(folder).expanduser()
+    api = api or HfApi()
+    sizes = _sizes(api, entry, file)
+    places = {remote: folder / entry.place(remote) for remote in sizes}
+    todo = [
+        remote for remote, place in places.items() if not (place.is_file() and place.stat().st_size == sizes[remote])
+    ]
+    total = sum(sizes.values())
+    done = total - sum(sizes[remote] for remote in todo)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _require_room(folder, total - done)
+        for remote in todo:
+            progress.step("download", done // 1_000_000, total // 1_000_000)
+            fetched = _fetch(api, entry, remote, folder / STAGING / entry.repository.replace("/", "--"))
+            places[remote].parent.mkdir(parents=True, exist_ok=True)
+            fetched.replace(places[remote])
+            done += sizes[remote]
+    except OSError as error:
+        raise OutputError(
+            "the model folder cannot be written", got=f"{folder} ({error})", expected="a folder with room"
+        ) from error
+    progress.step("download", total // 1_000_000, total // 1_000_000)
+    shutil.rmtree(folder / STAGING, ignore_errors=True)
+    return list(places.values())
+
+
+def _entry(name: str) -> Download:
+    if name not in DOWNLOADS:
+        raise InputError("unknown download", got=repr(name), expected="one of " + ", ".join(DOWNLOADS))
+    return DOWNLOADS[name]
+
+
+def _require_room(folder: Path, num_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes + SPARE_BYTES:
+        raise OutputError(
+            "there is too little room on the disk",
+            got=f"{free / 1e9:.1f} GB free at {folder}",
+            expected=f"{(num_bytes + SPARE_BYTES) / 1e9:.1f} GB",
+            remedy="Make room, or name a folder on another disk.",
+        )
+
+
+def _sizes(api: HfApi, entry: Download, file: str | None) -> dict[str, int]:
+    """Sizes of the wanted files, as the hub has them now."""
+    info = _ask(entry, lambda: api.model_info(entry.repository, files_metadata=True))
+    patterns = entry.patterns if file is None else (file, f"*/{file}")
+    files = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
+    wanted = {name: size for name, size in files.items() if any(fnmatch(name, pattern) for pattern in patterns)}
+    if not wanted:
+        raise MissingModelError(
+            "the repository has no such file",
+            got=f"{', '.join(patterns)} in {entry.repository}",
+            expected="one of " + (", ".join(sorted(files)[:12]) or "its files, but it is empty"),
+        )
+    return wanted
+
+
+def _fetch(api: HfApi, entry: Download, remote: str, staging: Path) -> Path:
+    log.info("fetching %s from %s", remote, entry.repository)
+    return Path(_ask(entry, lambda: api.hf_hub_download(entry.repository, remote, local_dir=staging)))
+
+
+def _ask(entry: Download, question: Callable[[], T]) -> T:
+    """Ask the hub, and turn its refusals into sentences."""
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    page = f"huggingface.co/{entry.repository}"
+    try:
+        return question()
+    except GatedRepoError as error:
+        raise MissingModelError(
+            "the hub gives this model only to those who accepted its licence",
+            got=f"{entry.repository} ({entry.licence})",
+            expected="a login whose account has access",
+            remedy=f"Accept the licence at {page}, then log in with: hf auth login",
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise MissingModelError(
+            "the hub has no such repository, or hides it", got=entry.repository, expected=f"what stands at {page}"
+        ) from error
+    except HfHubHTTPError as error:
+        raise MissingModelError(
+            "the hub refused the download",
+            got=f"{entry.repository} ({str(error).splitlines()[0][:150]})",
+            expected="an answer",
+            remedy="Try again later; what was fetched is kept.",
+        ) from error
+    except (OfflineModeIsEnabled, HTTPError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+            raise  # the disk's error, not the network's
+        raise MissingModelError(
+            "the hub cannot be reached",
+            got=f"{entry.repository} ({str(error).splitlines()[0][:150]})",
+            expected="a network, and HF_HUB_OFFLINE not set",
+            remedy="Download the files elsewhere and put them into the model folder; everything else works offline.",
+        ) from error
