@@ -60,8 +60,15 @@ class QwenDescriber:
             {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": user["content"]}]},
         ]
         text = processor.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        # The model reads times from the rate, and the frames are sampled already.
+        rate = len(frames) / float(clip.seconds)
+        metadata = {"total_num_frames": len(frames), "fps": rate, "frames_indices": list(range(len(frames)))}
         inputs = processor(
-            text=[text], videos=[frames.permute(0, 3, 1, 2)], return_tensors="pt", do_sample_frames=False
+            text=[text],
+            videos=[frames.permute(0, 3, 1, 2)],
+            video_metadata=[metadata],
+            do_sample_frames=False,
+            return_tensors="pt",
         )
         return self._write(model, processor, inputs, MAX_TOKENS, TEMPERATURE, progress)
 

@@ -100,7 +100,8 @@ def _parts(found: list[dict[str, Any]]) -> set[str]:
 
 def _pocket_row(folder: Path) -> dict[str, Any]:
     row = _folder_row("pocket", "the bundled small model", folder)
-    return row | {"layout": "bundled", "licence": "Apache-2.0"}
+    dtype = _folder_row("wan", "", folder / "wan")["dtype"]
+    return row | {"layout": "bundled", "dtype": dtype, "licence": "Apache-2.0"}
 
 
 def _folder_row(kind: str, title: str, folder: Path) -> dict[str, Any]:
@@ -176,18 +177,22 @@ def describe(report: dict[str, Any], *, with_others: bool = False) -> str:
         lines.append(f"    {row['path']}")
     if report["missing"]:
         lines.append("missing for the full-size models:")
-    for row in report["missing"]:
-        gate = ", asks for a login and an accepted licence" if row["gated"] else ""
-        lines.append(f"  {row['title']}: {row['single_file']}")
-        lines.append(
-            f"    or: sounding-video download {row['download']}  ({row['repository']}, about {gigabytes(row['bytes'])}, "
-            f"{row['licence']}{gate})"
-        )
+    for name in dict.fromkeys(row["download"] for row in report["missing"]):
+        lines += _missing_lines(name, [row for row in report["missing"] if row["download"] == name])
     if report["others"]:
         lines.append(f"other files: {len(report['others'])}" + ("" if with_others else " (--all lists them)"))
     if with_others:
         lines += [f"  {row['path']}: {row['problem']}" for row in report["others"]]
     return "\n".join(lines)
+
+
+def _missing_lines(download: str, rows: list[dict[str, Any]]) -> list[str]:
+    """One download that brings several missing models, and each of them as a single file."""
+    first = rows[0]
+    gate = ", asks for a login and an accepted licence" if first["gated"] else ""
+    source = f"{first['repository']}, about {gigabytes(first['bytes'])}, {first['licence']}{gate}"
+    files = [f"  {row['title']}: {row['single_file']}" for row in rows]
+    return [*files, f"    all of it: sounding-video download {download}", f"    ({source})"]
 
 
 def gigabytes(num_bytes: int) -> str:

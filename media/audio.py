@@ -76,7 +76,7 @@ def resample(audio: AudioClip, sample_rate: int, *, num_samples: int | None = No
     layout = layout_of(audio.waveform)
     resampler = av.AudioResampler(format="fltp", layout=layout, rate=sample_rate)
     planes = as_planes(audio.waveform)
-    pieces: list[np.ndarray] = []
+    pieces = [np.zeros((planes.shape[0], 0), np.float32)]  # a sound of a sample or two may come out as nothing
     for start in range(0, planes.shape[1], _BLOCK):
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(planes[:, start : start + _BLOCK]), format="fltp", layout=layout

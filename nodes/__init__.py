@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .captions import CaptionVideo, EditAnchors, ExpandPrompt
 from .conditioning import EmptyAVLatent, EncodeCaptions
 from .decode import DecodeAV
 from .host import ComfyExtension, io
@@ -19,6 +20,9 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     JointSampler,
     DecodeAV,
     Mux,
+    ExpandPrompt,
+    EditAnchors,
+    CaptionVideo,
 )
 
 

@@ -1,4 +1,4 @@
-"""The backend without a language model: a deterministic grammar over word lists of sound sources, actions and places."""
+"""The backend without a language model: a deterministic grammar over lists of sound sources, actions and places."""
 
 from __future__ import annotations
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from ..anchors import Entity, Event, SemanticAnchors, Sound
 from ..vocabulary import ACOUSTIC_WORDS
 from .choice import Chooser
-from .data import ANIMATE, PASSIVE_KINDS, Lexicon, Modifier, Place, Source, Verb
-from .grammar import Happening, Parsed, Thing
-from .video import STRUCK
-from .words import article, gerund, listed, number_word, plural, third_person, times
+from .data import ANIMATE, PASSIVE_KINDS, Lexicon, Modifier, Place
+from .grammar import TOOLS
+from .sounding import cause_of, heard_in, is_countable
+from .understood import Happening, Parsed, Thing
+from .words import article, listed, number_word, plural, third_person, times
 
 MOST_ENTITIES = 8
 MOST_EVENTS = 6
@@ -20,8 +21,7 @@ ROOM_TONE = "quiet room tone"
 UNSPOKEN = frozenset({"man", "woman", "person", "people", "child", "family"})
 SEEN_ADJECTIVES = ("size", "age", "colour", "look", "shape", "material")
 # Prepositions after which a fire or water is heard in the background.
-NEARBY = frozenset("by near beside in around behind before next along under from".split())
-HEARD_MANNERS = ("loudness", "tempo", "distance", "pitch", "mood")
+NEARBY = frozenset(["by", "near", "beside", "in", "around", "behind", "before", "next", "along", "under"])
 # What each of several has one of.
 _ONE_EACH = re.compile(
     r"their (head|mouth|neck|chest|throat|tail|beak|body|face|nose|muzzle|chin|tongue|snout|mane|back|jaw|bill|trunk)\b"
@@ -32,9 +32,11 @@ CAMERAS = (
     "a gentle sideways glide at eye level",
     "a locked-off view that slowly drifts closer",
 )
+# What has a mouth; the rest trembles when it "screams" or "roars".
+VOICED = ANIMATE | {"body", "event", "crowd"}
+UNVOICED_LOOK = "*quiver and *strain, the outline blurring slightly with every surge"
 _AGREEING = re.compile(r"\*([\w-]+)")
 _OBJECT = re.compile(r"\{o=([^}]*)\}")
-_TIMBRE = re.compile(r"\{m=([^}]*)\}")
 
 
 @dataclass
@@ -105,7 +107,10 @@ def _add_usual_actions(parsed: Parsed, draft: Draft) -> None:
         usual = thing.source.usual
         if not _may_act(thing) or usual in draft.excluded or (thing.role == "of" and parsed.happenings):
             continue
-        happening = Happening(draft.lexicon.verbs[usual], thing.clause, 1.0, actor=thing)
+        tool = next((one for one in parsed.things if one.clause == thing.clause and one.role == "with"), None)
+        tool = tool if tool is not None and tool.source.kind in TOOLS and thing.source.kind in ANIMATE else None
+        usual = tool.source.usual if tool is not None else usual
+        happening = Happening(draft.lexicon.verbs[usual], thing.clause, 1.0, actor=thing, tool=tool)
         happening.target = next(
             (part for part in parsed.things if part.clause == thing.clause and part.role in ("on", "against", "into")),
             None,
@@ -124,7 +129,7 @@ def _may_act(thing: Thing) -> bool:
 def _name_actors(parsed: Parsed, draft: Draft) -> None:
     """A happening without an actor gets the source that usually makes it."""
     for happening in parsed.happenings:
-        if happening.actor is not None or happening.target is not None and happening.passive:
+        if happening.actor is not None or (happening.target is not None and happening.passive):
             continue
         if (
             happening.target is not None
@@ -215,52 +220,10 @@ def _entity(thing: Thing, draft: Draft) -> Entity:
     lead = name.split()[0] if thing.count and thing.count > 1 and name.split()[0] == number_word(thing.count) else ""
     rest = name.removeprefix(lead).strip()
     noun = " ".join([lead, *fresh, rest]).strip()
-    phrase = noun if thing.is_plural or not _countable(thing) else article(noun)
+    phrase = noun if thing.is_plural or not is_countable(thing) else article(noun)
     looks = list(thing.source.looks)
     each = ", each" if thing.is_plural and thing.source.kind in ("animal", "person") else ""
     return Entity(name, (*adjectives, *looks), f"{phrase}{each} with {listed(looks)}")
-
-
-def _countable(thing: Thing) -> bool:
-    return thing.source.kind not in ("weather", "liquid") and thing.shown not in (
-        "water",
-        "traffic",
-        "fire",
-        "thunder",
-        "lava",
-        "steam",
-        "smoke",
-        "electricity",
-        "music",
-        "bacon",
-        "popcorn",
-        "sand",
-        "dust",
-        "mud",
-        "soil",
-        "ash",
-        "ice",
-        "foliage",
-        "grass",
-        "wheat",
-        "bamboo",
-        "gravel",
-        "iron",
-        "steel",
-        "wood",
-        "metal",
-        "bread",
-        "fabric",
-        "cloth",
-        "paper",
-        "jewelry",
-        "broken glass",
-        "machinery",
-        "surf",
-        "snow",
-        "furniture",
-        "applause",
-    )
 
 
 # events
@@ -271,7 +234,7 @@ def _events(parsed: Parsed, draft: Draft) -> list[Event]:
     rank = {order: number for number, order in enumerate(orders, 1)}
     events: list[Event] = []
     for happening in parsed.happenings:
-        heard = _heard(happening, draft)
+        heard = heard_in(happening, draft.lexicon)
         name = _name(happening.actor or happening.target, draft)
         if not name:
             draft.ambient += [heard] if heard else []
@@ -280,7 +243,7 @@ def _events(parsed: Parsed, draft: Draft) -> list[Event]:
             _name(happening.target, draft)
         number = rank[happening.order]
         timing = (None, None) if len(orders) == 1 else ((number - 1) / len(orders), number / len(orders))
-        sound = Sound(heard, _cause(happening)) if heard else None
+        sound = Sound(heard, cause_of(happening)) if heard else None
         seen = _seen(happening)
         events.append(Event(f"e{len(events) + 1}", number, *(_rounded(time) for time in timing), name, seen, sound))
     used = {id(part) for happening in parsed.happenings for part in (happening.actor, happening.target)}
@@ -288,7 +251,9 @@ def _events(parsed: Parsed, draft: Draft) -> list[Event]:
         _name(thing, draft)
         if id(thing) not in used and thing.role in NEARBY and thing.source.kind in ("fire", "water", "weather", "city"):
             usual = thing.source.usual
-            draft.ambient += [thing.source.actions[usual] or draft.lexicon.verbs[usual].heard] if usual else []
+            heard = (thing.source.actions[usual] or draft.lexicon.verbs[usual].heard) if usual else None
+            known = [event.sound.heard for event in events if event.sound]
+            draft.ambient += [heard] if heard and heard not in known else []
     return events
 
 
@@ -328,105 +293,20 @@ def _look(happening: Happening) -> str:
     source = happening.actor.source if happening.actor else None
     if source is not None and source.motion is not None and happening.verb.lemma in source.actions:
         return source.motion.seen
+    if source is not None and happening.verb.kind == "vocal" and source.kind not in VOICED:
+        return UNVOICED_LOOK
     return happening.verb.seen
 
 
 def _object_phrase(target: Thing | None, otherwise: str) -> str:
     if target is None or not target.source.looks:
         return otherwise
-    adjectives = [word for word in _adjectives(target)[:1]]
-    return "the " + " ".join([*adjectives, _pure_name(target)])
+    return "the " + " ".join([*_adjectives(target)[:1], _pure_name(target)])
 
 
 def _pure_name(thing: Thing) -> str:
     impure = set(thing.shown.split()) & ACOUSTIC_WORDS or thing.source.seen_name != thing.source.name
     return thing.source.seen_name if impure else thing.shown
-
-
-def _heard(happening: Happening, draft: Draft) -> str | None:
-    """The sound: what the object sounds like under this verb, else the actor's own, else the verb's."""
-    verb = happening.verb
-    actor, target = happening.actor, happening.target
-    heard = _known_sound(verb, actor.source if actor else None, target.source if target else None, draft.lexicon)
-    if heard is None:
-        return None
-    material = _material(target) or _material(actor)
-    heard = _TIMBRE.sub(lambda match: material or match[1], heard)
-    for item in happening.manner + (actor.modifiers if actor else []):
-        if item.kind in HEARD_MANNERS and item.heard and item.heard not in heard:
-            heard = _with_adjective(heard, item.heard)
-    surface = target if target is not None and verb.kind in ("weather", "flow", "impact", "motion", "scrape") else None
-    if (
-        surface is not None
-        and actor is not None
-        and surface.source.kind in ("surface", "object", "door", "water", "toy")
-    ):
-        if (
-            happening.target.role in ("on", "against", "at", "into", "onto", "over")
-            and _heard_name(surface) not in heard
-        ):
-            joint = "into" if happening.target.role == "into" else "on"
-            first, each, rest = heard.partition(", each")
-            heard = f"{first} {joint} {_heard_phrase(surface)}{each}{rest}"
-    return heard + (f", {times(happening.count)}" if happening.count else "")
-
-
-def _known_sound(verb: Verb, actor: Source | None, target: Source | None, lexicon: Lexicon) -> str | None:
-    if target is not None:
-        for lemma in (verb.lemma, *(("hit",) if verb.kind == "impact" else ())):
-            if target.actions.get(lemma):
-                return target.actions[lemma]
-        if verb.kind == "operate" and target.usual and target.kind not in ANIMATE:
-            return target.actions[target.usual] or lexicon.verbs[target.usual].heard
-    if actor is not None and actor.actions.get(verb.lemma):
-        return actor.actions[verb.lemma]
-    if verb.kind == "operate" and actor is not None and actor.kind not in ANIMATE and actor.usual:
-        return actor.actions[actor.usual] or lexicon.verbs[actor.usual].heard
-    if verb.kind == "motor" and target is not None and target.kind in ("vehicle", "machine", "tool") and target.usual:
-        return target.actions[target.usual] or lexicon.verbs[target.usual].heard
-    return verb.heard
-
-
-def _material(thing: Thing | None) -> str | None:
-    if thing is None:
-        return None
-    return next((item.heard for item in thing.modifiers if item.kind == "material" and item.heard), None)
-
-
-def _with_adjective(phrase: str, adjective: str) -> str:
-    for lead in ("a ", "an "):
-        if phrase.startswith(lead):
-            return article(f"{adjective}, {phrase[len(lead) :]}")
-    return f"{adjective}, {phrase}"
-
-
-def _heard_name(thing: Thing) -> str:
-    return thing.shown
-
-
-def _heard_phrase(thing: Thing) -> str:
-    """A thing as the ear may name it: without colours and looks."""
-    adjectives = [item.word for item in thing.modifiers if item.kind == "material"][:1]
-    adjectives = [word for word in adjectives if word not in thing.shown.split()]
-    number = [number_word(thing.count)] if thing.count and thing.count > 1 else []
-    phrase = " ".join([*number, *adjectives, thing.shown])
-    return phrase if thing.is_plural or not _countable(thing) else article(phrase)
-
-
-def _cause(happening: Happening) -> str:
-    """The physical cause, for example "a hammer hitting an anvil"."""
-    actor, target, verb = happening.actor, happening.target, happening.verb
-    if actor is None:
-        return _heard_phrase(target)
-    phrase = _heard_phrase(actor)
-    if target is None or verb.kind in ("vocal", "speech", "crowd", "signal"):
-        return phrase
-    joint = (
-        f" {target.role}"
-        if target.role in ("on", "against", "at", "into", "over", "through", "across", "along", "onto")
-        else ""
-    )
-    return f"{phrase} {gerund(verb.lemma)}{joint} {_heard_phrase(target)}"
 
 
 # surroundings

@@ -14,8 +14,12 @@ from .video import kind_of, sentences
 
 _FULLNESS = 0.85
 _LONGEST_PART = 24
+# With causes, tails of descriptions and background: all of it, then less until it fits.
+_DETAIL = ((True, True, True), (False, True, True), (False, True, False), (False, False, False))
 _COUNT = re.compile(r", (once|twice|\w+ times)$")
-_TAIL = re.compile(r"\s+(?:with|that|of|ending|followed|broken|held|under|over|in|as)\s.*|,\s.*")
+_TAIL = re.compile(
+    r"\s+(?:with|that|of|ending|followed|broken|held|under|over|as)\s.*|,\s+(?:each|then|the|like|almost|quickly|once|twice)\b.*"
+)
 
 
 def write_audio(anchors: SemanticAnchors, wanted: WordRange, lexicon: Lexicon) -> str:
@@ -23,7 +27,12 @@ def write_audio(anchors: SemanticAnchors, wanted: WordRange, lexicon: Lexicon) -
     chooser = Chooser(anchors.to_json())
     events = [event for event in anchors.in_order if event.sound is not None]
     ambient = _pure(anchors.ambient_sound)
-    for causes, tails, background in ((True, True, True), (False, True, True), (False, True, False), (False, False, False)):
+    for causes, tails, background in (
+        (True, True, True),
+        (False, True, True),
+        (False, True, False),
+        (False, False, False),
+    ):
         parts = _parts(events, chooser, causes=causes, tails=tails)
         use_ambient = bool(ambient) and (background or not parts)
         text = _joined(parts, ambient if use_ambient else "", chooser)
@@ -52,7 +61,7 @@ def _parts(events: list[Event], chooser: Chooser, *, causes: bool, tails: bool) 
         if causes and source and not _named_in(source, heard):
             count = _COUNT.search(phrase)
             phrase = f"{_COUNT.sub('', phrase)} from {source}{count[0] if count else ''}"
-        parts.setdefault(phrase.lower(), (event.order, " ".join(phrase.split()[:_LONGEST_PART])))
+        parts.setdefault(heard.lower(), (event.order, " ".join(phrase.split()[:_LONGEST_PART])))
     return list(parts.values())
 
 
@@ -76,9 +85,7 @@ def _joined(parts: list[tuple[int, str]], ambient: str, chooser: Chooser) -> str
     return text
 
 
-def _filled(
-    text: str, tail: str, events: list[Event], lexicon: Lexicon, wanted: WordRange, chooser: Chooser
-) -> str:
+def _filled(text: str, tail: str, events: list[Event], lexicon: Lexicon, wanted: WordRange, chooser: Chooser) -> str:
     """Texture added before the background until the sentence is long enough."""
     patterns = sentences()
     kinds = [kind_of(event, lexicon) for event in events]

@@ -1,8 +1,8 @@
 """The word lists, read once: sound sources, verbs, places, modifiers and plain words, and an index over their forms.
 
 Tables are tab-separated beside this file. In a verb's looks ``*`` marks a word that agrees with the subject, ``{its}``
-its possessive and ``{o=the floor}`` the object with what stands for it when none is named; in a verb's sound ``{m=hard}``
-is the timbre of the material that is touched.
+its possessive and ``{o=the floor}`` the object with what stands for it when none is named; in a verb's sound
+``{m=hard}`` is the timbre of the material that is touched.
 """
 
 from __future__ import annotations
@@ -111,12 +111,13 @@ class Meaning:
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
-    """All lists and the index from a form's words to its meaning."""
+    """All lists, the index from a form's words to its meaning, and nouns whose sense depends on the word after them."""
 
     sources: dict[str, Source]
     verbs: dict[str, Verb]
     places: dict[str, Place]
     index: dict[tuple[str, ...], Meaning]
+    senses: dict[tuple[str, str], tuple[Source, str]]
 
     def find(self, words: tuple[str, ...]) -> tuple[int, Meaning] | None:
         """The longest phrase at the start of ``words`` that means something: its number of words and its meaning."""
@@ -130,7 +131,7 @@ class Lexicon:
 @lru_cache(maxsize=1)
 def load_lexicon() -> Lexicon:
     """Read the tables."""
-    lexicon = Lexicon(sources={}, verbs={}, places={}, index={})
+    lexicon = Lexicon(sources={}, verbs={}, places={}, index={}, senses={})
     for row in _rows("verbs.tsv"):
         _add_verb(lexicon, *row)
     for row in _rows("places.tsv"):
@@ -138,6 +139,8 @@ def load_lexicon() -> Lexicon:
     motions = {name: Motion(kind, seen) for name, kind, seen in _rows("motions.tsv")}
     for row in _rows("sources.tsv"):
         _add_source(lexicon, motions, *row)
+    for word, before, name, shown in _rows("senses.tsv"):
+        lexicon.senses[word, before] = (lexicon.sources[name], shown)
     for words, kind, seen, heard in _rows("modifiers.tsv"):
         for word in words.split(","):
             meaning = Modifier(word, kind, None if seen == "-" else seen, None if heard == "-" else heard)
@@ -212,21 +215,8 @@ def _add_source(lexicon: Lexicon, motions: dict[str, Motion], *row: str) -> None
 
 
 def _looks_plural(form: str) -> bool:
-    """Listed forms that are plural already: "waves", "children", "people"."""
+    """Listed forms that are plural already: "waves", "people"."""
     last = form.split()[-1]
-    invariant = (
-        "glass",
-        "grass",
-        "brass",
-        "bass",
-        "bus",
-        "chess",
-        "dress",
-        "fireworks",
-        "bagpipes",
-        "scissors",
-        "stairs",
-    )
     if last in ("people", "children", "men", "women", "mice", "geese", "cattle", "folks"):
         return True
-    return last.endswith("s") and not last.endswith(("ss", "us", "sis")) and last not in invariant[:5]
+    return last.endswith("s") and not last.endswith(("ss", "us", "sis"))

@@ -21,7 +21,9 @@ def write_directly(prompt: str, profile: LengthProfile) -> Captions:
     video = _without_impure(text, "video")
     audio = re.sub(r"[.!?]+(?=\s)", ",", _without_impure(text, "audio"))
     patterns = sentences()
-    seen = _grown(f"The clip shows {video or 'the scene'}.", chooser.shuffled(patterns["general"], "direct"), profile.video, " ")
+    seen = _grown(
+        f"The clip shows {video or 'the scene'}.", chooser.shuffled(patterns["general"], "direct"), profile.video, " "
+    )
     fillers = [f"{filler}" for filler in chooser.shuffled(patterns["audio_general"], "direct")]
     heard = _grown(f"The sound of {audio or 'the place'}", fillers, profile.audio, ", ")
     return Captions(video=seen, audio=heard + ".")

@@ -1,84 +1,40 @@
-"""Shallow parsing: tokens become things and happenings, clause by clause. One pass, no backtracking, no guess kept quiet."""
+"""Shallow parsing: tokens become things and happenings, clause by clause, in one pass without backtracking."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from .data import ANIMATE, Lexicon, Modifier, Place, Source, Verb
+from .data import ANIMATE, Lexicon, Modifier, Place, Verb
 from .tokens import Token
+from .understood import Happening, Parsed, Thing
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
 
 CONTACT = frozenset({"on", "onto", "against", "at", "into", "over", "upon", "through", "across", "along"})
-PREPOSITIONS = CONTACT | frozenset(
-    "in inside of with by from under near beside behind between among around above below by off down up past via for "
-    "toward towards about underneath beneath like as to outside amid during within without before after".split()
+PREPOSITIONS = CONTACT | _words(
+    "in inside of with by from under near beside behind between among around above below off down up past via for "
+    "toward towards about underneath beneath like as to outside amid during within without before after"
 )
-DETERMINERS = frozenset(
-    "a an the this that these those its his her their my our your some any each every both no another".split()
+DETERMINERS = _words("a an the this that these those its his her their my our your some any each every both no another")
+BE = _words("is are was were be been being gets get got")
+AUXILIARIES = BE | _words("to can could will would may might must should do does did let lets")
+NEGATIONS = _words("no not never without none nobody nor neither cannot zero")
+SAME_TIME = _words("while as when whenever with during meanwhile whereas and but or because so simultaneously together")
+LATER = _words("then before finally until till afterwards later eventually followed")
+PHASES = _words("start stop come move ease") | frozenset({"set-down"})
+RELATIVES = _words("that which who")
+PRONOUNS = _words("it they")
+INANIMATE = _words(
+    "drum bell instrument surface door object kitchen food toy clock tool body water liquid nature weapon"
 )
-BE = frozenset("is are was were be been being gets get got".split())
-AUXILIARIES = BE | frozenset("to can could will would may might must should do does did let lets".split())
-NEGATIONS = frozenset("no not never without none nobody nor neither cannot zero".split())
-SAME_TIME = frozenset(
-    "while as when whenever with during meanwhile whereas and but or because so simultaneously together".split()
-)
-LATER = frozenset("then before finally until till afterwards later eventually followed".split())
-PHASES = frozenset("start stop come move ease".split()) | frozenset({"set-down"})
-BEGINNINGS = frozenset(
-    "begin begins beginning began keep keeps keeping kept continue continues start starts starting".split()
-)
-RELATIVES = frozenset("that which who".split())
-PRONOUNS = frozenset("it they he she".split())
-INANIMATE = frozenset(
-    "drum bell instrument surface door object kitchen food toy clock tool body water liquid nature weapon".split()
-)
-ACTED_ON = frozenset("impact operate string scrape flow burst rattle wind".split())
+ACTED_ON = _words("impact operate string scrape flow burst rattle wind")
+TOOLS = frozenset({"tool", "machine", "instrument", "weapon"})
 ADVERB_KINDS = frozenset({"tempo", "loudness", "distance", "pitch", "mood"})
 GLOBAL_KINDS = frozenset({"camera", "style", "time", "season", "weather"})
-SETTING_BEFORE = frozenset(
-    "in at inside on near by beside through across along over under above outside within of from around".split()
+SETTING_BEFORE = _words(
+    "in at inside on near by beside through across along over under above outside within of from around"
 )
-
-
-@dataclass(eq=False)
-class Thing:
-    """Somebody or something named in the prompt."""
-
-    source: Source
-    shown: str
-    is_plural: bool
-    role: str
-    clause: int
-    count: int | None = None
-    modifiers: list[Modifier] = field(default_factory=list)
-    negated: bool = False
-    acts: bool = False
-
-
-@dataclass(eq=False)
-class Happening:
-    """A verb with who does it and to what."""
-
-    verb: Verb
-    clause: int
-    order: float
-    actor: Thing | None = None
-    target: Thing | None = None
-    count: int | None = None
-    manner: list[Modifier] = field(default_factory=list)
-    passive: bool = False
-    nominal: bool = False
-    negated: bool = False
-
-
-@dataclass
-class Parsed:
-    """What was understood of a prompt."""
-
-    things: list[Thing] = field(default_factory=list)
-    happenings: list[Happening] = field(default_factory=list)
-    place: Place | None = None
-    settings: list[Modifier] = field(default_factory=list)
-    muted: bool = False
 
 
 class Parser:
@@ -233,6 +189,8 @@ class Parser:
 
     def _on_noun(self, position: int, token: Token) -> None:
         meaning = token.meaning
+        following = self._tokens[position + 1].text if position + 1 < len(self._tokens) else ""
+        source, shown = self._lexicon.senses.get((token.text, following), (meaning.source, meaning.shown))
         if self._is_compound(position):
             if meaning.modifier is not None:
                 self._pending.append(meaning.modifier)
@@ -241,9 +199,7 @@ class Parser:
         if role == "of" and self._of_verb is None and (self._last is None or self._last.clause != self._clause):
             role = ""  # "the sound of rain", "a group of dogs": this is the noun that counts
         count, self._number = self._number, None
-        thing = Thing(
-            meaning.source, meaning.shown, meaning.is_plural or bool(count and count > 1), role, self._clause, count
-        )
+        thing = Thing(source, shown, meaning.is_plural or bool(count and count > 1), role, self._clause, count)
         thing.modifiers, self._pending = self._pending, []
         thing.negated = self._negated
         self.parsed.things.append(thing)
@@ -282,11 +238,14 @@ class Parser:
 
     def _as_complement(self, thing: Thing) -> None:
         verb = self._verb
-        if thing.role == "by" and verb.passive:
+        if (thing.role == "by" and verb.passive) or (thing.role == "with" and verb.passive and verb.actor is None):
             verb.actor, verb.passive, thing.acts = thing, False, True
-        elif thing.role == "with" and verb.passive and verb.actor is None:
-            verb.actor, verb.passive, thing.acts = thing, False, True
+        elif thing.role == "with" and thing.source.kind in TOOLS:
+            verb.tool = thing
         elif thing.role in CONTACT and verb.target is None:
+            verb.target = thing
+        elif thing.role == "of" and verb.target is self._last and verb.target.source.kind in ("body", "surface"):
+            thing.role = verb.target.role  # "on the skin of a drum": the drum is what is touched
             verb.target = thing
 
     def _reads_as_place(self, position: int, token: Token) -> bool:
@@ -339,6 +298,7 @@ class Parser:
             following is not None
             and following.meaning.source is None
             and bool(following.meaning.tenses & {"s", "base"})
+            and not following.meaning.plain
             and following.meaning.modifier is None
         )
         if meaning.modifier is not None and meaning.source is None:
@@ -362,7 +322,7 @@ class Parser:
             described
             and leads_noun
             and tenses & {"ing"}
-            and not (before and before.text in ("without", "by") or free_subject)
+            and not ((before and before.text in ("without", "by")) or free_subject)
         ):
             self._attributive = verb
             return
@@ -378,14 +338,12 @@ class Parser:
         self._start_happening(verb, tenses, position, nominal=nominal)
 
     def _is_phase(self, verb: Verb, following: Token | None) -> bool:
-        """ "starts barking": the second verb is what happens."""
+        """In "starts barking" the second verb is what happens."""
         if verb.lemma not in PHASES or following is None:
             return False
         return (
-            following.meaning.verb is not None
-            and bool(following.meaning.tenses & {"ing", "base"})
-            or following.text == "to"
-        )
+            following.meaning.verb is not None and bool(following.meaning.tenses & {"ing", "base"})
+        ) or following.text == "to"
 
     def _subject_here(self, position: int) -> bool:
         """Whether the subject stands right before, so that an -ing form is its verb: "a dog barking"."""
@@ -404,6 +362,12 @@ class Parser:
         subject = self._subject
         if nominal and before is not None and before.possessive and self._last is not None:
             subject = self._last
+        with_thing = self._last if self._last is not None and self._last.role == "with" else None
+        if with_thing is not None and with_thing.clause == self._clause:
+            if "ing" in tenses and before is not None and before.meaning.source is with_thing.source:
+                subject = with_thing  # "a line with sheets flapping"
+            elif with_thing.source.kind in TOOLS:
+                happening.tool = with_thing
         happening.actor = subject
         past_only = bool(tenses & {"pp"}) and not tenses & {"base", "s"}
         acted_on = subject is not None and subject.source.kind in INANIMATE and verb.kind in ACTED_ON
@@ -412,9 +376,9 @@ class Parser:
             and past_only
             and (self._passive or acted_on)
             and subject.source.kind not in ANIMATE | {"weather"}
+        ) or (
+            self._passive and "pp" in tenses and subject is not None and verb.kind in ACTED_ON and "ing" not in tenses
         ):
-            happening.actor, happening.target, happening.passive = None, subject, True
-        elif self._passive and "pp" in tenses and subject is not None and verb.kind in ACTED_ON and "ing" not in tenses:
             happening.actor, happening.target, happening.passive = None, subject, True
         if subject is not None:
             subject.acts = True

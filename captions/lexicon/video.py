@@ -1,4 +1,4 @@
-"""The picture's caption from anchors: place, looks, actions in order and their physics, camera, style. No sound words."""
+"""The picture's caption from anchors: place, looks, actions in order with their physics, camera, style."""
 
 from __future__ import annotations
 
@@ -42,7 +42,11 @@ def write_video(anchors: SemanticAnchors, wanted: WordRange, lexicon: Lexicon) -
     kept: list[tuple[int, str]] = []
     for rank, position, sentence in sorted(needed):
         pure = _purified(_clipped(sentence, longest), anchors)
-        if pure and _total(kept) + num_words(pure) <= room and (rank < 2 or dense or _total(kept) < wanted.target * _FULLNESS):
+        if (
+            pure
+            and _total(kept) + num_words(pure) <= room
+            and (rank < 2 or dense or _total(kept) < wanted.target * _FULLNESS)
+        ):
             kept.append((position, pure))
     fillers = chooser.shuffled(sentences()["general"], "general")
     last = max((position for position, _ in kept), default=0)
@@ -130,7 +134,7 @@ def _look_of(seen: str) -> str:
 
 def kind_of(event: Event, lexicon: Lexicon) -> str:
     """The kind of an event: that of the verb whose looks or sound it carries, or of the first verb it names; or ""."""
-    texts = [*((event.sound.source,) if event.sound else ()), event.visual_action, *((event.sound.heard,) if event.sound else ())]
+    texts = [event.sound.source, event.visual_action, event.sound.heard] if event.sound else [event.visual_action]
     exact = _kinds_by_look(lexicon).get(_stem_of_look(event.visual_action))
     if exact is not None:
         return exact

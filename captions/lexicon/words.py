@@ -1,4 +1,4 @@
-"""English word forms: plurals, verb inflections, articles, lists. Own rules; irregular verbs stand in the word lists."""
+"""English word forms: plurals, inflections, articles, lists. Irregular verbs stand in the word lists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ VOWELS = "aeiou"
 NUMBERS = {
     word: value
     for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve".split(),
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"],
     )
 } | {"dozen": 12, "couple": 2, "pair": 2, "several": 4, "few": 3, "many": 7, "twenty": 20, "hundred": 100}
 # Sounds like a vowel, or like a consonant, against its spelling.
@@ -115,7 +115,7 @@ def past(verb: str) -> str:
 
 
 def listed(items: Sequence[str]) -> str:
-    """ "a, b and c"."""
+    """Items as "a, b and c"."""
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1] if items else ""
 
 

@@ -182,7 +182,7 @@ def _sizes(api: HfApi, entry: Download, file: str | None) -> dict[str, int]:
     if not wanted:
         raise MissingModelError(
             "the repository has no such file",
-            got=f"{', '.join(patterns)} in {entry.repository}",
+            got=f"{file or ', '.join(patterns)} in {entry.repository}",
             expected="one of " + (", ".join(sorted(files)[:12]) or "its files, but it is empty"),
         )
     return wanted

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 POCKET = "pocket"
 BRIDGE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
 WEIGHT_SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
+# First byte of torch files before the zip format.
+OLD_PICKLE = b"\x80"
 INDEX_SUFFIX = ".safetensors.index.json"
 # What else a tower in single files needs, and how the set is called.
 COMPANIONS = {"wan": ("wan_vae", "umt5"), "stable_audio": ("t5",)}
@@ -89,13 +91,13 @@ def find_folders(root: Path, kind: str) -> list[Path]:
 
 
 def find_bridges(root: Path) -> list[Path]:
-    """Bridge files in ``root`` or its sub-folders up to three levels, outside of tower folders, sorted.
+    """Bridge files in ``root`` or its sub-folders up to four levels down, outside of tower folders, sorted.
 
     Files that cannot be read are among them, so that choosing one says why; files of other models are not.
     """
     if not root.is_dir():
         return []
-    files = [file for depth in ("*", "*/*", "*/*/*") for file in root.glob(depth) if file.suffix in BRIDGE_SUFFIXES]
+    files = [file for depth in FILE_DEPTHS for file in root.glob(depth) if file.suffix in BRIDGE_SUFFIXES]
     towers = {folder for kind in TRANSFORMER_CLASSES.values() for folder in find_folders(root, kind)}
     outside = (file for file in files if file.is_file() and not towers.intersection(file.parents))
     looked = (inspect(file) for file in outside)
@@ -113,10 +115,14 @@ def inspect(path: Path) -> FoundFile:
 @lru_cache(maxsize=4096)
 def _inspect(path: Path, changed_ns: int, num_bytes: int) -> FoundFile:
     try:
+        with path.open("rb") as file:
+            is_old = file.read(1) == OLD_PICKLE
+        if is_old:  # its tensors cannot be left on disk, so looking into it would read gigabytes for a list
+            return FoundFile(path, None, "A torch file of the format before 1.6, which is not looked into for lists.")
         return FoundFile(path, identify(path))
     except IncompatibleWeightsError as error:
         return FoundFile(path, None, str(error), is_foreign=True)
-    except (WeightsError, MissingModelError, MissingPackageError) as error:
+    except (WeightsError, MissingModelError, MissingPackageError, PermissionError) as error:
         return FoundFile(path, None, str(error))
 
 

@@ -24,3 +24,14 @@ class PreviewVideo:
     def as_dict(self) -> dict[str, Any]:
         """The form that a host records for the node."""
         return {"images": self.values, "animated": (True,)}
+
+
+class PreviewText:
+    """Show a text on the node."""
+
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form that a host records for the node."""
+        return {"text": (self.value,)}

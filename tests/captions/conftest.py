@@ -203,3 +203,69 @@ def tiny_language_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_qwens(tiny_language_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Folders of a tiny random Qwen2.5-VL and a tiny random Qwen2-Audio, with real processors."""
+    import transformers as tf
+
+    folder = tmp_path_factory.mktemp("qwens")
+    names = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>", "<|AUDIO|>", "<|audio_bos|>"]
+    tokenizer = tf.AutoTokenizer.from_pretrained(tiny_language_model)
+    tokenizer.add_special_tokens({"additional_special_tokens": [*names, "<|audio_eos|>"]})
+    ids = dict(zip(names, tokenizer.convert_tokens_to_ids(names), strict=True))
+    template = (
+        "{% for m in messages %}<|{{ m['role'] }}|>{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+        "{% for p in m['content'] %}{% if p['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
+        "{% elif p['type'] == 'audio' %}<|audio_bos|><|AUDIO|><|audio_eos|>{% else %}{{ p['text'] }}{% endif %}"
+        "{% endfor %}{% endif %}\n{% endfor %}<|assistant|>"
+    )
+    text = {"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    text |= {"num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 4096}
+    text |= {"bos_token_id": None, "eos_token_id": 1, "pad_token_id": 0}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        looks = tf.Qwen2_5_VLForConditionalGeneration(
+            tf.Qwen2_5_VLConfig(
+                text_config={
+                    **text,
+                    "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 1e4},
+                },
+                vision_config={
+                    "depth": 1,
+                    "hidden_size": 16,
+                    "intermediate_size": 16,
+                    "num_heads": 2,
+                    "out_hidden_size": 16,
+                    "fullatt_block_indexes": [0],
+                },
+                image_token_id=ids["<|image_pad|>"],
+                video_token_id=ids["<|video_pad|>"],
+                vision_start_token_id=ids["<|vision_start|>"],
+                vision_end_token_id=ids["<|vision_end|>"],
+            )
+        )
+        listens = tf.Qwen2AudioForConditionalGeneration(
+            tf.Qwen2AudioConfig(
+                text_config=tf.Qwen2Config(**text),
+                audio_config={
+                    "model_type": "qwen2_audio_encoder",
+                    "d_model": 16,
+                    "encoder_layers": 1,
+                    "encoder_attention_heads": 2,
+                    "encoder_ffn_dim": 16,
+                    "num_mel_bins": 16,
+                },
+                audio_token_index=ids["<|AUDIO|>"],
+            )
+        )
+    looks.save_pretrained(folder / "vl")
+    tf.Qwen2_5_VLProcessor(
+        tf.Qwen2VLImageProcessor(), tokenizer, tf.Qwen2VLVideoProcessor(), chat_template=template
+    ).save_pretrained(folder / "vl")
+    listens.save_pretrained(folder / "audio")
+    tf.Qwen2AudioProcessor(
+        tf.WhisperFeatureExtractor(feature_size=16), tokenizer, chat_template=template
+    ).save_pretrained(folder / "audio")
+    return folder / "vl", folder / "audio"

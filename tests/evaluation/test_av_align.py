@@ -135,6 +135,7 @@ def test_without_peaks_a_clip_scores_nothing_and_is_counted():
     assert AV_ALIGN.summarise(measured) == {"av_align": 0.5, "num_measured": 2, "num_without_peaks": 1}
 
 
+@pytest.mark.filterwarnings("ignore:n_fft")
 @pytest.mark.parametrize("clip", [make_av([], TIMES), AVClip(make_picture(TIMES), AudioClip(torch.zeros(1, 9), RATE))])
 def test_peaks_on_one_side_only_score_nothing(clip):
     assert score(clip) == 0.0

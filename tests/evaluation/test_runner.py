@@ -201,8 +201,8 @@ def test_a_missing_package_is_named_before_the_first_clip(folder, tmp_path, monk
 
 
 @pytest.mark.filterwarnings("ignore:n_fft")
-@pytest.mark.parametrize("clip", DEGENERATE.values(), ids=DEGENERATE)
-def test_every_clip_can_be_drawn(clip, tmp_path):
-    clip_picture(Sample(clip, TRUTHS["truth"]), tmp_path / "clip.png")
+@pytest.mark.parametrize("name", ["picture only", "sound only", "one frame", "one sample", "still and silent"])
+def test_every_clip_can_be_drawn(name, tmp_path):
+    clip_picture(Sample(DEGENERATE[name], TRUTHS["truth"]), tmp_path / "clip.png")
     with Image.open(tmp_path / "clip.png") as picture:
         assert picture.format == "PNG" and picture.width > 900

@@ -155,9 +155,14 @@ def wan_original(folder: Path, prefix: str = "") -> State:
 
 def vae_original(folder: Path) -> State:
     """The VAE under Wan's own names."""
+    return vae_names(part(folder / "vae"))
+
+
+def vae_names(tensors: State) -> State:
+    """The same from the VAE's tensors."""
     outer = ("encoder.conv", "decoder.conv", "quant", "post", "encoder.norm", "decoder.norm")
     state = {}
-    for name, tensor in part(folder / "vae").items():
+    for name, tensor in tensors.items():
         rules = VAE_RULES if name.startswith(outer) else [*RESIDUAL, *VAE_RULES]
         state.update(rename({name: tensor}, rules))
     return state
@@ -170,7 +175,15 @@ def umt5_original(folder: Path) -> State:
 
 def stable_audio_original(folder: Path, *, newer_weight_norm: bool = False) -> State:
     """Stable Audio's one checkpoint; with ComfyUI's newer weight normalisation if wished."""
-    state = rename(part(folder / "transformer"), DIT_RULES, "model.model.")
+    states = (part(folder / name) for name in ("transformer", "projection_model", "vae"))
+    return stable_audio_checkpoint(*states, newer_weight_norm=newer_weight_norm)
+
+
+def stable_audio_checkpoint(
+    transformer: State, conditioner: State, autoencoder: State, *, newer_weight_norm: bool = False
+) -> State:
+    """The same from the three parts' tensors."""
+    state = rename(transformer, DIT_RULES, "model.model.")
     for name in [n for n in state if n.endswith("_attn.to_q.weight")]:
         stem, is_self = name.removesuffix("q.weight"), ".self_attn." in name
         letters = "qkv" if is_self else "kv"
@@ -180,7 +193,6 @@ def stable_audio_original(folder: Path, *, newer_weight_norm: bool = False) -> S
     state[features] = state[features][:, None]
     state["model.model.transformer.rotary_pos_emb.inv_freq"] = torch.rand(16)
     start = "conditioner.conditioners.seconds_"
-    conditioner = part(folder / "projection_model")
     state.update(
         rename(
             conditioner,
@@ -190,7 +202,7 @@ def stable_audio_original(folder: Path, *, newer_weight_norm: bool = False) -> S
             ],
         )
     )
-    state.update(_oobleck_original(part(folder / "vae"), newer_weight_norm))
+    state.update(_oobleck_original(autoencoder, newer_weight_norm))
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 

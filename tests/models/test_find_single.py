@@ -105,6 +105,17 @@ def test_a_changed_file_is_looked_at_again(folders, tmp_path) -> None:
     assert inspect(file).is_foreign
 
 
+def test_torch_files_of_the_old_format_are_listed_but_not_read(folders, tmp_path) -> None:
+    old, new = tmp_path / "old.pth", tmp_path / "new.pth"
+    torch.save(single.vae_original(folders / "wan"), old, _use_new_zipfile_serialization=False)
+    torch.save(single.vae_original(folders / "wan"), new)
+    assert "not looked into" in inspect(old).problem
+    assert find_bridges(tmp_path) == [], "only .safetensors, .ckpt, .pt and .bin may be bridges"
+    old.rename(tmp_path / "old.ckpt")
+    assert [file.name for file in find_bridges(tmp_path)] == ["old.ckpt"]
+    assert inspect(new).layout.kind == "wan_vae"
+
+
 def test_what_is_missing_beside_a_tower_is_named(comfy_models) -> None:
     (comfy_models / "vae" / "sdxl_vae.safetensors").unlink()
     with pytest.raises(MissingModelError, match=r"mine\.safetensors without a Wan 2\.1 VAE that fits.*wan_2\.1_vae"):

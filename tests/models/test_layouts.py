@@ -19,9 +19,11 @@ from sounding_video.core.errors import (
     UnsafeWeightsError,
 )
 from sounding_video.models.parts import AudioParts, VideoParts
-from sounding_video.models.weights._header import open_weights
+from sounding_video.models.weights import _stable_audio as stable
+from sounding_video.models.weights._header import TensorInfo, WeightFile, open_weights
 from sounding_video.models.weights._tokenizers import tokenizer_from_sentencepiece
-from sounding_video.models.weights.layouts import StableAudioFiles, WanFiles, identify
+from sounding_video.models.weights._wan import t5_config, transformer_config, transformer_names
+from sounding_video.models.weights.layouts import Layout, StableAudioFiles, WanFiles, identify
 from sounding_video.models.weights.load import load_stable_audio, load_wan
 
 _spec = importlib.util.spec_from_file_location("single_files", Path(__file__).with_name("single_files.py"))
@@ -489,6 +491,68 @@ def test_an_index_that_points_outside_or_to_missing_shards(files, folders, tmp_p
     index.write_text('{"weight_map": {"a": "../../etc/x.safetensors"}}')
     with pytest.raises(CorruptWeightsError, match="outside of its folder"):
         load_wan(wan_files(files, wan=index), FLOAT32)
+
+
+def header_of(state: dict[str, torch.Tensor]) -> WeightFile:
+    """A file of which only the header exists: names, shapes and types."""
+    infos = {n: TensorInfo(tuple(t.shape), str(t.dtype).removeprefix("torch.")) for n, t in state.items()}
+    return WeightFile(Path("published.safetensors"), infos, {})
+
+
+@pytest.mark.parametrize(("size", "layers", "heads", "ffn"), [("1.3B", 30, 12, 8960), ("14B", 40, 40, 13824)])
+def test_published_wan_sizes_are_read_from_the_shapes(size, layers, heads, ffn, tmp_path) -> None:
+    from diffusers import WanTransformer3DModel
+
+    wanted = {"num_layers": layers, "num_attention_heads": heads, "ffn_dim": ffn}
+    with torch.device("meta"):
+        model = WanTransformer3DModel(**wanted)
+    state = single.rename(model.state_dict(), single.WAN_RULES)
+    file = header_of(state)
+    names = transformer_names(file)
+    config = transformer_config(file, names)
+    assert set(names) == set(model.state_dict())
+    assert names == dict(zip(model.state_dict(), state, strict=True))
+    assert config == {key: model.config[key] for key in config}
+    assert config.items() >= wanted.items()
+    assert looked(file).detail == size
+
+
+def looked(file: WeightFile) -> Layout:
+    """``identify`` without a file to take the size of."""
+    file.__class__ = type("Header", (WeightFile,), {"num_bytes": 0})
+    return identify(file)
+
+
+def test_published_sizes_of_the_other_parts() -> None:
+    from diffusers import AutoencoderKLWan, AutoencoderOobleck, StableAudioDiTModel, StableAudioProjectionModel
+    from transformers import T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
+
+    umt5 = {"vocab_size": 256384, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24, "num_heads": 64}
+    with torch.device("meta"):
+        umt5_model = UMT5EncoderModel(UMT5Config(**umt5))
+        t5_model = T5EncoderModel(T5Config(vocab_size=32128, d_model=768, d_ff=3072, num_layers=12, num_heads=12))
+        vae, transformer = AutoencoderKLWan(), StableAudioDiTModel()
+        projection = StableAudioProjectionModel(768, 768, 0, 512)
+        oobleck = AutoencoderOobleck()
+    encoder = {n: t for n, t in umt5_model.state_dict().items() if "embed_tokens" not in n}
+    told = looked(header_of(single.rename(encoder, single.UMT5_RULES)))
+    assert (told.kind, told.detail, told.text_width) == ("umt5", "XXL", 4096)
+    assert t5_config(header_of(encoder), {n: n for n in encoder}).items() >= umt5.items()
+    told = looked(header_of(t5_model.state_dict()))
+    assert (told.kind, told.detail, told.text_width) == ("t5", "base", 768)
+    assert looked(header_of(single.vae_names(vae.state_dict()))).kind == "wan_vae"
+    file = header_of(
+        single.stable_audio_checkpoint(transformer.state_dict(), projection.state_dict(), oobleck.state_dict())
+    )
+    assert (looked(file).kind, looked(file).text_width) == ("stable_audio", 768)
+    for module, recipes, config in (
+        (transformer, stable._transformer_recipes, stable._transformer_config),
+        (projection, stable._conditioner_recipes, stable._projection_config),
+        (oobleck, stable._autoencoder_recipes, stable._autoencoder_config),
+    ):
+        assert set(recipes(file)) == set(module.state_dict())
+        sizes = config(file, recipes(file))
+        assert sizes == {key: module.config[key] for key in sizes}
 
 
 def test_one_file_alone_is_not_a_model(files) -> None:

@@ -1,0 +1,230 @@
+"""Nodes that turn prompts, edited anchors and clips into one caption for the picture and one for the sound."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..captions.backends import BACKENDS, open_backend
+from ..captions.backends.base import BackendOptions
+from ..captions.crr import MODES
+from ..captions.profiles import PROFILES
+from ..core.errors import InputError
+from .host import io, make_room, progress, ui
+from .sockets import CATEGORY
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from ..captions.crr import Backend, Expansion
+    from ..captions.media_captioner import Describer
+    from ..core.types import AVClip
+
+LOOKING = ("transformers", "server")
+
+
+class ExpandPrompt(io.ComfyNode):
+    """Node T2SVExpandPrompt."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="T2SVExpandPrompt",
+            display_name="Expand Prompt (CRR)",
+            category=f"{CATEGORY}/captions",
+            description="Turns a short prompt into a caption of what is seen and one of what is heard.",
+            inputs=[
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    default="",
+                    placeholder="prompt",
+                    tooltip="What is seen and heard, in a few words.",
+                ),
+                *_backend_inputs(),
+                io.Combo.Input(
+                    "mode",
+                    options=list(MODES),
+                    default="full",
+                    tooltip="full: checker, anchors, rewriter. The others are the paper's ablation: off, one shared "
+                    "text, raw and unchecked, direct without anchors.",
+                ),
+            ],
+            outputs=_caption_outputs(with_anchors=True),
+        )
+
+    @classmethod
+    def execute(cls, *, prompt: str, backend: str, profile: str, server: str, model: str, mode: str) -> io.NodeOutput:
+        """Expand, from the cache when the same was asked before."""
+        from ..captions.cache import CaptionCache, default_cache_folder
+        from ..captions.crr import expand
+
+        with _backend(backend, server, model) as writer:
+            cache = CaptionCache(default_cache_folder())
+            made = expand(prompt, backend=writer, mode=mode, profile=profile, cache=cache, progress=progress())
+        return _output(made, with_anchors=True)
+
+
+class EditAnchors(io.ComfyNode):
+    """Node T2SVEditAnchors."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="T2SVEditAnchors",
+            display_name="Edit Anchors (CRR)",
+            category=f"{CATEGORY}/captions",
+            description="Writes both captions from semantic anchors that you edited; nothing else is added.",
+            inputs=[
+                io.String.Input(
+                    "anchors",
+                    multiline=True,
+                    default="",
+                    placeholder="anchors (JSON)",
+                    tooltip="The anchors of Expand Prompt, copied here and edited.",
+                ),
+                *_backend_inputs(),
+            ],
+            outputs=_caption_outputs(with_anchors=False),
+        )
+
+    @classmethod
+    def execute(cls, *, anchors: str, backend: str, profile: str, server: str, model: str) -> io.NodeOutput:
+        """Run the rewriter alone."""
+        from ..captions.anchors import from_json
+        from ..captions.crr import expand_anchors
+
+        edited = from_json(anchors)
+        with _backend(backend, server, model) as writer:
+            made = expand_anchors(edited, backend=writer, profile=profile, progress=progress())
+        return _output(made, with_anchors=False)
+
+
+class CaptionVideo(io.ComfyNode):
+    """Node T2SVCaptionVideo."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        backend, *others = _backend_inputs(default="openai_server", without=("lexicon",))
+        return io.Schema(
+            node_id="T2SVCaptionVideo",
+            display_name="Caption Video (CRR)",
+            category=f"{CATEGORY}/captions",
+            description="Describes a clip for training: one model looks, one listens, the checker compares.",
+            inputs=[
+                io.Video.Input("video", tooltip="A clip with picture and sound."),
+                backend,
+                *others,
+                io.Combo.Input(
+                    "looking",
+                    options=list(LOOKING),
+                    default="server",
+                    tooltip="Who looks and listens: the server, if its model takes pictures and sound, or "
+                    "Qwen2.5-VL and Qwen2-Audio on this machine.",
+                ),
+            ],
+            outputs=_caption_outputs(with_anchors=True),
+        )
+
+    @classmethod
+    def execute(cls, *, video: Any, backend: str, profile: str, server: str, model: str, looking: str) -> io.NodeOutput:
+        """Look, listen, check, write."""
+        from ..captions.media_captioner import describe, verified_captions
+
+        with _describer(looking, server, model) as describer:
+            raw = describe(_clip(video), describer, progress=progress())
+        with _backend(backend, server, model) as writer:
+            made = verified_captions(raw, backend=writer, profile=profile, progress=progress())
+        return _output(made, with_anchors=True)
+
+
+def _backend_inputs(default: str = "lexicon", without: tuple[str, ...] = ()) -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "backend",
+            options=[name for name in BACKENDS.names() if name not in without],
+            default=default,
+            tooltip="lexicon: rules, no model, English only. openai_server: any server with the OpenAI protocol. "
+            "transformers_local: a language model on this machine.",
+        ),
+        io.Combo.Input(
+            "profile",
+            options=list(PROFILES),
+            default="bridgedit",
+            tooltip="Lengths: bridgedit as the released captions (about 216 and 26 words), short for small models.",
+        ),
+        io.String.Input(
+            "server",
+            default="",
+            tooltip="Base URL for openai_server, e.g. http://127.0.0.1:11434/v1. Keys come from the environment.",
+        ),
+        io.String.Input(
+            "model", default="", tooltip="Model on the server, hub id or local folder; empty for the default."
+        ),
+    ]
+
+
+def _caption_outputs(*, with_anchors: bool) -> list[io.Output]:
+    anchors = io.String.Output("anchors_json", display_name="anchors", tooltip="Semantic anchors as JSON, to edit.")
+    return [
+        io.String.Output("video_caption", display_name="video_caption", tooltip="What is seen, for Encode Captions."),
+        io.String.Output("audio_caption", display_name="audio_caption", tooltip="What is heard, for Encode Captions."),
+        *([anchors] if with_anchors else []),
+        io.String.Output("report", display_name="report", tooltip="How they came about, what was mended, as JSON."),
+    ]
+
+
+def _backend(name: str, server: str, model: str) -> AbstractContextManager[Backend]:
+    """The chosen backend for one node; empty fields mean its defaults, and a local model gets room on the device.
+
+    The server's address may have come with somebody's workflow, so it is not trusted with a key.
+    """
+    if name == "transformers_local":
+        make_room()
+    return open_backend(name, BackendOptions(server=server.strip() or None, model=model.strip() or None))
+
+
+def _output(made: Expansion, *, with_anchors: bool) -> io.NodeOutput:
+    """The captions as sockets, and all of it as text on the node."""
+    anchors = "" if made.anchors is None else made.anchors.to_json()
+    report = json.dumps(made.report.as_json(), ensure_ascii=False, indent=2)
+    values = (made.captions.video, made.captions.audio, *([anchors] if with_anchors else []), report)
+    shown = f"picture: {made.captions.video}\n\nsound: {made.captions.audio}\n\n{anchors}"
+    return io.NodeOutput(*values, ui=ui.PreviewText(shown))
+
+
+@contextmanager
+def _describer(looking: str, server: str, model: str) -> Iterator[Describer]:
+    """Who looks and listens; what is loaded for it is freed at the end."""
+    from ..captions.media_captioner import ChatDescriber
+    from ..captions.qwen_describer import QwenDescriber
+
+    if looking not in LOOKING:
+        raise InputError("unknown way of looking", got=repr(looking), expected="one of " + ", ".join(LOOKING))
+    if looking == "server":
+        with _backend("openai_server", server, model) as both:
+            yield ChatDescriber(both, both)
+        return
+    make_room()
+    with closing(QwenDescriber()) as describer:
+        yield describer
+
+
+def _clip(video: Any) -> AVClip:
+    """The clip of a VIDEO value, which lies in a file or, unsaved, in memory."""
+    from ..media.probe import read_clip
+
+    source = video.get_stream_source()
+    if isinstance(source, str):
+        return read_clip(source)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        path.write_bytes(source.read())
+        return read_clip(path)
