@@ -34,6 +34,7 @@ _CLAUSE_END = re.compile(
 )
 _LEADING_JOINT = re.compile(r"^(?:and|while|as|with|but|or|that|which|then)\s+", re.IGNORECASE)
 _MIN_CLAUSE_WORDS = 4
+_MAX_FOREIGN_SHARE = 0.3  # of the letters, beyond Latin script
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Finding:
     """One thing that is wrong with a caption.
 
     Args:
-        kind: One of :data:`IMPURE`, or "empty", "too short", "too long", "too many sentences".
+        kind: One of :data:`IMPURE`, or "empty", "not in English", "too short", "too long", "too many sentences".
         modality: "video" or "audio".
         text: The offending words; empty for a length.
         start: First character in the caption.
@@ -148,6 +149,10 @@ def _lengths(text: str, modality: str, profile: LengthProfile | None) -> Iterato
     words = num_words(text)
     if words == 0:
         yield Finding("empty", modality, "", 0, 0, f"The {modality} caption is empty: write one.")
+    letters = [char for char in text if char.isalpha()]
+    if sum(char > "\u024f" for char in letters) > _MAX_FOREIGN_SHARE * len(letters):
+        message = f"The {modality} caption is not in English: write English."
+        yield Finding("not in English", modality, "", 0, len(text), message)
     if profile is None or words == 0:
         return
     wanted = getattr(profile, modality)

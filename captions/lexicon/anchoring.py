@@ -35,6 +35,7 @@ CAMERAS = (
 # What has a mouth; the rest trembles when it "screams" or "roars".
 VOICED = ANIMATE | {"body", "event", "crowd"}
 UNVOICED_LOOK = "*quiver and *strain, the outline blurring slightly with every surge"
+RUNNING_LOOK = "*keep up a steady motion, small parts moving in a regular rhythm"
 _AGREEING = re.compile(r"\*([\w-]+)")
 _OBJECT = re.compile(r"\{o=([^}]*)\}")
 
@@ -293,8 +294,11 @@ def _look(happening: Happening) -> str:
     source = happening.actor.source if happening.actor else None
     if source is not None and source.motion is not None and happening.verb.lemma in source.actions:
         return source.motion.seen
-    if source is not None and happening.verb.kind == "vocal" and source.kind not in VOICED:
-        return UNVOICED_LOOK
+    kind = happening.verb.kind
+    if source is not None and source.kind not in VOICED and kind in ("vocal", "operate"):
+        return UNVOICED_LOOK if kind == "vocal" else RUNNING_LOOK
+    if source is not None and happening.tool is not None and kind == "motor" and source.kind in ANIMATE:
+        return f"*hold the {_pure_name(happening.tool)} firmly in both hands and *lean into the work"
     return happening.verb.seen
 
 

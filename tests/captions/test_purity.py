@@ -100,6 +100,10 @@ def test_lengths_follow_the_profile(video, audio, expected):
     assert [item for item in kinds(Captions(video, audio)) if item[0] != "empty"] == []
 
 
+def test_another_script_is_found():
+    assert kinds(Captions("Собака бежит.", "A café naïvely fills.")) == [("not in English", "video", "")]
+
+
 def test_the_lengths_are_the_released_captions_ones():
     profile = PROFILES.get("bridgedit")
     assert (profile.video.target, profile.video.high) == (216, 260)
