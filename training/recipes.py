@@ -21,6 +21,8 @@ RECIPES: Registry[Callable[[], TrainConfig]] = Registry("recipe")
 # The bundled model's own: benchmarks/pocket/build.py.
 POCKET_BRIDGES = BridgesConfig(video_points=(1, 3, 5), audio_points=(1, 3, 5), qk_width=192, num_heads=6)
 POCKET_DATA = DataConfig(num_clips=1500, num_frames=33, width=64, height=64, keep_media=True)
+# The bundled model's own text length (pocket.json): the world's captions fit.
+POCKET_MODELS = ModelsConfig(text_length=128)
 POCKET_OPTIMIZER = OptimizerConfig(
     lr=5e-4, weight_decay=1e-2, betas=(0.9, 0.99), max_grad_norm=1.0, warmup_steps=200, ema_decay=0.999
 )
@@ -79,6 +81,7 @@ def pocket_wan_vae() -> TrainConfig:
     return TrainConfig(
         recipe="pocket_wan_vae",
         task="video_codec",
+        models=POCKET_MODELS,
         trainable=("video_codec",),
         num_steps=8_000,
         batch_size=2,
@@ -95,6 +98,7 @@ def pocket_oobleck() -> TrainConfig:
     return TrainConfig(
         recipe="pocket_oobleck",
         task="audio_codec",
+        models=POCKET_MODELS,
         trainable=("audio_codec",),
         num_steps=8_000,
         batch_size=2,
@@ -111,6 +115,7 @@ def pocket_video() -> TrainConfig:
     return TrainConfig(
         recipe="pocket_video",
         task="video",
+        models=POCKET_MODELS,
         trainable=("video_tower",),
         num_steps=12_000,
         batch_size=8,
@@ -135,6 +140,7 @@ def pocket_bridges() -> TrainConfig:
     return TrainConfig(
         recipe="pocket_bridges",
         task="joint",
+        models=POCKET_MODELS,
         trainable=("bridges",),
         num_steps=5_000,
         batch_size=8,

@@ -16,12 +16,16 @@ from .words import article, listed, number_word, plural, third_person, times
 
 MOST_ENTITIES = 8
 MOST_EVENTS = 6
-ROOM_TONE = "quiet room tone"
+ROOM_TONE, OPEN_AIR = "quiet room tone", "calm open air"
 # People of whom nothing is said are not made to talk.
 UNSPOKEN = frozenset({"man", "woman", "person", "people", "child", "family"})
 SEEN_ADJECTIVES = ("size", "age", "colour", "look", "shape", "material")
 # Prepositions after which a fire or water is heard in the background.
 NEARBY = frozenset(["by", "near", "beside", "in", "around", "behind", "before", "next", "along", "under"])
+# Kinds of which several are seen one by one.
+SINGLE_KINDS = frozenset(
+    {"animal", "person", "bell", "vehicle", "machine", "instrument", "drum", "tool", "door", "clock"}
+)
 # What each of several has one of.
 _ONE_EACH = re.compile(
     r"their (head|mouth|neck|chest|throat|tail|beak|body|face|nose|muzzle|chin|tongue|snout|mane|back|jaw|bill|trunk)\b"
@@ -162,6 +166,8 @@ def _limit(parsed: Parsed, draft: Draft) -> None:
         draft.notes.append(f"Only the first {MOST_EVENTS} of {len(kept)} events are kept.")
     parsed.happenings = kept[:MOST_EVENTS]
     acting = {id(part) for item in parsed.happenings for part in (item.actor, item.target)}
+    doubled = {item.actor.source.name for item in parsed.happenings if item.actor}
+    parsed.things = [one for one in parsed.things if id(one) in acting or one.source.name not in doubled]
     kept_things = sorted(parsed.things, key=lambda thing: id(thing) not in acting)
     if len(kept_things) > MOST_ENTITIES:
         draft.notes.append(f"Only {MOST_ENTITIES} of {len(kept_things)} things are kept.")
@@ -172,7 +178,11 @@ def _limit(parsed: Parsed, draft: Draft) -> None:
 def _place_of(parsed: Parsed, draft: Draft) -> Place:
     if parsed.place is not None:
         return parsed.place
-    actors = [item.actor or item.target for item in parsed.happenings] + parsed.things
+    actors = [item.actor or item.target for item in parsed.happenings]
+    touched = [
+        item.target for item in parsed.happenings if item.target and item.actor and item.actor.source.name in UNSPOKEN
+    ]
+    actors = [*touched, *actors, *parsed.things]
     settings = [
         thing for thing in parsed.things if thing.role in ("in", "by", "near", "along") and thing.source.kind == "water"
     ]
@@ -223,7 +233,7 @@ def _entity(thing: Thing, draft: Draft) -> Entity:
     noun = " ".join([lead, *fresh, rest]).strip()
     phrase = noun if thing.is_plural or not is_countable(thing) else article(noun)
     looks = list(thing.source.looks)
-    each = ", each" if thing.is_plural and thing.source.kind in ("animal", "person") else ""
+    each = ", each" if thing.is_plural and thing.source.kind in SINGLE_KINDS else ""
     return Entity(name, (*adjectives, *looks), f"{phrase}{each} with {listed(looks)}")
 
 
@@ -334,8 +344,11 @@ def _first(items: list[Modifier], kind: str) -> list[Modifier]:
 def _ambient(parsed: Parsed, place: Place, draft: Draft) -> str:
     weather = [item.heard for item in parsed.settings if item.kind == "weather" and item.heard]
     parts = [part for text in (*draft.ambient, *weather, place.ambient) for part in text.split(" and ")]
-    heard = [part for part in dict.fromkeys(parts) if not _is_excluded(part, draft.excluded)]
-    return " and ".join(heard[:3]) or ROOM_TONE
+    actors = [item.actor or item.target for item in parsed.happenings]
+    sounding = {word for actor in actors for word in (actor.source.name.split()[0], actor.shown.split()[-1])}
+    gone = draft.excluded | ({stem for stem in sounding if len(stem) > 3} if not draft.ambient else set())
+    heard = [part for part in dict.fromkeys(parts) if not _is_excluded(part, gone)]
+    return " and ".join(heard[:3]) or (ROOM_TONE if place.indoor else OPEN_AIR)
 
 
 def _is_excluded(text: str, excluded: set[str]) -> bool:

@@ -93,7 +93,7 @@ class Parser:
         self._waiting_after = False
 
     def _is_joint(self, position: int, text: str) -> bool:
-        if text in ("as", "like") and not self._clause_words_follow(position):
+        if text in ("as", "like", "after", "before", "during") and not self._clause_words_follow(position):
             return False
         return text in SAME_TIME or text in LATER or text == "after"
 
@@ -250,6 +250,9 @@ class Parser:
 
     def _reads_as_place(self, position: int, token: Token) -> bool:
         meaning = token.meaning
+        following = self._tokens[position + 1].meaning.place if position + 1 < len(self._tokens) else None
+        if meaning.place is not None and following is not None:
+            return False  # "a mountain village" is a village
         if meaning.place is None or (self._is_compound(position) and self._preposition == ""):
             return False
         return meaning.source is None or (self._preposition in SETTING_BEFORE and self._preposition != "of")

@@ -19,7 +19,7 @@ from .words import listed, third_person
 
 # Below this target a profile asks for the essentials only.
 DENSE_FROM_WORDS = 100
-_LONGEST_DENSE, _LONGEST_SHORT = 45, 22
+_LONGEST_DENSE, _LONGEST_SHORT = 45, 26
 _FULLNESS = 0.93
 # The look of something that is struck by nobody in particular.
 STRUCK = "*take one stroke after another, the surface shivering at each contact"
@@ -75,6 +75,8 @@ def _needed(anchors: SemanticAnchors, chooser: Chooser, lexicon: Lexicon, *, den
     add(1 if dense else 2, "environment", environment=_plain(anchors.environment))
     for number, entity in enumerate(anchors.entities):
         visual = _plain(entity.visual)
+        if visual in anchors.environment:
+            continue  # nothing but the place is shown
         missing = [attribute for attribute in entity.attributes if _plain(attribute).lower() not in visual.lower()]
         if missing and dense:
             visual += ", " + listed([_plain(attribute) for attribute in missing])
@@ -88,8 +90,9 @@ def _needed(anchors: SemanticAnchors, chooser: Chooser, lexicon: Lexicon, *, den
         kind = kind_of(event, lexicon)
         if dense and kind in patterns["kinds"]:
             options = chooser.shuffled(patterns["kinds"][kind], f"physics {kind}")
-            if kinds.count(kind) < len(options):
-                found.append((3, len(found), options[kinds.count(kind)]))
+            used = kinds.count(kind)
+            more = options[used : used + (2 if len(anchors.events) == 1 else 1)]
+            found += [(3, len(found) + offset, text) for offset, text in enumerate(more)]
             kinds.append(kind)
     if not anchors.events:
         add(1, "still", entity=_pure_words(anchors.entities[0].name))
@@ -156,8 +159,8 @@ def _kinds_by_look(lexicon: Lexicon) -> dict[str, str]:
 
 def _stem_of_look(text: str) -> str:
     """The first words of an action, verbs unbent, for comparing looks."""
-    words = re.findall(r"[a-z]+", text.lower())[:4]
-    return " ".join(word.removesuffix("s") for word in words)
+    words = [word for word in re.findall(r"[a-z]+", text.lower()) if word not in ("its", "their")]
+    return " ".join(word.removesuffix("s") for word in words[:4])
 
 
 def _clipped(sentence: str, longest: int) -> str:

@@ -22,7 +22,7 @@ from ._stable_audio import TEXT_LENGTH, load_checkpoint, load_t5
 from ._tokenizers import find_tokenizer, load_tokenizer, tokenizer_from_sentencepiece
 from ._wan import load_transformer, load_umt5, load_vae
 from .files import check_safetensors
-from .find import find_file_sets, pocket_folder, tower_kind
+from .find import find_file_sets, tower_kind
 from .layouts import TITLES as LAYOUT_TITLES
 from .layouts import Layout, StableAudioFiles, WanFiles, require_kind
 
@@ -30,17 +30,19 @@ PARTS = {
     "wan": ("transformer", "vae", "text_encoder", "tokenizer"),
     "stable_audio": ("transformer", "vae", "text_encoder", "tokenizer", "projection_model"),
 }
+OFFICIAL_TEXT_LENGTH = 1024
 TITLES = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open"}
 
 
-def load_wan(source: str | Path | WanFiles, placement: Placement, *, text_length: int = 1024) -> VideoParts:
+def load_wan(source: str | Path | WanFiles, placement: Placement, *, text_length: int | None = None) -> VideoParts:
     """The video side of Wan 2.1.
 
     Args:
         source: A diffusers folder (transformer, vae, text_encoder, tokenizer), another folder that holds single
             files of all parts, or these files.
         placement: dtype and kernel; weights stay on the CPU until a stage runs.
-        text_length: Text tokens, zero-padded: 1024 as the published system samples, 512 as stock Wan.
+        text_length: Text tokens, zero-padded, which changes what the tower computes: 1024 as the published system
+            samples, 512 as stock Wan. None takes what the bundled model was made for, else 1024.
 
     Raises:
         MissingModelError, CorruptWeightsError, IncompatibleWeightsError: see the messages.
@@ -48,13 +50,16 @@ def load_wan(source: str | Path | WanFiles, placement: Placement, *, text_length
     source = _source(source, "wan")
     read = _wan_from_files if isinstance(source, WanFiles) else _wan_from_folder
     transformer, vae, encoder, tokenizer = read(source, placement)
+    note = _note(source) if isinstance(source, Path) else {}
+    if text_length is None:
+        text_length = note.get("text_length", OFFICIAL_TEXT_LENGTH)
     return VideoParts(
         TOWERS.get("wan")(_prepare(transformer, placement)),
         CODECS.get("wan_vae")(_prepare(vae, placement)),
         TEXT_ENCODERS.get("umt5")(tokenizer, _prepare(encoder, placement), max_length=text_length),
         placement,
         _name(source),
-        isinstance(source, WanFiles) or is_trained(source),
+        note.get("trained", True),
     )
 
 
@@ -63,13 +68,14 @@ def load_stable_audio(source: str | Path | StableAudioFiles, placement: Placemen
     source = _source(source, "stable_audio")
     read = _stable_audio_from_files if isinstance(source, StableAudioFiles) else _stable_audio_from_folder
     transformer, vae, encoder, projection, tokenizer = read(source, placement)
+    note = _note(source) if isinstance(source, Path) else {}
     return AudioParts(
         TOWERS.get("stable_audio")(_prepare(transformer, placement)),
         CODECS.get("oobleck")(_prepare(vae, placement)),
         TEXT_ENCODERS.get("t5")(tokenizer, _prepare(encoder, placement), _prepare(projection, placement)),
         placement,
         _name(source),
-        isinstance(source, StableAudioFiles) or is_trained(source),
+        note.get("trained", True),
     )
 
 
@@ -175,13 +181,15 @@ def _folder_tokenizer(folder: Path) -> Any:
     return _guard(lambda: AutoTokenizer.from_pretrained(where, local_files_only=True), where)
 
 
-def is_trained(path: Path) -> bool:
-    """False only for the bundled model while its ``pocket.json`` says so."""
-    root = pocket_folder()
-    note = root / "pocket.json"
-    if root not in path.resolve().parents or not note.is_file():
-        return True
-    return bool(json.loads(note.read_text(encoding="utf-8"))["trained"])
+def is_trained(folder: Path) -> bool:
+    """False only while the note beside a folder says that its weights are random."""
+    return _note(folder).get("trained", True)
+
+
+def _note(folder: Path) -> dict[str, Any]:
+    """What ``pocket.json`` beside a tower folder says about it; nothing for any other model."""
+    note = folder.resolve().parent / "pocket.json"
+    return json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
 
 
 def _vae_dtype(placement: Placement) -> torch.dtype:

@@ -206,3 +206,10 @@ def test_two_builds_give_the_same_bytes(root, tmp_path, python_with_package):
     for file in files[0]:
         assert (folders[0] / file).read_bytes() == (folders[1] / file).read_bytes(), file
     assert json.loads((folders[0] / "pocket.json").read_text(encoding="utf-8"))["seed"] == 3
+
+
+def test_its_own_text_length_is_what_training_and_sampling_use(pocket, note) -> None:
+    from sounding_video.training.recipes import recipe
+
+    video = load_wan(pocket / "wan", resolve_placement(device="cpu"))
+    assert video.text.max_length == note["text_length"] == recipe("pocket_bridges").models.text_length
