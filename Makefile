@@ -47,8 +47,8 @@ $(STAMPS)/run: requirements-standalone.txt pyproject.toml setup.py | $(BIN)/pyth
 	$(PIP) install --no-deps -e .
 	@mkdir -p $(@D) && touch $@
 
-$(STAMPS)/dev: requirements/dev.txt requirements/eval.txt $(STAMPS)/run
-	$(PIP) install -r requirements/dev.txt -r requirements/eval.txt
+$(STAMPS)/dev: requirements/dev.txt requirements/eval.txt requirements/llm.txt requirements/train.txt $(STAMPS)/run
+	$(PIP) install -r requirements/dev.txt -r requirements/eval.txt -r requirements/llm.txt -r requirements/train.txt
 	@touch $@
 
 # Linting needs nothing of the models: ruff alone, in the version that the tests use.

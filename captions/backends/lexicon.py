@@ -53,7 +53,11 @@ class LexiconBackend:
         return Checked(anchors, tuple(notes), tuple(unknown))
 
     def rewrite(self, anchors: SemanticAnchors, profile: LengthProfile) -> Captions:
-        """Both captions from anchors, within the profile's lengths."""
+        """Both captions from anchors, within the profile's lengths.
+
+        Raises:
+            InputError: the anchors hold nothing for one of the captions in Latin script.
+        """
         lexicon = load_lexicon()
         grounded = anchors.for_rewriter()
         return Captions(

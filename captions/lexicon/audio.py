@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from ...core.errors import InputError
 from ...core.types import Captions
 from ..anchors import Event, SemanticAnchors
 from ..profiles import WordRange, num_words
@@ -11,6 +12,7 @@ from ..purity import IMPURE, find_impurities
 from .choice import Chooser
 from .data import Lexicon
 from .video import kind_of, sentences
+from .words import latin_words
 
 _FULLNESS = 0.85
 _LONGEST_PART = 24
@@ -23,7 +25,11 @@ _TAIL = re.compile(
 
 
 def write_audio(anchors: SemanticAnchors, wanted: WordRange, lexicon: Lexicon) -> str:
-    """The audio caption, one sentence within the wanted length."""
+    """The audio caption, one sentence within the wanted length.
+
+    Raises:
+        InputError: no sound of the anchors can be used in an English caption.
+    """
     chooser = Chooser(anchors.to_json())
     events = [event for event in anchors.in_order if event.sound is not None]
     ambient = _pure(anchors.ambient_sound)
@@ -38,6 +44,12 @@ def write_audio(anchors: SemanticAnchors, wanted: WordRange, lexicon: Lexicon) -
         text = _joined(parts, ambient if use_ambient else "", chooser)
         if num_words(text) <= min(wanted.high, round(wanted.target * 1.25)):
             break
+    if not re.search(r"\w", text):
+        raise InputError(
+            "the anchors hold nothing that can be heard and said in English",
+            expected="an event's sound or an ambient sound described in English",
+            remedy="Edit the anchors.",
+        )
     most = wanted.high
     while num_words(text) > most and len(parts) > 1:
         parts = parts[:-1]
@@ -102,7 +114,7 @@ def _filled(text: str, tail: str, events: list[Event], lexicon: Lexicon, wanted:
 
 def _pure(text: str) -> str:
     """A field without words for looks, as the middle of a sentence."""
-    text = re.sub(r"\s+", " ", text).strip().rstrip(".!?;:, ")
+    text = latin_words(text).rstrip(".!?;:, ")
     text = re.sub(r"[.!?]+\s+", ", ", text)
     findings = find_impurities(Captions(video="", audio=text))
     for finding in reversed([item for item in findings if item.modality == "audio" and item.kind in IMPURE]):

@@ -15,7 +15,7 @@ from ..purity import IMPURE, find_impurities, repair
 from ..vocabulary import ACOUSTIC_WORDS, WORD
 from .choice import Chooser
 from .data import FOLDER, Lexicon
-from .words import listed, third_person
+from .words import latin_words, listed, third_person
 
 # Below this target a profile asks for the essentials only.
 DENSE_FROM_WORDS = 100
@@ -33,7 +33,11 @@ def sentences() -> dict[str, Any]:
 
 
 def write_video(anchors: SemanticAnchors, wanted: WordRange, lexicon: Lexicon) -> str:
-    """The video caption within the wanted length."""
+    """The video caption within the wanted length.
+
+    Raises:
+        InputError: no field of the anchors can be used in an English caption.
+    """
     chooser = Chooser(anchors.to_json())
     dense = wanted.target >= DENSE_FROM_WORDS
     needed = _needed(anchors, chooser, lexicon, dense=dense)
@@ -48,6 +52,12 @@ def write_video(anchors: SemanticAnchors, wanted: WordRange, lexicon: Lexicon) -
             and (rank < 2 or dense or _total(kept) < wanted.target * _FULLNESS)
         ):
             kept.append((position, pure))
+    if not kept:
+        raise InputError(
+            "the anchors hold nothing that can be seen and said in English",
+            expected="an entity, an event or an environment described in English",
+            remedy="Edit the anchors.",
+        )
     fillers = chooser.shuffled(sentences()["general"], "general")
     last = max((position for position, _ in kept), default=0)
     for number, filler in enumerate(fillers, 1):
@@ -68,6 +78,8 @@ def _needed(anchors: SemanticAnchors, chooser: Chooser, lexicon: Lexicon, *, den
     found: list[tuple[int, int, str]] = []
 
     def add(rank: int, pattern: str, **values: str) -> None:
+        if not all(values.values()):
+            return  # the field has no word in Latin script
         options = patterns[pattern]
         text = chooser.pick(options, f"{pattern} {len(found)}" if dense else pattern)
         found.append((rank, len(found), _sentence(text.format(**values))))
@@ -76,7 +88,7 @@ def _needed(anchors: SemanticAnchors, chooser: Chooser, lexicon: Lexicon, *, den
     for number, entity in enumerate(anchors.entities):
         visual = _plain(entity.visual)
         if visual in anchors.environment:
-            continue  # nothing but the place is shown
+            continue  # nothing but the place is shown, or nothing in Latin script
         missing = [attribute for attribute in entity.attributes if _plain(attribute).lower() not in visual.lower()]
         if missing and dense:
             visual += ", " + listed([_plain(attribute) for attribute in missing])
@@ -103,7 +115,7 @@ def _needed(anchors: SemanticAnchors, chooser: Chooser, lexicon: Lexicon, *, den
 
 def _plain(text: str) -> str:
     """A field as the middle of a sentence: one line, no full stop, no capital of a sentence's start."""
-    text = re.sub(r"\s+", " ", text).strip().rstrip(".!?;:, ")
+    text = latin_words(text).rstrip(".!?;:, ")
     text = re.sub(r"[.!?]+\s+", ", ", text)
     first = text.split(" ", 1)[0]
     return text[:1].lower() + text[1:] if first[1:].islower() or first == "A" else text

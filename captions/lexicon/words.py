@@ -114,6 +114,11 @@ def past(verb: str) -> str:
     return verb + (verb[-1] if _doubles(verb) else "") + "ed"
 
 
+def latin_words(text: str) -> str:
+    """The words of a text that are in Latin script: the towers' captions are English."""
+    return " ".join(word for word in text.split() if all(char <= "\u024f" for char in word if char.isalpha()))
+
+
 def listed(items: Sequence[str]) -> str:
     """Items as "a, b and c"."""
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1] if items else ""

@@ -289,10 +289,10 @@ def test_ten_thousand_characters_are_read_and_capped():
         assert find_impurities(BACKEND.rewrite(checked.anchors, profile), checked.anchors, profile) == ()
 
 
-def _never_breaks(prompt: str, call: Callable[[str], object]) -> object | None:
+def _never_breaks(value: object, call: Callable[[object], object]) -> object | None:
     """The result, or None after a clear sentence."""
     try:
-        return call(prompt)
+        return call(value)
     except InputError as error:
         assert "expected" in str(error)
         assert str(error).endswith(".")
@@ -340,9 +340,22 @@ def test_any_valid_anchors_are_rewritten(first, second, third, fourth):
         (Entity("dog", (first,), second),), third, (Event("e1", 1, None, None, "dog", fourth, Sound(first, second)),),
         third, first, second, third,
     )  # fmt: skip
-    captions = BACKEND.rewrite(anchors, BRIDGEDIT)
-    found = find_impurities(captions, anchors, BRIDGEDIT)
-    assert found == ()
+    captions = _never_breaks(anchors, lambda given_anchors: BACKEND.rewrite(given_anchors, BRIDGEDIT))
+    if captions is None:
+        texts = (first, second, third, fourth)
+        assert not all(text.isascii() and re.search(r"\w", text) for text in texts)
+    else:
+        assert find_impurities(captions, anchors, BRIDGEDIT) == ()
+
+
+def test_anchors_in_another_script_are_refused_with_a_sentence():
+    anchors = SemanticAnchors(
+        (Entity("собака", (), "рыжая собака"),), "двор",
+        (Event("e1", 1, None, None, "собака", "поднимает голову", Sound("лай", "собака")),),
+        "ветер", "камера", "фото", "тихо",
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"nothing that can be seen and said in English.*expected.*Edit the anchors\."):
+        BACKEND.rewrite(anchors, BRIDGEDIT)
 
 
 def test_anchors_edited_by_hand_are_followed_and_purified(anchors):
