@@ -10,6 +10,8 @@ DATA = [
     "models/pocket/**/*",
     "workflows/**/*",
     "captions/prompts/*",
+    "captions/lexicon/*",
+    "training/launch/*",
     "evaluation/classifiers/*",
 ]
 

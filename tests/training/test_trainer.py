@@ -25,7 +25,8 @@ from sounding_video.training.trainer import train
 
 LOSSES = ("total", "video", "audio")
 CHILD = """
-import json, os, signal
+import json, os, signal, torch
+torch.set_num_threads(int(sys.argv[4]))  # sums depend on it: a resumed run must have as many as the whole one
 from sounding_video.core.progress import Progress
 from sounding_video.training.config import TrainConfig
 from sounding_video.training.trainer import train
@@ -49,7 +50,7 @@ def test_a_killed_run_continues_exactly(small_run, python_with_package, tmp_path
     )  # fmt: skip
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(config, whole)
-    process = python_with_package(CHILD, [json.dumps(config.as_dict()), str(killed), "7"])
+    process = python_with_package(CHILD, [json.dumps(config.as_dict()), str(killed), "7", str(torch.get_num_threads())])
     _, err = process.communicate(timeout=240)
     assert process.returncode == -9, err
     assert len(read_log(killed / "loss.jsonl")) == 7
