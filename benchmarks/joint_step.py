@@ -128,7 +128,7 @@ def measure(runs: dict[str, Callable[[], object]], rounds: int, device: torch.de
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     peaks: dict[str, int] = {}
     with torch.inference_mode():
-        for index in range(rounds + 1):  # round 0 warms up and measures memory
+        for index in range(-1, rounds + 1):  # round -1 touches all memory once, round 0 measures its peak
             for name, run in runs.items():
                 memory = PeakMemory(device)
                 start = time.perf_counter()
@@ -141,7 +141,7 @@ def measure(runs: dict[str, Callable[[], object]], rounds: int, device: torch.de
                 if device.type == "cuda":
                     torch.cuda.synchronize()
                 print(f"round {index}: {name} {time.perf_counter() - start:.2f} s", file=sys.stderr)
-                if index:
+                if index > 0:
                     seconds[name].append(time.perf_counter() - start)
     base = seconds["stock forwards"]
     return {
