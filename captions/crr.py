@@ -8,7 +8,7 @@ import unicodedata
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..core.errors import InputError
+from ..core.errors import InputError, require_choice
 from ..core.progress import SILENT, Progress
 from ..core.types import Captions
 from .anchors import SemanticAnchors, from_json
@@ -131,8 +131,7 @@ def expand(
         InputError: an empty prompt, an unknown mode or profile, or a mode that the backend does not have.
         CaptionError: the model gave no usable answer.
     """
-    if mode not in MODES:
-        raise InputError("unknown expansion mode", got=repr(mode), expected="one of " + ", ".join(MODES))
+    require_choice("expansion mode", mode, MODES)
     lengths, text = PROFILES.get(profile), clean_prompt(prompt)
     if mode == "off":
         return Expansion(Captions(text, text), None, Report(mode, profile))

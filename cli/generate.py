@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InputError, MissingModelError
+from ..core.errors import InputError, MissingModelError, require_choice
 from .console import Console
 from .expand import add_backend_options, expand_prompt, tell_report
 from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
@@ -267,8 +267,7 @@ def _options(args: argparse.Namespace, num_steps: int) -> SamplingOptions:
     build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas, flow_shift=args.flow_shift)
     Guidance(args.video_cfg, args.audio_cfg, args.guidance_batching)
     seeded_generator(args.seed)
-    if args.tiling not in TILING:
-        raise InputError("unknown tiling", got=repr(args.tiling), expected="one of " + ", ".join(TILING))
+    require_choice("tiling", args.tiling, TILING)
     return SamplingOptions(
         num_steps=num_steps,
         video_guidance_scale=args.video_cfg,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .errors import InputError, PlacementError
+from .errors import PlacementError, require_choice
 
 OFFLOAD_MODES = ("none", "model", "group", "sequential")
 ATTENTION_KERNELS = ("auto", "sdpa", "xformers", "flash", "sage")
@@ -46,12 +46,6 @@ class Placement:
         return self.device if self.offload == "none" else torch.device("cpu")
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise InputError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(choices))
-    return value
-
-
 def resolve_device(name: str = "auto") -> torch.device:
     """``auto`` picks CUDA, then Apple's MPS, then the CPU; an explicit device must exist.
 
@@ -75,7 +69,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     """``auto`` is float32 on the CPU, bfloat16 on cards that compute in it, else float16."""
-    _one_of("dtype", name, DTYPE_NAMES)
+    require_choice("dtype", name, DTYPE_NAMES)
     if name != "auto":
         return _DTYPES[name]
     if device.type == "cpu":
@@ -94,11 +88,13 @@ def resolve_placement(
         InputError: a word that is not a choice.
         PlacementError: an explicit device that does not exist.
     """
+    require_choice("offload mode", offload, OFFLOAD_MODES)
+    require_choice("attention kernel", attention, ATTENTION_KERNELS)
     where = device if isinstance(device, torch.device) else resolve_device(device)
     return Placement(
         device=where,
         dtype=resolve_dtype(dtype, where),
-        offload=_one_of("offload mode", offload, OFFLOAD_MODES),
-        attention=_one_of("attention kernel", attention, ATTENTION_KERNELS),
+        offload=offload,
+        attention=attention,
         cast_everything=dtype == "official-bf16",
     )

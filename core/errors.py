@@ -22,6 +22,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -54,6 +55,21 @@ class InputError(SoundingVideoError, ValueError):
     """A value the user gave cannot be used."""
 
     exit_code = 2
+
+
+def require_choice(what: str, value: str, choices: Iterable[str]) -> None:
+    """Refuse a word that is not one of the choices; the message lists them.
+
+    Args:
+        what: What the word chooses, as a noun: "schedule".
+        value: The word.
+        choices: What is allowed.
+
+    Raises:
+        InputError: it is none of them.
+    """
+    if value not in choices:
+        raise InputError(f"unknown {what}", got=repr(value), expected="one of " + ", ".join(choices))
 
 
 class GeometryError(InputError):

@@ -9,7 +9,7 @@ import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from torch import Tensor, nn
 
-from ..core.errors import InputError, PlacementError
+from ..core.errors import InputError, PlacementError, require_choice
 from .rope import rotate_half_split
 
 # our name -> diffusers' name of the same kernel
@@ -25,8 +25,7 @@ class AttentionKernel:
     """
 
     def __init__(self, name: str = "auto") -> None:
-        if name not in BACKENDS:
-            raise InputError("unknown attention kernel", got=repr(name), expected="one of " + ", ".join(BACKENDS))
+        require_choice("attention kernel", name, BACKENDS)
         self.name = name
         self.backend = AttentionBackendName(BACKENDS[name])
 

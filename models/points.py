@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..core.errors import IncompatibleWeightsError, InputError
+from ..core.errors import IncompatibleWeightsError, InputError, require_choice
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,5 @@ def placement(name: str) -> BridgePoints:
     Raises:
         InputError: unknown name; lists the choices.
     """
-    if name not in PLACEMENTS:
-        raise InputError("unknown bridge placement", got=repr(name), expected="one of " + ", ".join(PLACEMENTS))
+    require_choice("bridge placement", name, PLACEMENTS)
     return PLACEMENTS[name]

@@ -13,7 +13,7 @@ from ..captions.backends import BACKENDS, open_backend
 from ..captions.backends.base import BackendOptions
 from ..captions.crr import MODES
 from ..captions.profiles import PROFILES
-from ..core.errors import InputError
+from ..core.errors import require_choice
 from .host import io, make_room, progress, ui
 from .sockets import CATEGORY
 
@@ -206,8 +206,7 @@ def _describer(looking: str, server: str, model: str) -> Iterator[Describer]:
     from ..captions.media_captioner import ChatDescriber
     from ..captions.qwen_describer import QwenDescriber
 
-    if looking not in LOOKING:
-        raise InputError("unknown way of looking", got=repr(looking), expected="one of " + ", ".join(LOOKING))
+    require_choice("way of looking", looking, LOOKING)
     if looking == "server":
         with _backend("openai_server", server, model) as both:
             yield ChatDescriber(both, both)

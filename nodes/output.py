@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import as_fps
-from ..core.errors import InputError, SoundingVideoError
+from ..core.errors import InputError, SoundingVideoError, require_choice
 from ..core.optional import require
 from ..core.types import AudioClip, AVClip, VideoClip
 from .host import embeds_metadata, io, progress, save_place, ui, video_value
@@ -70,9 +70,9 @@ class Mux(io.ComfyNode):
             if filename_prefix is not None:
                 check_prefix(filename_prefix)
             if format is not None:
-                _one_of("format", format, FORMATS)
+                require_choice("format", format, FORMATS)
             if writer is not None:
-                _one_of("writer", writer, WRITERS)
+                require_choice("writer", writer, WRITERS)
             if writer == "moviepy":
                 require("moviepy", "writing video through moviepy")
         except SoundingVideoError as error:
@@ -93,7 +93,7 @@ class Mux(io.ComfyNode):
         """Write the file and preview it."""
         from ..media.mux import write_clip
 
-        _one_of("format", format, FORMATS)
+        require_choice("format", format, FORMATS)
         clip = AVClip(
             video=None if images is None else VideoClip(images[..., :3].float().cpu(), as_fps(fps)),
             audio=None if audio is None else _audio_clip(audio),
@@ -108,11 +108,6 @@ class Mux(io.ComfyNode):
         write_clip(clip, place.path, writer=writer, metadata=metadata, progress=progress())
         saved = ui.SavedResult(place.path.name, place.subfolder, io.FolderType.output)
         return io.NodeOutput(video_value(place.path), ui=ui.PreviewVideo([saved]))
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(choices))
 
 
 def _audio_clip(audio: dict[str, Any]) -> AudioClip:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError
+from ..core.errors import InputError, require_choice
 from ..core.protocols import Denoiser
 from ..core.types import Conditioning, Modality, ModalityConditioning
 
@@ -48,10 +48,7 @@ class Guidance:
                     got=scale,
                     expected="a finite number from 0; 1 or less turns guidance off",
                 )
-        if self.batching not in BATCHING:
-            raise InputError(
-                "unknown guidance batching", got=repr(self.batching), expected="one of " + ", ".join(BATCHING)
-            )
+        require_choice("guidance batching", self.batching, BATCHING)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError
+from ..core.errors import InputError, require_choice
 from ..core.protocols import Solver
 from .solvers import SOLVERS
 
@@ -89,8 +89,7 @@ def build_schedule(
         InputError: a word that is not a choice, or a number out of range.
     """
     for what, value, choices in (("schedule", name, SCHEDULES), ("flow sigmas", flow_sigmas, FLOW_SIGMAS)):
-        if value not in choices:
-            raise InputError(f"unknown {what}", got=repr(value), expected="one of " + ", ".join(choices))
+        require_choice(what, value, choices)
     if isinstance(num_steps, bool) or not isinstance(num_steps, int) or not 1 <= num_steps <= MAX_STEPS:
         raise InputError(
             "the number of steps cannot be used", got=repr(num_steps), expected=f"a whole number from 1 to {MAX_STEPS}"

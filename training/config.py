@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from ..core.errors import InputError
+from ..core.errors import InputError, require_choice
 
 T = TypeVar("T")
 TASKS = ("joint", "video", "audio", "video_codec", "audio_codec")
@@ -220,8 +220,7 @@ class TrainConfig:
             ("data.short", self.data.short, ("pad", "loop")),
             ("data.posterior", self.data.posterior, ("sample", "mode")),
         ):
-            if value not in choices:
-                raise InputError(f"unknown {name}", got=repr(value), expected="one of " + ", ".join(choices))
+            require_choice(name, value, choices)
         _require_ranges(self)
 
     @property

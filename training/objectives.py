@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.errors import InputError
+from ..core.errors import require_choice
 from ..core.protocols import Denoiser
 from ..core.types import Modality
 
@@ -73,10 +73,7 @@ def video_timestep(t: Tensor, reading: str = "paper") -> Tensor:
         t: ``(B,)`` in 0..1.
         reading: ``paper``: 1000·t; ``official``: trunc(999·t), whole numbers.
     """
-    if reading not in TIMESTEP_READINGS:
-        raise InputError(
-            "unknown timestep reading", got=repr(reading), expected="one of " + ", ".join(TIMESTEP_READINGS)
-        )
+    require_choice("timestep reading", reading, TIMESTEP_READINGS)
     return 1000.0 * t if reading == "paper" else (t * 999).long()
 
 

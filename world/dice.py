@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.errors import InputError
+from ..core.errors import require_choice
 
 SPLITS = ("train", "validation", "test")
 HELD_OUT_SHARE = 0.4  # of the draws in the test split, for choices that have held-out values
@@ -30,8 +30,7 @@ def check_split(split: str) -> None:
     Raises:
         InputError: not train, validation or test.
     """
-    if split not in SPLITS:
-        raise InputError("unknown split", got=repr(split), expected="one of " + ", ".join(SPLITS))
+    require_choice("split", split, SPLITS)
 
 
 @dataclass(frozen=True)

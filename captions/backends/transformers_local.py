@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from ...core.device import resolve_device, resolve_dtype
-from ...core.errors import CaptionError, InputError, MissingModelError, PlacementError
+from ...core.errors import CaptionError, InputError, MissingModelError, PlacementError, require_choice
 from ...core.optional import require
 from . import BACKENDS
 from .base import BackendOptions, Message, never_cancel
@@ -44,10 +44,7 @@ class TransformersLocal:
     name = "transformers_local"
 
     def __init__(self, options: BackendOptions) -> None:
-        if options.quantization not in QUANTIZATIONS:
-            raise InputError(
-                "unknown quantization", got=repr(options.quantization), expected="one of " + ", ".join(QUANTIZATIONS)
-            )
+        require_choice("quantization", options.quantization, QUANTIZATIONS)
         self._options = options
         self._source = options.model or DEFAULT_MODEL
         self._model: PreTrainedModel | None = None

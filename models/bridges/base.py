@@ -13,7 +13,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core.errors import InputError
+from ...core.errors import InputError, require_choice
 from ..attention import DEFAULT_KERNEL, AttentionKernel
 from ..rope import ROPE_KINDS, Rope, rotate_interleaved
 from ..towers.base import TokenGrid
@@ -62,10 +62,8 @@ class BridgeConfig:
                 got=f"qk_width {self.qk_width}, v_width {self.v_width}, {self.num_heads} heads",
                 expected="qk_width a multiple of twice the heads (rotary pairs), v_width of the heads",
             )
-        if self.reading not in READINGS:
-            raise InputError("unknown bridge reading", got=repr(self.reading), expected="one of " + ", ".join(READINGS))
-        if self.rope not in ROPE_KINDS:
-            raise InputError("unknown bridge rope", got=repr(self.rope), expected="one of " + ", ".join(ROPE_KINDS))
+        require_choice("bridge reading", self.reading, READINGS)
+        require_choice("bridge rope", self.rope, ROPE_KINDS)
 
     @property
     def head_width(self) -> int:

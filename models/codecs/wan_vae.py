@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.clock import nearest_frames
-from ...core.errors import GeometryError, IncompatibleWeightsError, InputError
+from ...core.errors import GeometryError, IncompatibleWeightsError, InputError, require_choice
 from ...core.progress import SILENT, Progress
 from ...core.types import require_finite
 from ..execution import execution_device
@@ -171,8 +171,7 @@ class WanVAECodec(nn.Module):
         self, stage: str, run: Callable[[], Tensor], extent: tuple[int, int, int], tiling: str, progress: Progress
     ) -> Tensor:
         """Run the stock encode or decode whole or in tiles; ``extent`` is (latent frames, height, width) in pixels."""
-        if tiling not in TILING:
-            raise InputError("unknown tiling", got=repr(tiling), expected="one of " + ", ".join(TILING))
+        require_choice("tiling", tiling, TILING)
         _, height, width = extent
         tiled = tiling == "on" or (tiling == "auto" and height * width > LARGEST_UNTILED)
         if tiling == "auto" and tiled:

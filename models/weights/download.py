@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from ...core.errors import InputError, MissingModelError, OutputError
+from ...core.errors import MissingModelError, OutputError, require_choice
 from ...core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -157,8 +157,7 @@ def download(
 
 
 def _entry(name: str) -> Download:
-    if name not in DOWNLOADS:
-        raise InputError("unknown download", got=repr(name), expected="one of " + ", ".join(DOWNLOADS))
+    require_choice("download", name, DOWNLOADS)
     return DOWNLOADS[name]
 
 
