@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLWan
+from diffusers import AutoencoderKLWan, AutoencoderOobleck
 from torch import Tensor, nn
 
 from ..core.clock import LatentGeometry
@@ -111,7 +111,7 @@ def _bridges(config: BridgesConfig, video: VideoParts, audio: AudioParts, seed: 
 
 
 def write_export(
-    folder: Path, config: TrainConfig, bench: Workbench, state: Mapping[str, Tensor], pictures: Iterable[Tensor] = ()
+    folder: Path, config: TrainConfig, bench: Workbench, state: Mapping[str, Tensor], samples: Iterable[Tensor] = ()
 ) -> None:
     """Write the trained parts as a model folder holds them.
 
@@ -120,7 +120,8 @@ def write_export(
         config: The run.
         bench: Its modules; they are left as they are.
         state: Trained tensors by name (averaged or not).
-        pictures: For the video codec: ``(B, 3, F, H, W)`` in -1..1, of which the latents' statistics are taken.
+        samples: For a codec: ``(B, 3, F, H, W)`` in -1..1, or ``(B, 2, samples)``, of which the latents' statistics
+            are taken.
     """
     step, parts = bench.step, bench.video or bench.audio
     if config.task == "joint":
@@ -130,8 +131,10 @@ def write_export(
     module = step.vae if is_codec else (step.joint.video or step.joint.audio).model
     with _holding(bench.parameters, state):
         if config.task == "video_codec":
-            mean, std = latent_statistics(step.vae, pictures)
+            mean, std = latent_statistics(step.vae, samples)
             module.register_to_config(latents_mean=mean, latents_std=std)
+        elif config.task == "audio_codec":
+            rescale_latents(step.vae, latent_statistics(step.vae, samples)[1])
         module.save_pretrained(folder / parts.name / ("vae" if is_codec else "transformer"), safe_serialization=True)
 
 
@@ -153,17 +156,40 @@ def _copy(parameters: Mapping[str, nn.Parameter], state: Mapping[str, Tensor]) -
 
 
 @torch.no_grad()
-def latent_statistics(vae: AutoencoderKLWan, pictures: Iterable[Tensor]) -> tuple[list[float], list[float]]:
+def latent_statistics(
+    vae: AutoencoderKLWan | AutoencoderOobleck, samples: Iterable[Tensor]
+) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of every latent channel, as Wan's ``vae/config.json`` states them."""
     means, variances = [], []
-    for batch in pictures:
+    for batch in samples:
         posterior = vae.encode(batch).latent_dist
         means.append(posterior.mean.float().cpu().transpose(0, 1).flatten(1))
-        variances.append(posterior.var.float().cpu().transpose(0, 1).flatten(1))
+        variances.append(posterior.std.float().square().cpu().transpose(0, 1).flatten(1))
     mean, within = torch.cat(means, 1), torch.cat(variances, 1)
     # What towers see is drawn from the posterior, so its own variance counts.
     std = (mean.var(1) + within.mean(1)).sqrt().clamp_min(1e-4)
     return mean.mean(1).tolist(), std.tolist()
+
+
+@torch.no_grad()
+def rescale_latents(vae: AutoencoderOobleck, std: list[float]) -> None:
+    """Give every latent channel a deviation of one, inside the weights: Stable Audio has no place for statistics.
+
+    The posterior's mean and the decoder stay exact inverses of what they were; its deviation (a softplus) does so as
+    far as it is small.
+
+    Args:
+        vae: Changed in place: the encoder's last convolution and the decoder's first one.
+        std: Measured, one a channel.
+    """
+    deviation = torch.tensor(std, device=vae.device)
+    last, first, channels = vae.encoder.conv2, vae.decoder.conv1, len(std)
+    last.weight_g[:channels] /= deviation[:, None, None]
+    last.bias[:channels] /= deviation
+    last.bias[channels:] -= deviation.log()
+    weight = torch._weight_norm(first.weight_v, first.weight_g, 0) * deviation[None, :, None]
+    first.weight_v.copy_(weight)
+    first.weight_g.copy_(weight.norm(dim=(1, 2), keepdim=True))
 
 
 def _write_bridges(path: Path, config: TrainConfig, joint: JointModel, state: Mapping[str, Tensor]) -> None:

@@ -74,6 +74,12 @@ class Batches:
                 got="data.keep_media=false",
                 expected="true for codec recipes and with data.workers",
             )
+        if data.crop_size % self.timeline.geometry.spatial_stride:
+            raise InputError(
+                "the codec cannot take a picture of this size",
+                got=f"data.crop_size={data.crop_size}",
+                expected=f"a multiple of {self.timeline.geometry.spatial_stride}",
+            )
         self._sides = {
             name: side for name, side in (("video", bench.video), ("audio", bench.audio)) if side is not None
         }
@@ -176,13 +182,24 @@ class Batches:
         clip, _ = self._media.load(source)
         window = cut(clip, self.config.data, self.timeline, name=source.name, crop=position)
         if self.config.task == "video_codec":
-            pictures = window.video.frames.permute(3, 0, 1, 2) * 2 - 1
-            noise = torch.randn(self.timeline.video_latent_shape, generator=generator)
-            return {"video": pictures.contiguous(), "noise": noise}
+            pictures = _random_square(window.video.frames.permute(3, 0, 1, 2), self.config.data.crop_size, generator)
+            channels, num_latents, *_ = self.timeline.video_latent_shape
+            stride = self.timeline.geometry.spatial_stride
+            rows, columns = (size // stride for size in pictures.shape[-2:])
+            noise = torch.randn(channels, num_latents, rows, columns, generator=generator)
+            return {"video": pictures * 2 - 1, "noise": noise}
         channels, hop = self.timeline.geometry.audio_channels, self.timeline.geometry.audio_hop
         num_latents = -(-self.timeline.num_samples // hop)
         sound = nn.functional.pad(window.audio.waveform, (0, num_latents * hop - self.timeline.num_samples))
         return {"audio": sound, "noise": torch.randn(channels, num_latents, generator=generator)}
+
+
+def _random_square(pictures: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """A square of ``(C, F, H, W)`` at a random place; convolutions learn as well from it as from the whole."""
+    if not side:
+        return pictures
+    top, left = (int(torch.randint(size - side + 1, (1,), generator=generator)) for size in pictures.shape[-2:])
+    return pictures[..., top : top + side, left : left + side]
 
 
 @contextmanager

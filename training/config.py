@@ -71,12 +71,15 @@ class DataConfig:
         scenes: Only these scenes of the world; empty for all.
         split: ``train``, ``validation`` or ``test``.
         num_clips: How many clips the world gives; 0 takes a whole manifest.
+        expanded_share: Share of the world's clips whose captions are the lexicon's ``short`` expansion of the clip's
+            concise prompt, as a user gets them, instead of the world's own.
         seed: Start of the world's seeds and of the order of clips.
         num_frames: Pictures of a training clip, 4k+1.
         clip_frames: Pictures of a world clip before cropping; 0 for ``num_frames``.
         fps: Frames per second, such as "15" or "30000/1001".
         width: Pixels.
         height: Pixels.
+        crop_size: Video codec: side of a random square of the picture to train on; 0 takes the whole.
         crops_per_clip: Random windows of a longer clip; each is encoded and cached once.
         crop: ``random``, or ``head`` as the released code does.
         short: Clips that are too short are held and silent at the end (``pad``) or repeated (``loop``, released code).
@@ -91,12 +94,14 @@ class DataConfig:
     scenes: tuple[str, ...] = ()
     split: str = "train"
     num_clips: int = 0
+    expanded_share: float = 0.0
     seed: int = 0
     num_frames: int = 81
     clip_frames: int = 0
     fps: str = "15"
     width: int = 832
     height: int = 480
+    crop_size: int = 0
     crops_per_clip: int = 1
     crop: str = "random"
     short: str = "pad"
@@ -295,6 +300,8 @@ def _require_ranges(config: TrainConfig) -> None:
         ("batch_size", config.batch_size, 1, None),
         ("accumulation", config.accumulation, 1, None),
         ("data.num_clips", config.data.num_clips, 0, None),
+        ("data.expanded_share", config.data.expanded_share, 0, 1),
+        ("data.crop_size", config.data.crop_size, 0, min(config.data.width, config.data.height)),
         ("data.crops_per_clip", config.data.crops_per_clip, 1, None),
         ("data.workers", config.data.workers, 0, None),
         ("objective.video_text_dropout", objective.video_text_dropout, 0, 1),

@@ -55,19 +55,29 @@ class WorldSource(Source):
         seed: Of the clip.
         split: ``train``, ``validation`` or ``test``.
         timeline: Length and size.
+        expanded: Whether its captions are written from the concise prompt.
     """
 
     scene: str = ""
     seed: int = 0
     split: str = "train"
     timeline: Timeline = field(default_factory=Timeline)
+    expanded: bool = False
 
     def load(self) -> tuple[AVClip, Captions]:
         """Draw and synthesise it."""
         from ..world.synth import make_clip
 
         made = make_clip(self.scene, self.seed, timeline=self.timeline, split=self.split)
-        return made.clip, made.captions
+        return made.clip, _expand(made.prompt) if self.expanded else made.captions
+
+
+def _expand(prompt: str) -> Captions:
+    """The captions that a user of the bundled model gets without a language model."""
+    from ..captions.backends.lexicon import LexiconBackend
+    from ..captions.crr import expand
+
+    return expand(prompt, backend=LexiconBackend(), profile="short").captions
 
 
 @dataclass(frozen=True)
@@ -125,8 +135,10 @@ def _world_sources(config: DataConfig) -> list[Source]:
         scene = scenes[index % len(scenes)]
         seed = config.seed * WORLD_SEEDS_A_RUN + index // len(scenes)
         names = (_world_digest(), scene, seed, config.split, timeline.num_frames, timeline.fps, timeline.width)
-        digest = hashlib.sha256(repr((*names, timeline.height)).encode()).hexdigest()
-        sources.append(WorldSource(f"{scene}-{seed}", digest, scene, seed, config.split, timeline))
+        expanded = float(torch.rand(1, generator=derived_generator("expanded", scene, seed))) < config.expanded_share
+        named = (*names, timeline.height, "expanded") if expanded else (*names, timeline.height)
+        digest = hashlib.sha256(repr(named).encode()).hexdigest()
+        sources.append(WorldSource(f"{scene}-{seed}", digest, scene, seed, config.split, timeline, expanded))
     return sources
 
 

@@ -20,12 +20,13 @@ RECIPES: Registry[Callable[[], TrainConfig]] = Registry("recipe")
 
 # The bundled model's own: benchmarks/pocket/build.py.
 POCKET_BRIDGES = BridgesConfig(video_points=(1, 3, 5), audio_points=(1, 3, 5), qk_width=192, num_heads=6)
-POCKET_DATA = DataConfig(num_clips=1500, num_frames=33, width=64, height=64, keep_media=True)
+POCKET_DATA = DataConfig(num_clips=2400, num_frames=33, width=64, height=64, keep_media=True)
 # The bundled model's own text length (pocket.json): the world's captions fit.
 POCKET_MODELS = ModelsConfig(text_length=128)
 POCKET_OPTIMIZER = OptimizerConfig(
     lr=5e-4, weight_decay=1e-2, betas=(0.9, 0.99), max_grad_norm=1.0, warmup_steps=200, ema_decay=0.999
 )
+POCKET_CODEC_OPTIMIZER = replace(POCKET_OPTIMIZER, lr=3e-4)
 
 
 @RECIPES.register("bridgedit")
@@ -77,18 +78,18 @@ def bridgedit_official() -> TrainConfig:
 
 @RECIPES.register("pocket_wan_vae")
 def pocket_wan_vae() -> TrainConfig:
-    """The pocket model's video codec, on pictures alone: windows of 9 frames of the world's clips."""
+    """The pocket model's video codec, on pictures alone: squares of 32 pixels, 9 frames long, of the world's clips."""
     return TrainConfig(
         recipe="pocket_wan_vae",
         task="video_codec",
         models=POCKET_MODELS,
         trainable=("video_codec",),
-        num_steps=8_000,
-        batch_size=2,
-        precision="float32",
-        data=replace(POCKET_DATA, num_frames=9, clip_frames=33),
+        num_steps=6_000,
+        batch_size=4,
+        precision="bf16",
+        data=replace(POCKET_DATA, num_frames=9, clip_frames=33, crop_size=32),
         objective=ObjectiveConfig(kl_weight=1e-6),
-        optimizer=POCKET_OPTIMIZER,
+        optimizer=POCKET_CODEC_OPTIMIZER,
     )
 
 
@@ -100,12 +101,12 @@ def pocket_oobleck() -> TrainConfig:
         task="audio_codec",
         models=POCKET_MODELS,
         trainable=("audio_codec",),
-        num_steps=8_000,
+        num_steps=6_000,
         batch_size=2,
-        precision="float32",
+        precision="bf16",
         data=replace(POCKET_DATA, num_frames=5, clip_frames=33),
-        objective=ObjectiveConfig(kl_weight=1e-4),
-        optimizer=POCKET_OPTIMIZER,
+        objective=ObjectiveConfig(kl_weight=1e-6),
+        optimizer=POCKET_CODEC_OPTIMIZER,
     )
 
 

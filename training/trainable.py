@@ -6,7 +6,7 @@
 ``video_first:5``        its first five blocks, as the released code sets
 ``video_last:5``         its last five blocks, as the paper says
 ``video_blocks:4``       blocks by number; ``audio_blocks:3-4`` is a range
-``video_codec``          the whole video autoencoder (``audio_codec``: the audio one)
+``video_codec``          the whole video autoencoder (``audio_codec``: the audio one, but for units that are idle)
 ======================== =====================================================================
 """
 
@@ -16,10 +16,12 @@ import copy
 import re
 
 import torch
+from diffusers import AutoencoderOobleck
 from torch import nn
 
 from ..core.errors import InputError
 from ..models.bridges.base import BridgeInputs
+from ..models.codecs.oobleck import idle_units
 from ..models.joint import BridgeStack, JointModel
 from ..models.rope import bridge_rope
 from ..models.towers.base import TokenGrid, Tower
@@ -46,6 +48,9 @@ def select(config: TrainConfig, step: nn.Module) -> dict[str, nn.Parameter]:
     for part in config.trainable:
         for module in _modules(part, step):
             module.requires_grad_(True)
+    if isinstance(getattr(step, "vae", None), AutoencoderOobleck):
+        for unit in idle_units(step.vae):
+            unit.requires_grad_(False)
     joint = getattr(step, "joint", None)
     if joint is not None and joint.bridges is not None:
         for name in unused_in_bridge(joint.bridges):

@@ -328,15 +328,15 @@ class _Run:
     def _export(self, state: TrainState) -> Callable[[Path], None]:
         def write(folder: Path) -> None:
             values = self.average.tensors if self.average is not None else state.weights
-            write_export(folder, self.config, self.bench, values, self._pictures())
+            write_export(folder, self.config, self.bench, values, self._samples())
 
         return write
 
-    def _pictures(self) -> Any:
-        """Clips for the video codec's latent statistics."""
-        if self.config.task == "video_codec":
+    def _samples(self) -> Any:
+        """Clips for a codec's latent statistics."""
+        if self.config.task.endswith("codec"):
             for position in range(STATISTICS_CLIPS):
-                yield self.batches.at(position, 1).tensors["video"].to(self.accelerator.device)
+                yield self.batches.at(position, 1).tensors[self.bench.step.modality].to(self.accelerator.device)
 
 
 def _wants_to_stop(progress: Progress) -> bool:

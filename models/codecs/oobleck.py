@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...core.errors import GeometryError, InputError
 from ...core.progress import SILENT, Progress
 from ...core.types import require_finite
+from ..counting import counted
 from ..execution import execution_device
 from . import CODECS
 
@@ -18,6 +19,27 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderOobleck
 
 logger = logging.getLogger(__name__)
+
+
+def idle_units(vae: AutoencoderOobleck) -> list[nn.Module]:
+    """Residual units whose last convolution is zero: they add nothing, so they are exactly the identity."""
+    from diffusers.models.autoencoders.autoencoder_oobleck import OobleckResidualUnit
+
+    return [
+        unit
+        for unit in vae.modules()
+        if isinstance(unit, OobleckResidualUnit) and not (unit.conv2.weight_g.any() or unit.conv2.bias.any())
+    ]
+
+
+def skip_idle_units(vae: AutoencoderOobleck) -> None:
+    """Leave out the work of units that add nothing. Weights, their names and the result stay the same."""
+    for unit in idle_units(vae):
+        unit.forward = _unchanged
+
+
+def _unchanged(hidden_state: Tensor) -> Tensor:
+    return hidden_state
 
 
 @CODECS.register("oobleck")
@@ -34,6 +56,7 @@ class OobleckCodec(nn.Module):
     def __init__(self, vae: AutoencoderOobleck) -> None:
         super().__init__()
         self.vae = vae
+        skip_idle_units(vae)
 
     @property
     def latent_channels(self) -> int:
@@ -69,7 +92,7 @@ class OobleckCodec(nn.Module):
             waveform: ``(channels, samples)`` at the codec's sample rate, float in -1..1.
             sample: Draw from the posterior, as in training, instead of taking its mode.
             generator: For the draw.
-            progress: Told before and after.
+            progress: Told, and asked for a stop, after each block.
 
         Returns:
             ``(1, C, ceil(samples / hop))`` float32 on the CPU.
@@ -79,16 +102,15 @@ class OobleckCodec(nn.Module):
             NonFiniteError: NaN or infinity in it.
         """
         self._require_waveform(waveform)
-        progress.step("encode", 0, 1)
         num_samples = waveform.shape[1]
         padding = -num_samples % self.hop
         if padding:
             logger.info("the sound has %d samples; %d zeros are appended to fill the last latent", num_samples, padding)
         padded = nn.functional.pad(waveform.expand(self.channels, num_samples), (0, padding))[None]
-        with torch.no_grad():
+        blocks = self.vae.encoder.block
+        with torch.no_grad(), counted(blocks, "encode", len(blocks), progress):
             posterior = self.vae.encode(padded.to(execution_device(self.vae), self.vae.dtype)).latent_dist
             latents = posterior.sample(generator) if sample else posterior.mode()
-        progress.step("encode", 1, 1)
         return latents.to("cpu", torch.float32)
 
     def decode(self, latents: Tensor, *, progress: Progress = SILENT) -> Tensor:
@@ -96,7 +118,7 @@ class OobleckCodec(nn.Module):
 
         Args:
             latents: ``(1, C, L)``.
-            progress: Told before and after.
+            progress: Told, and asked for a stop, after each block.
 
         Returns:
             ``(channels, L · hop)`` float32 on the CPU.
@@ -117,12 +139,11 @@ class OobleckCodec(nn.Module):
                 expected=f"(1, {self.latent_channels}, L)",
             )
         require_finite("the audio latent", latents, "Sample again with other settings; a higher precision often helps.")
-        progress.step("decode", 0, 1)
-        with torch.no_grad():
+        blocks = self.vae.decoder.block
+        with torch.no_grad(), counted(blocks, "decode", len(blocks), progress):
             sound = self.vae.decode(latents.to(execution_device(self.vae), self.vae.dtype)).sample
         waveform = sound[0].to("cpu", torch.float32)
         require_finite("the decoded sound", waveform, "Decode in float32.")
-        progress.step("decode", 1, 1)
         return waveform
 
     def to_raw(self, latents: Tensor) -> Tensor:

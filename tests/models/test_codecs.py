@@ -22,7 +22,7 @@ from sounding_video.core.errors import (
 from sounding_video.core.progress import Progress
 from sounding_video.core.protocols import Codec
 from sounding_video.models.codecs import CODECS
-from sounding_video.models.codecs.oobleck import OobleckCodec
+from sounding_video.models.codecs.oobleck import OobleckCodec, idle_units
 from sounding_video.models.codecs.wan_vae import WanVAECodec
 
 
@@ -339,6 +339,23 @@ def test_oobleck_decode_is_the_stock_one_and_keeps_what_is_beyond_one(oobleck):
     assert sound.shape == (2, 9 * 16)
     assert sound.abs().max() > 1
     assert oobleck.to_raw(latents) is latents and oobleck.from_raw(latents) is latents
+
+
+def test_idle_residual_units_are_left_out_without_a_difference(small_models_dir):
+    """A unit whose last convolution is zero costs nothing any more; the sound is the same to the bit."""
+    stock = AutoencoderOobleck.from_pretrained(small_models_dir / "stable_audio" / "vae").eval()
+    unit = stock.decoder.block[-1].res_unit2
+    with torch.no_grad():
+        unit.conv2.weight_g.zero_()
+        unit.conv2.bias.zero_()
+        latents = torch.randn(1, 6, 9, generator=torch.Generator().manual_seed(0))
+        expected = stock.decode(latents).sample[0]
+    assert idle_units(stock) == [unit]
+    codec, calls = OobleckCodec(stock), []
+    unit.conv1.register_forward_hook(lambda *_: calls.append(1))
+    assert torch.equal(codec.decode(latents), expected)
+    assert not calls
+    assert set(codec.vae.state_dict()) == set(AutoencoderOobleck(**stock.config).state_dict())
 
 
 def test_oobleck_reads_its_geometry_from_the_config(oobleck):

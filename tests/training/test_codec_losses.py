@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 from sounding_video.models.codecs.wan_vae import WanVAECodec
-from sounding_video.training.assembly import build_workbench, latent_statistics
-from sounding_video.training.codec_losses import LINEAR_WEIGHT, edge_loss, stft_loss
+from sounding_video.training.assembly import build_workbench, latent_statistics, rescale_latents
+from sounding_video.training.codec_losses import QUIET, SILENCE, edge_loss, stft_loss
 
 
 def sine(level: float, num_samples: int = 8192) -> torch.Tensor:
@@ -29,7 +29,7 @@ def test_silence_is_bounded_and_differentiable(guess_level: float) -> None:
     guess = sine(guess_level).requires_grad_(True)
     loss = stft_loss(guess, torch.zeros(1, 2, 8192))
     loss.backward()
-    assert float(loss.detach()) < LINEAR_WEIGHT + math.log(1e4)
+    assert float(loss.detach()) < 1 / QUIET - math.log(SILENCE)
     assert torch.isfinite(guess.grad).all()
 
 
@@ -51,3 +51,27 @@ def test_measured_statistics_normalise_what_towers_see(small_run, small_models_d
     channels = torch.cat(drawn).transpose(0, 1).flatten(1)
     torch.testing.assert_close(channels.mean(1), torch.zeros(4), atol=0.1, rtol=0)
     torch.testing.assert_close(channels.std(1), torch.ones(4), atol=0.1, rtol=0)
+
+
+def test_a_decoder_that_fell_silent_is_called_back() -> None:
+    """There is a slope below the level that counts as silence."""
+    guess = sine(1e-5).requires_grad_(True)
+    stft_loss(guess, sine(0.5)).backward()
+    assert float(guess.grad.abs().max()) > 1e-5
+
+
+def test_audio_latents_are_rescaled_inside_the_weights(small_run, small_models_dir) -> None:
+    """Every channel gets a deviation of one, and what comes back of a sound stays the same."""
+    vae = build_workbench(small_run("pocket_oobleck"), small_models_dir).step.vae
+    generator = torch.Generator().manual_seed(0)
+    sounds = [torch.rand(1, 2, 4096, generator=generator) * 2 - 1 for _ in range(4)]
+    with torch.no_grad():
+        # Its posterior is narrow, as a trained one is.
+        vae.encoder.conv2.bias[6:] = -6.0
+        before = vae.decode(vae.encode(sounds[0]).latent_dist.mode()).sample
+        std = latent_statistics(vae, sounds)[1]
+        assert max(abs(value - 1) for value in std) > 0.2
+        rescale_latents(vae, std)
+        after = vae.decode(vae.encode(sounds[0]).latent_dist.mode()).sample
+    torch.testing.assert_close(after, before, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(torch.tensor(latent_statistics(vae, sounds)[1]), torch.ones(6), atol=0.02, rtol=0)

@@ -139,3 +139,37 @@ def test_what_is_cached_is_not_computed_again(small_run, tmp_path) -> None:
     changed = Batches(config, bench, tmp_path)
     assert not changed._latents["audio"].path(changed.sources[0], 0).is_file()  # other weights, other latents
     assert changed._latents["video"].path(changed.sources[0], 0).is_file()
+
+
+def test_the_video_codec_trains_on_squares_of_the_picture(small_run, tmp_path) -> None:
+    config = small_run("pocket_wan_vae", "data.width=64", "data.height=64", "data.crop_size=16")
+    bench = build_workbench(config, Path(config.models.root))
+    rows = Batches(config, bench, tmp_path).at(0, 6).tensors
+    assert rows["video"].shape == (6, 3, 9, 16, 16)
+    assert rows["noise"].shape == (6, *bench.step.vae.encode(rows["video"]).latent_dist.mean.shape[1:])
+    whole = small_run("pocket_wan_vae", "data.width=64", "data.height=64", "data.crop_size=0")
+    pictures = Batches(whole, bench, tmp_path).at(0, 1).tensors["video"][0]
+    places = [
+        (top, left)
+        for top in range(49)
+        for left in range(49)
+        if torch.equal(pictures[..., top : top + 16, left : left + 16], rows["video"][0])
+    ]
+    assert places  # a part of the same clip, as it is
+    with pytest.raises(InputError, match=r"data\.crop_size=20.*a multiple of"):
+        Batches(small_run("pocket_wan_vae", "data.crop_size=20"), bench, tmp_path)
+
+
+def test_a_share_of_the_captions_is_what_users_get() -> None:
+    """The same clips; about the asked share has the expansion of its prompt, the others the world's own captions."""
+    kwargs = {"num_clips": 60, "num_frames": 9, "width": 16, "height": 16}
+    plain, mixed = (find_sources(DataConfig(**kwargs, expanded_share=share)) for share in (0.0, 0.5))
+    expanded = [source for source in mixed if source.expanded]
+    assert 18 <= len(expanded) <= 42
+    assert not any(source.expanded for source in plain)
+    assert all((a.digest == b.digest) != b.expanded for a, b in zip(plain, mixed, strict=True))
+    index = mixed.index(expanded[0])
+    (clip, own), (same, written) = plain[index].load(), expanded[0].load()
+    assert torch.equal(clip.video.frames, same.video.frames)
+    assert written.video != own.video and written.audio != own.audio
+    assert written == expanded[0].load()[1]
