@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 STAMPS := $(VENV)/.stamps
 DEMO := output/demo.mp4
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow lint surface bench clean
 .DEFAULT_GOAL := demo
 
 # Make a sounding clip with the bundled pocket model.
@@ -29,6 +29,10 @@ test-slow: $(STAMPS)/dev
 lint: $(STAMPS)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Nodes and inputs against the last release: what saved workflows depend on.
+surface:
+	$(PYTHON) .ci/surface.py
 
 # Each benchmark prints its own table.
 bench: $(STAMPS)/dev

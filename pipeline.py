@@ -5,11 +5,13 @@ captions ─▶ Conditioning ─▶ JointLatents ─▶ AVClip     (models.joint
 
 from __future__ import annotations
 
+import copy
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -18,15 +20,23 @@ from .core.errors import InputError
 from .core.progress import SILENT, Progress
 from .core.types import AudioClip, AVClip, Captions, Conditioning, JointLatents, VideoClip
 from .media.audio import fit_length
+from .media.preview import AffineMap, PreviewMaps, fit_colours, fit_levels
 from .models.attention import AttentionKernel, use_kernel
-from .models.conditioning import encode_audio, encode_video
+from .models.conditioning import REMEMBERED, ConditioningCache
+from .models.encoding import encode_cached
 from .models.joint import JointModel
+from .models.lora.apply import LoraReport, with_lora
 from .models.patching import with_tuned_blocks
 from .models.placement import on_device, running
+from .models.plan.fit import run_fitting
+from .models.plan.needs import Workload
+from .models.plan.outline import Outline, outline_loaded
+from .models.plan.runs import decoding_audio, decoding_video, forecast, run_codec, sampling, settle, tilings
+from .models.storage import store
 from .models.weights.bridges import BridgeOptions, LoadedBridges, load_bridges
 from .models.weights.find import find_models
 from .models.weights.load import load_stable_audio, load_wan
-from .sampling.guidance import Guidance
+from .sampling.guidance import Guidance, is_small
 from .sampling.loop import sample
 from .sampling.noise import draw_noise
 from .sampling.schedules import build_schedule
@@ -35,13 +45,16 @@ if TYPE_CHECKING:
     from .core.device import Placement
     from .models.codecs.oobleck import OobleckCodec
     from .models.codecs.wan_vae import WanVAECodec
+    from .models.lora.files import LoraFile
     from .models.parts import AudioParts, VideoParts
+    from .models.plan.plans import Plan
     from .models.text.t5 import T5TextEncoder
     from .models.text.umt5 import UMT5TextEncoder
 
 log = logging.getLogger(__name__)
 
 FADE_SECONDS = 0.01
+_PREVIEW_MAPS: WeakKeyDictionary[torch.nn.Module, AffineMap] = WeakKeyDictionary()
 # The published system's negative prompts: Wan's standard list in English, and the audio one of its sampling script.
 DEFAULT_NEGATIVES = Captions(
     video=(
@@ -65,6 +78,7 @@ class JoinedModel:
         placement: Where it runs.
         bridges: The bridge file's summary, or None without bridges.
         bridges_trained: False for bridges that only show the form.
+        loras: What was laid beside the layers, in the order of loading.
     """
 
     joint: JointModel
@@ -73,6 +87,7 @@ class JoinedModel:
     placement: Placement
     bridges: str | None = None
     bridges_trained: bool = True
+    loras: tuple[LoraReport, ...] = ()
 
     @property
     def trained(self) -> bool:
@@ -88,7 +103,8 @@ class JoinedModel:
     def description(self) -> str:
         """One line for the user."""
         names = [f"{parts.name}" for parts in (self.video, self.audio) if parts is not None]
-        return f"{' + '.join(names)}; {self.bridges or 'no bridges'}" + ("" if self.trained else "; UNTRAINED weights")
+        told = [" + ".join(names), self.bridges or "no bridges", *(f"LoRA {lora.summary()}" for lora in self.loras)]
+        return "; ".join(told) + ("" if self.trained else "; UNTRAINED weights")
 
 
 @dataclass(frozen=True)
@@ -135,6 +151,7 @@ def load_models(
     placement: Placement,
     bridge: str | Path = "auto",
     bridge_options: BridgeOptions | None = None,
+    free_text: bool = False,
 ) -> JoinedModel:
     """Load both towers and the bridges from one folder.
 
@@ -143,6 +160,7 @@ def load_models(
         placement: Device, dtype, offload, kernel.
         bridge: A file, ``none``, or ``auto`` for the one beside the towers.
         bridge_options: What a bridge file without metadata does not say.
+        free_text: Read the text encoders when they are used and let go of them afterwards.
 
     Raises:
         MissingModelError, WeightsError: see the messages.
@@ -150,7 +168,8 @@ def load_models(
     found = find_models(models)
     chosen = found.bridge if str(bridge) == "auto" else None if str(bridge) == "none" else Path(bridge)
     bridges = load_bridges(chosen, bridge_options) if chosen else None
-    return join_towers(load_wan(found.video, placement), load_stable_audio(found.audio, placement), bridges)
+    video = load_wan(found.video, placement, free_text=free_text)
+    return join_towers(video, load_stable_audio(found.audio, placement, free_text=free_text), bridges)
 
 
 def join_towers(
@@ -178,11 +197,29 @@ def join_towers(
             towers[modality] = with_tuned_blocks(towers[modality], weights)
     stack = bridges.stack.to(placement.dtype) if bridges else None
     if stack is not None:
+        # The file's own stack stays as it is: it may be joined again with another storage.
+        stack = stack if placement.storage == "native" else store(copy.deepcopy(stack), placement)
         use_kernel(stack, AttentionKernel(placement.attention))
     joint = JointModel(towers["video"], towers["audio"], stack).eval()
     return JoinedModel(
         joint, video, audio, placement, bridges.summary() if bridges else None, not bridges or bridges.trained
     )
+
+
+def add_lora(model: JoinedModel, lora: LoraFile, strength: float = 1.0, *, part: str | None = None) -> JoinedModel:
+    """The model with a LoRA beside its layers; the given model stays as it is and shares its weights.
+
+    Args:
+        model: With or without LoRAs; the order in which several are added does not matter.
+        lora: From :func:`~.models.lora.files.read_lora`.
+        strength: Factor of the change.
+        part: "video", "audio" or "bridge" to insist on one; None takes the part whose layers the file names.
+
+    Raises:
+        InputError, WeightsError: see :func:`~.models.lora.apply.with_lora`.
+    """
+    joint, report = with_lora(model.joint, lora, strength, part=part)
+    return replace(model, joint=joint, loras=(*model.loras, report))
 
 
 def encode_captions(
@@ -194,8 +231,9 @@ def encode_captions(
     seconds: float,
     placement: Placement,
     progress: Progress = SILENT,
+    cache: ConditioningCache = REMEMBERED,
 ) -> Conditioning:
-    """Encode one caption a modality, and the negative prompts beside them.
+    """Encode one caption a modality, and the negative prompts beside them; what was encoded before is not again.
 
     Args:
         video: Video text encoder (or the parts that hold it); None leaves the modality out.
@@ -204,7 +242,8 @@ def encode_captions(
         negatives: What is not; may be empty by choice.
         seconds: Length the audio tower is told.
         placement: Where the encoders run.
-        progress: Two units.
+        progress: One unit a block of an encoder and text.
+        cache: Where encoded captions are kept; with what is in it no encoder is loaded or moved.
 
     Raises:
         InputError: an empty caption.
@@ -216,16 +255,9 @@ def encode_captions(
                 f"the {name} caption is empty",
                 expected="a description of what is to be " + ("seen" if name == "video" else "heard"),
             )
-    results = [None, None]
-    for index, encoder in enumerate(encoders):
-        if encoder is not None:
-            with on_device(encoder, placement):
-                if index == 0:
-                    results[0] = encode_video(encoder, captions.video, negatives.video)
-                else:
-                    results[1] = encode_audio(encoder, captions.audio, negatives.audio, seconds=seconds)
-        progress.step("encode", index + 1, 2)
-    return Conditioning(*results)
+    texts = ((captions.video, negatives.video), (captions.audio, negatives.audio))
+    made = encode_cached(encoders, texts, seconds=seconds, placement=placement, progress=progress, cache=cache)
+    return Conditioning(*made)
 
 
 def sample_latents(
@@ -261,19 +293,93 @@ def sample_latents(
     )
     guidance = Guidance(options.video_guidance_scale, options.audio_guidance_scale, options.guidance_batching)
     noise = draw_noise(options.seed, video_shape=video_shape, audio_shape=audio_shape)
-    with running(model.joint, model.placement) as denoiser:
-        return sample(
-            denoiser,
-            conditioning,
-            noise,
-            schedule=schedule,
-            guidance=guidance,
-            seed=options.seed,
-            device=model.placement.device,
-            dtype=model.placement.dtype,
-            latent_dtype=torch.bfloat16 if model.placement.cast_everything else torch.float32,
-            progress=progress,
-        )
+
+    def attempt(placement: Placement, plan: Plan | None) -> JointLatents:
+        with running(model.joint, placement) as denoiser:
+            return sample(
+                denoiser,
+                conditioning,
+                noise,
+                schedule=schedule,
+                guidance=replace(guidance, batching=plan.guidance_batching) if plan else guidance,
+                seed=options.seed,
+                device=placement.device,
+                dtype=placement.dtype,
+                latent_dtype=torch.bfloat16 if placement.cast_everything else torch.float32,
+                progress=progress,
+            )
+
+    texts = (conditioning.video, conditioning.audio)
+    run = sampling(
+        model.joint,
+        _workload(options, video_shape, audio_shape),
+        text_lengths=tuple(text.positive.shape[1] if text else 0 for text in texts),
+        batchings=_batchings(options, video_shape),
+    )
+    return run_fitting(run, model.placement, attempt)
+
+
+def _workload(
+    options: SamplingOptions, video_shape: tuple[int, ...] | None, audio_shape: tuple[int, ...] | None
+) -> Workload:
+    scales = (options.video_guidance_scale, options.audio_guidance_scale)
+    return Workload(video_shape, audio_shape, guided=max(scales) > 1)
+
+
+def _batchings(options: SamplingOptions, video_shape: tuple[int, ...] | None) -> tuple[str, ...]:
+    """Ways of guidance that the planner may choose from, fastest first."""
+    if options.guidance_batching != "auto":
+        return (options.guidance_batching,)
+    return ("batched", "sequential") if is_small(video_shape) else ("sequential",)
+
+
+def _planning(
+    model: JoinedModel, timeline: Timeline, options: SamplingOptions, tiling: str
+) -> tuple[tuple[Outline, Workload, Placement], dict[str, tuple[str, ...]]]:
+    """What the planner asks of a run: the outline, the shapes and the placement, and the ways that are open."""
+    video_shape = (1, *timeline.video_latent_shape) if model.video else None
+    audio_shape = (1, *timeline.audio_latent_shape) if model.audio else None
+    work = _workload(options, video_shape, audio_shape)
+    ways = {
+        "batchings": _batchings(options, video_shape),
+        "tilings": tilings(timeline.width * timeline.height, tiling),
+    }
+    return (outline_loaded(model.joint, model.video, model.audio), work, model.placement), ways
+
+
+def settled(model: JoinedModel, timeline: Timeline, options: SamplingOptions, *, tiling: str = "auto") -> JoinedModel:
+    """The model with offload ``auto`` decided as far as the whole run shows it (:func:`~.models.plan.runs.settle`).
+
+    Raises:
+        PlacementError: no plan fits the device's memory.
+    """
+    if model.placement.offload != "auto":
+        return model
+    run, ways = _planning(model, timeline, options, tiling)
+    return replace(model, placement=settle(*run, **ways))
+
+
+def forecast_of(model: JoinedModel, timeline: Timeline | None = None) -> dict[str, Any]:
+    """Whether a clip fits the memory (:func:`~.models.plan.runs.forecast`); None is the published system's clip."""
+    timeline = timeline or Timeline(geometry=model.geometry)
+    run, ways = _planning(model, timeline, SamplingOptions(), "auto")
+    clip = {"frames": timeline.num_frames, "width": timeline.width, "height": timeline.height}
+    return {"clip": clip, **forecast(*run, **ways)}
+
+
+def preview_maps(model: JoinedModel) -> PreviewMaps:
+    """The maps that show latents while they are sampled, fitted once a codec and kept as long as it lives.
+
+    To be called before the sampler fills the device.
+    """
+    maps = []
+    for parts, fit in ((model.video, fit_colours), (model.audio, fit_levels)):
+        if parts is not None and parts.codec not in _PREVIEW_MAPS:
+            with on_device(parts.codec, model.placement):
+                _PREVIEW_MAPS[parts.codec] = fit(parts.codec)
+        maps.append(parts and _PREVIEW_MAPS[parts.codec])
+    audio = model.audio and model.audio.codec
+    return PreviewMaps(*maps, audio and audio.hop / audio.sample_rate)
 
 
 def decode_latents(
@@ -295,22 +401,28 @@ def decode_latents(
         fps: Frame rate of the picture.
         placement: Where the codecs run.
         tiling: ``auto``, ``on`` or ``off``.
-        progress: Two units.
+        progress: One unit a latent frame (and tile) of the picture, then one a block of the sound's decoder.
     """
     video = audio = None
     if latents.video is not None:
         _require_codec(video_codec, "video")
-        with on_device(video_codec, placement):
-            video = VideoClip(video_codec.decode(latents.video, tiling=tiling), fps)
-    progress.step("decode", 1, 2)
+        frames = run_codec(
+            decoding_video(video_codec, latents.video.shape, tiling),
+            placement,
+            lambda plan: video_codec.decode(latents.video, tiling=plan.tiling if plan else tiling, progress=progress),
+        )
+        video = VideoClip(frames, fps)
     if latents.audio is not None:
         _require_codec(audio_codec, "audio")
-        with on_device(audio_codec, placement):
-            audio = AudioClip(audio_codec.decode(latents.audio), audio_codec.sample_rate)
+        waveform = run_codec(
+            decoding_audio(audio_codec, latents.audio.shape),
+            placement,
+            lambda _: audio_codec.decode(latents.audio, progress=progress),
+        )
+        audio = AudioClip(waveform, audio_codec.sample_rate)
     clip = AVClip(video, audio)
     if clip.num_samples is not None:
         clip = AVClip(video, fit_length(audio, clip.num_samples, fade_seconds=FADE_SECONDS))
-    progress.step("decode", 2, 2)
     return clip
 
 
@@ -330,6 +442,7 @@ def generate(
     options: SamplingOptions | None = None,
     tiling: str = "auto",
     progress: Progress = SILENT,
+    cache: ConditioningCache = REMEMBERED,
 ) -> AVClip:
     """The whole way: captions in, a clip with sound out.
 
@@ -341,7 +454,10 @@ def generate(
         options: Steps, scales, seed, schedule.
         tiling: Of the video decoder.
         progress: Stages encode, sample, decode.
+        cache: Where encoded captions are kept.
     """
+    options = options or SamplingOptions()
+    model = settled(model, timeline, options, tiling=tiling)
     conditioning = encode_captions(
         model.video,
         model.audio,
@@ -350,6 +466,7 @@ def generate(
         seconds=float(timeline.seconds),
         placement=model.placement,
         progress=progress,
+        cache=cache,
     )
     latents = sample_latents(
         model,

@@ -1,5 +1,7 @@
 """The command ``sounding-video``: one file a sub-command, each with ``add_parser`` and ``run``.
 
+``run`` gives nothing, or an exit code where some of what was asked for has failed and the rest is told.
+
 Only argparse is imported here, so that ``--help`` answers at once; a command imports what it needs when it runs.
 
 Exit codes: 0 done, 1 anything else, 2 bad input, 3 missing model or package, 130 stopped by the user.
@@ -64,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = build_parser().parse_args(arguments)
         with StopOnInterrupt() as check_cancelled, Console.open(args, check_cancelled) as console:
-            args.run(args, console)
+            return args.run(args, console) or 0
     except SoundingVideoError as error:
         print_error(error, as_json=as_json)
         return error.exit_code
-    return 0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-TITLES = {"load": "loading", "encode": "reading captions", "sample": "sampling", "decode": "decoding", "mux": "writing"}
+from ..core.progress import STAGE_TITLES as TITLES
 
 
 class StageBars:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .console import Console
 from .libraries import quiet_libraries
 from .models import add_models_option, collect, gigabytes, model_folders
+from .plan import add_plan_options, run_plan
 
 if TYPE_CHECKING:
     import torch
@@ -61,12 +62,16 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     )
     add_models_option(parser)
     parser.add_argument("--comfyui", metavar="DIR", help=f"a ComfyUI checkout (default: ${COMFYUI_VARIABLE} if set)")
+    add_plan_options(parser)
     return parser
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Examine and print."""
     quiet_libraries()
+    if args.plan:
+        run_plan(args, console)
+        return
     comfyui = args.comfyui or os.environ.get(COMFYUI_VARIABLE)
     report = {
         "versions": versions(),

@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +16,19 @@ from ..core.errors import InputError, MissingModelError, require_choice
 from .console import Console
 from .expand import add_backend_options, expand_prompt, tell_report
 from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
+from .loras import add_lora_options, apply_loras, asked_loras
+from .storage import decide_storage
 
 if TYPE_CHECKING:
     from ..core.clock import Timeline
     from ..core.types import Captions
     from ..media.mux import MuxReport
+    from ..models.conditioning import ConditioningCache
     from ..models.weights.bridges import BridgeOptions
     from ..pipeline import JoinedModel, SamplingOptions
 
 MODELS_VARIABLE = "SOUNDING_VIDEO_MODELS"
+CAPTION_FOLDER = Path("~/.cache/sounding_video/captions")
 PAPER_DEFAULTS = {"frames": 81, "fps": 15, "size": (832, 480), "steps": 50}
 
 
@@ -45,6 +50,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     add("--negative-audio", metavar="TEXT", help="what the sound should not be (default: the published one)")
     _add_sampling(parser)
     _add_models(parser)
+    add_lora_options(parser)
     add("--no-expand", action="store_true", help="both models read the prompt as it is")
     add_backend_options(parser, model_option="--caption-model")
     return parser
@@ -99,8 +105,19 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         help="auto (default), float32, bfloat16, float16 or official-bf16 (the published system's rounding)",
     )
     add(
-        "--offload", default="none", metavar="MODE", help="none (default), model, group or sequential: ever less memory"
+        "--offload",
+        default="none",
+        metavar="MODE",
+        help="none (default), model, group or sequential: ever less memory; auto: the fastest that fits",
     )
+    add(
+        "--storage",
+        default="native",
+        metavar="NAME",
+        help="how weights are kept: native (default), fp8, int8, nf4; auto keeps them native unless only fp8 fits",
+    )
+    add("--free-text-encoders", action="store_true", help="let go of the text encoders once the captions are encoded")
+    add("--cache-captions", action="store_true", help="keep encoded captions on disk; known ones need no text encoder")
     add("--attention", default="auto", metavar="NAME", help="auto (default), sdpa, xformers, flash or sage")
     add("--tiling", default="auto", metavar="MODE", help="decode the picture in tiles: auto (default), on or off")
     add("--writer", default="pyav", metavar="NAME", help="pyav (default) or moviepy")
@@ -122,6 +139,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from ..core.clock import Timeline, as_fps
     from ..core.device import resolve_placement
     from ..media.mux import write_clip
+    from ..models.plan.fit import noted
     from ..pipeline import generate, load_models
     from .tags import clip_tags
 
@@ -137,17 +155,29 @@ def run(args: argparse.Namespace, console: Console) -> None:
         "height": height,
     }
     options = _options(args, own["steps"] if args.steps is None else args.steps)
-    placement = resolve_placement(device=args.device, dtype=args.dtype, offload=args.offload, attention=args.attention)
+    placement = resolve_placement(
+        device=args.device, dtype=args.dtype, offload=args.offload, attention=args.attention, storage=args.storage
+    )
     bridge_options = _bridge_options(args)
+    if placement.storage == "auto":
+        placement = decide_storage(placement, models, extent, args.bridge, bridge_options)
+    loras = asked_loras(args)
     _rehearse_writing(Path(args.output), args.writer)
     captions = _expanded(args, console, captions, models)
-    model = load_models(models, placement=placement, bridge=args.bridge, bridge_options=bridge_options)
+    model = load_models(
+        models,
+        placement=placement,
+        bridge=args.bridge,
+        bridge_options=bridge_options,
+        free_text=args.free_text_encoders or args.cache_captions,
+    )
+    model = apply_loras(model, loras)
     timeline = Timeline(**extent, geometry=model.geometry)
     console.progress.step("load", 1, 1)
     tags, gap = clip_tags(args, models, captions, negatives, timeline, options)
     if gap:
         console.warn(f"note: the file will hold its settings but no workflow: {gap}")
-    with explain_full_memory():
+    with explain_full_memory(), noted() as notes:
         clip = generate(
             model,
             captions,
@@ -156,14 +186,31 @@ def run(args: argparse.Namespace, console: Console) -> None:
             options=options,
             tiling=args.tiling,
             progress=console.progress,
+            cache=_caption_cache(args),
         )
     report = write_clip(clip, args.output, writer=args.writer, metadata=tags, progress=console.progress)
-    _tell(console, report, model, timeline=timeline, seconds=time.monotonic() - started)
+    _tell(console, report, model, timeline=timeline, seconds=time.monotonic() - started, plan=notes)
 
 
-def _tell(console: Console, report: MuxReport, model: JoinedModel, *, timeline: Timeline, seconds: float) -> None:
+def _caption_cache(args: argparse.Namespace) -> ConditioningCache:
+    from ..models.conditioning import REMEMBERED, ConditioningCache
+
+    return ConditioningCache(CAPTION_FOLDER.expanduser()) if args.cache_captions else REMEMBERED
+
+
+def _tell(
+    console: Console,
+    report: MuxReport,
+    model: JoinedModel,
+    *,
+    timeline: Timeline,
+    seconds: float,
+    plan: Sequence[str] = (),
+) -> None:
     """The result, what was changed while writing, and the truth about untrained weights."""
     console.close_progress()
+    for note in plan:
+        console.note(f"plan: {note}")
     for note in report.notes:
         console.note(f"note: {note}")
     if not model.trained:
@@ -175,6 +222,7 @@ def _tell(console: Console, report: MuxReport, model: JoinedModel, *, timeline: 
         "model": model.description,
         "trained": model.trained,
         "wall_seconds": round(seconds, 3),
+        "plan": list(plan),
     }
     console.report(
         f"{report.path}: {float(report.seconds):.3f} s, {report.num_frames} frames {timeline.width}x{timeline.height} "

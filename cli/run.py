@@ -34,9 +34,12 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     return parser
 
 
-def add_workflow_options(parser: argparse.ArgumentParser) -> None:
+def add_workflow_options(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """What ``run`` and ``queue`` share."""
-    parser.add_argument("workflow", metavar="WORKFLOW.json", help="workflow file in API format")
+    if several:
+        parser.add_argument("workflows", nargs="+", metavar="WORKFLOW.json", help="workflow files in API format")
+    else:
+        parser.add_argument("workflow", metavar="WORKFLOW.json", help="workflow file in API format")
     parser.add_argument(
         "--set",
         dest="overrides",

@@ -18,9 +18,10 @@ from ..nodes.host.graph import apply_overrides, read_workflow
 from ..nodes.host.standalone import Session, session
 from ..nodes.host.ui_format import ui_workflow
 from ..pipeline import SamplingOptions
+from .loras import asked_loras, lora_name, lora_root, with_lora_nodes
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "workflows" / "api" / "text_to_sounding_video_pocket.json"
-SETTINGS = ("fusion", "placement", "device", "dtype", "offload", "attention", "tiling")
+SETTINGS = ("fusion", "placement", "device", "dtype", "offload", "attention", "tiling", "storage", "free_text_encoders")
 LOADERS = ("T2SVLoadWanTower", "T2SVLoadStableAudioTower")
 
 
@@ -48,7 +49,8 @@ def clip_tags(
         be set to what the command line asks for, else an empty text.
     """
     roots, names = _model_names(models, args.bridge)
-    graph = read_workflow(TEMPLATE)
+    loras = asked_loras(args)
+    graph = with_lora_nodes(read_workflow(TEMPLATE), loras)
     if names["bridge"] is None:
         graph = _without(graph, "T2SVLoadBridge")
     settings = {
@@ -61,10 +63,11 @@ def clip_tags(
         **asdict(options),
         **{name: getattr(args, name) for name in SETTINGS},
         "models": names,
+        "loras": [{"file": lora_name(lora.path), "strength": lora.strength, "part": lora.part} for lora in loras],
     }
     values = _node_values(args, names, captions, negatives, timeline, options)
     try:
-        with session(Session(model_roots=roots)):
+        with session(Session(model_roots=roots, lora_roots=tuple(lora_root(lora.path) for lora in loras))):
             graph = apply_overrides(graph, _only_widgets(graph, values))
             return {"prompt": graph, "workflow": ui_workflow(graph), "sounding_video": settings}, ""
     except WorkflowError as error:
@@ -98,7 +101,9 @@ def _node_values(
         "T2SVMux.writer": args.writer,
     }
     for loader in LOADERS:
-        values |= {f"{loader}.{name}": getattr(args, name) for name in ("dtype", "attention", "offload")}
+        values |= {f"{loader}.{name}": getattr(args, name) for name in ("dtype", "attention", "offload", "storage")}
+        if args.free_text_encoders:
+            values[f"{loader}.text_encoder"] = "free after use"
     values |= {f"T2SVEmptyAVLatent.{name}": getattr(timeline, name) for name in ("width", "height", "num_frames")}
     values["T2SVEmptyAVLatent.fps"] = fps
     sampling = {"steps" if name == "num_steps" else name: value for name, value in asdict(options).items()}

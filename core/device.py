@@ -9,6 +9,10 @@ import torch
 from .errors import PlacementError, require_choice
 
 OFFLOAD_MODES = ("none", "model", "group", "sequential")
+# "auto" stands in a placement until the size of the clip is known; then the planner puts one of the four in its place.
+OFFLOAD_CHOICES = (*OFFLOAD_MODES, "auto")
+# How weights are kept; "auto" keeps them as they are unless only fp8 makes a fast plan fit.
+STORAGES = ("native", "fp8", "int8", "nf4", "auto")
 ATTENTION_KERNELS = ("auto", "sdpa", "xformers", "flash", "sage")
 # "official-bf16" casts everything, also what diffusers keeps in float32, and keeps latents in bfloat16:
 # the published system's rounding, for comparison only (BridgeDiT reference, section 3).
@@ -29,9 +33,11 @@ class Placement:
         device: Where the computation happens.
         dtype: Type of the tower weights and activations.
         offload: ``none`` keeps all on the device; ``model`` moves each whole model in and out; ``group`` streams
-            groups of layers; ``sequential`` streams layer by layer (least memory, slowest).
+            groups of layers; ``sequential`` streams layer by layer (least memory, slowest); ``auto``: still open.
         attention: ``auto``, or the one kernel to use in towers and bridges.
         cast_everything: True only for ``official-bf16``.
+        storage: How the weights of towers, bridges and text encoders are kept between uses: ``native`` in ``dtype``;
+            ``fp8``, ``int8`` and ``nf4`` smaller and rounded; ``auto``: still open.
     """
 
     device: torch.device
@@ -39,6 +45,7 @@ class Placement:
     offload: str = "none"
     attention: str = "auto"
     cast_everything: bool = False
+    storage: str = "native"
 
     @property
     def rest_device(self) -> torch.device:
@@ -80,7 +87,12 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def resolve_placement(
-    *, device: str | torch.device = "auto", dtype: str = "auto", offload: str = "none", attention: str = "auto"
+    *,
+    device: str | torch.device = "auto",
+    dtype: str = "auto",
+    offload: str = "none",
+    attention: str = "auto",
+    storage: str = "native",
 ) -> Placement:
     """Turn what a user typed into a :class:`Placement`.
 
@@ -88,7 +100,8 @@ def resolve_placement(
         InputError: a word that is not a choice.
         PlacementError: an explicit device that does not exist.
     """
-    require_choice("offload mode", offload, OFFLOAD_MODES)
+    require_choice("offload mode", offload, OFFLOAD_CHOICES)
+    require_choice("weight storage", storage, STORAGES)
     require_choice("attention kernel", attention, ATTENTION_KERNELS)
     where = device if isinstance(device, torch.device) else resolve_device(device)
     return Placement(
@@ -97,4 +110,5 @@ def resolve_placement(
         offload=offload,
         attention=attention,
         cast_everything=dtype == "official-bf16",
+        storage=storage,
     )

@@ -6,6 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+STAGE_TITLES = {
+    "load": "loading",
+    "captions": "writing captions",
+    "encode": "reading captions",
+    "sample": "sampling",
+    "decode": "decoding",
+    "mux": "writing",
+}
+
 
 class Report(Protocol):
     """Told after each unit of work.

@@ -143,11 +143,11 @@ def _spectrogram(audio: AudioClip, seconds: float, width: int) -> Image.Image:
     weight = (bins - low).clamp(0, 1)[:, None]
     shown = level[:, columns.clamp(max=level.shape[1] - 1)]
     shown = (shown[low] * (1 - weight) + shown[low + 1] * weight) * heard
-    return Image.fromarray(_coloured(shown).numpy())
+    return Image.fromarray(coloured(shown).numpy())
 
 
-def _coloured(level: Tensor) -> Tensor:
-    """0..1 to RGB uint8 along the colour scale."""
+def coloured(level: Tensor) -> Tensor:
+    """Levels in 0..1 (quiet to loud) to RGB uint8 along the spectrogram's colour scale, in a new last dimension."""
     position = level * (len(_COLOURS) - 1)
     low = position.floor().long().clamp(max=len(_COLOURS) - 2)
     weight = (position - low)[..., None]

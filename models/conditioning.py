@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
+from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..core.errors import InputError
+from ..core.errors import CorruptWeightsError, InputError
 from ..core.protocols import TextEncoder
 from ..core.types import ModalityConditioning
+from .weights.files import read_safetensors, write_safetensors
+
+# A pair of captions takes 17 MB at the published sizes.
+MEMORY_BYTES = 512 * 2**20
+NUM_FILES = 256
+_FIELDS = ("positive", "negative", "duration")
 
 
 class SoundTextEncoder(TextEncoder, Protocol):
@@ -102,3 +111,74 @@ def _captions(
             expected="one negative for all, or one for each",
         )
     return positives, negatives
+
+
+class ConditioningCache:
+    """Encoded captions by what they were made from, the newest in memory and, if asked for, on disk.
+
+    Args:
+        folder: Where files go; None keeps them in memory only.
+        max_bytes: Of tensors in memory; the ones not used for longest go first.
+        max_files: On disk; the ones not used for longest are deleted.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, *, max_bytes: int = MEMORY_BYTES, max_files: int = NUM_FILES
+    ) -> None:
+        self.folder, self._max_bytes, self._max_files = folder, max_bytes, max_files
+        self._entries: OrderedDict[str, ModalityConditioning] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, *made_from: object) -> ModalityConditioning | None:
+        """What was made from these values, or None; a file that cannot be read counts as absent and is deleted."""
+        key = _key(made_from)
+        if key not in self._entries and self.folder is not None and (path := self._path(key)).is_file():
+            try:
+                self._remember(key, ModalityConditioning(**read_safetensors(path)[0]))
+                path.touch()
+            except (CorruptWeightsError, InputError, TypeError):
+                path.unlink(missing_ok=True)
+        if key in self._entries:
+            self._entries.move_to_end(key)
+        return self._entries.get(key)
+
+    def put(self, conditioning: ModalityConditioning, *made_from: object) -> ModalityConditioning:
+        """Keep a copy on the CPU; gives it back."""
+        tensors = {name: getattr(conditioning, name) for name in _FIELDS}
+        tensors = {name: tensor.to("cpu") for name, tensor in tensors.items() if tensor is not None}
+        conditioning = ModalityConditioning(**tensors)
+        key = _key(made_from)
+        self._remember(key, conditioning)
+        if self.folder is not None:
+            write_safetensors(self._path(key), tensors, {})
+            files = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
+            for file in files[: -self._max_files]:
+                file.unlink(missing_ok=True)
+        return conditioning
+
+    def clear(self) -> None:
+        """Forget what is in memory."""
+        self._entries.clear()
+
+    def _remember(self, key: str, conditioning: ModalityConditioning) -> None:
+        self._entries[key] = conditioning
+        while len(self._entries) > 1 and sum(map(_size, self._entries.values())) > self._max_bytes:
+            self._entries.popitem(last=False)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+
+def _key(made_from: tuple[object, ...]) -> str:
+    return hashlib.sha256(repr(made_from).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _size(conditioning: ModalityConditioning) -> int:
+    tensors = (getattr(conditioning, name) for name in _FIELDS)
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+
+# Shared by the command line and the nodes of one process.
+REMEMBERED = ConditioningCache()

@@ -11,8 +11,8 @@ from torch import nn
 def execution_device(module: nn.Module | Any) -> torch.device:
     """The device on which a diffusers or transformers module runs its forward.
 
-    Accelerate's hooks (model and sequential offload) leave the weights on the CPU or on ``meta`` between calls, so
-    the parameters do not tell; the hooks know. diffusers' own ``device`` already answers for group offload.
+    Offload hooks leave the weights on the CPU or on ``meta`` between calls, so the parameters do not tell; the hooks
+    know: accelerate's (model and sequential offload) and diffusers' (group offload).
 
     Args:
         module: A stock module with a ``device`` property.
@@ -21,4 +21,8 @@ def execution_device(module: nn.Module | Any) -> torch.device:
         device = getattr(getattr(part, "_hf_hook", None), "execution_device", None)
         if device is not None:
             return torch.device(device)
+        registry = getattr(part, "_diffusers_hook", None)
+        hook = registry and registry.get_hook("group_offloading")
+        if hook is not None:
+            return torch.device(hook.group.onload_device)
     return module.device

@@ -5,6 +5,8 @@ Bridge i runs after video block ``points.video[i]`` and audio block ``points.aud
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor, nn
 
 from ..core.errors import IncompatibleWeightsError, InputError
@@ -52,8 +54,7 @@ class JointModel(nn.Module):
         self.video, self.audio = video, audio
         self.bridges = bridges
         if bridges is not None and video is not None and audio is not None:
-            bridges.points.require_depth(video.num_blocks, audio.num_blocks)
-            _require_widths(bridges.config, video, audio)
+            require_fit(bridges, video, audio)
         self._rope_cache: tuple[tuple[object, ...], tuple[Rope, Rope]] | None = None
 
     def forward(
@@ -108,7 +109,22 @@ class JointModel(nn.Module):
         return self._rope_cache[1]
 
 
-def _require_widths(config: BridgeConfig, video: Tower, audio: Tower) -> None:
+class TowerSize(Protocol):
+    """What bridges ask of a tower, ours or another's."""
+
+    num_blocks: int
+    width: int
+    time_width: int
+
+
+def require_fit(bridges: BridgeStack, video: TowerSize, audio: TowerSize) -> None:
+    """Refuse bridges whose points or widths are not the towers'.
+
+    Raises:
+        IncompatibleWeightsError: names the point or the width.
+    """
+    bridges.points.require_depth(video.num_blocks, audio.num_blocks)
+    config = bridges.config
     wanted = {
         "video_width": video.width,
         "audio_width": audio.width,

@@ -1,4 +1,4 @@
-"""Put fine-tuned blocks into a tower without touching the tower that others use."""
+"""Change a module for one use without touching the module that others use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from ..core.errors import IncompatibleWeightsError
+from .storage import own_hooks
 from .towers.base import Tower
 
 
@@ -31,13 +32,37 @@ def with_tuned_blocks(tower: Tower, weights: Mapping[str, Tensor]) -> Tower:
             remedy="Use the towers these bridges were trained with.",
         )
     numbers = {int(name.split(".")[1]) for name in weights}
-    blocks = [copy.deepcopy(block) if index in numbers else block for index, block in enumerate(tower.blocks)]
+    blocks = [
+        own_hooks(copy.deepcopy(block)) if index in numbers else block for index, block in enumerate(tower.blocks)
+    ]
     model = _shallow(tower.model)
     setattr(model, tower.block_names, nn.ModuleList(blocks))
     parameters = dict(model.named_parameters())
     for name, value in weights.items():
         parameters[name].data.copy_(value)
     return type(tower)(model).train(tower.training)
+
+
+def with_replaced(root: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
+    """A module that shares everything with ``root`` except the sub-modules named in ``replacements``.
+
+    Only the modules on the way to a replacement are made anew; their parameters are shared.
+
+    Args:
+        root: Stays as it is.
+        replacements: By path below ``root``, such as ``video.model.blocks.0.attn1.to_q``.
+    """
+    twin = _shallow(root)
+    children: dict[str, dict[str, nn.Module]] = {}
+    for path, module in replacements.items():
+        child, _, below = path.partition(".")
+        if below:
+            children.setdefault(child, {})[below] = module
+        else:
+            twin._modules[child] = module
+    for child, inner in children.items():
+        twin._modules[child] = with_replaced(root._modules[child], inner)
+    return twin
 
 
 def _shallow(module: nn.Module) -> nn.Module:

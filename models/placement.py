@@ -13,18 +13,24 @@ import torch
 from torch import nn
 
 from ..core.device import Placement
+from ..core.residency import current_residency
 from .joint import JointModel
+from .text._encoder import PromptEncoder
 
 
 @contextmanager
 def on_device(module: nn.Module, placement: Placement) -> Iterator[nn.Module]:
-    """Move a whole module (codec, text encoder) in, and out again unless all stays on the device."""
-    module.to(placement.device)
-    try:
+    """A codec or text encoder, ready to be called on the device.
+
+    It is moved in whole, and out again unless all stays there. Text encoders are streamed where the towers are; codecs
+    are small, and Oobleck cannot be streamed.
+    """
+    if placement.offload in ("group", "sequential") and isinstance(module, PromptEncoder):
+        with _streamed(module, _text_pieces(module), [], placement):
+            yield module
+        return
+    with current_residency().hold(module, placement):
         yield module
-    finally:
-        if placement.rest_device != placement.device:
-            module.to(placement.rest_device)
 
 
 @contextmanager
@@ -34,19 +40,34 @@ def running(joint: JointModel, placement: Placement) -> Iterator[JointModel]:
         with on_device(joint, placement):
             yield joint
         return
-    attach = _attach_sequential if placement.offload == "sequential" else _attach_group
-    pieces = list(_pieces(joint))
     parents = [tower.model for tower in (joint.video, joint.audio) if tower is not None]
-    for parent in parents:
-        _move_direct(parent, placement.device)
-    try:
-        for piece in pieces:
-            attach(piece, placement.device)
+    with _streamed(joint, list(_pieces(joint)), parents, placement):
         yield joint
-    finally:
-        for piece in pieces:
-            _detach(piece, placement.offload)
-        joint.to("cpu")
+
+
+@contextmanager
+def _streamed(
+    root: nn.Module, pieces: list[nn.Module], parents: list[nn.Module], placement: Placement
+) -> Iterator[None]:
+    """Layers of ``pieces`` come to the device one at a time; what stands directly in ``parents`` stays there."""
+    attach = _attach_sequential if placement.offload == "sequential" else _attach_group
+    with current_residency().stream(root, placement):
+        for parent in parents:
+            _move_direct(parent, placement.device)
+        try:
+            for piece in pieces:
+                attach(piece, placement.device)
+            yield
+        finally:
+            for piece in pieces:
+                _detach(piece, placement.offload)
+            root.to("cpu")
+
+
+def _text_pieces(encoder: PromptEncoder) -> list[nn.Module]:
+    """The modules that an encoder really calls."""
+    projection = getattr(encoder, "projection", None)
+    return [encoder.model, *(projection.children() if projection is not None else ())]
 
 
 def _pieces(joint: JointModel) -> Iterator[nn.Module]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from .captions import CaptionVideo, EditAnchors, ExpandPrompt
+from .captions import CaptionVideo, EditAnchors, ExpandPrompt, anchors_problem
 from .conditioning import EmptyAVLatent, EncodeCaptions
 from .decode import DecodeAV
-from .host import ComfyExtension, io
+from .download import DownloadModels
+from .evaluation import SyncReport
+from .host import ComfyExtension, answer_posts, io
 from .loaders import JoinTowers, LoadBridge, LoadStableAudioTower, LoadWanTower
+from .lora import LoadLora
+from .native import NativeSampler
 from .output import Mux
 from .sampling import JointSampler
 
@@ -23,6 +27,10 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     ExpandPrompt,
     EditAnchors,
     CaptionVideo,
+    LoadLora,
+    NativeSampler,
+    SyncReport,
+    DownloadModels,
 )
 
 
@@ -35,5 +43,6 @@ class SoundingVideoExtension(ComfyExtension):
 
 
 def extension() -> SoundingVideoExtension:
-    """The object that ``comfy_entrypoint`` gives to ComfyUI."""
+    """The object that ``comfy_entrypoint`` gives to ComfyUI; the page may ask whether edited anchors can be read."""
+    answer_posts("/sounding_video/anchors", anchors_problem)
     return SoundingVideoExtension()

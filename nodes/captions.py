@@ -13,7 +13,7 @@ from ..captions.backends import BACKENDS, open_backend
 from ..captions.backends.base import BackendOptions
 from ..captions.crr import MODES
 from ..captions.profiles import PROFILES
-from ..core.errors import require_choice
+from ..core.errors import SoundingVideoError, require_choice
 from .host import io, make_room, progress, ui
 from .sockets import CATEGORY
 
@@ -192,12 +192,24 @@ def _backend(name: str, server: str, model: str) -> AbstractContextManager[Backe
 
 
 def _output(made: Expansion, *, with_anchors: bool) -> io.NodeOutput:
-    """The captions as sockets, and all of it as text on the node."""
+    """The captions as sockets; on the node as text, and in parts for our page extension."""
     anchors = "" if made.anchors is None else made.anchors.to_json()
     report = json.dumps(made.report.as_json(), ensure_ascii=False, indent=2)
     values = (made.captions.video, made.captions.audio, *([anchors] if with_anchors else []), report)
     shown = f"picture: {made.captions.video}\n\nsound: {made.captions.audio}\n\n{anchors}"
-    return io.NodeOutput(*values, ui=ui.PreviewText(shown))
+    parts = {"video": made.captions.video, "audio": made.captions.audio, "anchors": anchors, "report": report}
+    return io.NodeOutput(*values, ui={**ui.PreviewText(shown).as_dict(), "sounding_video_captions": [parts]})
+
+
+def anchors_problem(text: str) -> str | None:
+    """What keeps a text from being read as anchors, as a sentence; None when nothing does."""
+    from ..captions.anchors import from_json
+
+    try:
+        from_json(text)
+    except SoundingVideoError as error:
+        return str(error)
+    return None
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import torch
 from ..core.clock import Timeline
 from ..core.errors import InputError
 from ..core.types import Captions
-from .host import io, progress
+from .host import io, managed_memory, progress
 from .sockets import CATEGORY, AudioCodec, AudioText, Conditioning, VideoCodec, VideoText
 
 if TYPE_CHECKING:
@@ -81,15 +81,16 @@ class EncodeCaptions(io.ComfyNode):
         parts = video_text_encoder or audio_text_encoder
         if parts is None:
             raise InputError("no caption encoder is connected", expected="the video encoder, the audio encoder or both")
-        conditioning = encode_captions(
-            video_text_encoder,
-            audio_text_encoder,
-            Captions(video_caption, audio_caption),
-            negatives=Captions(video_negative, audio_negative),
-            seconds=seconds,
-            placement=parts.placement,
-            progress=progress(),
-        )
+        with managed_memory():
+            conditioning = encode_captions(
+                video_text_encoder,
+                audio_text_encoder,
+                Captions(video_caption, audio_caption),
+                negatives=Captions(video_negative, audio_negative),
+                seconds=seconds,
+                placement=parts.placement,
+                progress=progress(),
+            )
         return io.NodeOutput(conditioning)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.clock import as_fps
 from ..core.errors import InputError
 from ..core.types import JointLatents
-from .host import io, progress
+from .host import io, managed_memory, progress
 from .sockets import CATEGORY, AudioCodec, VideoCodec
 
 if TYPE_CHECKING:
@@ -76,18 +76,19 @@ class DecodeAV(io.ComfyNode):
             video=_normalised("video", video_codec, video_samples),
             audio=_normalised("audio", audio_codec, audio_samples),
         )
-        clips = [
-            decode_latents(
-                item,
-                video_codec=video_codec and video_codec.codec,
-                audio_codec=audio_codec and audio_codec.codec,
-                fps=as_fps(fps),
-                placement=(video_codec or audio_codec).placement,
-                tiling=tiling,
-                progress=progress(),
-            )
-            for item in _items(latents)
-        ]
+        with managed_memory():
+            clips = [
+                decode_latents(
+                    item,
+                    video_codec=video_codec and video_codec.codec,
+                    audio_codec=audio_codec and audio_codec.codec,
+                    fps=as_fps(fps),
+                    placement=(video_codec or audio_codec).placement,
+                    tiling=tiling,
+                    progress=progress(),
+                )
+                for item in _items(latents)
+            ]
         return io.NodeOutput([_image(clip) for clip in clips], [_audio(clip) for clip in clips])
 
 

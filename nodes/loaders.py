@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..core.device import ATTENTION_KERNELS, DTYPE_NAMES, OFFLOAD_MODES, Placement, resolve_placement
+from ..core.device import ATTENTION_KERNELS, DTYPE_NAMES, OFFLOAD_CHOICES, STORAGES, Placement, resolve_placement
 from ..models.bridges import BRIDGES
 from ..models.points import PLACEMENTS
 from .host import default_device, io
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 FUSION_FROM_FILE = "from file"
 PLACEMENT_FROM_FILE = "from file"
+FREE_TEXT = "free after use"
+TEXT_ENCODER_CHOICES = ("keep", FREE_TEXT)
+# Under this name the page finds the plan in a node's results.
+PLAN_KEY = "sounding_video_plan"
 
 
 def _placement_inputs() -> list[io.Input]:
@@ -36,15 +40,40 @@ def _placement_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "offload",
-            options=list(OFFLOAD_MODES),
+            options=list(OFFLOAD_CHOICES),
             default="none",
-            tooltip="none keeps the model on the device; model, group and sequential keep less and less of it there.",
+            tooltip="none keeps the model on the device; model, group and sequential keep less and less of it there. "
+            "auto picks the fastest that fits when the clip's size is known, and says which.",
         ),
     ]
 
 
-def _placement(dtype: str, attention: str, offload: str) -> Placement:
-    return resolve_placement(device=default_device(), dtype=dtype, attention=attention, offload=offload)
+def _memory_inputs() -> list[io.Input]:
+    """Stand after the others: inputs are only ever appended."""
+    return [
+        io.Combo.Input(
+            "storage",
+            options=list(STORAGES),
+            default="native",
+            optional=True,
+            tooltip="How weights are kept between uses. fp8 takes half of 16-bit weights and rounds them; int8 needs "
+            "torchao and nf4 needs bitsandbytes. auto stays native.",
+        ),
+        io.Combo.Input(
+            "text_encoder",
+            options=list(TEXT_ENCODER_CHOICES),
+            default="keep",
+            optional=True,
+            tooltip="free after use reads the caption encoder from disk for each new caption and lets go of it "
+            "afterwards; known captions need no encoder.",
+        ),
+    ]
+
+
+def _placement(dtype: str, attention: str, offload: str, storage: str) -> Placement:
+    return resolve_placement(
+        device=default_device(), dtype=dtype, attention=attention, offload=offload, storage=storage
+    )
 
 
 class LoadWanTower(io.ComfyNode):
@@ -67,6 +96,7 @@ class LoadWanTower(io.ComfyNode):
                     "models/sounding_video or models/diffusers.",
                 ),
                 *_placement_inputs(),
+                *_memory_inputs(),
             ],
             outputs=[
                 VideoTower.Output(
@@ -82,11 +112,21 @@ class LoadWanTower(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, video_model: str, dtype: str, attention: str, offload: str) -> io.NodeOutput:
+    def execute(
+        cls,
+        video_model: str,
+        *,
+        dtype: str,
+        attention: str,
+        offload: str,
+        storage: str = "native",
+        text_encoder: str = "keep",
+    ) -> io.NodeOutput:
         """Load the folder."""
         from ..models.weights.load import load_wan
 
-        parts = load_wan(resolve_model("wan", video_model), _placement(dtype, attention, offload))
+        placement = _placement(dtype, attention, offload, storage)
+        parts = load_wan(resolve_model("wan", video_model), placement, free_text=text_encoder == FREE_TEXT)
         return io.NodeOutput(parts, parts, parts)
 
 
@@ -111,6 +151,7 @@ class LoadStableAudioTower(io.ComfyNode):
                     "models/diffusers.",
                 ),
                 *_placement_inputs(),
+                *_memory_inputs(),
             ],
             outputs=[
                 AudioTower.Output(
@@ -128,11 +169,22 @@ class LoadStableAudioTower(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, audio_model: str, dtype: str, attention: str, offload: str) -> io.NodeOutput:
+    def execute(
+        cls,
+        audio_model: str,
+        *,
+        dtype: str,
+        attention: str,
+        offload: str,
+        storage: str = "native",
+        text_encoder: str = "keep",
+    ) -> io.NodeOutput:
         """Load the folder."""
         from ..models.weights.load import load_stable_audio
 
-        parts = load_stable_audio(resolve_model("stable_audio", audio_model), _placement(dtype, attention, offload))
+        placement = _placement(dtype, attention, offload, storage)
+        source = resolve_model("stable_audio", audio_model)
+        parts = load_stable_audio(source, placement, free_text=text_encoder == FREE_TEXT)
         return io.NodeOutput(parts, parts, parts)
 
 
@@ -203,7 +255,8 @@ class JoinTowers(io.ComfyNode):
             node_id="T2SVJoinTowers",
             display_name="Join Towers",
             category=f"{CATEGORY}/loaders",
-            description="Joins the towers through the bridge. One tower alone, or two without a bridge, work too.",
+            description="Joins the towers through the bridge. One tower alone, or two without a bridge, work too. "
+            "Shows whether a clip of 81 frames at 832×480 fits the memory.",
             inputs=[
                 VideoTower.Input(
                     "video_tower", optional=True, tooltip="From Load Wan Tower; leave open to make sound only."
@@ -232,6 +285,7 @@ class JoinTowers(io.ComfyNode):
         bridge: LoadedBridges | None = None,
     ) -> io.NodeOutput:
         """Join what is connected."""
-        from ..pipeline import join_towers
+        from ..pipeline import forecast_of, join_towers
 
-        return io.NodeOutput(join_towers(video_tower, audio_tower, bridge))
+        model = join_towers(video_tower, audio_tower, bridge)
+        return io.NodeOutput(model, ui={PLAN_KEY: [forecast_of(model)]})

@@ -92,25 +92,30 @@ class Mux(io.ComfyNode):
     ) -> io.NodeOutput:
         """Write the file and preview it."""
         from ..media.mux import write_clip
+        from ..media.timeline import timeline
 
         require_choice("format", format, FORMATS)
         clip = AVClip(
             video=None if images is None else VideoClip(images[..., :3].float().cpu(), as_fps(fps)),
-            audio=None if audio is None else _audio_clip(audio),
+            audio=None if audio is None else audio_clip(audio),
         )
         height, width = (0, 0) if images is None else images.shape[1:3]
         place = save_place(filename_prefix, width=width, height=height, suffix=f".{format}")
-        metadata = None
-        if embeds_metadata():
-            workflow = (cls.hidden.extra_pnginfo or {}).get("workflow")
-            tags = {"prompt": cls.hidden.prompt, "workflow": workflow}
-            metadata = {name: value for name, value in tags.items() if value is not None}
-        write_clip(clip, place.path, writer=writer, metadata=metadata, progress=progress())
+        write_clip(clip, place.path, writer=writer, metadata=_tags(cls.hidden), progress=progress())
         saved = ui.SavedResult(place.path.name, place.subfolder, io.FolderType.output)
-        return io.NodeOutput(video_value(place.path), ui=ui.PreviewVideo([saved]))
+        shown = {**ui.PreviewVideo([saved]).as_dict(), "sounding_video_timeline": [timeline(clip)]}
+        return io.NodeOutput(video_value(place.path), ui=shown)
 
 
-def _audio_clip(audio: dict[str, Any]) -> AudioClip:
+def _tags(hidden: Any) -> dict[str, Any] | None:
+    """What ComfyUI's own nodes write into a file: the prompt and, where the page sent it, the graph."""
+    if not embeds_metadata():
+        return None
+    tags = {"prompt": hidden.prompt, "workflow": (hidden.extra_pnginfo or {}).get("workflow")}
+    return {name: value for name, value in tags.items() if value is not None}
+
+
+def audio_clip(audio: dict[str, Any]) -> AudioClip:
     """A clip from ComfyUI's AUDIO value, whose waveform is ``(B, C, samples)``."""
     waveform = audio["waveform"]
     if waveform.shape[0] != 1:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..sampling.guidance import BATCHING
 from ..sampling.schedules import FLOW_SIGMAS, SCHEDULES
-from .host import io, make_room, progress
+from .host import io, managed_memory, progress, shows_previews
 from .sockets import CATEGORY, Conditioning, JointModel
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class JointSampler(io.ComfyNode):
                     tooltip="Start of all randomness; the same seed draws the same noise on any device.",
                 ),
                 io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps; the paper uses 50."),
-                *_guidance_inputs(),
+                *guidance_inputs(),
                 io.Combo.Input(
                     "schedule",
                     options=list(SCHEDULES),
@@ -78,6 +78,12 @@ class JointSampler(io.ComfyNode):
                     optional=True,
                     tooltip="Wan's shift of the video's points towards high noise: 3 for 480p, 5 for 720p.",
                 ),
+                io.Boolean.Input(
+                    "preview",
+                    default=True,
+                    optional=True,
+                    tooltip="Show picture and sound while they emerge. It takes at most a twentieth of the time.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -102,26 +108,31 @@ class JointSampler(io.ComfyNode):
         video_latent: dict[str, Any] | None = None,
         audio_latent: dict[str, Any] | None = None,
         flow_shift: float = 3.0,
+        preview: bool = True,
         **options: Any,
     ) -> io.NodeOutput:
         """Sample; results leave in raw VAE space."""
-        from ..pipeline import SamplingOptions, sample_latents
+        from ..pipeline import SamplingOptions, preview_maps, sample_latents
 
-        make_room()
-        latents = sample_latents(
-            model,
-            conditioning,
-            video_shape=video_latent and tuple(video_latent["samples"].shape),
-            audio_shape=audio_latent and tuple(audio_latent["samples"].shape),
-            options=SamplingOptions(num_steps=options.pop("steps"), flow_shift=flow_shift, **options),
-            progress=progress(),
-        )
+        watched = progress()
+        with managed_memory():
+            if preview and shows_previews():
+                watched = preview_maps(model).watch(watched)
+            latents = sample_latents(
+                model,
+                conditioning,
+                video_shape=video_latent and tuple(video_latent["samples"].shape),
+                audio_shape=audio_latent and tuple(audio_latent["samples"].shape),
+                options=SamplingOptions(num_steps=options.pop("steps"), flow_shift=flow_shift, **options),
+                progress=watched,
+            )
         video = None if latents.video is None else {"samples": model.video.codec.to_raw(latents.video)}
         audio = None if latents.audio is None else {"samples": model.audio.codec.to_raw(latents.audio), "type": "audio"}
         return io.NodeOutput(video, audio)
 
 
-def _guidance_inputs() -> list[io.Input]:
+def guidance_inputs() -> list[io.Input]:
+    """One guidance scale a modality."""
     return [
         io.Float.Input(
             f"{modality}_guidance_scale",

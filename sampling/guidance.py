@@ -133,7 +133,7 @@ def _require_negative(name: str, conditioning: ModalityConditioning | None, scal
 def _batched(batching: str, num_positions: int) -> bool:
     if batching != "auto":
         return batching == "batched"
-    batched = num_positions <= MAX_BATCHED_POSITIONS
+    batched = _fits_one_batch(num_positions)
     _log.info(
         "guidance batching: auto picks %s (%d video latent positions, batched up to %d)",
         "batched" if batched else "sequential",
@@ -141,6 +141,19 @@ def _batched(batching: str, num_positions: int) -> bool:
         MAX_BATCHED_POSITIONS,
     )
     return batched
+
+
+def _fits_one_batch(num_positions: int) -> bool:
+    return num_positions <= MAX_BATCHED_POSITIONS
+
+
+def is_small(video_shape: tuple[int, ...] | None) -> bool:
+    """Whether ``auto`` runs both guidance passes as one batch.
+
+    Args:
+        video_shape: Latent ``(B, C, T, H, W)``, or None without video.
+    """
+    return video_shape is None or _fits_one_batch(math.prod(video_shape) // video_shape[1])
 
 
 def _rows(conditioning: Conditioning, which: str) -> Conditioning:

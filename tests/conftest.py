@@ -43,6 +43,8 @@ def _load(name: str, file: Path, folder: Path | None = None) -> ModuleType:
 # By path and not by name: another checkout may be the one that is installed.
 _load("sounding_video", ROOT / "__init__.py", ROOT)
 small_models = _load("small_models", ROOT / "tests" / "small_models.py")
+_load("comfyui_server", ROOT / "tests" / "comfyui_server.py")
+_load("lora_files", ROOT / "tests" / "lora_files.py")
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,31 @@ def test_light_modules_import_nothing_heavy(python_with_package, module):
     assert not {name.split(".")[0] for name in loaded} & set(HEAVY + NEVER_AT_LOAD)
 
 
+def test_loading_the_pack_imports_no_model_library(python_with_package):
+    """What ComfyUI does at its start: import, entry point, every schema. Torch is there already, as in ComfyUI."""
+    code = """
+import asyncio, json, torch
+before = set(sys.modules)
+import sounding_video
+nodes = asyncio.run(asyncio.run(sounding_video.comfy_entrypoint()).get_node_list())
+assert len([node.GET_SCHEMA() for node in nodes]) == len(nodes) > 10
+print(json.dumps(sorted({name.split('.')[0] for name in set(sys.modules) - before})))
+"""
+    heavy = {
+        *HEAVY,
+        *NEVER_AT_LOAD,
+        "accelerate",
+        "pydantic",
+        "scipy",
+        "torchsde",
+        "torchvision",
+        "matplotlib",
+        "pandas",
+    }
+    light = {"torch", "numpy", "PIL", "safetensors"}  # ComfyUI has imported these itself
+    assert set(_run(python_with_package, code)) & (heavy - light) == set()
+
+
 def test_import_changes_nothing(python_with_package, tmp_path):
     code = """
 import json, logging, os, pkgutil, warnings, signal
@@ -73,7 +98,7 @@ class Without(importlib.machinery.PathFinder):
     def find_spec(cls, name, path=None, target=None):
         return None if name.split('.')[0] in ABSENT else super().find_spec(name, path, target)
 sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Without
-skip = {'setup', '__main__', 'nodes.host.comfy'}
+skip = {'setup', '__main__'} | {'nodes.host.' + name for name in ('comfy', 'comfy_memory', 'native', 'native_towers')}
 rooms = [p for p in pathlib.Path(ROOT).iterdir() if (p / '__init__.py').is_file()]
 files = [file for room in rooms for file in room.rglob('*.py')] + list(pathlib.Path(ROOT).glob('*.py'))
 names = ['.'.join(file.relative_to(ROOT).with_suffix('').parts) for file in files]

@@ -93,6 +93,20 @@ def pocket_wan_vae() -> TrainConfig:
     )
 
 
+@RECIPES.register("pocket_wan_vae_long")
+def pocket_wan_vae_long() -> TrainConfig:
+    """Goes on with ``pocket_wan_vae`` on longer windows, so that the decoder stays true to the end of a clip."""
+    short = pocket_wan_vae()
+    return replace(
+        short,
+        recipe="pocket_wan_vae_long",
+        num_steps=1_800,
+        batch_size=2,
+        data=replace(short.data, num_frames=17),
+        optimizer=replace(short.optimizer, lr=2e-4, warmup_steps=100),
+    )
+
+
 @RECIPES.register("pocket_oobleck")
 def pocket_oobleck() -> TrainConfig:
     """The pocket model's audio codec, on sound alone: windows of 5 frames, a third of a second."""

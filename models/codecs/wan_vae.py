@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from ...core.clock import nearest_frames
 from ...core.errors import GeometryError, IncompatibleWeightsError, InputError, require_choice
 from ...core.progress import SILENT, Progress
 from ...core.types import require_finite
+from ..counting import counted
 from ..execution import execution_device
 from . import CODECS
 
@@ -191,9 +192,10 @@ class WanVAECodec(nn.Module):
         vae, before = self.vae, self.vae.use_tiling
         vae.use_tiling = tiled
         total = extent[0] * (self._num_tiles(*extent[1:]) if tiled else 1)
+        # The stock VAE calls its encoder or decoder once a latent frame and tile.
         part = vae.encoder if stage == "encode" else vae.decoder
         try:
-            with torch.no_grad(), _counted(part, stage, total, progress):
+            with torch.no_grad(), counted([part], stage, total, progress), frames_to_host(vae.decoder):
                 return run()
         finally:
             vae.use_tiling = before
@@ -250,17 +252,13 @@ class WanVAECodec(nn.Module):
 
 
 @contextmanager
-def _counted(part: nn.Module, stage: str, total: int, progress: Progress) -> Iterator[None]:
-    """Report each call of ``part``: the stock VAE calls its encoder or decoder once a latent frame and tile."""
-    done = 0
+def frames_to_host(decoder: nn.Module) -> Iterator[None]:
+    """Move every finished group of frames to the CPU, so that the device never holds more of the clip than that.
 
-    def count(*_: Any) -> None:
-        nonlocal done
-        done += 1
-        progress.step(stage, done, total)
-
-    progress.step(stage, 0, total)
-    handle = part.register_forward_hook(count)
+    The stock VAE decodes latent frame by latent frame and joins what its decoder gave; joined on the CPU, the result is
+    the same and the memory does not grow with the length of the clip or the number of tiles.
+    """
+    handle = decoder.register_forward_hook(lambda module, args, frames: frames.to("cpu"))
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import IncompatibleWeightsError
-from ._header import WeightFile
+from ._header import WeightFile, require_float
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,13 @@ def build(make: Callable[[], nn.Module], file: WeightFile, recipes: Recipes, *, 
     """
     from accelerate import init_empty_weights
 
+    require_float(file)
+
     with init_empty_weights(include_buffers=False):
         module = make()
     own = module.state_dict()
     _require_equal(file, type(module).__name__, missing=set(own) - set(recipes), surplus=set(recipes) - set(own))
-    kept = _kept_in_float32(module, dtype)
+    kept = kept_in_float32(module, dtype)
     state = {}
     for name, recipe in recipes.items():
         tensor = recipe.read(file)
@@ -100,7 +102,7 @@ def _require_equal(file: WeightFile, what: str, *, missing: set[str], surplus: s
         )
 
 
-def _kept_in_float32(module: nn.Module, dtype: torch.dtype) -> set[str]:
+def kept_in_float32(module: nn.Module, dtype: torch.dtype) -> set[str]:
     """Diffusers keeps these parts in float32 under any type; transformers only under float16."""
     from transformers import PreTrainedModel
 

@@ -275,6 +275,21 @@ def open_weights(path: str | Path, what: str = "the weight file") -> WeightFile:
     return TorchFile(path)
 
 
+def require_float(file: WeightFile) -> None:
+    """Refuse weights that are whole numbers: packed by a quantiser whose scales are not known here.
+
+    Raises:
+        IncompatibleWeightsError: names the type.
+    """
+    if file.dtype.removeprefix("scaled ") in ("int8", "uint8", "int16", "int32", "int64", "bool"):
+        raise IncompatibleWeightsError(
+            "the weights are quantised in a way that cannot be undone here",
+            got=f"{file.path} ({file.dtype})",
+            expected="float32, float16, bfloat16, fp8 or scaled fp8 weights, or GGUF",
+            remedy="Get the weights in one of these types; --storage fp8, int8 and nf4 pack them after loading.",
+        )
+
+
 def _shards(index: Path) -> list[Path]:
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))

@@ -7,6 +7,7 @@ autoencoder (``pretransform.model.``); the text encoder is a file of its own.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -64,7 +65,7 @@ def load_checkpoint(file: WeightFile, dtype: torch.dtype, vae_dtype: torch.dtype
     """
     from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioProjectionModel
 
-    transformer = _transformer_recipes(file)
+    transformer = transformer_recipes(file)
     conditioner = _conditioner_recipes(file)
     autoencoder = _autoencoder_recipes(file)
     used = {recipe.source for part in (transformer, conditioner, autoencoder) for recipe in part.values()}
@@ -84,7 +85,7 @@ def load_checkpoint(file: WeightFile, dtype: torch.dtype, vae_dtype: torch.dtype
 
 def text_width(file: WeightFile) -> int:
     """Width of the text encoder that a checkpoint wants (768, T5 base)."""
-    recipes = _transformer_recipes(file)
+    recipes = transformer_recipes(file)
     return _shape(file, recipes, "cross_attention_proj.0.weight")[1]
 
 
@@ -98,10 +99,12 @@ def _shape(file: WeightFile, recipes: Recipes, name: str) -> tuple[int, ...]:
     return file.shape(recipes[name].source if name in recipes else name)
 
 
-def _transformer_recipes(file: WeightFile) -> dict[str, Recipe]:
+def transformer_recipes(names: Iterable[str]) -> dict[str, Recipe]:
+    """Diffusers' names of the transformer's tensors to the checkpoint's names, and which part of them they are."""
+    names = list(names)
     recipes = {}
     for prefix in TRANSFORMER_PREFIXES:
-        for source in (name for name in file if name.startswith(prefix) and not name.endswith(DERIVED)):
+        for source in (name for name in names if name.startswith(prefix) and not name.endswith(DERIVED)):
             name = _renamed(source[len(prefix) :], TRANSFORMER_NAMES)
             if name == "time_proj.weight":
                 recipes[name] = Recipe(source, trailing=-1)

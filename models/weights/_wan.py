@@ -6,6 +6,7 @@ The renaming of transformer and VAE is diffusers' own; sizes are read from the s
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -24,9 +25,9 @@ VAE_LEVELS = (0, 3, 6, 9)
 PREFIXES = ("model.diffusion_model.", "diffusion_model.")
 
 
-def find_prefix(file: WeightFile) -> str:
+def find_prefix(names: Iterable[str]) -> str:
     """What stands in front of every name; empty in the original files."""
-    return next((prefix for prefix in PREFIXES if any(name.startswith(prefix) for name in file)), "")
+    return next((prefix for prefix in PREFIXES if any(name.startswith(prefix) for name in names)), "")
 
 
 def load_transformer(file: WeightFile, dtype: torch.dtype) -> nn.Module:
@@ -44,12 +45,13 @@ def load_transformer(file: WeightFile, dtype: torch.dtype) -> nn.Module:
     return build(lambda: WanTransformer3DModel(**config), file, recipes, dtype=dtype)
 
 
-def transformer_names(file: WeightFile) -> dict[str, str]:
-    """Diffusers' names to the file's."""
+def transformer_names(names: Iterable[str]) -> dict[str, str]:
+    """Diffusers' names to the given ones of a whole transformer."""
     from diffusers.loaders.single_file_utils import convert_wan_transformer_to_diffusers
 
-    prefix = find_prefix(file)
-    plain = {name.removeprefix(prefix): name for name in file}
+    names = list(names)
+    prefix = find_prefix(names)
+    plain = {name.removeprefix(prefix): name for name in names}
     if "condition_embedder.time_embedder.linear_1.weight" in plain:
         return plain
     # Diffusers renames the keys and passes the values on, so given names as values it gives the whole renaming.

@@ -22,6 +22,7 @@ from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputE
 from ..bridges import BRIDGES
 from ..bridges.base import BridgeConfig
 from ..joint import BridgePoints, BridgeStack, placement
+from ._header import open_weights
 from .files import read_weights, write_safetensors
 
 log = logging.getLogger(__name__)
@@ -107,11 +108,7 @@ def load_bridges(path: str | Path, options: BridgeOptions | None = None) -> Load
     path = Path(path).expanduser()
     contents, metadata = read_weights(path, "the bridge file")
     groups, ignored = _split(contents, path, options.tuned_blocks)
-    blocks = _group_blocks(groups["bridges"], path)
-    fusion, fusion_source = _fusion(path, blocks[0], metadata, options.fusion)
-    config = _config(blocks[0], metadata, options)
-    points = _points(len(blocks), config, metadata, options)
-    stack = BridgeStack(fusion, config, points)
+    stack, fusion_source = _empty_stack(groups["bridges"], metadata, path, options)
     load_strictly(stack, groups["bridges"], f"the bridge file {path.name}")
     stack.eval()
     loaded = LoadedBridges(
@@ -124,6 +121,30 @@ def load_bridges(path: str | Path, options: BridgeOptions | None = None) -> Load
     )
     log.info("%s: %s", path.name, loaded.summary())
     return loaded
+
+
+def outline_bridges(path: str | Path, options: BridgeOptions | None = None) -> BridgeStack:
+    """The bridges of a file without their weights, on the ``meta`` device: only the header is read.
+
+    Raises:
+        MissingModelError, WeightsError: as :func:`load_bridges`.
+    """
+    options = options or BridgeOptions()
+    file = open_weights(Path(path).expanduser(), "the bridge file")
+    contents = {name: torch.empty(info.shape, device="meta") for name, info in file.infos.items()}
+    groups, _ = _split(contents, file.path, options.tuned_blocks)
+    with torch.device("meta"):
+        return _empty_stack(groups["bridges"], file.metadata, file.path, options)[0]
+
+
+def _empty_stack(
+    tensors: dict[str, Tensor], metadata: Mapping[str, str], path: Path, options: BridgeOptions
+) -> tuple[BridgeStack, str]:
+    """A stack of the file's kind and sizes, not filled yet, and where the kind was read."""
+    blocks = _group_blocks(tensors, path)
+    fusion, fusion_source = _fusion(path, blocks[0], metadata, options.fusion)
+    config = _config(blocks[0], metadata, options)
+    return BridgeStack(fusion, config, _points(len(blocks), config, metadata, options)), fusion_source
 
 
 def save_bridges(
@@ -175,9 +196,15 @@ def load_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], what: st
         for k in own
         if k in state and own[k].shape != state[k].shape
     ]
+    packed = sorted(k for k in own if k in state and not state[k].is_floating_point() and own[k].is_floating_point())
     problems = [
         f"{len(names)} {word}: {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
-        for word, names in (("missing", missing), ("unexpected", surplus), ("of the wrong shape", shapes))
+        for word, names in (
+            ("missing", missing),
+            ("unexpected", surplus),
+            ("of the wrong shape", shapes),
+            ("of whole numbers", packed),
+        )
         if names
     ]
     if problems:

@@ -6,15 +6,17 @@ says the exact ones when a download starts.
 
 from __future__ import annotations
 
+import inspect
 import logging
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...core.errors import MissingModelError, OutputError, require_choice
+from ...core.errors import CorruptWeightsError, MissingModelError, OutputError, require_choice
 from ...core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -116,7 +118,7 @@ def download(
         folder: The model folder, made if absent. A stopped download goes on where it stopped.
         api: The hub; None takes Hugging Face's with the user's login.
         file: Only files of this name or pattern.
-        progress: Megabytes done and in all, after each file; the hub's client shows its own bars meanwhile.
+        progress: Megabytes done and in all, as they arrive; asked whether to stop.
 
     Returns:
         The files, in their places.
@@ -125,6 +127,7 @@ def download(
         InputError: an unknown name.
         MissingModelError: the hub cannot be reached, refuses, or has no such file; the message says what to do.
         OutputError: too little room on the disk, or the folder cannot be written.
+        CorruptWeightsError: a file is not what the hub says it is.
     """
     from huggingface_hub import HfApi
 
@@ -143,7 +146,8 @@ def download(
         _require_room(folder, total - done)
         for remote in todo:
             progress.step("download", done // 1_000_000, total // 1_000_000)
-            fetched = _fetch(api, entry, remote, folder / STAGING / entry.repository.replace("/", "--"))
+            staging = folder / STAGING / entry.repository.replace("/", "--")
+            fetched = _fetch(api, entry, remote, staging, bar=_reporting(progress, done, total))
             places[remote].parent.mkdir(parents=True, exist_ok=True)
             fetched.replace(places[remote])
             done += sizes[remote]
@@ -187,9 +191,58 @@ def _sizes(api: HfApi, entry: Download, file: str | None) -> dict[str, int]:
     return wanted
 
 
-def _fetch(api: HfApi, entry: Download, remote: str, staging: Path) -> Path:
-    log.info("fetching %s from %s", remote, entry.repository)
-    return Path(_ask(entry, lambda: api.hf_hub_download(entry.repository, remote, local_dir=staging)))
+def _fetch(api: HfApi, entry: Download, remote: str, staging: Path, *, bar: type) -> Path:
+    """One file in the staging folder, complete; what a stopped run left of it there is gone on with.
+
+    ``hf_hub_download`` starts every stopped file anew, so its own lower half is used here.
+    """
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    url = hf_hub_url(entry.repository, remote, endpoint=api.endpoint)
+    about = _ask(entry, lambda: api.get_hf_file_metadata(url=url, token=api.token))
+    staging.mkdir(parents=True, exist_ok=True)
+    part = staging / f"{about.etag}.part"  # named after the content: another version of the file starts anew
+    options: dict[str, Any] = {"expected_size": about.size, "headers": build_hf_headers(token=api.token)}
+    if "tqdm_class" in inspect.signature(http_get).parameters:  # not in the oldest clients
+        options["tqdm_class"] = bar
+    with part.open("ab") as target:
+        log.info("fetching %s from %s, from byte %d", remote, entry.repository, target.tell())
+        _ask(entry, lambda: http_get(url, target, resume_size=target.tell(), **options))
+    _require_content(part, about.etag, f"{remote} of {entry.repository}")
+    return part
+
+
+def _require_content(part: Path, etag: str | None, what: str) -> None:
+    """Large files are named by their SHA-256 on the hub; what arrived must be that."""
+    from .convert import hash_file
+
+    if re.fullmatch(r"[0-9a-f]{64}", etag or "") and hash_file(part) != etag:
+        part.unlink()
+        raise CorruptWeightsError(
+            "a file arrived damaged and was removed", got=what, expected=f"SHA-256 {etag}", remedy="Start it again."
+        )
+
+
+def _reporting(progress: Progress, done: int, total: int) -> type:
+    """The hub client's bar, which also tells ``progress`` the megabytes of the whole download."""
+    from huggingface_hub.utils import tqdm
+
+    class Bar(tqdm):
+        """Counts by itself, because a bar that is not shown does not."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self.arrived = int(options.get("initial") or 0)
+
+        def update(self, n: float | None = 1) -> bool | None:
+            """After each piece of the file."""
+            self.arrived += int(n or 0)
+            progress.step("download", (done + self.arrived) // 1_000_000, total // 1_000_000)
+            return super().update(n)
+
+    return Bar
 
 
 def _ask(entry: Download, question: Callable[[], T]) -> T:

@@ -23,6 +23,8 @@ WEIGHT_SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bi
 # First byte of torch files before the zip format.
 OLD_PICKLE = b"\x80"
 INDEX_SUFFIX = ".safetensors.index.json"
+# Beside the weights of an adapter that peft saved.
+PEFT_CONFIG = "adapter_config.json"
 # What else a tower in single files needs, and how the set is called.
 COMPANIONS = {"wan": ("wan_vae", "umt5"), "stable_audio": ("t5",)}
 FILE_DEPTHS = ("*", "*/*", "*/*/*", "*/*/*/*")

@@ -15,13 +15,15 @@ from ...core.errors import IncompatibleWeightsError, MissingModelError, UnsafeWe
 from ..attention import AttentionKernel, use_kernel
 from ..codecs import CODECS
 from ..parts import AudioParts, VideoParts
+from ..storage import require_storage, store
 from ..text import TEXT_ENCODERS
+from ..text._encoder import PromptEncoder
+from ..text._handle import TextEncoderHandle, fingerprint_files
 from ..towers import TOWERS
-from ._header import WeightFile, open_weights
+from ._header import WeightFile, open_weights, require_float
 from ._stable_audio import TEXT_LENGTH, load_checkpoint, load_t5
 from ._tokenizers import find_tokenizer, load_tokenizer, tokenizer_from_sentencepiece
 from ._wan import load_transformer, load_umt5, load_vae
-from .files import check_safetensors
 from .find import find_file_sets, tower_kind
 from .layouts import TITLES as LAYOUT_TITLES
 from .layouts import Layout, StableAudioFiles, WanFiles, require_kind
@@ -34,7 +36,9 @@ OFFICIAL_TEXT_LENGTH = 1024
 TITLES = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open"}
 
 
-def load_wan(source: str | Path | WanFiles, placement: Placement, *, text_length: int | None = None) -> VideoParts:
+def load_wan(
+    source: str | Path | WanFiles, placement: Placement, *, text_length: int | None = None, free_text: bool = False
+) -> VideoParts:
     """The video side of Wan 2.1.
 
     Args:
@@ -43,40 +47,66 @@ def load_wan(source: str | Path | WanFiles, placement: Placement, *, text_length
         placement: dtype and kernel; weights stay on the CPU until a stage runs.
         text_length: Text tokens, zero-padded, which changes what the tower computes: 1024 as the published system
             samples, 512 as stock Wan. None takes what the bundled model was made for, else 1024.
+        free_text: Read the text encoder when it is used and let go of it afterwards.
 
     Raises:
         MissingModelError, CorruptWeightsError, IncompatibleWeightsError: see the messages.
     """
+    placement = require_storage(placement)
     source = _source(source, "wan")
-    read = _wan_from_files if isinstance(source, WanFiles) else _wan_from_folder
-    transformer, vae, encoder, tokenizer = read(source, placement)
     note = _note(source) if isinstance(source, Path) else {}
-    if text_length is None:
-        text_length = note.get("text_length", OFFICIAL_TEXT_LENGTH)
+    length = text_length_of(source) if text_length is None else text_length
+    read = _wan_from_files if isinstance(source, WanFiles) else _wan_from_folder
+    transformer, vae, read_text = read(source, placement)
+
+    def load_text() -> PromptEncoder:
+        encoder, tokenizer = read_text()
+        return TEXT_ENCODERS.get("umt5")(tokenizer, store(_prepare(encoder, placement), placement), max_length=length)
+
     return VideoParts(
-        TOWERS.get("wan")(_prepare(transformer, placement)),
+        TOWERS.get("wan")(store(_prepare(transformer, placement), placement)),
         CODECS.get("wan_vae")(_prepare(vae, placement)),
-        TEXT_ENCODERS.get("umt5")(tokenizer, _prepare(encoder, placement), max_length=text_length),
+        TextEncoderHandle(load_text, _text_fingerprint(source, length)) if free_text else load_text(),
         placement,
         _name(source),
         note.get("trained", True),
     )
 
 
-def load_stable_audio(source: str | Path | StableAudioFiles, placement: Placement) -> AudioParts:
+def load_stable_audio(
+    source: str | Path | StableAudioFiles, placement: Placement, *, free_text: bool = False
+) -> AudioParts:
     """The audio side from Stable Audio Open; arguments and errors as :func:`load_wan`."""
+    placement = require_storage(placement)
     source = _source(source, "stable_audio")
     read = _stable_audio_from_files if isinstance(source, StableAudioFiles) else _stable_audio_from_folder
-    transformer, vae, encoder, projection, tokenizer = read(source, placement)
+    transformer, vae, read_text = read(source, placement)
     note = _note(source) if isinstance(source, Path) else {}
+
+    def load_text() -> PromptEncoder:
+        encoder, projection, tokenizer = read_text()
+        encoder = store(_prepare(encoder, placement), placement)
+        return TEXT_ENCODERS.get("t5")(tokenizer, encoder, _prepare(projection, placement))
+
     return AudioParts(
-        TOWERS.get("stable_audio")(_prepare(transformer, placement)),
+        TOWERS.get("stable_audio")(store(_prepare(transformer, placement), placement)),
         CODECS.get("oobleck")(_prepare(vae, placement)),
-        TEXT_ENCODERS.get("t5")(tokenizer, _prepare(encoder, placement), _prepare(projection, placement)),
+        TextEncoderHandle(load_text, _text_fingerprint(source)) if free_text else load_text(),
         placement,
         _name(source),
         note.get("trained", True),
     )
+
+
+def _text_fingerprint(source: Path | WanFiles | StableAudioFiles, *settings: object) -> str:
+    """Of what makes a text encoder: weights, configuration and tokenizer, and Stable Audio's projection."""
+    if isinstance(source, Path):
+        parts = [source / part for part in ("text_encoder", "tokenizer", "projection_model")]
+        return fingerprint_files([part for part in parts if part.is_dir()], *settings)
+    files = [source.text_encoder, *([source.tokenizer] if source.tokenizer else [])]
+    if isinstance(source, StableAudioFiles):
+        files.append(source.checkpoint)
+    return fingerprint_files(files, *settings)
 
 
 def _source(source: str | Path | WanFiles | StableAudioFiles, kind: str) -> Path | WanFiles | StableAudioFiles:
@@ -109,8 +139,7 @@ def _wan_from_folder(folder: Path, placement: Placement) -> tuple[Any, ...]:
     return (
         _load(WanTransformer3DModel, folder, "transformer", placement.dtype),
         _load(AutoencoderKLWan, folder, "vae", _vae_dtype(placement)),
-        _load(UMT5EncoderModel, folder, "text_encoder", placement.dtype),
-        _folder_tokenizer(folder),
+        lambda: (_load(UMT5EncoderModel, folder, "text_encoder", placement.dtype), _folder_tokenizer(folder)),
     )
 
 
@@ -119,12 +148,15 @@ def _wan_from_files(files: WanFiles, placement: Placement) -> tuple[Any, ...]:
     transformer, encoder = require_kind(opened["wan"], "wan"), require_kind(opened["umt5"], "umt5")
     require_kind(opened["wan_vae"], "wan_vae")
     _require_text_width(transformer, encoder, files)
-    model = load_umt5(opened["umt5"], placement.dtype)
+
+    def read_text() -> tuple[Any, Any]:
+        model = load_umt5(opened["umt5"], placement.dtype)
+        return model, _file_tokenizer(opened["umt5"], model, files.tokenizer, None)
+
     return (
         load_transformer(opened["wan"], placement.dtype),
         load_vae(opened["wan_vae"], _vae_dtype(placement)),
-        model,
-        _file_tokenizer(opened["umt5"], model, files.tokenizer, None),
+        read_text,
     )
 
 
@@ -135,9 +167,11 @@ def _stable_audio_from_folder(folder: Path, placement: Placement) -> tuple[Any, 
     return (
         _load(StableAudioDiTModel, folder, "transformer", placement.dtype),
         _load(AutoencoderOobleck, folder, "vae", _vae_dtype(placement)),
-        _load(T5EncoderModel, folder, "text_encoder", placement.dtype),
-        _load(StableAudioProjectionModel, folder, "projection_model", placement.dtype),
-        _folder_tokenizer(folder),
+        lambda: (
+            _load(T5EncoderModel, folder, "text_encoder", placement.dtype),
+            _load(StableAudioProjectionModel, folder, "projection_model", placement.dtype),
+            _folder_tokenizer(folder),
+        ),
     )
 
 
@@ -145,10 +179,13 @@ def _stable_audio_from_files(files: StableAudioFiles, placement: Placement) -> t
     opened = _open(stable_audio=files.checkpoint, t5=files.text_encoder)
     checkpoint, encoder = require_kind(opened["stable_audio"], "stable_audio"), require_kind(opened["t5"], "t5")
     _require_text_width(checkpoint, encoder, files)
-    model = load_t5(opened["t5"], placement.dtype)
     transformer, vae, projection = load_checkpoint(opened["stable_audio"], placement.dtype, _vae_dtype(placement))
-    tokenizer = _file_tokenizer(opened["t5"], model, files.tokenizer, TEXT_LENGTH)
-    return transformer, vae, model, projection, tokenizer
+
+    def read_text() -> tuple[Any, Any, Any]:
+        model = load_t5(opened["t5"], placement.dtype)
+        return model, projection, _file_tokenizer(opened["t5"], model, files.tokenizer, TEXT_LENGTH)
+
+    return transformer, vae, read_text
 
 
 def _open(**paths: Path) -> dict[str, WeightFile]:
@@ -179,6 +216,12 @@ def _folder_tokenizer(folder: Path) -> Any:
 
     where = folder / "tokenizer"
     return _guard(lambda: AutoTokenizer.from_pretrained(where, local_files_only=True), where)
+
+
+def text_length_of(source: Path | WanFiles) -> int:
+    """Text tokens that a video tower is made for, as its note says; the published system's without one."""
+    note = _note(source) if isinstance(source, Path) else {}
+    return note.get("text_length", OFFICIAL_TEXT_LENGTH)
 
 
 def is_trained(folder: Path) -> bool:
@@ -268,7 +311,8 @@ def _require_safetensors(where: Path) -> None:
         )
     files = sorted(where.glob("*.safetensors"))
     for file in files:
-        check_safetensors(file)  # a header that promises more than the file holds is found before anything is built
+        # A header that promises more than the file holds is found before anything is built.
+        require_float(open_weights(file, "the weights of " + where.name))
     if files:
         return
     pickles = sorted(file.name for suffix in ("*.bin", "*.pt", "*.ckpt", "*.pth") for file in where.glob(suffix))

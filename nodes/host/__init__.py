@@ -21,14 +21,18 @@ else:
 
 HOST_NAME = current_host.NAME
 ComfyExtension = current_host.ComfyExtension
+answer_posts = current_host.answer_posts
 io = current_host.io
 ui = current_host.ui
 default_device = current_host.default_device
 embeds_metadata = current_host.embeds_metadata
+lora_roots = current_host.lora_roots
 make_room = current_host.make_room
+managed_memory = current_host.managed_memory
 model_roots = current_host.model_roots
 progress = current_host.progress
 save_place = current_host.save_place
+shows_previews = current_host.shows_previews
 t5_tokenizer_folder = current_host.t5_tokenizer_folder
 video_value = current_host.video_value
 weight_roots = current_host.weight_roots
@@ -36,14 +40,18 @@ weight_roots = current_host.weight_roots
 __all__ = [
     "HOST_NAME",
     "ComfyExtension",
+    "answer_posts",
     "default_device",
     "embeds_metadata",
     "inside_comfyui",
     "io",
+    "lora_roots",
     "make_room",
+    "managed_memory",
     "model_roots",
     "progress",
     "save_place",
+    "shows_previews",
     "t5_tokenizer_folder",
     "ui",
     "video_value",

@@ -1,17 +1,19 @@
 """Queues a workflow on a ComfyUI server, follows it over the websocket and brings its files here.
 
 The messages are those of ComfyUI 0.3.64: the run is over when ``executing`` names no node any more; by then its history
-is written.
+is written. A dropped websocket is opened again under the same name, and what was missed is read from the history.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -22,6 +24,7 @@ import aiohttp
 from ...core.errors import Cancelled, OutputError, ServerError, WorkflowError
 from ...core.progress import SILENT, Progress
 from .graph import check_format, node_classes
+from .refusal import refusal
 from .report import RunReport
 from .ui_format import ui_workflow
 
@@ -30,7 +33,27 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.25  # how often a waiting client looks whether the user wants out
 _CONNECT_SECONDS = 10.0
 _CHUNK_BYTES = 1 << 20
+_STOP_SECONDS = 5.0  # for telling a server that may be gone to stop
+_HEARTBEAT_SECONDS = 30.0  # finds a connection that is dead without having been closed
+_SILENCE_SECONDS = 10.0  # after which the history is asked, in case the last message was missed
+RECONNECT_SECONDS = 20.0
 _START = "Start ComfyUI there, or name the right address with --server."
+_CLOSED = (
+    aiohttp.WSMsgType.CLOSE,
+    aiohttp.WSMsgType.CLOSING,
+    aiohttp.WSMsgType.CLOSED,
+    aiohttp.WSMsgType.ERROR,
+)
+# Two downloads at once must not take one name.
+_NAMING = threading.Lock()
+
+
+class ServerGoneError(ServerError):
+    """No server there, or not any more; the workflow itself may be fine."""
+
+
+class RunLostError(ServerGoneError):
+    """The server went away with our run on it; perhaps because of it."""
 
 
 def queue_workflow(
@@ -41,6 +64,7 @@ def queue_workflow(
     output_dir: str | Path = "output",
     progress: Progress = SILENT,
     timeout_seconds: float | None = None,
+    reconnect_seconds: float = RECONNECT_SECONDS,
 ) -> RunReport:
     """Run a workflow on a server and download what it wrote to its output folder.
 
@@ -52,21 +76,39 @@ def queue_workflow(
         output_dir: Where downloads go; existing files are kept, a new name is taken.
         progress: Told each node's progress under the node's class; asked four times a second whether to stop.
         timeout_seconds: Longest wait for the whole run; None waits for ever.
+        reconnect_seconds: How long a lost connection is tried to be opened again.
 
     Raises:
         WorkflowError: not an API-format workflow.
-        ServerError: no answer, a refused workflow, a failed node, a lost connection, or the time is up.
+        ServerGoneError: no answer; RunLostError: a connection that was lost and could not be opened again.
+        ServerError: a refused workflow, a failed node, or the time is up.
         Cancelled: the user stopped it here (the server is told) or there.
         OutputError: a download cannot be written.
     """
     check_format(graph)
+    require_address(server_url)
+    run = _Run(
+        server_url.rstrip("/"),
+        dict(graph),
+        workflow or _own_layout(graph),
+        Path(output_dir),
+        progress,
+        reconnect_seconds,
+    )
+    return asyncio.run(run.whole(timeout_seconds))
+
+
+def require_address(server_url: str) -> None:
+    """Refuse what cannot be a server's address.
+
+    Raises:
+        ServerError: with the address as given.
+    """
     address = urlsplit(server_url)
     if address.scheme not in ("http", "https") or not address.hostname:
         raise ServerError(
             "this is not the address of a server", got=server_url, expected="for example http://127.0.0.1:8188"
         )
-    run = _Run(server_url.rstrip("/"), dict(graph), workflow or _own_layout(graph), Path(output_dir), progress)
-    return asyncio.run(run.whole(timeout_seconds))
 
 
 @dataclass
@@ -79,6 +121,7 @@ class _Run:
         workflow: Page-format twin or None.
         output_dir: Folder for downloads.
         progress: The caller's.
+        reconnect_seconds: How long a lost connection is tried to be opened again.
         client_id: Our name on the server's websocket.
         cached: Nodes the server did not have to run.
     """
@@ -88,6 +131,7 @@ class _Run:
     workflow: Mapping[str, Any] | None
     output_dir: Path
     progress: Progress
+    reconnect_seconds: float = RECONNECT_SECONDS
     client_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     cached: tuple[str, ...] = ()
 
@@ -99,9 +143,11 @@ class _Run:
             async with aiohttp.ClientSession(timeout=timeout) as http:
                 outputs, files = await asyncio.wait_for(self._queue_and_fetch(http), timeout_seconds)
         except aiohttp.ClientConnectorError as error:
-            raise ServerError(
+            raise ServerGoneError(
                 "no ComfyUI server answers", got=f"{self.url} ({error.os_error})", remedy=_START
             ) from error
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError) as error:
+            raise self._lost() from error
         except aiohttp.ClientError as error:
             raise _not_comfyui(self.url, error) from error
         except asyncio.TimeoutError as error:
@@ -111,16 +157,25 @@ class _Run:
         return RunReport(outputs, files, time.monotonic() - started, self.cached)
 
     async def _queue_and_fetch(self, http: aiohttp.ClientSession) -> tuple[dict[str, Any], list[Path]]:
-        async with http.ws_connect(f"{self.url}/ws", params={"clientId": self.client_id}, max_msg_size=0) as socket:
+        socket = await self._connect(http)
+        try:
             prompt_id = await self._post(http)
-            try:
-                await self._follow(socket, prompt_id)
-            except (Cancelled, asyncio.CancelledError):
-                await self._stop(http, prompt_id)
-                raise
+        except BaseException:
+            await socket.close()
+            raise
+        try:
+            await self._follow(http, socket, prompt_id)
+        except (Cancelled, asyncio.CancelledError):
+            await self._stop(http, prompt_id)
+            raise
         history = await self._json(http, "GET", f"/history/{prompt_id}")
         outputs = history.get(prompt_id, {}).get("outputs", {})
         return outputs, [await self._download(http, item) for item in _saved(outputs)]
+
+    async def _connect(self, http: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
+        return await http.ws_connect(
+            f"{self.url}/ws", params={"clientId": self.client_id}, max_msg_size=0, heartbeat=_HEARTBEAT_SECONDS
+        )
 
     async def _post(self, http: aiohttp.ClientSession) -> str:
         body: dict[str, Any] = {"prompt": self.graph, "client_id": self.client_id}
@@ -128,64 +183,116 @@ class _Run:
             body["extra_data"] = {"extra_pnginfo": {"workflow": self.workflow}}
         answer = await self._json(http, "POST", "/prompt", body)
         if "prompt_id" not in answer:
-            raise ServerError("the server refused the workflow", got=_refusal(answer, self.graph))
+            raise ServerError("the server refused the workflow", got=refusal(answer, self.graph))
         if answer.get("node_errors"):
             # One of several results is invalid; ComfyUI would run the others and say nothing.
             await self._stop(http, answer["prompt_id"])
-            raise ServerError("the server refused a part of the workflow", got=_refusal(answer, self.graph))
+            raise ServerError("the server refused a part of the workflow", got=refusal(answer, self.graph))
         return answer["prompt_id"]
 
-    async def _follow(self, socket: aiohttp.ClientWebSocketResponse, prompt_id: str) -> None:
-        """Read messages until our run is over."""
-        failure: Exception | None = None
-        async for kind, data in self._messages(socket):
-            if data.get("prompt_id") != prompt_id:
-                continue
-            if kind == "execution_cached":
-                self.cached = tuple(data.get("nodes", ()))
-            elif kind == "progress":
-                self.progress.report(self._label(data.get("node")), int(data["value"]), int(data["max"]))
-            elif kind == "execution_error":
-                text = f"{data.get('exception_message', '').strip()} [{data.get('exception_type')}]"
-                failure = ServerError(
-                    f"node {data.get('node_id')} ({data.get('node_type')}) failed on the server", got=text
-                )
-            elif kind == "execution_interrupted":
-                failure = Cancelled("the run was interrupted on the server")
-            elif kind == "executing" and data.get("node") is None:
-                break
-        else:
-            raise ServerError(
-                "the connection to the server was lost",
-                got=self.url,
-                remedy=f"The run {prompt_id} may still go on there.",
-            )
-        if failure is not None:
-            raise failure
+    async def _follow(
+        self, http: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse, prompt_id: str
+    ) -> None:
+        """Stay with our run until it is over, through as many connections as it takes."""
+        over = False
+        while not over:
+            try:
+                over = await self._listen(http, socket, prompt_id)
+            finally:
+                await socket.close()
+            if not over:
+                log.warning("the connection to %s was lost, opening it again", self.url)
+                socket = await self._reconnect(http, prompt_id)
+                await self._require_known(http, prompt_id)
+                over = await self._ended(http, prompt_id)
 
-    async def _messages(self, socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Text messages of the socket until it closes; between them the user may stop. Previews are binary: skipped."""
+    async def _listen(
+        self, http: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse, prompt_id: str
+    ) -> bool:
+        """Read one connection's messages: True when our run is over, False when the connection is."""
+        failure: Exception | None = None
+        heard = time.monotonic()
         while True:
             self.progress.check_cancelled()
             try:
                 message = await socket.receive(timeout=_POLL_SECONDS)
             except asyncio.TimeoutError:
+                if time.monotonic() - heard > _SILENCE_SECONDS:
+                    heard = time.monotonic()
+                    if await self._ended(http, prompt_id):
+                        return True
                 continue
-            if message.type in (
-                aiohttp.WSMsgType.CLOSE,
-                aiohttp.WSMsgType.CLOSING,
-                aiohttp.WSMsgType.CLOSED,
-                aiohttp.WSMsgType.ERROR,
-            ):
-                return
-            if message.type is aiohttp.WSMsgType.TEXT:
-                content = json.loads(message.data)
-                yield content.get("type", ""), content.get("data") or {}
+            heard = time.monotonic()
+            if message.type in _CLOSED:
+                return False
+            kind, data = _text_message(message)  # previews are binary: skipped
+            if data.get("prompt_id") != prompt_id:
+                continue
+            if kind == "executing" and data.get("node") is None:
+                if failure is not None:
+                    raise failure
+                return True
+            failure = failure or self._note(kind, data)
+
+    def _note(self, kind: str, data: Mapping[str, Any]) -> Exception | None:
+        """Take note of one message; what it says of a failure."""
+        if kind == "execution_cached":
+            self.cached = tuple(data.get("nodes", ()))
+        elif kind == "progress":
+            self.progress.report(self._label(data.get("node")), int(data["value"]), int(data["max"]))
+        elif kind == "execution_error":
+            text = f"{data.get('exception_message', '').strip()} [{data.get('exception_type')}]"
+            return ServerError(f"node {data.get('node_id')} ({data.get('node_type')}) failed on the server", got=text)
+        elif kind == "execution_interrupted":
+            return Cancelled("the run was interrupted on the server")
+        return None
+
+    async def _reconnect(self, http: aiohttp.ClientSession, prompt_id: str) -> aiohttp.ClientWebSocketResponse:
+        """Open the websocket again under our name."""
+        deadline = time.monotonic() + self.reconnect_seconds
+        while True:
+            self.progress.check_cancelled()
+            try:
+                return await self._connect(http)
+            except aiohttp.ClientError as error:
+                if time.monotonic() > deadline:
+                    raise self._lost(f"The run {prompt_id} may still go on there.") from error
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _ended(self, http: aiohttp.ClientSession, prompt_id: str) -> bool:
+        """Whether the history says that our run is over.
+
+        Raises:
+            ServerError: it failed. Cancelled: it was interrupted there.
+        """
+        entry = (await self._json(http, "GET", f"/history/{prompt_id}")).get(prompt_id)
+        for kind, data in ((entry or {}).get("status") or {}).get("messages", ()):
+            failure = self._note(kind, data)
+            if failure is not None:
+                raise failure
+        return entry is not None
+
+    async def _require_known(self, http: aiohttp.ClientSession, prompt_id: str) -> None:
+        """Refuse to wait for a run that a restarted server has forgotten."""
+        queue = await self._json(http, "GET", "/queue")
+        known = [entry[1] for part in ("queue_running", "queue_pending") for entry in queue.get(part, ())]
+        if prompt_id not in known and not await self._ended(http, prompt_id):
+            raise RunLostError(
+                "the server no longer knows the run",
+                got=f"{prompt_id} on {self.url}",
+                remedy="It was probably restarted; queue the workflow again.",
+            )
+
+    def _lost(self, remedy: str = "") -> RunLostError:
+        return RunLostError("the connection to the server was lost", got=self.url, remedy=remedy)
 
     async def _stop(self, http: aiohttp.ClientSession, prompt_id: str) -> None:
         """Take our run out of the queue, and stop it if it is the one that runs."""
-        await http.post(f"{self.url}/queue", json={"delete": [prompt_id]})
-        await http.post(f"{self.url}/interrupt", json={"prompt_id": prompt_id})
+        limit = aiohttp.ClientTimeout(total=_STOP_SECONDS)
+        # A server that is gone has nothing to stop, and must not keep the user from leaving.
+        with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
+            await http.post(f"{self.url}/queue", json={"delete": [prompt_id]}, timeout=limit)
+            await http.post(f"{self.url}/interrupt", json={"prompt_id": prompt_id}, timeout=limit)
 
     async def _json(self, http: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> dict[str, Any]:
         async with http.request(method, f"{self.url}{path}", json=body) as answer:
@@ -213,7 +320,9 @@ class _Run:
                     async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
                         self.progress.check_cancelled()
                         file.write(chunk)
-            part.replace(target)
+            with _NAMING:
+                target = _free_path(self.output_dir, item)
+                part.replace(target)
         except OSError as error:
             if isinstance(error, aiohttp.ClientError):
                 raise
@@ -226,6 +335,14 @@ class _Run:
 
     def _label(self, node_id: Any) -> str:
         return self.graph.get(str(node_id), {}).get("class_type", "server")
+
+
+def _text_message(message: aiohttp.WSMessage) -> tuple[str, dict[str, Any]]:
+    """Kind and data of a text message; nothing of a binary one."""
+    if message.type is not aiohttp.WSMsgType.TEXT:
+        return "", {}
+    content = json.loads(message.data)
+    return content.get("type", ""), content.get("data") or {}
 
 
 def _not_comfyui(where: str, answer: object) -> ServerError:
@@ -263,24 +380,3 @@ def _free_path(folder: Path, item: Mapping[str, str]) -> Path:
         target = (folder / relative).with_name(f"{relative.stem}{counter}{relative.suffix}")
         counter += 1
     return target
-
-
-def _refusal(answer: Mapping[str, Any], graph: Mapping[str, Any]) -> str:
-    """ComfyUI's error object as one line: what, then every node with its inputs' faults."""
-    error = answer.get("error") or {}
-    lines = [
-        f"{error.get('message', '')} {error.get('details', '')}".strip() if isinstance(error, dict) else str(error)
-    ]
-    for node_id, node in (answer.get("node_errors") or {}).items():
-        name = f"node {node_id} ({node.get('class_type') or graph.get(node_id, {}).get('class_type')})"
-        lines += [_fault(name, fault) for fault in node.get("errors", ())]
-    return "; ".join(dict.fromkeys(line for line in lines if line))
-
-
-def _fault(node: str, fault: Mapping[str, Any]) -> str:
-    """One entry of ``node_errors``."""
-    port, details = (fault.get("extra_info") or {}).get("input_name"), fault.get("details") or ""
-    if fault.get("type") == "custom_validation_failed":
-        # A node's own verdict comes once for every input it looked at, as "input - verdict".
-        return f"{node}: {details.partition(' - ')[2].rstrip('.')}"
-    return f"{node}, input {port}: {fault.get('message')}" + (f" ({details})" if details not in ("", port) else "")

@@ -1,9 +1,10 @@
-"""The host inside ComfyUI: every name is ComfyUI's own. No other file of this project imports ComfyUI."""
+"""The host inside ComfyUI: every name is ComfyUI's own. Only this and ``native*.py`` import ComfyUI."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,33 @@ import comfy.model_management as model_management
 import comfy.utils
 import folder_paths
 import torch
+from aiohttp import web
 from comfy.cli_args import args
 from comfy_api.latest import ComfyExtension, InputImpl, io, ui
+from comfy_execution.progress import get_progress_state
+from comfy_execution.utils import get_executing_context
+from server import PromptServer
 
 from ...core.progress import Progress
-from .common import SavePlace, check_prefix
+from ...core.residency import Residency, managed_by
+from ...media.preview import Preview
+from .comfy_memory import MEMORY
+from .common import Pace, SavePlace, StageClock, check_prefix
 
 __all__ = [
     "NAME",
     "ComfyExtension",
+    "answer_posts",
     "default_device",
     "embeds_metadata",
     "io",
+    "lora_roots",
     "make_room",
+    "managed_memory",
     "model_roots",
     "progress",
     "save_place",
+    "shows_previews",
     "t5_tokenizer_folder",
     "ui",
     "video_value",
@@ -34,6 +46,7 @@ __all__ = [
 ]
 
 NAME = "comfyui"
+PREVIEW_EVENT = "sounding_video.preview"
 _FOLDER_KEY = "sounding_video"
 # "unet" and "clip" are older names of two of them, which get_folder_paths reads as the new ones.
 _WEIGHT_KEYS = ("diffusion_models", "text_encoders", "vae", "checkpoints")
@@ -50,6 +63,14 @@ def register_model_folder() -> None:
     )
 
 
+def answer_posts(path: str, problem: Callable[[str], str | None]) -> None:
+    """Let the page post a text to ``path``; it gets ``{"problem": …}``, a sentence or null."""
+
+    @PromptServer.instance.routes.post(path)
+    async def _(request: web.Request) -> web.Response:
+        return web.json_response({"problem": problem(await request.text())})
+
+
 def model_roots() -> list[Path]:
     """Folders that may hold models: our own first, then ComfyUI's ``diffusers``."""
     named = [*folder_paths.get_folder_paths(_FOLDER_KEY), *folder_paths.get_folder_paths("diffusers")]
@@ -60,6 +81,11 @@ def weight_roots() -> list[Path]:
     """ComfyUI's folders of single files, also those of extra_model_paths.yaml."""
     known = [key for key in _WEIGHT_KEYS if key in folder_paths.folder_names_and_paths]
     return [Path(path) for key in known for path in folder_paths.get_folder_paths(key)]
+
+
+def lora_roots() -> list[Path]:
+    """ComfyUI's folders of LoRAs, also those of extra_model_paths.yaml."""
+    return [Path(path) for path in folder_paths.get_folder_paths("loras")]
 
 
 def t5_tokenizer_folder() -> Path | None:
@@ -73,20 +99,52 @@ def default_device() -> torch.device:
     return model_management.get_torch_device()
 
 
+def managed_memory() -> AbstractContextManager[Residency]:
+    """Stages inside the block load through ComfyUI's memory management, which evicts and frees what they leave."""
+    return managed_by(MEMORY)
+
+
 def make_room() -> None:
-    """Move the models that ComfyUI manages off the device; ours are not known to its memory manager."""
+    """Move all models off the device, ours among them; for what is loaded outside of any manager."""
     model_management.unload_all_models()
     model_management.soft_empty_cache()
 
 
 def progress() -> Progress:
-    """The running node's progress bar on the page, and ComfyUI's interrupt. Call it inside ``execute``."""
-    bar = comfy.utils.ProgressBar(1)
+    """The running node's bar, text and live preview on the page, and ComfyUI's interrupt. Call it inside ``execute``.
+
+    A preview goes out as ComfyUI's own preview image, which any client shows; the message before it says how its
+    tiles are laid out, and with that our page extension plays them.
+    """
+    bar, clock, pace = comfy.utils.ProgressBar(1), StageClock(), Pace()
+    page, node_id = PromptServer.instance, _node_on_the_page()
 
     def report(stage: str, done: int, total: int, preview: Callable[[], Any] | None = None) -> None:
-        bar.update_absolute(done, total)
+        text = clock.text(stage, done, total)
+        if text is not None:
+            page.send_progress_text(text, node_id, page.client_id)
+        image = None
+        if preview is not None and page.sockets and (pace.due() or done == total):
+            with pace.measured():
+                shown = preview()
+                if isinstance(shown, Preview):
+                    sheet = shown.sheet()
+                    page.send_sync(PREVIEW_EVENT, {"node": node_id, **sheet.as_json()}, page.client_id)
+                    image = ("JPEG", sheet.picture, None)
+        bar.update_absolute(done, total, image)
 
     return Progress(report=report, check_cancelled=model_management.throw_exception_if_processing_interrupted)
+
+
+def _node_on_the_page() -> str:
+    """Id of the running node as the page knows it: inside an expanded graph that is the node it came from."""
+    running = get_executing_context().node_id
+    return get_progress_state().dynprompt.get_display_node_id(running)
+
+
+def shows_previews() -> bool:
+    """Whether anybody is looking: a page or another client is connected."""
+    return bool(PromptServer.instance.sockets)
 
 
 def embeds_metadata() -> bool:

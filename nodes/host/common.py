@@ -1,11 +1,17 @@
-"""Values both hosts share: where a result goes, and what may be asked for as a file name."""
+"""What both hosts share: where a result goes, which file names may be asked for, how progress is worded and paced."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ...core.errors import OutputError
+from ...core.progress import STAGE_TITLES
+
+_TOLD_EVERY_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,3 +47,75 @@ def check_prefix(prefix: str) -> None:
         )
     if "\0" in prefix:
         raise OutputError("the file name prefix holds a zero byte", got=repr(prefix), expected="a plain name")
+
+
+class StageClock:
+    """Words for the running stage: its step, and how long the rest will take.
+
+    Args:
+        now: Seconds of a clock.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._stage: tuple[str, int] | None = None
+        self._start = self._first = self._told = 0.0
+        self._first_done = self._last_done = 0
+        self._spoke = False
+
+    def text(self, stage: str, done: int, total: int) -> str | None:
+        """What to show after a unit; None when it is too early to say something new, twice a second at most."""
+        now = self._now()
+        if self._stage != (stage, total) or done < self._last_done:
+            self._stage, self._start, self._told, self._spoke = (stage, total), now, now, False
+            self._first, self._first_done = now, done
+        elif self._first_done == 0 and done:
+            self._first, self._first_done = now, done  # the first unit also warms up, so it does not count
+        self._last_done = done
+        if done == total:
+            finished = f"{_title(stage)}: {total} in {_duration(now - self._start)}"
+            return finished if self._spoke else None
+        if now - self._told < _TOLD_EVERY_SECONDS:
+            return None
+        self._told, self._spoke = now, True
+        text = f"{_title(stage)} {done} of {total}"
+        if done > self._first_done:
+            text += f", {_duration((now - self._first) / (done - self._first_done) * (total - done))} left"
+        return text
+
+
+def _title(stage: str) -> str:
+    return STAGE_TITLES.get(stage, stage)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+class Pace:
+    """Lets an extra happen only so often that it takes a small share of the time.
+
+    Args:
+        share: Of the time, at most.
+        every_seconds: No more often than this.
+        now: Seconds of a clock.
+    """
+
+    def __init__(
+        self, share: float = 0.05, every_seconds: float = 0.5, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._share, self._every_seconds, self._now = share, every_seconds, now
+        self._next = -float("inf")
+
+    def due(self) -> bool:
+        """Whether it is time again."""
+        return self._now() >= self._next
+
+    @contextmanager
+    def measured(self) -> Iterator[None]:
+        """Around the extra; its duration sets when the next one is due."""
+        start = self._now()
+        yield
+        end = self._now()
+        self._next = end + max(self._every_seconds, (end - start) / self._share)

@@ -14,7 +14,9 @@ from pathlib import Path
 from ...core.errors import MissingModelError
 from ...models.weights._tokenizers import tokenizer_places
 from ...models.weights.find import (
+    PEFT_CONFIG,
     POCKET,
+    WEIGHT_SUFFIXES,
     find_bridges,
     find_file_sets,
     find_folders,
@@ -22,7 +24,7 @@ from ...models.weights.find import (
     hub_snapshots,
 )
 from ...models.weights.layouts import StableAudioFiles, WanFiles
-from . import model_roots, t5_tokenizer_folder, weight_roots
+from . import lora_roots, model_roots, t5_tokenizer_folder, weight_roots
 
 KINDS = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open", "bridge": "bridge"}
 Model = Path | WanFiles | StableAudioFiles
@@ -87,3 +89,36 @@ def resolve_model(kind: str, name: str) -> Model:
     if isinstance(model, StableAudioFiles) and not tokenizer_places(model.text_encoder.parent):
         return replace(model, tokenizer=t5_tokenizer_folder())
     return model
+
+
+def _found_loras() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for root in lora_roots():
+        files = sorted(file for file in root.rglob("*") if file.suffix in WEIGHT_SUFFIXES and file.is_file())
+        for file in files:
+            # A peft folder is one LoRA: its weights are called adapter_model in every one of them.
+            path = file.parent if (file.parent / PEFT_CONFIG).is_file() and file.parent != root else file
+            found.setdefault(path.relative_to(root).as_posix(), path)
+    return found
+
+
+def list_loras() -> list[str]:
+    """LoRA files and peft folders in the host's ``loras`` folders; they are read when one is chosen."""
+    return sorted(_found_loras())
+
+
+def resolve_lora(name: str) -> Path:
+    """The file or peft folder behind a chosen name.
+
+    Raises:
+        MissingModelError: nothing of that name is there; the message lists what is, and where was looked.
+    """
+    found = _found_loras()
+    if name not in found:
+        raise MissingModelError(
+            "no LoRA of that name was found",
+            got=repr(name),
+            expected="one of " + (", ".join(sorted(found)[:20]) or "none: the folders are empty"),
+            remedy=f"LoRAs are looked for in {', '.join(str(root) for root in lora_roots())}.",
+        )
+    return found[name]

@@ -112,6 +112,8 @@ Image = SocketType("IMAGE")
 Audio = SocketType("AUDIO")
 Video = SocketType("VIDEO")
 Latent = SocketType("LATENT")
+Model = SocketType("MODEL")
+Conditioning = SocketType("CONDITIONING")
 
 
 def Custom(io_type: str) -> SocketType:

@@ -69,7 +69,8 @@ def _execute(steps: list[Step], hidden: Mapping[str, Any], progress: Progress) -
         log.info("running %s", step.label)
         results = _run_node(step, values, {**hidden, Hidden.unique_id.name: step.node_id})
         values[step.node_id] = _collect(step, results)
-        ui = [result.ui.as_dict() for result in results if result.ui is not None]
+        given = [result.ui for result in results if result.ui is not None]
+        ui = [part if isinstance(part, dict) else part.as_dict() for part in given]
         if ui:
             shown[step.node_id] = {key: [item for part in ui for item in part[key]] for key in ui[0]}
         for source in [source for source, reader in last_reader.items() if reader == step.node_id]:

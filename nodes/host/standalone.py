@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,22 +20,28 @@ import torch
 from ...core.device import resolve_device
 from ...core.errors import OutputError
 from ...core.progress import SILENT, Progress
+from ...core.residency import Residency, managed_by
 from . import io, ui
 from .common import SavePlace, check_prefix
+from .memory import MEMORY
 
 __all__ = [
     "NAME",
     "ComfyExtension",
     "Session",
     "VideoFile",
+    "answer_posts",
     "default_device",
     "embeds_metadata",
     "io",
+    "lora_roots",
     "make_room",
+    "managed_memory",
     "model_roots",
     "progress",
     "save_place",
     "session",
+    "shows_previews",
     "t5_tokenizer_folder",
     "ui",
     "video_value",
@@ -62,6 +68,7 @@ class Session:
         progress: Reporter and cancel check of the caller.
         embed_metadata: Whether the workflow is written into result files.
         device: Where the computation happens, a torch device or "auto".
+        lora_roots: Folders of LoRAs beside ``loras`` below each model folder.
     """
 
     model_roots: tuple[Path, ...] = field(default_factory=default_model_roots)
@@ -69,6 +76,7 @@ class Session:
     progress: Progress = SILENT
     embed_metadata: bool = True
     device: str = "auto"
+    lora_roots: tuple[Path, ...] = ()
 
 
 _SESSION: ContextVar[Session | None] = ContextVar("sounding_video_session", default=None)
@@ -93,6 +101,10 @@ class ComfyExtension:
     """Stand-in for the base class of ComfyUI extensions."""
 
 
+def answer_posts(path: str, problem: Callable[[str], str | None]) -> None:
+    """Nothing to do: there is no page that could ask."""
+
+
 def model_roots() -> list[Path]:
     """Folders that may hold models, most specific first."""
     return list(current().model_roots)
@@ -101,6 +113,11 @@ def model_roots() -> list[Path]:
 def weight_roots() -> list[Path]:
     """Further folders of single files: none here, they are looked for in the model folders too."""
     return []
+
+
+def lora_roots() -> list[Path]:
+    """Folders of LoRAs: ``loras`` below each model folder, and those of the session."""
+    return [*(root / "loras" for root in current().model_roots), *current().lora_roots]
 
 
 def t5_tokenizer_folder() -> Path | None:
@@ -113,13 +130,24 @@ def default_device() -> torch.device:
     return resolve_device(current().device)
 
 
+def managed_memory() -> AbstractContextManager[Residency]:
+    """Stages inside the block keep on the device what was used last, as long as there is room."""
+    return managed_by(MEMORY)
+
+
 def make_room() -> None:
-    """Nothing else holds device memory here; ComfyUI's side moves its own models out."""
+    """Move all models off the device; for what is loaded outside of any manager."""
+    MEMORY.unload()
 
 
 def progress() -> Progress:
     """Where the running node reports to, and how it learns of a cancel."""
     return current().progress
+
+
+def shows_previews() -> bool:
+    """Whether anybody is looking: nobody is."""
+    return False
 
 
 def embeds_metadata() -> bool:

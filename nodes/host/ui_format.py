@@ -15,6 +15,17 @@ _WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 _OPTIONAL_SHAPE = 7  # LiteGraph's hollow circle, which the page draws for optional sockets
 _COLUMN_GAP, _ROW_GAP, _LEFT, _TOP = 60, 50, 60, 120
 _WIDTH, _WIDE = 320, 420
+# Room below the widgets for what appears while a node runs: the page's own player, and our panels of web/js.
+_FILE_ROOM = 320
+_ROOM = {
+    "T2SVMux": 430,
+    "T2SVJoinTowers": 220,
+    "T2SVJointSampler": 300,
+    "T2SVNativeSampler": 300,
+    "T2SVExpandPrompt": 310,
+    "T2SVEditAnchors": 650,
+    "T2SVCaptionVideo": 310,
+}
 
 
 def ui_workflow(graph: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,8 +98,8 @@ def _size(step: Step) -> list[int]:
     long_texts = sum(bool(port.options.get("multiline")) for port in widgets)
     seeds = sum(bool(port.options.get("control_after_generate")) for port in widgets)
     height = 40 + 20 * max(len(sockets), len(step.schema.outputs)) + 24 * (len(widgets) + seeds) + 76 * long_texts
-    preview = 320 if step.schema.is_output_node else 0
-    return [_WIDE if long_texts or preview else _WIDTH, height + preview]
+    room = _ROOM.get(step.schema.node_id, _FILE_ROOM if step.schema.is_output_node else 0)
+    return [_WIDE if long_texts or room else _WIDTH, height + room]
 
 
 def _layout(steps: list[Step]) -> dict[str, tuple[list[int], list[int]]]:

@@ -2,80 +2,39 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-PACK = "ComfyUI-SoundingVideo"
-START_SECONDS = 120
-
-
-@dataclass(frozen=True)
-class ComfyServer:
-    url: str
-    base: Path
-    log: Path
-
-    @property
-    def models(self) -> Path:
-        return self.base / "models" / "sounding_video"
+from comfyui_server import ComfyServer, checkout, serving
 
 
 @pytest.fixture(scope="session")
 def comfyui_path() -> Path:
-    path = os.environ.get("COMFYUI_PATH")
-    if not path:
-        pytest.skip("COMFYUI_PATH is not set: no ComfyUI checkout to test against")
-    assert (Path(path) / "main.py").is_file(), f"COMFYUI_PATH={path} holds no main.py"
-    return Path(path)
+    return checkout()
 
 
 @pytest.fixture(scope="session")
 def comfyui(
     comfyui_path: Path, root: Path, small_models_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ComfyServer]:
-    base = tmp_path_factory.mktemp("comfyui")
-    (base / "custom_nodes").mkdir()
-    (base / "custom_nodes" / PACK).symlink_to(root, target_is_directory=True)
-    shutil.copytree(small_models_dir, base / "models" / "sounding_video")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = ComfyServer(f"http://127.0.0.1:{port}", base, base / "server.log")
-    command = [
-        os.environ.get("COMFYUI_PYTHON", sys.executable), "-u", "main.py", "--cpu", "--listen", "127.0.0.1",
-        "--port", str(port), "--disable-auto-launch", "--disable-api-nodes", "--base-directory", str(base),
-        "--database-url", f"sqlite:///{base / 'comfyui.db'}",
-        "--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK,
-    ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONDONTWRITEBYTECODE": "1"}
-    with server.log.open("wb") as log:
-        process = subprocess.Popen(command, cwd=comfyui_path, stdout=log, stderr=log, env=environment)
-        try:
-            _wait_until_ready(server, process)
-            yield server
-        finally:
-            process.terminate()
-            process.wait(30)
+    with serving(comfyui_path, root, tmp_path_factory.mktemp("comfyui"), small_models_dir) as server:
+        yield server
 
 
-def _wait_until_ready(server: ComfyServer, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"ComfyUI ended at start:\n{server.log.read_text()[-4000:]}"
-        try:
-            with urllib.request.urlopen(f"{server.url}/system_stats", timeout=5):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.5)
-    pytest.fail(f"ComfyUI did not answer within {START_SECONDS} s:\n{server.log.read_text()[-4000:]}")
+@pytest.fixture(scope="session")
+def watched_comfyui(
+    comfyui_path: Path, root: Path, small_models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComfyServer]:
+    """Another server: it says what it has in memory, and its models lie where ``extra_model_paths.yaml`` says."""
+    base, elsewhere = tmp_path_factory.mktemp("comfyui"), tmp_path_factory.mktemp("elsewhere")
+    shutil.copytree(small_models_dir, elsewhere / "ours")
+    (elsewhere / "styles").mkdir()
+    (base / "extra.yaml").write_text(
+        f"mine:\n    base_path: {elsewhere}\n    sounding_video: ours\n    loras: styles\n"
+    )
+    options = ("--extra-model-paths-config", str(base / "extra.yaml"))
+    probe = Path(__file__).with_name("memory_probe")
+    with serving(comfyui_path, root, base, None, options, others=(probe,)) as server:
+        yield server

@@ -9,7 +9,7 @@ import small_models as small
 import torch
 from sounding_video.core.types import Modality
 from sounding_video.models.bridges.base import BridgeConfig
-from sounding_video.models.joint import BridgePoints, BridgeStack
+from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
 from sounding_video.models.towers.stable_audio import StableAudioTower
 from sounding_video.models.towers.wan import WanTower
 
@@ -73,3 +73,9 @@ def random_stack(bridge_config: BridgeConfig) -> object:
         return stack
 
     return make
+
+
+@pytest.fixture
+def joint(wan_tower: WanTower, audio_tower: StableAudioTower, random_stack: object) -> JointModel:
+    """Both small towers with bridges that are not the identity. Do not change it: the towers are shared."""
+    return JointModel(wan_tower, audio_tower, random_stack("dual_cross")).eval()

@@ -24,7 +24,7 @@ def test_a_prompt_is_expanded_and_shown():
     assert from_json(anchors).entities[0].name == "dog"
     assert "bark" in audio and "bark" not in video
     assert json.loads(report)["backend"] == "lexicon"
-    (shown,) = output.ui.as_dict()["text"]
+    (shown,) = output.ui["text"]
     assert video in shown and audio in shown and anchors in shown
 
 

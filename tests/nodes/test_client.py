@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import socket
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from sounding_video.core.errors import Cancelled, ServerError, WorkflowError
 from sounding_video.core.progress import Progress
-from sounding_video.nodes.host.client import queue_workflow
+from sounding_video.nodes.host import client
+from sounding_video.nodes.host.client import ServerGoneError, queue_workflow
+
+_spec = importlib.util.spec_from_file_location("servers", Path(__file__).with_name("servers.py"))
+servers = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(servers)
+running = servers.running
 
 GRAPH = {"1": {"class_type": "Foreign", "inputs": {}}}
 RUN = "run-1"
+DONE = ("executing", {"node": None})
+END_UNSEEN, FORGET = "the run ends while nobody listens", "the server restarts"
 
 
 class Server:
     """Speaks what ComfyUI 0.3.64 was seen to say; ``script`` is what goes over the websocket after the queueing."""
 
-    def __init__(self, script=(), outputs=None, refusal=None, view=b"content"):
+    def __init__(self, script=(), outputs=None, refusal=None, view=b"content", messages=()):
         self.script, self.outputs, self.refusal, self.view = script, outputs or {}, refusal, view
-        self.queued, self.stopped = [], []
-        self._socket = None
+        self.messages, self.queued, self.stopped, self.names = messages, [], [], []
+        self.finished = self.forgotten = False
+        self._socket, self._connected = None, asyncio.Event()
 
     def application(self) -> web.Application:
         application = web.Application()
@@ -35,11 +44,14 @@ class Server:
         application.router.add_get("/view", self._view)
         application.router.add_post("/interrupt", self._stop)
         application.router.add_post("/queue", self._stop)
+        application.router.add_get("/queue", self._queue)
         return application
 
     async def _ws(self, request):
         self._socket = web.WebSocketResponse()
         await self._socket.prepare(request)
+        self.names.append(request.query["clientId"])
+        self._connected.set()
         async for _ in self._socket:
             pass
         return self._socket
@@ -55,15 +67,27 @@ class Server:
         await asyncio.sleep(0.05)
         for message in self.script:
             if message is None:
+                self._connected.clear()
                 await self._socket.close()
+                await self._connected.wait()
+            elif message == END_UNSEEN:
+                self.finished = True
+            elif message == FORGET:
+                self.forgotten = True
             elif isinstance(message, bytes):
                 await self._socket.send_bytes(message)
             else:
                 kind, data = message
+                self.finished = self.finished or message == DONE
                 await self._socket.send_str(json.dumps({"type": kind, "data": {"prompt_id": RUN, **data}}))
 
     async def _history(self, request):
-        return web.json_response({RUN: {"outputs": self.outputs}})
+        entry = {"outputs": self.outputs, "status": {"messages": self.messages}}
+        return web.json_response({RUN: entry} if self.finished else {})
+
+    async def _queue(self, request):
+        running = [] if self.finished or self.forgotten else [[0, RUN, {}, {}, []]]
+        return web.json_response({"queue_running": running, "queue_pending": []})
 
     async def _view(self, request):
         return web.Response(body=self.view) if self.view is not None else web.Response(status=404)
@@ -71,33 +95,6 @@ class Server:
     async def _stop(self, request):
         self.stopped.append((request.path, await request.json()))
         return web.Response()
-
-
-@contextmanager
-def running(application: web.Application) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    loop = asyncio.new_event_loop()
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-
-    async def start():
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-
-    loop.run_until_complete(start())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
-
-
-DONE = ("executing", {"node": None})
 
 
 def saved(filename, subfolder="", kind="output"):
@@ -166,12 +163,94 @@ def test_a_server_cannot_write_outside_the_output_folder(tmp_path, item):
             r"node 1 \(Foreign\) failed on the server: got no room \[OOM\]",
         ),
         ([("execution_interrupted", {"node_id": "1"}), DONE], Cancelled, "interrupted on the server"),
-        ([None], ServerError, "connection to the server was lost.*run-1 may still go on"),
     ],
 )  # fmt: skip
 def test_what_ends_a_run_badly_is_said(tmp_path, script, error, words):
     with running(Server(script).application()) as url, pytest.raises(error, match=words):
         queue_workflow(url, GRAPH, output_dir=tmp_path)
+
+
+def test_a_dropped_connection_is_opened_again_under_the_same_name(tmp_path):
+    script = [
+        ("progress", {"node": "1", "value": 1, "max": 2}),
+        None,
+        ("progress", {"node": "1", "value": 2, "max": 2}),
+    ]
+    server = Server([*script, None, DONE], saved("clip.mp4"))
+    seen = []
+    progress = Progress(lambda stage, done, total, preview=None: seen.append(done))
+    with running(server.application()) as url:
+        report = queue_workflow(url, GRAPH, output_dir=tmp_path, progress=progress)
+    assert seen == [1, 2]
+    assert (len(server.names), len(set(server.names)), len(server.queued)) == (3, 1, 1)
+    assert [path.name for path in report.files] == ["clip.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("messages", "error", "words"),
+    [
+        ([["execution_cached", {"nodes": ["1"]}]], None, ""),
+        (
+            [["execution_error", {"node_id": "1", "node_type": "Foreign", "exception_message": "no room\n", "exception_type": "OOM"}]],  # noqa: E501
+            ServerError,
+            r"node 1 \(Foreign\) failed on the server: got no room \[OOM\]",
+        ),
+        ([["execution_interrupted", {"node_id": "1"}]], Cancelled, "interrupted on the server"),
+    ],
+)  # fmt: skip
+def test_what_happened_while_nobody_listened_is_read_from_the_history(tmp_path, messages, error, words):
+    server = Server([END_UNSEEN, None], saved("clip.mp4"), messages=messages)
+    with running(server.application()) as url:
+        if error is None:
+            report = queue_workflow(url, GRAPH, output_dir=tmp_path)
+            assert (report.cached, len(report.files)) == (("1",), 1)
+        else:
+            with pytest.raises(error, match=words):
+                queue_workflow(url, GRAPH, output_dir=tmp_path)
+
+
+def test_an_end_that_was_missed_on_a_silent_connection_is_found(tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "_SILENCE_SECONDS", 0.3)
+    with running(Server([END_UNSEEN], saved("clip.mp4")).application()) as url:
+        assert len(queue_workflow(url, GRAPH, output_dir=tmp_path).files) == 1
+
+
+def test_a_restarted_server_has_forgotten_the_run(tmp_path):
+    with (
+        running(Server([FORGET, None]).application()) as url,
+        pytest.raises(ServerGoneError, match=r"no longer knows the run: got run-1 on .*queue the workflow again"),
+    ):
+        queue_workflow(url, GRAPH, output_dir=tmp_path)
+
+
+def test_a_server_that_stays_away_is_given_up(tmp_path):
+    server = Server([("progress", {"node": "1", "value": 1, "max": 9})])
+    stack = ExitStack()
+    url = stack.enter_context(running(server.application()))
+
+    def report(*given, **named):
+        stack.close()
+
+    with stack, pytest.raises(ServerGoneError, match=r"connection to the server was lost.*run-1 may still go on"):
+        queue_workflow(url, GRAPH, output_dir=tmp_path, progress=Progress(report), reconnect_seconds=0.5)
+
+
+def test_cancelling_does_not_wait_for_a_server_that_is_gone(tmp_path):
+    server = Server([("progress", {"node": "1", "value": 1, "max": 9})])
+    stack = ExitStack()
+    url = stack.enter_context(running(server.application()))
+    gone = []
+
+    def report(*given, **named):
+        stack.close()
+        gone.append(True)
+
+    def check_cancelled():
+        if gone:
+            raise Cancelled
+
+    with stack, pytest.raises(Cancelled):
+        queue_workflow(url, GRAPH, output_dir=tmp_path, progress=Progress(report, check_cancelled))
 
 
 def test_a_refusal_is_one_line(tmp_path):

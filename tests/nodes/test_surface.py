@@ -13,7 +13,7 @@ from sounding_video.nodes import NODES
 from sounding_video.nodes.host import standalone
 
 # Lists of files differ from machine to machine; of the others every frozen choice must stay.
-FILE_LISTS = {"video_model", "audio_model", "bridge_file"}
+FILE_LISTS = {"video_model", "audio_model", "bridge_file", "lora_file"}
 FROZEN_OPTIONS = ("default", "min", "max", "multiline", "control_after_generate", "options")
 HELP = "Only optional inputs may be appended: see the text at the top of this test."
 
@@ -73,4 +73,5 @@ def test_the_file_lists_start_with_the_bundled_model(tmp_path, small_models_dir)
         "video_model": ["pocket", "wan"],
         "audio_model": ["pocket", "stable_audio"],
         "bridge_file": ["pocket", "bridge.safetensors"],
+        "lora_file": ["none"],
     }

@@ -1,15 +1,34 @@
-"""Shipped workflows: the page's format and its API twin say the same and use every node."""
+"""Shipped workflows: the page's format and its API twin say the same; together they use every node that they can."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from PIL import Image
+from sounding_video.media.probe import probe
 from sounding_video.nodes.host.graph import node_classes, plan, read_workflow
+from sounding_video.nodes.host.runner import run_workflow
 from sounding_video.nodes.host.ui_format import ui_workflow
 
-CAPTION_NODES = {"T2SVExpandPrompt", "T2SVEditAnchors", "T2SVCaptionVideo"}  # optional beside the captions one types
-NAMES = ("text_to_sounding_video_pocket", "text_to_sounding_video_wan_1.3b")
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+# What needs files, models or an edit of one's own.
+NOT_IN_A_TEMPLATE = {
+    "T2SVEditAnchors",
+    "T2SVCaptionVideo",
+    "T2SVLoadLora",
+    "T2SVDownloadModels",
+    "T2SVNativeSampler",
+}
+POCKET = (
+    "text_to_sounding_video_pocket",
+    "expand_prompt_pocket",
+    "separate_captions_pocket",
+    "compare_bridges_pocket",
+    "sync_report_pocket",
+)
+NAMES = (*POCKET, "text_to_sounding_video_wan_1.3b")
+ELSEWHERE = ("text_to_sounding_video_native",)  # has ComfyUI's own nodes: test_native_template.py
 
 
 def both(root, name):
@@ -20,8 +39,8 @@ def both(root, name):
 
 
 def test_every_template_is_tested(root):
-    assert sorted(path.stem for path in (root / "workflows").glob("*.json")) == sorted(NAMES)
-    assert sorted(path.stem for path in (root / "workflows" / "api").glob("*.json")) == sorted(NAMES)
+    assert sorted(path.stem for path in (root / "workflows").glob("*.json")) == sorted(NAMES + ELSEWHERE)
+    assert sorted(path.stem for path in (root / "workflows" / "api").glob("*.json")) == sorted(NAMES + ELSEWHERE)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -31,11 +50,70 @@ def test_the_two_formats_agree(root, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_node_is_used_and_every_link_checked(root, name):
+def test_every_link_and_value_is_checked(root, name):
     _, api = both(root, name)
-    # Model names of the second template stand for folders the user puts there.
-    used = {step.schema.node_id for step in plan(api, check_options=name.endswith("pocket"))}
-    assert used == set(node_classes()) - CAPTION_NODES
+    # Model names of the last template stand for folders the user puts there.
+    assert len(plan(api, check_options=name in POCKET)) == len(api)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_setting_is_written_out(root, name):
+    """The page queues all of them; and a default that changes must not change what a template makes."""
+    _, api = both(root, name)
+    for node_id, node in api.items():
+        ports = node_classes()[node["class_type"]].GET_SCHEMA().inputs
+        wanted = {port.id for port in ports if port.io_type in WIDGETS and not port.options.get("forceInput")}
+        assert wanted - set(node["inputs"]) == set(), f"node {node_id} of {name}"
+
+
+def test_together_they_use_every_node(root):
+    used = {node["class_type"] for name in NAMES for node in both(root, name)[1].values()}
+    assert used == set(node_classes()) - NOT_IN_A_TEMPLATE
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_template_has_a_thumbnail(root, name):
+    with Image.open(root / "workflows" / f"{name}.jpg") as picture:
+        picture.load()
+        assert picture.format == "JPEG"
+    assert (root / "workflows" / f"{name}.jpg").stat().st_size < 150_000
+
+
+@pytest.mark.parametrize("name", POCKET)
+def test_a_pocket_template_runs_without_a_server(root, small_models_dir, tmp_path, name):
+    """On the small random models of the same classes, at a small size."""
+    _, api = both(root, name)
+    report = run_workflow(made_small(api), models_dir=small_models_dir, output_dir=tmp_path, device="cpu")
+    wanted = [node for node in api.values() if node["class_type"] in ("T2SVMux", "T2SVSyncReport")]
+    assert len(report.files) == len(wanted)
+    for path in report.files:
+        if path.suffix == ".mp4":
+            assert (probe(path).num_frames, probe(path).num_samples) == (9, 4800)
+        else:
+            assert Image.open(path).width == 1200
+
+
+def made_small(api):
+    small = {
+        "T2SVLoadWanTower": {"video_model": "wan"},
+        "T2SVLoadStableAudioTower": {"audio_model": "stable_audio"},
+        "T2SVLoadBridge": {"bridge_file": "bridge.safetensors"},
+        "T2SVEmptyAVLatent": {"width": 32, "height": 32, "num_frames": 9},
+        "T2SVJointSampler": {"steps": 2},
+    }
+    for node in api.values():
+        node["inputs"] |= small.get(node["class_type"], {})
+    return api
+
+
+def test_comparing_bridges_differs_in_nothing_but_the_bridges(root):
+    _, api = both(root, "compare_bridges_pocket")
+    samplers = [node["inputs"] for node in api.values() if node["class_type"] == "T2SVJointSampler"]
+    joins = [node["inputs"] for node in api.values() if node["class_type"] == "T2SVJoinTowers"]
+    assert len(samplers) == len(joins) == 2
+    assert {key for key in samplers[0] if samplers[0][key] != samplers[1][key]} == {"model"}
+    assert sorted(join.get("bridge") is not None for join in joins) == [False, True]
+    assert joins[0]["video_tower"] == joins[1]["video_tower"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,4 +135,6 @@ def test_the_page_s_layout_is_tidy_and_its_links_consistent(root, name):
         assert nodes[target]["inputs"][target_slot]["link"] == number
         assert api[str(target)]["inputs"][nodes[target]["inputs"][target_slot]["name"]] == [str(source), slot]
     sampler = next(node for node in page["nodes"] if node["type"] == "T2SVJointSampler")
-    assert sampler["widgets_values"] == [7, "fixed", 50, 6.0, 6.0, "lockstep", "diffusers-0.36", "auto", 3.0]
+    audio_scale = 4.0 if name.startswith("separate") else 6.0
+    rest = ["lockstep", "diffusers-0.36", "auto", 3.0, True]
+    assert sampler["widgets_values"] == [7, "fixed", 50, 6.0, audio_scale, *rest]

@@ -1,0 +1,208 @@
+"""The ladder of fusion kinds on the pocket towers: same budget, same seeds, same clips (BridgeDiT Table 5, Figure 4).
+
+    python benchmarks/fusion_ladder.py --steps 1500 --seeds 0 1 --clips 30 --write
+
+Rungs: no bridge, video_to_audio, audio_to_video, additive, full, dual_cross (official and time-aligned rotary
+positions); dual_cross at other places in the towers (Table 7); and the best rung under both schedules. Every rung is
+``sounding-video train pocket_bridges`` with a few values changed; what is there already is kept, so a stopped ladder
+goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from sounding_video.cli.bar import StageBars
+from sounding_video.core.progress import Progress
+from sounding_video.evaluation.runner import Evaluation
+from sounding_video.pipeline import SamplingOptions
+from sounding_video.training.assembly import exported
+from sounding_video.training.checkpoint import latest_checkpoint
+from sounding_video.training.log import read_log
+from sounding_video.training.recipes import recipe
+from sounding_video.training.trainer import train
+
+sys.path.insert(0, str(Path(__file__).with_name("pocket")))
+from clips import COLUMNS, load_pocket, make_clips, measure, pocket_size, wishes
+
+FILE = Path(__file__).with_suffix(".md")
+PICTURE = Path(__file__).with_name("fusion_ladder.png")
+# Blocks of eight after which three bridges stand; the names are those of the paper's Table 7.
+PLACES = {"early": "0,1,2", "middle": "2,3,4", "late": "5,6,7", "spread": "1,3,5"}
+NONE = "no bridge"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One variant.
+
+    Args:
+        title: In the table.
+        overrides: Of the recipe; None for no bridge.
+        schedule: Of the sampler.
+    """
+
+    title: str
+    overrides: tuple[str, ...] | None
+    schedule: str = "lockstep"
+
+
+def _kind(name: str, rope: str = "official", place: str = "spread") -> tuple[str, ...]:
+    points = PLACES[place]
+    return (
+        f"bridges.kind={name}",
+        f"bridges.rope={rope}",
+        f"bridges.video_points={points}",
+        f"bridges.audio_points={points}",
+    )
+
+
+KINDS = (
+    Rung(NONE, None),
+    *(Rung(name, _kind(name)) for name in ("video_to_audio", "audio_to_video", "additive", "full", "dual_cross")),
+    Rung("dual_cross, time-aligned", _kind("dual_cross", "time_aligned")),
+)
+PLACEMENTS = tuple(
+    Rung(f"dual_cross, time-aligned, {place}", _kind("dual_cross", "time_aligned", place))
+    for place in ("early", "middle", "late")
+)
+SCHEDULES = (
+    Rung(f"{NONE}, coupled", None, "coupled"),
+    Rung("dual_cross, time-aligned, coupled", _kind("dual_cross", "time_aligned"), "coupled"),
+)
+
+
+def bridge_of(rung: Rung, seed: int, args: argparse.Namespace) -> Path | str:
+    """Train a rung's bridges, or go on with them, and give their file."""
+    if rung.overrides is None:
+        return "none"
+    values = dict(item.split("=") for item in rung.overrides)
+    name = "-".join(value.replace(",", "") for value in values.values())
+    folder = args.output / "runs" / f"{name}-{args.steps}-seed{seed}"
+    config = recipe(
+        "pocket_bridges",
+        [
+            f"models.root={args.models}",
+            f"data.width={pocket_size(args.models)}",
+            f"data.height={pocket_size(args.models)}",
+            f"data.cache={args.cache}",
+            f"num_steps={args.steps}",
+            f"seed={seed}",
+            *rung.overrides,
+            *args.set,
+        ],
+    )
+    bars = StageBars()
+    try:
+        progress = Progress(bars.report, lambda: None)
+        train(config, folder, resume=latest_checkpoint(folder) is not None, progress=progress)
+    finally:
+        bars.close()
+    return exported(folder) / "bridge.safetensors"
+
+
+def climb(rung: Rung, seed: int, args: argparse.Namespace) -> Evaluation:
+    """Train, make the clips, measure them."""
+    model = load_pocket(args.models, bridge=bridge_of(rung, seed, args))
+    name = "".join(letter if letter.isalnum() else "_" for letter in rung.title)
+    folder = args.output / "clips" / f"{name}-{args.steps}-seed{seed}"
+    options = SamplingOptions(
+        num_steps=args.sampling_steps,
+        video_guidance_scale=args.guidance,
+        audio_guidance_scale=args.guidance,
+        schedule=rung.schedule,
+    )
+    wanted = wishes(args.clips, pocket_size(args.models), split="validation", first_seed=1000 * seed)
+    make_clips(model, wanted, folder, options=options)
+    return measure(folder)
+
+
+def ladder_table(results: dict[str, list[Evaluation]]) -> str:
+    """Markdown: mean over seeds and, in brackets, each seed's event F1."""
+    lines = ["| rung | seeds | " + " | ".join(title for title, *_ in COLUMNS) + " |"]
+    lines.append("|---|---:|" + "---:|" * len(COLUMNS))
+    for title, runs in results.items():
+        cells = []
+        for index, (_, metric, value) in enumerate(COLUMNS):
+            found = [run.summary[metric][value] for run in runs if run.summary[metric][value] is not None]
+            text = f"{mean(found):.3f}" if found else "–"
+            each = ", ".join(f"{number:.2f}" for number in found)
+            cells.append(f"{text} ({each})" if index == 0 and len(found) > 1 else text)
+        lines.append(f"| {title} | {len(runs)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def draw_curves(args: argparse.Namespace, rungs: Sequence[Rung]) -> None:
+    """Training loss of every rung, a running mean over 100 steps and over seeds, in each modality."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    for axes, modality in zip(figure.subplots(1, 2), ("video", "audio"), strict=True):
+        for rung in rungs:
+            logs = [_losses(rung, seed, args, modality) for seed in args.seeds] if rung.overrides else []
+            logs = [log for log in logs if log]
+            if not logs:
+                continue
+            curve = [mean(values) for values in zip(*logs, strict=False)]
+            axes.plot([100 * (i + 1) for i in range(len(curve))], curve, label=rung.title, linewidth=1.3)
+        axes.set(xlabel="step", ylabel=f"{modality} loss", title=modality)
+        axes.legend(fontsize=7)
+    figure.savefig(PICTURE, dpi=110)
+
+
+def _losses(rung: Rung, seed: int, args: argparse.Namespace, modality: str) -> list[float]:
+    values = dict(item.split("=") for item in rung.overrides or ())
+    name = "-".join(value.replace(",", "") for value in values.values())
+    rows = read_log(args.output / "runs" / f"{name}-{args.steps}-seed{seed}" / "loss.jsonl")
+    losses = [row[modality] for row in rows]
+    return [mean(losses[start : start + 100]) for start in range(0, len(losses) - 99, 100)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--models", default="pocket", help="pocket, or a folder with trained towers")
+    add("--steps", type=int, default=1500, help="training steps of every rung")
+    add("--seeds", type=int, nargs="+", default=[0, 1])
+    add("--clips", type=int, default=30, help="clips a rung and seed, of the validation split")
+    add("--sampling-steps", type=int, default=25)
+    add("--guidance", type=float, default=4.0, help="scale of both modalities")
+    add(
+        "--parts", nargs="+", choices=("kinds", "placements", "schedules"), default=["kinds", "placements", "schedules"]
+    )
+    add("--set", nargs="*", default=[], metavar="KEY=VALUE", help="further overrides of the recipe, for every rung")
+    add("--cache", type=Path, default=Path("output/pocket/cache"), help="latents and texts, shared by all rungs")
+    add("--output", type=Path, default=Path("output/fusion_ladder"))
+    add("--write", action="store_true", help=f"write {FILE.name} and {PICTURE.name}")
+    args = parser.parse_args()
+    parts = {"kinds": KINDS, "placements": PLACEMENTS, "schedules": SCHEDULES}
+    rungs = [rung for part in args.parts for rung in parts[part]]
+    started = time.monotonic()
+    results: dict[str, list[Evaluation]] = {}
+    for seed in args.seeds:
+        for rung in rungs:
+            results.setdefault(rung.title, []).append(climb(rung, seed, args))
+            print(ladder_table(results), flush=True)
+    text = (
+        f"{args.steps} training steps a rung, seeds {', '.join(map(str, args.seeds))}; {args.clips} validation prompts "
+        f"a rung and seed, {args.sampling_steps} sampling steps, guidance {args.guidance:g} in both modalities.\n\n"
+        f"{ladder_table(results)}\n\n{time.monotonic() - started:.0f} s on {os.cpu_count()} CPU cores."
+    )
+    if args.write:
+        draw_curves(args, rungs)
+        command = f"python benchmarks/{FILE.stem}.py --steps {args.steps} --clips {args.clips} --write"
+        FILE.write_text(
+            f"# The ladder of fusion kinds\n\n`{command}`\n\n{text}\n\n![training curves]({PICTURE.name})\n",
+            encoding="utf-8",
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""``sounding-video doctor --plan``: which ways to run fit the memory, before anything is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import InputError, MissingModelError, PlacementError, require_choice
+from .console import Console
+from .models import gigabytes, model_folders
+from .storage import geometry_of_outline
+
+if TYPE_CHECKING:
+    from ..core.device import Placement
+    from ..models.plan.outline import Outline
+    from ..models.plan.plans import Plan
+
+UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "g": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+SHORT = {"encode": "encode", "sample": "sample", "decode video": "picture", "decode audio": "sound"}
+
+
+def add_plan_options(parser: argparse.ArgumentParser) -> None:
+    """Options that only mean something with ``--plan``."""
+    add = parser.add_argument_group("plans for a run").add_argument
+    add("--plan", action="store_true", help="instead: a table of the ways to run, what each takes, and which fits")
+    add("--shapes", metavar="NAME", help="plan for published sizes without weights on disk: wan-1.3b or wan-14b")
+    add("--frames", type=int, default=81, metavar="N", help="pictures of the clip, 4k+1 (default: 81)")
+    add("--width", type=int, default=832, metavar="W", help="pixels, a multiple of 16 (default: 832)")
+    add("--height", type=int, default=480, metavar="H", help="pixels, a multiple of 16 (default: 480)")
+    add("--memory", metavar="SIZE", help="plan for a graphics card with so much free memory, for example 8GB")
+    add("--device", default="auto", metavar="NAME", help="plan for this device (default: auto)")
+    add("--dtype", default="auto", metavar="NAME", help="number type, as in generate (default: auto)")
+    add("--storage", default="native", metavar="NAME", help="weight storage, as in generate (default: native)")
+
+
+def run_plan(args: argparse.Namespace, console: Console) -> None:
+    """Estimate and print."""
+    report = plan_report(args)
+    console.report(describe(report), report)
+
+
+def plan_report(args: argparse.Namespace) -> dict[str, Any]:
+    """Every plan with its peak a stage, and the one that would be picked.
+
+    Raises:
+        InputError, GeometryError, MissingModelError: what cannot be planned for.
+    """
+    from ..core.clock import Timeline
+    from ..models.plan.needs import Needs, Workload
+    from ..models.plan.plans import choose, free_bytes, plans, required_bytes
+    from ..models.plan.runs import tilings
+
+    placement = _placement(args)
+    outline = _outline(args, placement)
+    timeline = Timeline(args.frames, width=args.width, height=args.height, geometry=geometry_of_outline(outline))
+    free = parse_bytes(args.memory) if args.memory else free_bytes(placement.device)
+    work = Workload.of(timeline)
+    ways = tilings(timeline.width * timeline.height, "auto")
+    candidates = plans(lambda storage: outline.stored(storage, placement.dtype), work, placement, tilings=ways)
+    try:
+        choice, problem = choose(candidates, free, placement.device).sentence, None
+    except PlacementError as error:
+        choice, problem = None, str(error)
+    return {
+        "model": outline.name,
+        "clip": {"frames": timeline.num_frames, "width": timeline.width, "height": timeline.height},
+        "device": str(placement.device),
+        "free_bytes": free,
+        "weights_bytes": Needs(outline, work).weights(),
+        "plans": [_row(plan, required_bytes(plan.peak_bytes, placement.device), free) for plan in candidates],
+        "choice": choice,
+        "problem": problem,
+    }
+
+
+def _row(plan: Plan, required: int, free: int) -> dict[str, Any]:
+    return plan.as_json() | {"required_bytes": required, "fits": required <= free}
+
+
+def _placement(args: argparse.Namespace) -> Placement:
+    """Where the plan is for; with ``--memory`` a graphics card, whether there is one here or not."""
+    import torch
+
+    from ..core.device import resolve_placement
+
+    if not args.memory:
+        return resolve_placement(device=args.device, dtype=args.dtype, offload="auto", storage=args.storage)
+    dtype = "bfloat16" if args.dtype == "auto" else args.dtype
+    placement = resolve_placement(device="cpu", dtype=dtype, offload="auto", storage=args.storage)
+    return replace(placement, device=torch.device("cuda"))
+
+
+def _outline(args: argparse.Namespace, placement: Placement) -> Outline:
+    from ..models.plan.outline import SHAPES, outline_models, outline_shapes
+    from ..models.weights.find import find_models
+
+    if args.shapes:
+        require_choice("model shape", args.shapes, SHAPES)
+        return outline_shapes(args.shapes, placement)
+    folders = model_folders(args.models) if args.models != "pocket" else ["pocket"]
+    for folder in folders[:-1]:
+        try:
+            found = find_models(folder)
+            break
+        except MissingModelError:
+            continue
+    else:
+        found = find_models(folders[-1])
+    return outline_models(found, placement, bridge=found.bridge)
+
+
+def parse_bytes(text: str) -> int:
+    """``8GB``, ``7.5 GiB`` or a number of bytes.
+
+    Raises:
+        InputError: something else.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if match is None or match[2] not in UNITS:
+        raise InputError(
+            "this is no amount of memory", got=repr(text), expected="for example 8GB, 7.5GiB or 8000000000"
+        )
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def describe(report: dict[str, Any]) -> str:
+    """The report as text: weights, then a line a plan."""
+    clip = report["clip"]
+    lines = [
+        f"{report['model']}, {clip['frames']} frames of {clip['width']}x{clip['height']}, on {report['device']} "
+        f"with {gigabytes(report['free_bytes'])} free",
+        "weights: " + ", ".join(f"{name} {gigabytes(size)}" for name, size in report["weights_bytes"].items()),
+    ]
+    stages = [peak["stage"] for peak in report["plans"][0]["stages"]]
+    head = [
+        "offload",
+        "texts",
+        "weights",
+        "picture",
+        *(SHORT[stage] for stage in stages),
+        "needs",
+        "main memory",
+        "fits",
+    ]
+    rows = [head]
+    for plan in report["plans"]:
+        peaks = [gigabytes(peak["weights_bytes"] + peak["activation_bytes"]) for peak in plan["stages"]]
+        rows.append(
+            [
+                plan["offload"],
+                plan["text_offload"],
+                plan["storage"],
+                "tiles" if plan["tiling"] == "on" else "whole",
+                *peaks,
+                gigabytes(plan["required_bytes"]),
+                gigabytes(plan["host_bytes"]),
+                "yes" if plan["fits"] else "no",
+            ]
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.append(f"picked: {report['choice']}" if report["choice"] else f"problem: {report['problem']}")
+    return "\n".join(lines)

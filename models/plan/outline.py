@@ -1,0 +1,281 @@
+"""The real modules without their weights, on the ``meta`` device: from files on disk, from loaded parts, or by name.
+
+Only configurations and the headers of weight files are read; a 14B model is outlined in about a second.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ...core.errors import require_choice
+from ..bridges.base import BridgeConfig
+from ..codecs.wan_vae import WanVAECodec
+from ..joint import BridgeStack, JointModel
+from ..points import placement as named_placement
+from ..storage import own_hooks, store_fp8
+from ..text._handle import TextEncoderHandle
+from ..towers.stable_audio import StableAudioTower
+from ..towers.wan import WanTower
+from ..weights._build import kept_in_float32
+from ..weights._header import WeightFile, open_weights
+from ..weights._stable_audio import TEXT_LENGTH, load_checkpoint, load_t5
+from ..weights._wan import load_transformer, load_umt5, load_vae
+from ..weights.bridges import BridgeOptions, outline_bridges
+from ..weights.layouts import StableAudioFiles, WanFiles
+from ..weights.load import OFFICIAL_TEXT_LENGTH, text_length_of
+
+if TYPE_CHECKING:
+    from ...core.device import Placement
+    from ..parts import AudioParts, VideoParts
+    from ..weights.find import ModelSet
+
+PARTS = ("video tower", "audio tower", "bridges", "video text", "audio text", "video codec", "audio codec")
+# Published sizes: BridgeDiT reference, sections 1.2 and 1.3; T5, Oobleck and the audio tower are the classes' defaults.
+SHAPES = ("wan-1.3b", "wan-14b")
+_WAN = {
+    "wan-1.3b": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
+    "wan-14b": {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40},
+}
+_UMT5_XXL = {"vocab_size": 256_384, "d_model": 4096, "d_ff": 10_240, "num_layers": 24, "num_heads": 64, "d_kv": 64}
+_T5_BASE = {"vocab_size": 32_128, "d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "d_kv": 64}
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """Modules without weights, as they would be loaded. Whatever is absent is None.
+
+    Args:
+        name: For tables.
+        joint: Towers and bridges; None in the outline of a stage that does not run them.
+        video_text: ``UMT5EncoderModel``.
+        audio_text: ``T5EncoderModel`` and Stable Audio's projection.
+        video_codec: Wan codec.
+        audio_vae: ``AutoencoderOobleck``.
+        video_text_length: Tokens of a video caption.
+        audio_text_length: Tokens of an audio caption.
+        storage: How the weights of towers, bridges and text encoders are kept.
+    """
+
+    name: str
+    joint: JointModel | None
+    video_text: nn.Module | None
+    audio_text: nn.ModuleList | None
+    video_codec: WanVAECodec | None
+    audio_vae: nn.Module | None
+    video_text_length: int = OFFICIAL_TEXT_LENGTH
+    audio_text_length: int = TEXT_LENGTH
+    storage: str = "native"
+
+    def parts(self) -> dict[str, nn.Module]:
+        """Every module that is there, by the names of ``PARTS``."""
+        modules = (
+            *(getattr(self.joint, name, None) for name in ("video", "audio", "bridges")),
+            self.video_text,
+            self.audio_text,
+            self.video_codec,
+            self.audio_vae,
+        )
+        return {name: module for name, module in zip(PARTS, modules, strict=True) if module is not None}
+
+    def stored(self, storage: str, dtype: torch.dtype) -> Outline:
+        """The same model with its weights kept in another way.
+
+        fp8 is applied to the modules, so that the casts of each layer are counted; the packed forms of int8 and nf4
+        cannot exist without numbers, so only their bytes are reckoned.
+        """
+        if storage in ("native", "auto") or storage == self.storage:
+            return self
+        joint, video, audio = (
+            module and without_weights(module) for module in (self.joint, self.video_text, self.audio_text)
+        )
+        if storage == "fp8":
+            parts = [joint and joint.video and joint.video.model, joint and joint.audio and joint.audio.model]
+            for part in (*parts, joint and joint.bridges, video, audio and audio[0]):
+                if part is not None:
+                    store_fp8(part, dtype)
+        return replace(self, joint=joint, video_text=video, audio_text=audio, storage=storage)
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All weights and buffers."""
+        for module in self.parts().values():
+            yield from (*module.parameters(), *module.buffers())
+
+
+@torch.inference_mode(False)
+def without_weights(module: nn.Module) -> nn.Module:
+    """A copy of a loaded module on ``meta``; types, hooks and shared tensors are kept, no number is copied."""
+    memo: dict[int, Any] = {}
+    for tensor in (*module.parameters(), *module.buffers()):
+        empty = torch.empty_like(tensor, device="meta")
+        memo[id(tensor)] = nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
+    twin = own_hooks(copy.deepcopy(module, memo))
+    for part in twin.modules():  # whoever counts or watches real calls is not to see the dry ones
+        part._forward_hooks.clear()
+        part._forward_pre_hooks.clear()
+    return twin
+
+
+def outline_loaded(joint: JointModel, video: VideoParts | None, audio: AudioParts | None) -> Outline:
+    """The outline of a model that is in memory; text encoders that are read later are left out."""
+    texts = [side and (None if isinstance(side.text, TextEncoderHandle) else side.text) for side in (video, audio)]
+    return Outline(
+        " + ".join(side.name for side in (video, audio) if side is not None),
+        without_weights(joint),
+        texts[0] and without_weights(texts[0].model),
+        texts[1] and nn.ModuleList(without_weights(part) for part in (texts[1].model, texts[1].projection)),
+        video and WanVAECodec(rebuilt(video.codec.vae)),
+        audio and rebuilt(audio.codec.vae),
+        texts[0].max_length if texts[0] else OFFICIAL_TEXT_LENGTH,
+        texts[1].max_length if texts[1] else TEXT_LENGTH,
+    )
+
+
+def outline_models(
+    found: ModelSet,
+    placement: Placement,
+    *,
+    bridge: Path | None = None,
+    bridge_options: BridgeOptions | None = None,
+) -> Outline:
+    """The outline of models on disk: folders by their configurations, single files by their headers.
+
+    Args:
+        found: From :func:`~..weights.find.find_models`.
+        placement: Gives the number types.
+        bridge: The bridge file, or None for none.
+        bridge_options: What the file does not say.
+
+    Raises:
+        MissingModelError, WeightsError: as the loaders.
+    """
+    from diffusers import (
+        AutoencoderKLWan,
+        AutoencoderOobleck,
+        StableAudioDiTModel,
+        StableAudioProjectionModel,
+        WanTransformer3DModel,
+    )
+    from transformers import T5EncoderModel, UMT5EncoderModel
+
+    dtype, codec_dtype = placement.dtype, _codec_dtype(placement)
+    if isinstance(found.video, WanFiles):
+        video = load_transformer(_HeaderOnly(found.video.transformer), dtype)
+        vae = load_vae(_HeaderOnly(found.video.vae), codec_dtype)
+        umt5 = load_umt5(_HeaderOnly(found.video.text_encoder), dtype)
+    else:
+        video = _from_folder(WanTransformer3DModel, found.video / "transformer", dtype)
+        vae = _from_folder(AutoencoderKLWan, found.video / "vae", codec_dtype)
+        umt5 = _from_folder(UMT5EncoderModel, found.video / "text_encoder", dtype)
+    if isinstance(found.audio, StableAudioFiles):
+        audio, oobleck, projection = load_checkpoint(_HeaderOnly(found.audio.checkpoint), dtype, codec_dtype)
+        t5 = load_t5(_HeaderOnly(found.audio.text_encoder), dtype)
+    else:
+        audio = _from_folder(StableAudioDiTModel, found.audio / "transformer", dtype)
+        oobleck = _from_folder(AutoencoderOobleck, found.audio / "vae", codec_dtype)
+        projection = _from_folder(StableAudioProjectionModel, found.audio / "projection_model", dtype)
+        t5 = _from_folder(T5EncoderModel, found.audio / "text_encoder", dtype)
+    stack = outline_bridges(bridge, bridge_options).to(dtype) if bridge else None
+    joint = JointModel(WanTower(video), StableAudioTower(audio), stack).eval()
+    if placement.cast_everything:
+        for module in (joint, umt5, t5, projection):
+            nn.Module.to(module, dtype)
+    name = " + ".join((found.video_path.name, found.audio_path.name))
+    lengths = (text_length_of(found.video), _audio_text_length(found.audio))
+    return Outline(name, joint, umt5, nn.ModuleList([t5, projection]), WanVAECodec(vae), oobleck, *lengths)
+
+
+def outline_shapes(name: str, placement: Placement) -> Outline:
+    """The outline of the published models; nothing has to be on disk.
+
+    Args:
+        name: One of ``SHAPES``; Stable Audio Open and four ``dual_cross`` bridges go with both.
+        placement: Gives the number types.
+
+    Raises:
+        InputError: another name.
+    """
+    from diffusers import (
+        AutoencoderKLWan,
+        AutoencoderOobleck,
+        StableAudioDiTModel,
+        StableAudioProjectionModel,
+        WanTransformer3DModel,
+    )
+    from transformers import T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
+
+    require_choice("model shape", name, SHAPES)
+    with torch.device("meta"):
+        modules = [
+            WanTransformer3DModel(**_WAN[name]),
+            StableAudioDiTModel(),
+            UMT5EncoderModel(UMT5Config(**_UMT5_XXL, feed_forward_proj="gated-gelu")),
+            T5EncoderModel(T5Config(**_T5_BASE)),
+            StableAudioProjectionModel(768, 768, 0, 512),
+        ]
+        codecs = [AutoencoderKLWan(), AutoencoderOobleck()]
+    video, audio, umt5, t5, projection = (_typed(module, placement.dtype) for module in modules)
+    vae, oobleck = (_typed(module, _codec_dtype(placement)) for module in codecs)
+    towers = WanTower(video), StableAudioTower(audio)
+    config = BridgeConfig(video_width=towers[0].width, video_time_width=towers[0].width)
+    with torch.device("meta"):
+        stack = BridgeStack("dual_cross", config, named_placement("uniform_early")).to(placement.dtype)
+    joint = JointModel(*towers, stack).eval()
+    return Outline(
+        f"{name} + stable-audio-open", joint, umt5, nn.ModuleList([t5, projection]), WanVAECodec(vae), oobleck
+    )
+
+
+class _HeaderOnly(WeightFile):
+    """A weight file whose tensors are empty ones of the right shape; the loaders build an outline from it."""
+
+    def __init__(self, path: Path) -> None:
+        file = open_weights(path)
+        super().__init__(file.path, file.infos, file.metadata)
+
+    def tensor(self, name: str) -> Tensor:
+        """An empty tensor."""
+        return torch.empty(self.shape(name), device="meta")
+
+
+def _from_folder(model_class: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    with torch.device("meta"):
+        if hasattr(model_class, "from_config"):
+            module = model_class.from_config(config)
+        else:
+            module = model_class(model_class.config_class.from_dict(config))
+    return _typed(module, dtype)
+
+
+@torch.inference_mode(False)
+def rebuilt(vae: nn.Module) -> nn.Module:
+    """A codec anew from its configuration: old-style weight normalisation leaves tensors that cannot be copied."""
+    with torch.device("meta"):
+        return _typed(type(vae).from_config(vae.config), vae.dtype)
+
+
+def _typed(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Types as the folder loaders give them: ``dtype``, and float32 where the class keeps it."""
+    kept = kept_in_float32(module, dtype)
+    for name, parameter in module.named_parameters():
+        parameter.data = parameter.data.to(torch.float32 if kept.intersection(name.split(".")) else dtype)
+    return module.eval().requires_grad_(False)
+
+
+def _codec_dtype(placement: Placement) -> torch.dtype:
+    return placement.dtype if placement.cast_everything else torch.float32
+
+
+def _audio_text_length(source: Path | StableAudioFiles) -> int:
+    config = source / "tokenizer" / "tokenizer_config.json" if isinstance(source, Path) else None
+    if config is None or not config.is_file():
+        return TEXT_LENGTH
+    return json.loads(config.read_text(encoding="utf-8")).get("model_max_length", TEXT_LENGTH)

@@ -1,0 +1,256 @@
+"""Ways to run, fastest first, each with what it takes; and the choice of the first one that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+
+from ...core.device import Placement
+from ...core.errors import PlacementError
+from ...core.residency import current_residency
+from ..storage import STREAMABLE
+from .needs import Needs, Workload
+from .outline import Outline
+
+# Offload of towers, offload of text encoders and weight storage, in the order of speed. Moving a whole model costs a
+# second a clip, and so does streaming a text encoder, which runs twice; streaming the towers costs every step. Casting
+# fp8 weights costs every step too, and rounds them, so exact weights go first wherever they are about as fast.
+ORDER = (
+    ("none", "none", "native"),
+    ("model", "model", "native"),
+    ("model", "group", "native"),
+    ("model", "model", "fp8"),
+    ("model", "group", "fp8"),
+    ("group", "group", "native"),
+    ("group", "group", "fp8"),
+    ("sequential", "sequential", "native"),
+    ("sequential", "sequential", "fp8"),
+)
+# Kept free on a card for what is not counted: kernels' scratch memory, cuBLAS, the allocator's rounding and gaps.
+RESERVE_SHARE, RESERVE_BYTES = 0.05, 256 * 2**20
+FRAME_COPIES = 3
+
+
+@dataclass(frozen=True)
+class StagePeak:
+    """What one stage takes on the device.
+
+    Args:
+        stage: One of :data:`~.needs.STAGES`.
+        weights_bytes: Weights that are there at the worst moment.
+        activation_bytes: What the forward keeps alive beside them.
+    """
+
+    stage: str
+    weights_bytes: int
+    activation_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """Both."""
+        return self.weights_bytes + self.activation_bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to run, and what it takes.
+
+    Args:
+        offload: Of the towers: ``none``, ``model``, ``group`` or ``sequential``.
+        text_offload: Of the text encoders.
+        storage: How weights are kept: ``native``, ``fp8``, ``int8`` or ``nf4``.
+        dtype: Type of computation, for people.
+        attention: Attention kernel.
+        guidance_batching: ``batched`` or ``sequential``.
+        tiling: Of the video decoder, ``off`` or ``on``.
+        stages: Peak of every stage.
+        host_bytes: Main memory: all weights, and the decoded clip.
+    """
+
+    offload: str
+    text_offload: str
+    storage: str
+    dtype: str
+    attention: str
+    guidance_batching: str
+    tiling: str
+    stages: tuple[StagePeak, ...]
+    host_bytes: int
+
+    @property
+    def worst(self) -> StagePeak:
+        """The stage that takes most."""
+        return max(self.stages, key=lambda peak: peak.bytes)
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that any stage takes on the device."""
+        return self.worst.bytes
+
+    def peak_of(self, stages: Iterable[str]) -> int:
+        """The most that these stages take; 0 when the plan has none of them."""
+        wanted = set(stages)
+        return max((peak.bytes for peak in self.stages if peak.stage in wanted), default=0)
+
+    def on(self, placement: Placement, stage: str) -> Placement:
+        """A placement that runs a stage as planned."""
+        return replace(placement, offload=self.text_offload if stage == "encode" else self.offload)
+
+    def describe(self) -> str:
+        """In words."""
+        texts = "" if self.text_offload == self.offload else f" (text encoders {self.text_offload})"
+        tiles = "in tiles" if self.tiling == "on" else "whole"
+        return (
+            f"offload {self.offload}{texts}, {self.storage} {self.dtype} weights, "
+            f"guidance {self.guidance_batching}, picture decoded {tiles}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """For machines."""
+        return {**asdict(self), "peak_bytes": self.peak_bytes, "worst_stage": self.worst.stage}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The plan that was picked, and why.
+
+    Args:
+        plan: What to do.
+        free_bytes: What was free.
+        sentence: For people.
+    """
+
+    plan: Plan
+    free_bytes: int
+    sentence: str
+
+
+def plans(
+    outline_for: Callable[[str], Outline],
+    workload: Workload,
+    placement: Placement,
+    *,
+    batchings: Sequence[str] = ("sequential",),
+    tilings: Sequence[str] = ("off", "on"),
+    stays: bool = True,
+) -> list[Plan]:
+    """Every sensible way to run, fastest first.
+
+    Args:
+        outline_for: Gives the modules with their weights stored in a way.
+        workload: What is to be made.
+        placement: Device and types. An ``offload`` or ``storage`` other than ``auto`` is kept.
+        batchings: Ways of guidance to consider, fastest first.
+        tilings: Ways of decoding to consider, fastest first.
+        stays: Whether ``auto`` may leave weights on the device between stages (offload ``none``).
+    """
+    needs: dict[str, Needs] = {}
+    found = []
+    for way in _ways(placement, stays=stays):
+        storage = way[2]
+        if storage not in needs:
+            needs[storage] = Needs(outline_for(storage), workload)
+        found += [
+            _plan(needs[storage], placement, way, batching, tiling)
+            for tiling in (tilings if "decode video" in needs[storage].stages() else tilings[:1])
+            for batching in batchings
+        ]
+    return found
+
+
+def _ways(placement: Placement, *, stays: bool) -> list[tuple[str, str, str]]:
+    """Offload and storage to consider. On a CPU the weights are where they are needed already."""
+    asked, kept = placement.offload, "native" if placement.storage == "auto" else placement.storage
+    if placement.device.type == "cpu":
+        mode = "none" if asked == "auto" else asked
+        return [(mode, mode, kept)]
+    native = [way for way in ORDER if way[2] == "native"]
+    ways = ORDER if placement.storage == "auto" else [(*way[:2], kept) for way in native]
+    if kept not in STREAMABLE:
+        ways = [way for way in ways if way[0] in ("none", "model") and way[1] != "group"]
+    if asked != "auto":
+        return [way for way in ways if way[0] == way[1] == asked]
+    return [way for way in ways if stays or way[0] != "none"]
+
+
+def _plan(needs: Needs, placement: Placement, way: tuple[str, str, str], batching: str, tiling: str) -> Plan:
+    offload, text_offload, storage = way
+    is_cpu = placement.device.type == "cpu"
+
+    def weights(stage: str) -> int:
+        mode = "none" if is_cpu else text_offload if stage == "encode" else offload
+        return needs.weights_on_device(stage, mode, prefetch=placement.device.type == "cuda")
+
+    stages = tuple(
+        StagePeak(stage, weights(stage), needs.activations(stage, batched=batching == "batched", tiled=tiling == "on"))
+        for stage in needs.stages()
+    )
+    clip = 0
+    if needs.workload.video_shape is not None and needs.outline.video_codec is not None:
+        codec, (_, _, frames, height, width) = needs.outline.video_codec, needs.workload.video_shape
+        num_frames = (frames - 1) * codec.temporal_stride + 1
+        clip = FRAME_COPIES * 4 * 3 * num_frames * height * width * codec.spatial_stride**2
+    host = sum(needs.weights().values()) + clip
+    if is_cpu:
+        host += max(peak.activation_bytes for peak in stages)
+    dtype = str(placement.dtype).removeprefix("torch.")
+    return Plan(offload, text_offload, storage, dtype, placement.attention, batching, tiling, stages, host)
+
+
+def required_bytes(num_bytes: int, device: torch.device) -> int:
+    """What has to be free for a counted peak: more on a card, where not everything can be counted."""
+    if device.type == "cpu":
+        return num_bytes
+    return int(num_bytes * (1 + RESERVE_SHARE)) + RESERVE_BYTES
+
+
+def choose(
+    candidates: Sequence[Plan], free_bytes: int, device: torch.device, *, stages: Sequence[str] | None = None
+) -> Choice:
+    """The first plan that fits.
+
+    Args:
+        candidates: From :func:`plans`, fastest first.
+        free_bytes: Free memory of the device.
+        device: Decides how much is kept in reserve.
+        stages: Look at these stages only; None looks at all.
+
+    Raises:
+        PlacementError: none fits; says what the smallest needs and what is free.
+    """
+
+    def need(plan: Plan) -> int:
+        return required_bytes(plan.peak_bytes if stages is None else plan.peak_of(stages), device)
+
+    for index, plan in enumerate(candidates):
+        if need(plan) <= free_bytes:
+            sentence = f"{plan.describe()}: needs {_gb(need(plan))} of {_gb(free_bytes)} free memory"
+            if index:
+                faster = candidates[index - 1]
+                sentence += f"; the next faster plan ({faster.describe()}) needs {_gb(need(faster))}"
+            return Choice(plan, free_bytes, sentence)
+    smallest = min(candidates, key=need)
+    worst = smallest.worst.stage if stages is None else ", ".join(stages)
+    raise PlacementError(
+        f"no plan fits the memory of {device}",
+        got=f"{_gb(free_bytes)} free",
+        expected=f"{_gb(need(smallest))}, which the smallest plan needs ({smallest.describe()}; stage {worst})",
+        remedy="Make the clip smaller or shorter, end other programs on the device, or use --device cpu.",
+    )
+
+
+def more_frugal(candidates: Sequence[Plan], failed: Plan, stage: str) -> Plan | None:
+    """The fastest plan that takes less than a failed one in a stage; None when there is none."""
+    return next((plan for plan in candidates if plan.peak_of([stage]) < failed.peak_of([stage])), None)
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that a stage can have on a device, counting what its owner would move out for it."""
+    return current_residency().free_bytes(device)
+
+
+def _gb(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"

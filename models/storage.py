@@ -1,0 +1,175 @@
+"""How weights are kept between uses: as they are, or smaller and rounded.
+
+=========  ===============================  ==========================================================
+``fp8``    1 byte a weight, ``e4m3``        diffusers' layerwise casting: cast up for each layer's work
+``int8``   1 byte a weight, a scale a row   ``torchao``, weights only
+``nf4``    half a byte, a scale for 64      ``bitsandbytes``; the card decodes in its own kernels
+=========  ===============================  ==========================================================
+
+Norms, embeddings, patch and time layers stay as they are: they are small, and rounding them shows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..core.device import Placement
+from ..core.errors import PlacementError
+from ..core.optional import require
+
+FP8 = torch.float8_e4m3fn
+# What diffusers leaves alone in the towers, and T5's tables: a look-up would cast the whole table.
+SKIPPED = re.compile(
+    r"pos_embed|patch_embed|norm|(?:^|\.)proj_(?:in|out)$|condition_embedder|(?:pre|post)process_conv|time|"
+    r"shared|embed_tokens|relative_attention_bias|text_projection"
+)
+# T5 asks its last layer for its type before calling it, so a feed-forward block is cast as a whole.
+FEED_FORWARDS = ("T5DenseActDense", "T5DenseGatedActDense", "UMT5DenseActDense", "UMT5DenseGatedActDense")
+STREAMABLE = ("native", "fp8")
+# nf4 has a float32 scale for 64 weights; int8 one a row, which does not count.
+BYTES_PER_WEIGHT = {"int8": 1.0, "nf4": 0.5 + 4 / 64}
+PACKAGES = {"int8": "torchao", "nf4": "bitsandbytes"}
+
+
+def require_storage(placement: Placement) -> Placement:
+    """Refuse a storage that cannot be had here, before anything is loaded.
+
+    Returns:
+        The placement; ``auto``, which nobody decided before loading, has become ``native``.
+
+    Raises:
+        PlacementError: the device cannot keep fp8, or the storage does not go with the offload mode.
+        MissingPackageError: a package is not installed; the message has the pip line.
+    """
+    storage = placement.storage
+    if storage == "fp8":
+        try:
+            torch.ones(2, device=placement.device).to(FP8).float()
+        except (RuntimeError, TypeError, NotImplementedError) as error:
+            raise PlacementError(
+                "fp8 weights cannot be kept on this device",
+                got=f"{placement.device} ({str(error).splitlines()[0]})",
+                expected="a device that casts to float8_e4m3fn",
+                remedy="Use --storage native, with --offload auto if memory is short.",
+            ) from error
+    if storage in PACKAGES:
+        require(PACKAGES[storage], f"weight storage {storage}")
+    if storage not in (*STREAMABLE, "auto") and placement.offload in ("group", "sequential"):
+        raise PlacementError(
+            f"{storage} weights cannot be streamed",
+            got=f"storage {storage} with offload {placement.offload}",
+            expected="offload none, model or auto, or storage fp8",
+        )
+    return replace(placement, storage="native") if storage == "auto" else placement
+
+
+def store(module: nn.Module, placement: Placement) -> nn.Module:
+    """Keep a module's large weights in the placement's storage from now on; ``native`` and ``auto`` change nothing.
+
+    Args:
+        module: A tower, bridges or a text encoder, loaded; it is changed.
+        placement: Gives storage and the type of computation.
+
+    Returns:
+        The same module.
+
+    Raises:
+        PlacementError, MissingPackageError: as :func:`require_storage`.
+    """
+    require_storage(placement)
+    if placement.storage == "fp8":
+        store_fp8(module, placement.dtype)
+    elif placement.storage == "int8":
+        torchao = require("torchao.quantization", "weight storage int8")
+        chosen = {id(linear) for _, linear in _linears(module)}
+        torchao.quantize_(module, torchao.Int8WeightOnlyConfig(), filter_fn=lambda child, _: id(child) in chosen)
+    elif placement.storage == "nf4":
+        _store_nf4(module, placement.dtype)
+    return module
+
+
+def own_hooks(twin: nn.Module) -> nn.Module:
+    """Give a deep copy of a module casting hooks of its own: copied ones would still call the original's forward.
+
+    Args:
+        twin: The copy; it is changed.
+
+    Returns:
+        The same copy.
+    """
+    from diffusers.hooks.layerwise_casting import apply_layerwise_casting_hook
+
+    for child in list(twin.modules()):
+        hook = _fp8_hook(child)
+        if hook is not None:
+            del child.__dict__["forward"], child.__dict__["_diffusers_hook"]
+            apply_layerwise_casting_hook(child, hook.storage_dtype, hook.compute_dtype, hook.non_blocking)
+    return twin
+
+
+def is_stored(module: nn.Module) -> bool:
+    """Whether a module's weights are kept in fp8."""
+    return any(_fp8_hook(child) is not None for child in module.modules())
+
+
+def store_fp8(module: nn.Module, dtype: torch.dtype) -> None:
+    """Keep the large weights in fp8 and cast each layer up for its work; on ``meta`` too, where it is only counted.
+
+    Args:
+        module: It is changed.
+        dtype: Type of computation.
+    """
+    from diffusers.hooks.layerwise_casting import apply_layerwise_casting_hook
+
+    for unit in _units(module):
+        hook = _fp8_hook(unit)
+        if hook is None:
+            apply_layerwise_casting_hook(unit, FP8, dtype, non_blocking=False)
+        else:
+            hook.initialize_hook(unit)  # a ``.to(dtype)`` may have undone it
+
+
+def _units(module: nn.Module) -> Iterator[nn.Module]:
+    """What is cast at once: linear layers, and T5's feed-forward blocks."""
+    blocks = [child for child in module.modules() if type(child).__name__ in FEED_FORWARDS]
+    inside = {id(part) for block in blocks for part in block.modules()}
+    yield from blocks
+    yield from (linear for _, linear in _linears(module) if id(linear) not in inside)
+
+
+def saved_bytes(module: nn.Module, storage: str) -> int:
+    """Bytes that ``int8`` or ``nf4`` take off a module's weights."""
+    factor = BYTES_PER_WEIGHT[storage]
+    return sum(linear.weight.nbytes - int(linear.weight.numel() * factor) for _, linear in _linears(module))
+
+
+def _linears(module: nn.Module) -> list[tuple[str, nn.Linear]]:
+    return [
+        (name, child)
+        for name, child in module.named_modules()
+        if isinstance(child, nn.Linear) and not SKIPPED.search(name)
+    ]
+
+
+def _fp8_hook(module: nn.Module) -> Any | None:
+    registry = getattr(module, "_diffusers_hook", None)
+    return registry and registry.get_hook("layerwise_casting")
+
+
+def _store_nf4(module: nn.Module, dtype: torch.dtype) -> None:
+    """Weights are packed when the module is moved to a device for the first time."""
+    bitsandbytes = require("bitsandbytes", "weight storage nf4")
+    for name, linear in _linears(module):
+        packed = bitsandbytes.nn.Linear4bit(
+            linear.in_features, linear.out_features, linear.bias is not None, compute_dtype=dtype, quant_type="nf4"
+        )
+        packed.weight = bitsandbytes.nn.Params4bit(linear.weight.data, requires_grad=False, quant_type="nf4")
+        packed.bias = linear.bias
+        parent, _, child = name.rpartition(".")
+        setattr(module.get_submodule(parent), child, packed)

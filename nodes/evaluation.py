@@ -1,0 +1,133 @@
+"""The node that shows whether picture and sound belong together."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..core.clock import as_fps
+from ..core.errors import SoundingVideoError
+from ..core.optional import available
+from ..core.types import AVClip, VideoClip
+from .host import io, save_place, ui
+from .host.common import check_prefix
+from .output import audio_clip
+from .sockets import CATEGORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+LEAST_WIDTH, MOST_WIDTH = 320, 8192
+
+
+class SyncReport(io.ComfyNode):
+    """Node T2SVSyncReport."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="T2SVSyncReport",
+            display_name="Sync Report",
+            category=f"{CATEGORY}/evaluation",
+            description="Draws picture and sound on one time axis, marks the onsets and measures AV-Align.",
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("images", tooltip="The frames of one clip."),
+                io.Audio.Input("audio", tooltip="Its sound."),
+                io.Float.Input(
+                    "fps", default=15.0, min=1.0, max=120.0, step=0.001, tooltip="Frames per second of the picture."
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="sounding_video/sync",
+                    tooltip="File name of the PNG in the output folder. A counter is appended.",
+                ),
+                io.Int.Input(
+                    "width", default=1200, min=LEAST_WIDTH, max=MOST_WIDTH, step=10, tooltip="Pixels of the picture."
+                ),
+            ],
+            outputs=[
+                io.Image.Output("picture", display_name="picture", tooltip="The time-axis picture."),
+                io.String.Output(
+                    "report", display_name="report", tooltip="Onsets, motion peaks and AV-Align, as JSON."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str | None = None) -> bool | str:
+        """Refuse a bad name before the sampler has run."""
+        try:
+            if filename_prefix is not None:
+                check_prefix(filename_prefix)
+        except SoundingVideoError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls, *, images: Tensor, audio: dict[str, Any], fps: float, filename_prefix: str, width: int
+    ) -> io.NodeOutput:
+        """Measure, draw, save and show."""
+        from ..media.plot import time_axis_picture
+
+        clip = AVClip(VideoClip(images[..., :3].float().cpu(), as_fps(fps)), audio_clip(audio))
+        found = measured(clip)
+        place = save_place(filename_prefix, width=width, height=0, suffix=".png")
+        markers = [time for time in found["onsets_seconds"] if time <= found["seconds"]]
+        time_axis_picture(clip, place.path, width=width, markers_seconds=markers)
+        report = json.dumps(found, indent=2)
+        saved = ui.SavedResult(place.path.name, place.subfolder, io.FolderType.output)
+        shown = {"images": [saved], "sounding_video_report": [found["summary"]]}
+        return io.NodeOutput(_image(place.path), report, ui=shown)
+
+
+def measured(clip: AVClip) -> dict[str, Any]:
+    """Onsets, motion peaks and AV-Align of a clip with picture and sound.
+
+    With librosa and OpenCV these are the metric's own values; without them there are onsets only, by our own detector,
+    and the summary says what to install.
+    """
+    from ..evaluation.metrics.av_align import AVAlign
+    from ..evaluation.sample import Sample
+    from ..evaluation.signals import LIBRARIES
+    from ..media.timeline import onsets
+
+    seconds = float(max(clip.video.seconds, clip.audio.seconds))
+    if not all(available(name) for name in LIBRARIES):
+        times = [round(time, 4) for time in onsets(clip.audio)]
+        summary = f"{len(times)} onsets; motion and AV-Align need: pip install librosa opencv-python-headless"
+        return _found(seconds, times, None, None, summary)
+    measurement = AVAlign().measure(Sample(clip))
+    details, score = measurement.details, measurement.values["av_align"]
+    times, peaks = ([round(time, 4) for time in details[name]] for name in ("onsets", "flow_peaks"))
+    summary = (
+        f"{len(times)} onsets, {len(peaks)} motion peaks, {len(details['pairs'])} of them together: "
+        f"AV-Align {score:.3f} (0 to 1)"
+    )
+    return _found(seconds, times, peaks, score, summary)
+
+
+def _found(
+    seconds: float, times: list[float], peaks: list[float] | None, score: float | None, summary: str
+) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "seconds": seconds,
+        "onsets_seconds": times,
+        "motion_peaks_seconds": peaks,
+        "av_align": score,
+    }
+
+
+def _image(path: Path) -> Tensor:
+    """A saved picture as ComfyUI's IMAGE ``(1, H, W, 3)``."""
+    with Image.open(path) as picture:
+        return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)[None]

@@ -1,0 +1,135 @@
+"""Our modules in ComfyUI's memory management: loaded, evicted and freed like its own models.
+
+ComfyUI's registry holds patchers by weak references and a patcher holds its model by a strong one. Here the model of a
+patcher is a stand-in that knows our module only weakly, and the patcher lives as long as the module does: nothing is
+kept alive by being registered, and nothing waits for a garbage collection to leave.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import comfy.model_management as model_management
+import torch
+from comfy.model_patcher import ModelPatcher
+from torch import Tensor, nn
+
+from ...core.device import Placement
+from ...core.residency import expected_bytes
+
+EVERYTHING = 1e32
+
+
+class StandIn(nn.Module):
+    """A module as ComfyUI's patcher sees it, without keeping it alive.
+
+    Args:
+        module: What is really loaded.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._real = weakref.ref(module)
+
+    def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:
+        """Of the module; empty once it is gone."""
+        module = self._real()
+        return {} if module is None else module.state_dict(*args, **options)
+
+    def named_modules(self, *args: Any, **options: Any) -> Iterator[tuple[str, nn.Module]]:
+        """Of the module; ``modules`` goes through here."""
+        module = self._real()
+        return iter(()) if module is None else module.named_modules(*args, **options)
+
+    def named_parameters(self, *args: Any, **options: Any) -> Iterator[tuple[str, nn.Parameter]]:
+        """Of the module; ``parameters`` goes through here."""
+        module = self._real()
+        return iter(()) if module is None else module.named_parameters(*args, **options)
+
+    def named_buffers(self, *args: Any, **options: Any) -> Iterator[tuple[str, Tensor]]:
+        """Of the module; ``buffers`` goes through here."""
+        module = self._real()
+        return iter(()) if module is None else module.named_buffers(*args, **options)
+
+    def to(self, *args: Any, **options: Any) -> StandIn:
+        """Move the module."""
+        module = self._real()
+        if module is not None:
+            module.to(*args, **options)
+        return self
+
+
+@lru_cache
+def _stand_in_named(name: str) -> type[StandIn]:
+    """ComfyUI's log names a model by its class."""
+    return type(name, (StandIn,), {})
+
+
+class ComfyMemory:
+    """ComfyUI's manager behind the questions that our stages ask."""
+
+    def __init__(self) -> None:
+        self._patchers: weakref.WeakKeyDictionary[nn.Module, ModelPatcher] = weakref.WeakKeyDictionary()
+
+    @contextmanager
+    def hold(self, module: nn.Module, placement: Placement) -> Iterator[None]:
+        """Have ComfyUI load it; with offload ``none`` it stays until others need the room or ``/free`` is called."""
+        patcher = self._patcher(module, placement.device)
+        self._release_sharing(module)
+        needed = 0 if placement.device.type == "cpu" else expected_bytes()
+        # Our layers do not cast at use, so a part of them on the CPU would fail: all or an out-of-memory.
+        model_management.load_models_gpu([patcher], memory_required=needed, force_full_load=True)
+        # Under --novram, and after an out-of-memory, ComfyUI's books may say "loaded" for what is not there.
+        module.to(placement.device)
+        try:
+            yield
+        finally:
+            if placement.offload != "none":
+                self._unload(module)
+
+    @contextmanager
+    def stream(self, module: nn.Module, placement: Placement) -> Iterator[None]:
+        """Streamed layers are not registered: they leave by themselves. Others make room for the computation."""
+        self._unload(module)
+        if placement.device.type != "cpu":
+            needed = expected_bytes() + model_management.minimum_inference_memory()
+            model_management.free_memory(needed, placement.device)
+        yield
+
+    def free_bytes(self, device: torch.device) -> int:
+        """What is free, and what ComfyUI would move out."""
+        free = model_management.get_free_memory(device)
+        if device.type == "cpu":
+            return free
+        loaded = [entry for entry in model_management.current_loaded_models if entry.model is not None]
+        return free + sum(entry.model_loaded_memory() for entry in loaded if entry.device == device)
+
+    def _patcher(self, module: nn.Module, device: torch.device) -> ModelPatcher:
+        patcher = self._patchers.get(module)
+        if patcher is None or patcher.load_device != device:
+            self._unload(module)
+            stand_in = _stand_in_named(type(module).__name__)(module)
+            patcher = self._patchers[module] = ModelPatcher(stand_in, device, torch.device("cpu"))
+        return patcher
+
+    def _release_sharing(self, module: nn.Module) -> None:
+        """Take other modules with the same weights out of the books: the weights would be counted twice."""
+        own = {id(parameter) for parameter in module.parameters()}
+        for other in list(self._patchers):
+            if other is not module and not own.isdisjoint(map(id, other.parameters())):
+                self._unload(other)
+
+    def _unload(self, module: nn.Module) -> None:
+        """Off the device and out of the registry."""
+        patcher = self._patchers.get(module)
+        entries = model_management.current_loaded_models
+        if patcher is not None and any(entry.model is patcher for entry in entries):
+            others = [entry for entry in entries if entry.model is not patcher]
+            model_management.free_memory(EVERYTHING, patcher.load_device, keep_loaded=others)
+
+
+MEMORY = ComfyMemory()

@@ -1,0 +1,185 @@
+"""The node that samples ComfyUI's own models together, with the bridges between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import InputError, require_choice
+from ..sampling.schedules import FLOW_SIGMAS, SCHEDULES
+from .host import io, progress, shows_previews
+from .sampling import MAX_SEED, guidance_inputs
+from .sockets import CATEGORY, Bridge
+
+if TYPE_CHECKING:
+    from ..models.weights.bridges import LoadedBridges
+
+TEXTS = ("official", "native")
+# Modality, its model's input and title, what it makes, and what of it the latent sets.
+_SIDES = (
+    ("video", "wan_model", "Wan 2.1", "picture", "size"),
+    ("audio", "stable_audio_model", "Stable Audio Open", "sound", "length"),
+)
+
+
+class NativeSampler(io.ComfyNode):
+    """Node T2SVNativeSampler."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """Inputs, outputs and texts."""
+        return io.Schema(
+            node_id="T2SVNativeSampler",
+            display_name="Joint Sampler (native models)",
+            category=f"{CATEGORY}/sampling",
+            description="Denoises picture and sound together with ComfyUI's own Wan and Stable Audio models, so that "
+            "fp8, scaled, GGUF, LoRA and model-patch loaders keep working. The results fit the native VAE nodes.",
+            inputs=[
+                *(port for side in _SIDES for port in _side_inputs(*side)),
+                Bridge.Input(
+                    "bridge",
+                    optional=True,
+                    tooltip="From Load Bridge; leave open and the two models run side by side, unaware of each other.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=MAX_SEED,
+                    control_after_generate=True,
+                    tooltip="Start of all randomness; the same seed draws the same noise as in the Joint Sampler.",
+                ),
+                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps; the paper uses 50."),
+                *guidance_inputs(),
+                *_schedule_inputs(),
+                io.Combo.Input(
+                    "text",
+                    options=list(TEXTS),
+                    default="official",
+                    tooltip="official: the captions as the published bridges know them (zero rows up to 1024 for the "
+                    "picture, no duration tokens for the sound). native: as ComfyUI's own samplers give them.",
+                ),
+                io.Float.Input(
+                    "seconds",
+                    default=0.0,
+                    min=0.0,
+                    max=512.0,
+                    step=0.001,
+                    tooltip="Length that the audio model is told; connect seconds of Empty AV Latent. 0 leaves it to "
+                    "the conditioning (Conditioning Stable Audio).",
+                ),
+                io.Boolean.Input("preview", default=True, tooltip="Show the picture while it emerges."),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    "video_samples", display_name="video_samples", tooltip="For the native VAE Decode, or Decode AV."
+                ),
+                io.Latent.Output(
+                    "audio_samples",
+                    display_name="audio_samples",
+                    tooltip="For the native VAE Decode Audio, or Decode AV.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        *,
+        wan_model: Any = None,
+        video_positive: Any = None,
+        video_negative: Any = None,
+        video_latent: dict[str, Any] | None = None,
+        stable_audio_model: Any = None,
+        audio_positive: Any = None,
+        audio_negative: Any = None,
+        audio_latent: dict[str, Any] | None = None,
+        bridge: LoadedBridges | None = None,
+        **options: Any,
+    ) -> io.NodeOutput:
+        """Sample what is connected; results leave in the native VAEs' space."""
+        from ..pipeline import SamplingOptions
+
+        given = {
+            "video": (wan_model, video_positive, video_negative, video_latent),
+            "audio": (stable_audio_model, audio_positive, audio_negative, audio_latent),
+        }
+        _require_whole(given)
+        require_choice("text", options["text"], TEXTS)
+        from .host.native import NativeSide, preview_maps, sample_native  # only ComfyUI can make a MODEL
+
+        sides = [NativeSide(name, *values) for name, values in given.items() if values[0] is not None]
+        watched = preview_maps(sides).watch(progress()) if options.pop("preview") and shows_previews() else progress()
+        results = sample_native(
+            sides,
+            bridges=bridge,
+            official_text=options.pop("text") == "official",
+            seconds=options.pop("seconds"),
+            options=SamplingOptions(num_steps=options.pop("steps"), **options),
+            progress=watched,
+        )
+        video, audio = results.get("video"), results.get("audio")
+        return io.NodeOutput(
+            None if video is None else {"samples": video},
+            None if audio is None else {"samples": audio, "type": "audio"},
+        )
+
+
+def _require_whole(given: dict[str, tuple[Any, ...]]) -> None:
+    """Refuse no model at all, and a side that is only half connected.
+
+    Args:
+        given: By modality: model, positive, negative, latent.
+    """
+    if all(values[0] is None for values in given.values()):
+        raise InputError("no model is connected", expected="a Wan model, a Stable Audio model or both")
+    for name, (model, positive, negative, latent) in given.items():
+        parts = {"model": model, "positive": positive, "latent": latent}
+        missing = [part for part, value in parts.items() if value is None]
+        if 0 < len(missing) < len(parts) or (missing and negative is not None):
+            raise InputError(
+                f"the {name} side is only half connected",
+                got=f"no {', no '.join(missing)}",
+                expected="model, positive, latent and, with guidance, negative; or none of them",
+            )
+
+
+def _side_inputs(name: str, model_port: str, title: str, thing: str, extent: str) -> list[io.Input]:
+    return [
+        io.Model.Input(
+            model_port,
+            optional=True,
+            tooltip=f"A {title} MODEL from any loader, with any LoRA; leave open to make no {thing}.",
+        ),
+        io.Conditioning.Input(f"{name}_positive", optional=True, tooltip=f"What the {thing} should be."),
+        io.Conditioning.Input(
+            f"{name}_negative", optional=True, tooltip=f"What the {thing} should not be; needed with guidance."
+        ),
+        io.Latent.Input(
+            f"{name}_latent", optional=True, tooltip=f"Sets the {thing}'s {extent}, its content is not used."
+        ),
+    ]
+
+
+def _schedule_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "schedule",
+            options=list(SCHEDULES),
+            default="lockstep",
+            tooltip="lockstep: as published, each model on its own points. coupled: both always at one time.",
+        ),
+        io.Combo.Input(
+            "flow_sigmas",
+            options=list(FLOW_SIGMAS),
+            default="diffusers-0.36",
+            tooltip="Which diffusers version's spacing of the video's points; the published system used 0.36.",
+        ),
+        io.Float.Input(
+            "flow_shift",
+            default=3.0,
+            min=0.1,
+            max=100.0,
+            step=0.1,
+            tooltip="Wan's shift of the video's points towards high noise: 3 for 480p, 5 for 720p.",
+        ),
+    ]

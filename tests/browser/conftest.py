@@ -1,0 +1,192 @@
+"""The page of a real ComfyUI in a real Chromium. Each thing that is missing skips the tests with a reason.
+
+COMFYUI_PATH names a ComfyUI checkout, CHROMIUM another Chromium than the system's. COMFYUI_FRONTEND names the
+``static`` folder of another page than the checkout's own (``pip install --no-deps --target FOLDER
+comfyui-frontend-package``), and the tests run on it too. Screenshots are kept in ``output/browser``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comfyui_server import ComfyServer, checkout, serving
+
+ARGUMENTS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
+    "--autoplay-policy=no-user-gesture-required",
+)  # fmt: skip
+READY = "!!(window.app && window.app.graph && window.LiteGraph?.registered_node_types?.T2SVMux)"
+OWN_PAGE, OTHER_PAGE, OTHER_PAGE_VUE = "own page", "other page", "other page, Vue nodes"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A page loads in ten seconds and a prompt runs for as long: all of this is slow."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if not found:
+        pytest.skip("no Chromium here: install the system's package chromium, or name one in CHROMIUM")
+    return found
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: browser)")
+    with api.sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="session", params=[OWN_PAGE, OTHER_PAGE, OTHER_PAGE_VUE])
+def flavour(request: pytest.FixtureRequest) -> str:
+    if request.param != OWN_PAGE and not os.environ.get("COMFYUI_FRONTEND"):
+        pytest.skip("COMFYUI_FRONTEND is not set: no other page to test on")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def servers(
+    root: Path, small_models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], ComfyServer]]:
+    """One server a page; the two flavours of the other page share theirs."""
+    from contextlib import ExitStack
+
+    running: dict[tuple[str, ...], ComfyServer] = {}
+    with ExitStack() as stack:
+
+        def start(flavour: str) -> ComfyServer:
+            other = os.environ.get("COMFYUI_FRONTEND", "")
+            options = () if flavour == OWN_PAGE else ("--front-end-root", other)
+            if options not in running:
+                base = tmp_path_factory.mktemp("comfyui")
+                running[options] = stack.enter_context(serving(checkout(), root, base, small_models_dir, options))
+            return running[options]
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def shots(root: Path) -> Path:
+    folder = root / "output" / "browser"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+class Page:
+    """ComfyUI's page, with the few things that the tests do on it."""
+
+    def __init__(self, page: Any, server: ComfyServer, flavour: str, shots: Path) -> None:
+        self.page, self.server, self.flavour, self._shots = page, server, flavour, shots
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.route("**/*", lambda route: self._let(route))
+        self.evaluate = page.evaluate
+        self.open()
+
+    def _let(self, route: Any) -> None:
+        """Nothing outside this machine is asked for."""
+        own = route.request.url.startswith((self.server.url, "data:", "blob:"))
+        route.continue_() if own else route.abort()
+
+    def open(self) -> None:
+        self.page.goto(self.server.url, wait_until="domcontentloaded")
+        self.page.wait_for_function(READY, timeout=120_000)
+        self.page.wait_for_timeout(1500)
+        self.evaluate(
+            "async vue => { const s = window.app.extensionManager.setting;"
+            " await s.set('Comfy.VueNodes.Enabled', vue); await s.set('Comfy.Minimap.Visible', false);"
+            " await s.set('Comfy.TutorialCompleted', true); }",
+            self.flavour == OTHER_PAGE_VUE,
+        )
+        self.page.keyboard.press("Escape")
+        self.page.wait_for_timeout(500)
+        self.errors.clear()  # the page's own start-up noise
+        self.evaluate(
+            "() => { window.seen = []; for (const kind of ['executed', 'execution_success', 'execution_error',"
+            " 'execution_interrupted'])"
+            " window.app.api.addEventListener(kind, event => window.seen.push([kind, event.detail])); }"
+        )
+
+    def load(self, workflow: dict[str, Any]) -> None:
+        self.evaluate("async w => { await window.app.loadGraphData(w, true, true, 'test'); }", workflow)
+        self.page.wait_for_timeout(1200)
+
+    def view(self, x: float, y: float, scale: float = 1.0) -> None:
+        """Show the graph with its point (x, y) in the upper left corner."""
+        self.evaluate(
+            "([x, y, s]) => { const c = window.app.canvas; c.ds.scale = s; c.ds.offset = [-x, -y];"
+            " c.setDirty(true, true); }",
+            [x, y, scale],
+        )
+        self.page.wait_for_timeout(700)
+
+    def view_node(self, node: int) -> None:
+        """Bring a node near the upper left corner."""
+        x, y = self.evaluate("id => [...window.app.graph.getNodeById(id).pos]", node)
+        self.view(x - 300, y - 100, 1.0)
+
+    def set_widget(self, node: int, name: str, value: object) -> None:
+        self.evaluate(
+            "([id, name, value]) => { const w = window.app.graph.getNodeById(id).widgets.find(w => w.name === name);"
+            " w.value = value; w.callback?.(value); }",
+            [node, name, value],
+        )
+
+    def prompt(self) -> dict[str, Any]:
+        """The graph in the API format, as the page would queue it."""
+        made = self.evaluate("async () => (await window.app.graphToPrompt()).output")
+        for node in made.values():
+            node.pop("_meta", None)
+        return made
+
+    def queue(self) -> None:
+        self.evaluate("async () => { window.seen.length = 0; await window.app.queuePrompt(0, 1); }")
+
+    def wait_for(self, expression: str, seconds: float = 150) -> None:
+        self.page.wait_for_function(expression, timeout=seconds * 1000)
+
+    def run(self) -> None:
+        """Queue the graph and wait for its end."""
+        self.queue()
+        self.wait_for("window.seen.some(([kind]) => kind.startsWith('execution_'))")
+        ends = self.evaluate("window.seen.filter(([kind]) => kind.startsWith('execution_'))")
+        assert [kind for kind, _ in ends] == ["execution_success"], ends
+        self.page.wait_for_timeout(1500)
+
+    def shown_by(self, node: int) -> dict[str, Any]:
+        """What the server told of a node."""
+        return self.evaluate(
+            "id => window.seen.find(([kind, d]) => kind === 'executed' && d.node == id)?.[1].output", str(node)
+        )
+
+    def shoot(self, name: str) -> Path:
+        path = self._shots / f"{name}, {self.flavour}.png"
+        self.page.screenshot(path=path)
+        return path
+
+
+@pytest.fixture
+def page(
+    chromium: str, playwright: Any, servers: Callable[[str], ComfyServer], flavour: str, shots: Path, tmp_path: Path
+) -> Iterator[Page]:
+    context = playwright.chromium.launch_persistent_context(
+        tmp_path / "profile",
+        executable_path=chromium,
+        headless=True,
+        args=list(ARGUMENTS),
+        viewport={"width": 1900, "height": 1100},
+    )
+    try:
+        yield Page(context.pages[0], servers(flavour), flavour, shots)
+    finally:
+        context.close()

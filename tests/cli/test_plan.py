@@ -1,0 +1,124 @@
+"""``doctor --plan`` answers before anything is loaded, and ``generate --offload auto`` says what it picked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from sounding_video.cli import plan
+
+
+def test_the_published_model_is_planned_for_without_weights(command) -> None:
+    outcome = command("doctor", "--plan", "--shapes", "wan-1.3b", "--memory", "8GB", "--json")
+    assert outcome.code == 0
+    report = outcome.json
+    assert report["clip"] == {"frames": 81, "width": 832, "height": 480} and report["free_bytes"] == 8e9
+    assert report["weights_bytes"]["video tower"] == pytest.approx(2 * 1_418_996_800, rel=0.01)
+    assert report["problem"] is None and report["choice"].startswith("offload group")
+    fits = {(row["offload"], row["text_offload"], row["tiling"]): row["fits"] for row in report["plans"]}
+    assert not fits["none", "none", "off"] and not fits["model", "model", "on"] and fits["group", "group", "on"]
+    for row in report["plans"]:
+        assert row["peak_bytes"] == max(stage["weights_bytes"] + stage["activation_bytes"] for stage in row["stages"])
+        assert row["fits"] == (row["required_bytes"] <= 8e9)
+    text = command("doctor", "--plan", "--shapes", "wan-1.3b", "--memory", "1 GB").out
+    assert "problem: no plan fits the memory of cuda: got 1.0 GB free" in text
+    assert text.splitlines()[2].split()[:4] == ["offload", "texts", "weights", "picture"]
+
+
+def test_models_on_disk_are_planned_for_on_this_machine(command, small_models_dir: Path) -> None:
+    outcome = command(
+        "doctor",
+        "--plan",
+        "--models",
+        small_models_dir,
+        "--frames",
+        5,
+        "--width",
+        32,
+        "--height",
+        64,
+        "--device",
+        "cpu",
+    )
+    assert outcome.code == 0
+    assert "wan + stable_audio, 5 frames of 32x64, on cpu with" in outcome.out
+    assert "picked: offload none, native float32 weights" in outcome.out
+    assert "device cpu:" not in outcome.out, "the plan instead of the usual report"
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "sentence"),
+    [
+        (("--memory", "lots"), 2, "this is no amount of memory: got 'lots'; expected for example 8GB"),
+        (("--shapes", "wan-2b"), 2, "unknown model shape: got 'wan-2b'; expected one of wan-1.3b, wan-14b"),
+        (("--frames", "80"), 2, "the number of frames does not fit the video codec: got 80"),
+        (("--storage", "int4"), 2, "unknown weight storage: got 'int4'; expected one of native, fp8, int8, nf4, auto"),
+        (("--models", "no-such-folder"), 3, "the model folder was not found: got no-such-folder"),
+    ],
+)
+def test_what_cannot_be_planned_for_is_refused(command, small_models_dir, options, code, sentence) -> None:
+    given = ("--models", small_models_dir, *options)
+    outcome = command("doctor", "--plan", *given)
+    assert outcome.code == code and sentence in outcome.err
+
+
+def test_amounts_of_memory() -> None:
+    assert plan.parse_bytes("8GB") == 8_000_000_000
+    assert plan.parse_bytes(" 7.5 GiB") == int(7.5 * 2**30)
+    assert plan.parse_bytes("1000") == 1000
+
+
+def test_generate_with_auto_says_its_plan_and_gives_the_same_clip(generate, tmp_path) -> None:
+    usual = generate("--device", "cpu", "--json", "-o", tmp_path / "usual.mp4", "a dog barks")
+    auto = generate(
+        "--device",
+        "cpu",
+        "--json",
+        "--offload",
+        "auto",
+        "--storage",
+        "auto",
+        "-o",
+        tmp_path / "auto.mp4",
+        "a dog barks",
+    )
+    assert usual.code == auto.code == 0, auto.err
+    assert usual.json["plan"] == []
+    assert auto.json["plan"][0].startswith("offload auto: offload none, native float32 weights")
+    assert _pictures(tmp_path / "usual.mp4") == _pictures(tmp_path / "auto.mp4")
+
+
+def test_generate_keeps_encoded_captions_on_disk_and_frees_the_encoders(generate, tmp_path, monkeypatch) -> None:
+    from sounding_video.cli import generate as room
+    from sounding_video.models.text import _handle
+
+    monkeypatch.setattr(room, "CAPTION_FOLDER", tmp_path / "captions")
+    first = generate("--device", "cpu", "--cache-captions", "-o", tmp_path / "first.mp4", "a dog barks")
+    assert first.code == 0, first.err
+    assert len(list((tmp_path / "captions").glob("*.safetensors"))) == 2
+
+    def never(self: object) -> None:
+        raise AssertionError("a text encoder was read although the captions are known")
+
+    monkeypatch.setattr(_handle.TextEncoderHandle, "get", never)
+    second = generate("--device", "cpu", "--cache-captions", "-o", tmp_path / "second.mp4", "a dog barks")
+    assert second.code == 0, second.err
+    assert _pictures(tmp_path / "first.mp4") == _pictures(tmp_path / "second.mp4")
+
+
+def test_the_settings_are_in_the_file(generate, tmp_path) -> None:
+    from sounding_video.media.probe import probe
+
+    outcome = generate("--device", "cpu", "--offload", "auto", "--free-text-encoders", "a dog barks")
+    assert outcome.code == 0, outcome.err
+    tags = probe(tmp_path / "clip.mp4").tags
+    graph = tags["prompt"] if isinstance(tags["prompt"], dict) else json.loads(tags["prompt"])
+    loader = next(node for node in graph.values() if node["class_type"] == "T2SVLoadWanTower")
+    assert loader["inputs"]["offload"] == "auto" and loader["inputs"]["text_encoder"] == "free after use"
+
+
+def _pictures(path: Path) -> bytes:
+    from sounding_video.media.probe import read_clip
+
+    return read_clip(path).video.frames.numpy().tobytes()

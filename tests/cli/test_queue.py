@@ -1,0 +1,98 @@
+"""``queue`` as a batch, and stopped with Ctrl-C, against small real HTTP servers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+_spec = importlib.util.spec_from_file_location("servers", Path(__file__).parents[1] / "nodes" / "servers.py")
+servers = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(servers)
+
+
+@pytest.fixture
+def server():
+    farm = servers.Farm()
+    with servers.running(farm.application()) as url:
+        farm.url = url
+        yield farm
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """Workflow files of one node that only a server knows."""
+
+    def write(*texts):
+        paths = []
+        for text in texts:
+            path = tmp_path / f"{text}.json"
+            path.write_text(json.dumps({"1": {"class_type": "Foreign", "inputs": {"text": text, "seed": 1}}}))
+            paths.append(path)
+        return paths
+
+    return write
+
+
+def test_several_files_are_a_batch(command, foreign, server, tmp_path):
+    outcome = command("queue", *foreign("one", "fail", "two"), "--server", server.url, "--output-dir", tmp_path / "out")
+    assert outcome.code == 1
+    head, *rows, end = outcome.out.splitlines()
+    assert head.split() == ["run", "server", "seconds", "result"]
+    assert [row.split()[:2] for row in rows] == [[name, server.url] for name in ("one", "fail", "two")]
+    assert "one.txt" in rows[0] and "error: node 1 (None) failed on the server: got no [Bad]" in rows[1]
+    assert end == "2 of 3 runs done, 1 failed"
+    assert len({row.index(server.url) for row in rows}) == 1
+    assert f"fail on {server.url}" in outcome.err
+
+
+def test_json_of_a_batch_is_one_object(command, foreign, server, tmp_path):
+    arguments = ["queue", *foreign("one", "two"), "--server", server.url, "--output-dir", tmp_path / "out", "--json"]
+    outcome = command(*arguments)
+    assert (outcome.code, outcome.json["failed"], outcome.err) == (0, 0, "")
+    assert [job["name"] for job in outcome.json["jobs"]] == ["one", "two"]
+    assert outcome.json["jobs"][0]["files"] == [str(tmp_path / "out" / "one.txt")]
+    server.dead = True
+    outcome = command(*arguments)
+    assert (outcome.code, outcome.json["failed"]) == (1, 2)
+    assert outcome.json["jobs"][0]["error"]["type"] == "RunLostError"
+
+
+def test_a_table_runs_a_workflow_once_a_row(command, foreign, server, tmp_path):
+    (path,) = foreign("base")
+    table = tmp_path / "prompts.csv"
+    table.write_text("name,text,1.seed\nfirst,red,3\n,green,4\n")
+    outcome = command("queue", path, "--server", server.url, "--csv", table, "--output-dir", tmp_path / "out", "--json")
+    assert [(job["name"], Path(job["files"][0]).name) for job in outcome.json["jobs"]] == [
+        ("first", "red.txt"),
+        ("base row 2", "green.txt"),
+    ]
+    assert server.seen == ["red", "green"]
+    table.write_text("text,sed\nred,3\n")
+    outcome = command("queue", path, "--server", server.url, "--csv", table)
+    assert outcome.code == 2 and "row 1 of the table: no node has an unlinked input 'sed'" in outcome.err
+    assert len(server.seen) == 2, "nothing is queued when a row is wrong"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_ctrl_c_interrupts_the_prompt_on_the_server(python_with_package, foreign, server, tmp_path, count):
+    server.seconds = 60
+    code = "import sounding_video.cli as cli\nsys.exit(cli.main(sys.argv[1:]))"
+    paths = [str(path) for path in foreign(*"abc"[:count])]
+    process = python_with_package(
+        code, ["queue", *paths, "--server", server.url, "--output-dir", str(tmp_path / "out")], cwd=tmp_path
+    )
+    deadline = time.monotonic() + 60
+    while not server.seen:
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "stopped by the user" in err and "Traceback" not in err
+    assert server.stopped == [{"delete": ["run-1"]}, {"prompt_id": "run-1"}]
+    assert server.seen == ["a"]

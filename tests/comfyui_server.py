@@ -1,0 +1,94 @@
+"""Starts a real ComfyUI with this pack in it, for the tests against the server and in the browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACK = "ComfyUI-SoundingVideo"
+START_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class ComfyServer:
+    url: str
+    base: Path
+    log: Path
+
+    @property
+    def models(self) -> Path:
+        return self.base / "models" / "sounding_video"
+
+
+def checkout() -> Path:
+    """The ComfyUI to test against; skips where none is given."""
+    path = os.environ.get("COMFYUI_PATH")
+    if not path:
+        pytest.skip("COMFYUI_PATH is not set: no ComfyUI checkout to test against")
+    assert (Path(path) / "main.py").is_file(), f"COMFYUI_PATH={path} holds no main.py"
+    return Path(path)
+
+
+@contextmanager
+def serving(
+    comfyui_path: Path,
+    pack: Path,
+    base: Path,
+    models: Path | None,
+    options: tuple[str, ...] = (),
+    *,
+    others: tuple[Path, ...] = (),
+) -> Iterator:
+    """A server on a fresh base folder, as long as the block lasts, with our models in it and other packs beside ours.
+
+    COMFYUI_PYTHON names another interpreter for it.
+    """
+    (base / "custom_nodes").mkdir()
+    packs = {PACK: pack, **{folder.name: folder for folder in others}}
+    for name, folder in packs.items():
+        (base / "custom_nodes" / name).symlink_to(folder, target_is_directory=True)
+    if models is not None:
+        shutil.copytree(models, base / "models" / "sounding_video")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = ComfyServer(f"http://127.0.0.1:{port}", base, base / "server.log")
+    command = [
+        os.environ.get("COMFYUI_PYTHON", sys.executable), "-u", "main.py", "--cpu", "--listen", "127.0.0.1",
+        "--port", str(port), "--disable-auto-launch", "--disable-api-nodes", "--base-directory", str(base),
+        "--database-url", f"sqlite:///{base / 'comfyui.db'}", *options,
+        "--disable-all-custom-nodes", "--whitelist-custom-nodes", *packs,
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONDONTWRITEBYTECODE": "1"}
+    with server.log.open("wb") as log:
+        process = subprocess.Popen(command, cwd=comfyui_path, stdout=log, stderr=log, env=environment)
+        try:
+            _wait_until_ready(server, process)
+            yield server
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait_until_ready(server: ComfyServer, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"ComfyUI ended at start:\n{server.log.read_text()[-4000:]}"
+        try:
+            with urllib.request.urlopen(f"{server.url}/system_stats", timeout=5):
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.5)
+    pytest.fail(f"ComfyUI did not answer within {START_SECONDS} s:\n{server.log.read_text()[-4000:]}")

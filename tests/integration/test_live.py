@@ -1,0 +1,172 @@
+"""What a connected client sees while a prompt runs on the real server: bar, words, previews. Needs COMFYUI_PATH."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import struct
+import time
+import urllib.request
+import uuid
+from dataclasses import dataclass, field
+
+import aiohttp
+import pytest
+from PIL import Image
+from sounding_video.nodes.host.graph import read_workflow
+
+TEXT, IMAGE, IMAGE_WITH_METADATA = 3, 1, 4
+SAMPLER = "7"
+
+
+@dataclass
+class Seen:
+    """Everything one client got, in order."""
+
+    messages: list[dict] = field(default_factory=list)
+    images: list[tuple[dict | None, bytes]] = field(default_factory=list)
+    texts: list[tuple[str, str]] = field(default_factory=list)
+    order: list[str] = field(default_factory=list)
+
+    def of(self, kind: str) -> list[dict]:
+        return [message["data"] for message in self.messages if message["type"] == kind]
+
+
+def post(url: str, values: object) -> dict:
+    body = values.encode() if isinstance(values, str) else json.dumps(values).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.load(answer)
+
+
+async def follow(url: str, graph: dict, *, with_metadata: bool, interrupt_at_step: int | None = None) -> Seen:
+    """Run a prompt and keep what comes over the websocket until it ends."""
+    seen, client, prompt_id, asked = Seen(), uuid.uuid4().hex, None, False
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{url}/ws?clientId={client}", max_msg_size=0) as socket,
+    ):
+        if with_metadata:
+            await socket.send_json({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
+        async with session.post(f"{url}/prompt", json={"prompt": graph, "client_id": client}) as answer:
+            prompt_id = (await answer.json())["prompt_id"]
+        async for message in socket:
+            if message.type is aiohttp.WSMsgType.BINARY:
+                _keep_binary(seen, message.data)
+                continue
+            event = json.loads(message.data)
+            seen.messages.append(event)
+            seen.order.append(event["type"])
+            data = event["data"]
+            at_step = event["type"] == "progress" and data["node"] == SAMPLER and data["value"]
+            if interrupt_at_step and at_step >= interrupt_at_step and not asked:
+                asked = True
+                await (await session.post(f"{url}/interrupt", json={"prompt_id": prompt_id})).release()
+            if event["type"] == "executing" and data["node"] is None and data.get("prompt_id") == prompt_id:
+                return seen
+    raise AssertionError("the server closed the socket")
+
+
+def _keep_binary(seen: Seen, data: bytes) -> None:
+    (kind,) = struct.unpack(">I", data[:4])
+    seen.order.append(f"binary {kind}")
+    if kind == TEXT:
+        (length,) = struct.unpack(">I", data[4:8])
+        seen.texts.append((data[8 : 8 + length].decode(), data[8 + length :].decode()))
+    elif kind == IMAGE_WITH_METADATA:
+        (length,) = struct.unpack(">I", data[4:8])
+        seen.images.append((json.loads(data[8 : 8 + length]), data[8 + length :]))
+    elif kind == IMAGE:
+        seen.images.append((None, data[8:]))
+
+
+@pytest.fixture
+def pocket(root):
+    graph = read_workflow(root / "workflows" / "api" / "text_to_sounding_video_pocket.json")
+    graph[SAMPLER]["inputs"] |= {"steps": 12, "seed": time.time_ns() % 2**32}  # never cached
+    return graph
+
+
+@pytest.fixture
+def small(pocket):
+    for node_id, values in {
+        "1": {"video_model": "wan"},
+        "2": {"audio_model": "stable_audio"},
+        "3": {"bridge_file": "bridge.safetensors"},
+        "5": {"width": 32, "height": 32, "num_frames": 9},
+    }.items():
+        pocket[node_id]["inputs"] |= values
+    return pocket
+
+
+@pytest.mark.parametrize("with_metadata", [True, False])
+def test_picture_and_sound_appear_while_they_are_sampled(comfyui, pocket, with_metadata):
+    seen = asyncio.run(follow(comfyui.url, pocket, with_metadata=with_metadata))
+    layouts = seen.of("sounding_video.preview")
+    assert len(layouts) == len(seen.images) >= 2
+    for layout, (metadata, data) in zip(layouts, seen.images, strict=True):
+        # 33 frames are 9 latent frames; 128 pixels are 16 latent ones, shown six times as large.
+        # 48 tokens of 2048 samples cover the 2.2 s of picture.
+        assert layout == {
+            "node": SAMPLER, "count": 9, "columns": 3, "tile": [96, 96], "strip": 56, "seconds": 48 * 2048 / 44_100,
+        }  # fmt: skip
+        with Image.open(io.BytesIO(data)) as picture:
+            picture.load()
+            assert (picture.format, picture.size) == ("JPEG", (288, 288 + 56))
+        assert (metadata or {"node_id": SAMPLER})["node_id"] == SAMPLER
+    assert (seen.images[0][0] is not None) is with_metadata
+    assert seen.images[0][1] != seen.images[-1][1]
+    # The layout is there before the picture that it describes.
+    kind = f"binary {IMAGE_WITH_METADATA if with_metadata else IMAGE}"
+    shown = [name for name in seen.order if name in ("sounding_video.preview", kind)]
+    assert shown == ["sounding_video.preview", kind] * len(layouts)
+    bar = [(data["value"], data["max"]) for data in seen.of("progress") if data["node"] == SAMPLER]
+    assert bar == [(step, 12) for step in range(1, 13)]
+    assert any(node == SAMPLER and text.startswith("sampling") for node, text in seen.texts)
+
+
+def test_every_long_node_moves_a_bar(comfyui, small):
+    seen = asyncio.run(follow(comfyui.url, small, with_metadata=True))
+    bars = {node: [step["value"] for step in seen.of("progress") if step["node"] == node] for node in "6789"}
+    assert all(len(values) > 3 for values in bars.values()), bars
+
+
+def test_without_the_preview_input_nothing_is_sent(comfyui, small):
+    small[SAMPLER]["inputs"]["preview"] = False
+    seen = asyncio.run(follow(comfyui.url, small, with_metadata=True))
+    assert (seen.images, seen.of("sounding_video.preview")) == ([], [])
+
+
+def test_an_interrupt_ends_within_a_step_and_the_queue_goes_on(comfyui, small):
+    small[SAMPLER]["inputs"]["steps"] = 1000
+    seen = asyncio.run(follow(comfyui.url, small, with_metadata=True, interrupt_at_step=3))
+    assert seen.of("execution_interrupted")[0]["node_id"] == SAMPLER
+    last = [data["value"] for data in seen.of("progress") if data["node"] == SAMPLER][-1]
+    assert last < 200  # steps here take milliseconds, the request some more
+    small[SAMPLER]["inputs"]["steps"] = 2
+    again = asyncio.run(follow(comfyui.url, small, with_metadata=True))
+    assert again.of("execution_success")
+
+
+def test_the_save_node_tells_the_player_what_to_draw(comfyui, small):
+    seen = asyncio.run(follow(comfyui.url, small, with_metadata=True))
+    shown = next(data["output"] for data in seen.of("executed") if data["node"] == "9")
+    assert set(shown) == {"images", "animated", "sounding_video_timeline"}
+    (drawn,) = shown["sounding_video_timeline"]
+    assert (drawn["seconds"], drawn["fps"]) == (0.6, 15.0)
+    assert len(drawn["outline"]) == 480
+    assert all(low <= high for low, high in drawn["outline"])
+
+
+def test_the_page_may_ask_whether_anchors_can_be_read(comfyui):
+    url = f"{comfyui.url}/sounding_video/anchors"
+    assert "the text: Invalid JSON" in post(url, "{")["problem"]
+    assert "entities: Field required" in post(url, "{}")["problem"]
+    from sounding_video.captions.backends import open_backend
+    from sounding_video.captions.backends.base import BackendOptions
+    from sounding_video.captions.crr import expand
+
+    with open_backend("lexicon", BackendOptions()) as backend:
+        made = expand("A dog barks on a beach", backend=backend, mode="full", profile="short")
+    assert post(url, made.anchors.to_json()) == {"problem": None}

@@ -1,0 +1,77 @@
+"""The sync report: a picture on disk and in the graph, and the metric's own numbers."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import pytest
+import torch
+from PIL import Image
+from sounding_video.core.types import AudioClip, AVClip, VideoClip
+from sounding_video.nodes import evaluation
+from sounding_video.nodes.evaluation import SyncReport, measured
+from sounding_video.nodes.host import standalone
+
+RATE, FPS = 16_000, 15
+
+
+def knocking(times, *, shifted=0.0):
+    """A square that jumps at the given times, and a knock at each of them, or a little later."""
+    frames, sound = torch.zeros(45, 64, 64, 3), torch.zeros(1, 3 * RATE)
+    for index in range(45):
+        jumps = sum(time <= index / FPS + 1e-6 for time in times)
+        frames[index, 20:44, 4 + 9 * (jumps % 5) : 20 + 9 * (jumps % 5)] = 1.0
+    ring = torch.exp(-torch.arange(2000) / 300) * torch.sin(torch.arange(2000) * 0.3)
+    for time in times:
+        start = round((time + shifted) * RATE)
+        sound[0, start : start + 2000] += ring * 0.8
+    return AVClip(VideoClip(frames, Fraction(FPS)), AudioClip(sound, RATE))
+
+
+@pytest.fixture
+def run(tmp_path):
+    def start(clip, **options):
+        values = {"fps": 15.0, "filename_prefix": "sync/clip", "width": 800, **options}
+        audio = {"waveform": clip.audio.waveform[None], "sample_rate": RATE}
+        with standalone.session(standalone.Session(output_dir=tmp_path)):
+            return SyncReport.execute(images=clip.video.frames, audio=audio, **values)
+
+    return start
+
+
+def test_the_picture_is_saved_shown_and_handed_on(run, tmp_path):
+    result = run(knocking([0.6, 1.4, 2.2]))
+    picture, report = result.args
+    (saved,) = result.ui["images"]
+    assert saved == {"filename": "clip_00001_.png", "subfolder": "sync", "type": "output"}
+    with Image.open(tmp_path / "sync" / "clip_00001_.png") as file:
+        assert picture.shape == (1, file.height, file.width, 3) == (1, file.height, 800, 3)
+    assert picture.min() >= 0 and picture.max() <= 1
+    assert json.loads(report)["seconds"] == 3.0
+    assert result.ui["sounding_video_report"] == [json.loads(report)["summary"]]
+
+
+def test_what_belongs_together_scores_higher_than_what_does_not():
+    pytest.importorskip("librosa")
+    pytest.importorskip("cv2")
+    times = [0.6, 1.2, 1.8, 2.4]
+    together, apart = measured(knocking(times)), measured(knocking(times, shifted=0.3))
+    assert together["av_align"] > max(0.5, apart["av_align"] + 0.3)
+    # librosa may mark a knock twice, a frame of its own apart.
+    found = together["onsets_seconds"]
+    assert all(min(abs(time - onset) for onset in found) < 0.07 for time in times)
+    assert all(min(abs(time - onset) for time in times) < 0.07 for onset in found)
+
+
+def test_without_the_libraries_there_are_onsets_and_a_pip_line(monkeypatch):
+    monkeypatch.setattr(evaluation, "available", lambda name: name != "librosa")
+    found = measured(knocking([0.6, 1.4, 2.2]))
+    assert (found["av_align"], found["motion_peaks_seconds"]) == (None, None)
+    assert [round(time, 1) for time in found["onsets_seconds"]] == [0.6, 1.4, 2.2]
+    assert "pip install librosa opencv-python-headless" in found["summary"]
+
+
+def test_a_bad_name_is_refused_before_anything_runs():
+    assert "does not name a file inside the output folder" in SyncReport.validate_inputs(filename_prefix="../x")
+    assert SyncReport.validate_inputs(filename_prefix="a/b") is True

@@ -1,0 +1,116 @@
+// Plays the live preview on the node that samples. The server sends one still picture with all frames on it (any client
+// can show that) and says before it how the frames are laid out.
+import { app } from "../../../scripts/app.js";
+import { api } from "../../../scripts/api.js";
+import { nodeById, panel } from "./dom.js";
+
+const EVENT = "sounding_video.preview";
+const PANEL = "t2sv_preview";
+const HEIGHT = 260;
+const DRAW_EVERY = 90; // milliseconds
+const TILES_A_SECOND = 3.75; // where the length is not known: 15 frames per second, four to a latent frame
+
+/**
+ * @typedef {{node: string, count: number, columns: number, tile: number[], strip: number, seconds: number|null}} Layout
+ * @typedef {{layout: Layout, bitmap: ImageBitmap, canvas: HTMLCanvasElement}} Playing
+ */
+
+/** @type {Map<string, Layout>} layouts whose picture is still on its way */
+const announced = new Map();
+/** @type {Map<string, Playing>} what is shown, by node */
+const playing = new Map();
+
+/**
+ * Draw the frame of this moment above the spectrogram and a line at its time.
+ * @param {Playing} shown
+ * @param {number} seconds since any fixed moment
+ */
+function draw({ layout, bitmap, canvas }, seconds) {
+  const { count, columns, strip } = layout;
+  const [width, height] = layout.tile;
+  const length = layout.seconds || Math.max(1, count) / TILES_A_SECOND;
+  const share = (seconds % length) / length;
+  const stripHeight = strip ? Math.max(36, strip) : 0;
+  const scale = window.devicePixelRatio || 1;
+  const view = { width: canvas.clientWidth || 300, height: HEIGHT - 32 };
+  canvas.width = view.width * scale;
+  canvas.height = view.height * scale;
+  canvas.style.height = `${view.height}px`;
+  const context = canvas.getContext("2d");
+  context.scale(scale, scale);
+  context.imageSmoothingQuality = "high";
+  if (count) {
+    const room = view.height - stripHeight - (strip ? 4 : 0);
+    const zoom = Math.min(view.width / width, room / height);
+    const index = Math.min(count - 1, Math.floor(share * count));
+    const from = [(index % columns) * width, Math.floor(index / columns) * height];
+    const left = (view.width - width * zoom) / 2;
+    context.drawImage(bitmap, ...from, width, height, left, (room - height * zoom) / 2, width * zoom, height * zoom);
+  }
+  if (strip) {
+    const top = count ? view.height - stripHeight : 0;
+    const tall = count ? stripHeight : view.height;
+    context.drawImage(bitmap, 0, bitmap.height - strip, bitmap.width, strip, 0, top, view.width, tall);
+    context.fillStyle = "rgba(255, 255, 255, 0.85)";
+    context.fillRect(share * view.width - 1, top, 2, tall);
+  }
+}
+
+let timer = null;
+
+/** Draw what is played, a few times a second: a page without a graphics card must not work harder than the server. */
+function tick() {
+  for (const shown of playing.values()) {
+    if (shown.canvas.isConnected) draw(shown, performance.now() / 1000);
+  }
+}
+
+/** Leave the last picture of every node standing that is not the running one. */
+function stopOthers(running) {
+  for (const [id, shown] of playing) {
+    if (id === running) continue;
+    shown.bitmap.close();
+    playing.delete(id);
+  }
+  if (!playing.size) {
+    clearInterval(timer);
+    timer = null;
+  }
+}
+
+/**
+ * @param {string} id
+ * @param {Layout} layout
+ * @param {Blob} blob
+ */
+async function show(id, layout, blob) {
+  const node = nodeById(id);
+  if (!node) return;
+  const bitmap = await createImageBitmap(blob);
+  playing.get(id)?.bitmap.close();
+  const element = panel(node, PANEL, HEIGHT);
+  let canvas = element.querySelector("canvas");
+  if (!canvas) {
+    canvas = document.createElement("canvas");
+    element.replaceChildren(canvas);
+  }
+  playing.set(id, { layout, bitmap, canvas });
+  timer ??= setInterval(tick, DRAW_EVERY);
+  tick();
+}
+
+api.addEventListener(EVENT, ({ detail }) => announced.set(String(detail.node), detail));
+
+// Extensions are loaded before the page listens itself, so a picture that is played here is not shown there as well.
+api.addEventListener("b_preview_with_metadata", (event) => {
+  const id = String(event.detail.displayNodeId ?? event.detail.nodeId);
+  const layout = announced.get(id);
+  if (!layout) return;
+  announced.delete(id);
+  event.stopImmediatePropagation();
+  show(id, layout, event.detail.blob);
+});
+
+api.addEventListener("executing", ({ detail }) => stopOthers(detail === null ? null : String(detail)));
+
+app.registerExtension({ name: "SoundingVideo.Preview" });
