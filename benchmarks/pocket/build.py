@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ from sounding_video.models.weights.bridges import save_bridges
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
+
+sys.path.insert(0, str(Path(__file__).parent))
+from codec_start import straight_oobleck, straight_wan_vae
 
 WORDS = Path(__file__).with_name("words.txt")
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
@@ -73,7 +77,7 @@ UMT5 = {
     "d_model": TEXT_WIDTH,
     "d_kv": 32,
     "d_ff": 384,
-    "num_layers": 3,
+    "num_layers": 1,
     "num_heads": 4,
     "feed_forward_proj": "gated-gelu",
 }
@@ -93,14 +97,15 @@ STABLE_AUDIO_TRANSFORMER = {
 # The stock encoder's last layer has ``encoder_hidden_size`` channels, which must be twice the latent's 64.
 OOBLECK = {
     "encoder_hidden_size": 128,
-    "downsampling_ratios": [2, 4, 4, 8, 8],
+    # The long strides stand beside the waveform, so that little is computed at the full rate.
+    "downsampling_ratios": [8, 8, 4, 4, 2],
     "channel_multiples": [1, 1, 1, 1, 1],
-    "decoder_channels": 64,
+    "decoder_channels": 128,
     "decoder_input_channels": 64,
     "audio_channels": 2,
     "sampling_rate": 44_100,
 }
-T5 = {"d_model": TEXT_WIDTH, "d_kv": 32, "d_ff": 512, "num_layers": 2, "num_heads": 4, "feed_forward_proj": "relu"}
+T5 = {"d_model": TEXT_WIDTH, "d_kv": 32, "d_ff": 512, "num_layers": 1, "num_heads": 4, "feed_forward_proj": "relu"}
 PROJECTION = {"text_encoder_dim": TEXT_WIDTH, "conditioning_dim": TEXT_WIDTH, "min_value": 0, "max_value": 512}
 
 # The real models' schedulers (BridgeDiT reference, section 5).
@@ -110,9 +115,7 @@ COSINE_SCHEDULER = {"sigma_min": 0.3, "sigma_max": 500, "sigma_data": 1.0, "sigm
 README = """\
 # The pocket model
 
-**Untrained.** These are random weights: the picture is coloured noise, the sound is noise, and they have nothing to do
-with the prompt or with each other. What is here is the form: every part of the real system at a small size, so that
-the whole way from a prompt to an mp4 runs on a bare machine.
+{state}
 
 It is made for {frames} frames at {fps} frames per second, {size}×{size} pixels, {num_steps} steps, with stereo sound at
 44.1 kHz. The latents have the geometry of Wan 2.1 and Stable Audio Open. Stored as float16 in the diffusers folder
@@ -123,12 +126,23 @@ layout; `wan` and `stable_audio` also load as `WanPipeline` and `StableAudioPipe
 {rows}
 | together | {total:.2f} M |
 
-Built by `python benchmarks/pocket/build.py --output models/pocket --seed {seed}`; the same seed and library versions
-give the same bytes. `pocket.json` says the same for programs. The tokenizer knows the words in
+The form is built by `python benchmarks/pocket/build.py --output models/pocket --seed {seed}`; the same seed and library
+versions give the same bytes. `pocket.json` says the same for programs. The tokenizer knows the words in
 `benchmarks/pocket/words.txt` as one token each and spells everything else in bytes.
 
 Licence: Apache-2.0, as the repository.
 """
+
+UNTRAINED = """\
+**Untrained.** These are random weights: the picture is coloured noise, the sound is noise, and they have nothing to do
+with the prompt or with each other. What is here is the form: every part of the real system at a small size, so that
+the whole way from a prompt to an mp4 runs on a bare machine."""
+PARTLY = """\
+**Partly trained.** Trained on the sounding world: {parts}. The other parts are untrained, random
+weights, so what the model makes has nothing to do with the prompt yet."""
+TRAINED = """\
+Trained on the sounding world (`world/`), with the recipes of `benchmarks/pocket/train.py`; settings, loss logs and
+curves are in `benchmarks/pocket/logs/`, what it reaches in `benchmarks/pocket/evaluation.md`."""
 
 BRIDGE_KIND = "dual_cross"
 BRIDGE_POINTS = BridgePoints((1, 3, 5), (1, 3, 5))
@@ -168,7 +182,7 @@ def build_wan(seed: int) -> dict[str, Any]:
     return {
         "tokenizer": tokenizer,
         "text_encoder": _seeded(seed, lambda: UMT5EncoderModel(UMT5Config(vocab_size=_rows(tokenizer), **UMT5))),
-        "vae": _seeded(seed + 1, lambda: AutoencoderKLWan(**WAN_VAE)),
+        "vae": _seeded(seed + 1, lambda: straight_wan_vae(AutoencoderKLWan(**WAN_VAE))),
         "transformer": _seeded(seed + 2, lambda: WanTransformer3DModel(**WAN_TRANSFORMER)),
         "scheduler": UniPCMultistepScheduler(**FLOW_SCHEDULER),
     }
@@ -180,7 +194,7 @@ def build_stable_audio(seed: int) -> dict[str, Any]:
     return {
         "tokenizer": tokenizer,
         "text_encoder": _seeded(seed, lambda: T5EncoderModel(T5Config(vocab_size=_rows(tokenizer), **T5))),
-        "vae": _seeded(seed + 1, lambda: AutoencoderOobleck(**OOBLECK)),
+        "vae": _seeded(seed + 1, lambda: straight_oobleck(AutoencoderOobleck(**OOBLECK))),
         "transformer": _seeded(seed + 2, lambda: StableAudioDiTModel(**STABLE_AUDIO_TRANSFORMER)),
         "projection_model": _seeded(seed + 3, lambda: StableAudioProjectionModel(**PROJECTION)),
         "scheduler": CosineDPMSolverMultistepScheduler(**COSINE_SCHEDULER),
@@ -222,6 +236,7 @@ def build(output: Path, seed: int) -> dict[str, Any]:
     }
     note = {
         "trained": False,
+        "trained_parts": [],
         "seed": seed,
         "frames": NUM_FRAMES,
         "fps": FPS,
@@ -231,7 +246,7 @@ def build(output: Path, seed: int) -> dict[str, Any]:
         "sizes": {**sizes, "bridge": _size(bridges)},
     }
     (output / "pocket.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
-    (output / "README.md").write_text(_readme(note), encoding="utf-8")
+    (output / "README.md").write_text(readme(note), encoding="utf-8")
     # safetensors makes its files readable for the owner only.
     for file in output.rglob("*.safetensors"):
         file.chmod(0o644)
@@ -243,9 +258,12 @@ def write_bridge(bridges: BridgeStack, path: Path) -> None:
     save_bridges(path, bridges, dtype=STORED_AS, trained=False, notes={"towers": "pocket"})
 
 
-def _readme(note: dict[str, Any]) -> str:
+def readme(note: dict[str, Any]) -> str:
+    """The folder's README for what ``pocket.json`` says."""
+    parts = ", ".join(f"`{part}`" for part in note["trained_parts"])
+    state = TRAINED if note["trained"] else PARTLY.format(parts=parts) if parts else UNTRAINED
     rows = "\n".join(f"| `{name}` | {size / 1e6:.2f} M |" for name, size in note["sizes"].items())
-    return README.format(rows=rows, total=sum(note["sizes"].values()) / 1e6, **note)
+    return README.format(state=state, rows=rows, total=sum(note["sizes"].values()) / 1e6, **note)
 
 
 def _seeded(seed: int, make: Callable[[], nn.Module]) -> nn.Module:

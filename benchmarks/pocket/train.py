@@ -1,6 +1,6 @@
 """Train the pocket model: both codecs, both towers apart, then the bridges between frozen towers; then put it together.
 
-    python benchmarks/pocket/train.py --size 64 --output output/pocket            all five, about as long as logs/ says
+    python benchmarks/pocket/train.py --size 64 --output output/pocket            all of them; logs/ say how long
     python benchmarks/pocket/train.py --size 64 --only pocket_video num_steps=500 one of them, shorter
     python benchmarks/pocket/train.py --size 64 --assemble models/pocket          the trained parts into the bundle
 
@@ -18,26 +18,39 @@ import sys
 from pathlib import Path
 
 import torch
+from build import readme
 from sounding_video.cli.bar import StageBars
 from sounding_video.cli.train import finish_the_step
 from sounding_video.core.progress import Progress
 from sounding_video.models.weights.files import read_safetensors, write_safetensors
 from sounding_video.training.assembly import assemble
 from sounding_video.training.checkpoint import latest_checkpoint
+from sounding_video.training.log import LOSS_LOG, LOSS_PICTURE, read_log
 from sounding_video.training.recipes import recipe
 from sounding_video.training.trainer import train
 
 # Each recipe and the runs that it is laid over.
-CODECS = ("pocket_wan_vae", "pocket_oobleck")
+CODECS = ("pocket_wan_vae", "pocket_wan_vae_long", "pocket_oobleck")
 TOWERS = ("pocket_video", "pocket_audio")
 STAGES = {
-    **dict.fromkeys(CODECS, ()),
+    "pocket_wan_vae": (),
+    "pocket_wan_vae_long": ("pocket_wan_vae",),
+    "pocket_oobleck": (),
     "pocket_video": CODECS,
     "pocket_audio": CODECS,
     "pocket_bridges": (*CODECS, *TOWERS),
 }
+PARTS = {
+    "pocket_wan_vae": "wan/vae",
+    "pocket_wan_vae_long": "wan/vae",
+    "pocket_oobleck": "stable_audio/vae",
+    "pocket_video": "wan/transformer",
+    "pocket_audio": "stable_audio/transformer",
+    "pocket_bridges": "bridge",
+}
 LOGS = Path(__file__).with_name("logs")
-KEPT = ("config.json", "loss.jsonl", "loss.png")
+KEPT = ("config.json", LOSS_PICTURE)
+LOGGED_EVERY = 10
 STORED_AS = torch.float16
 
 
@@ -62,17 +75,19 @@ def run_stage(name: str, output: Path, size: int, overrides: list[str]) -> None:
 
 
 def keep_log(name: str, folder: Path) -> None:
-    """Copy what shows how the run went."""
+    """Copy what shows how the run went; of the loss log every tenth line."""
     (LOGS / name).mkdir(parents=True, exist_ok=True)
     for file in KEPT:
         if (folder / file).is_file():
             shutil.copyfile(folder / file, LOGS / name / file)
+    rows = [row for row in read_log(folder / LOSS_LOG) if row["step"] % LOGGED_EVERY == 0]
+    (LOGS / name / LOSS_LOG).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def put_together(output: Path, target: Path, size: int) -> None:
-    """The base model with every trained part, in 16 bits, marked as trained."""
-    runs = tuple(output / name for name in STAGES)
-    models = assemble("pocket", runs, output / "models")
+    """The base model with every part that has been trained, in 16 bits; marked as trained when none is missing."""
+    done = [name for name in STAGES if latest_checkpoint(output / name) is not None]
+    models = assemble("pocket", tuple(output / name for name in done), output / "models")
     for file in models.rglob("*.safetensors"):
         tensors, notes = read_safetensors(file)
         halves = {name: t.to(STORED_AS) if t.is_floating_point() else t for name, t in tensors.items()}
@@ -85,8 +100,10 @@ def put_together(output: Path, target: Path, size: int) -> None:
             shutil.copytree(part, target / part.name)
         else:
             shutil.copyfile(part, target / part.name)
-    note |= {"trained": True, "size": size}
+    parts = sorted({*note.get("trained_parts", ()), *(PARTS[name] for name in done)})
+    note |= {"trained": set(parts) == set(PARTS.values()), "trained_parts": parts, "size": size}
     (target / "pocket.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    (target / "README.md").write_text(readme(note), encoding="utf-8")
     total = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     print(f"{total / 1e6:.1f} MB in {target}")
 

@@ -107,9 +107,9 @@ def test_picture_and_sound_appear_while_they_are_sampled(comfyui, pocket, with_m
     assert len(layouts) == len(seen.images) >= 2
     for layout, (metadata, data) in zip(layouts, seen.images, strict=True):
         # 33 frames are 9 latent frames; 128 pixels are 16 latent ones, shown six times as large.
-        # 48 tokens of 2048 samples cover the 2.2 s of picture.
+        # 47 tokens of 2048 samples, rounded down, for the 2.2 s of picture.
         assert layout == {
-            "node": SAMPLER, "count": 9, "columns": 3, "tile": [96, 96], "strip": 56, "seconds": 48 * 2048 / 44_100,
+            "node": SAMPLER, "count": 9, "columns": 3, "tile": [96, 96], "strip": 56, "seconds": 47 * 2048 / 44_100,
         }  # fmt: skip
         with Image.open(io.BytesIO(data)) as picture:
             picture.load()
@@ -129,7 +129,8 @@ def test_picture_and_sound_appear_while_they_are_sampled(comfyui, pocket, with_m
 def test_every_long_node_moves_a_bar(comfyui, small):
     seen = asyncio.run(follow(comfyui.url, small, with_metadata=True))
     bars = {node: [step["value"] for step in seen.of("progress") if step["node"] == node] for node in "6789"}
-    assert all(len(values) > 3 for values in bars.values()), bars
+    # The pocket text encoders have one layer each.
+    assert all(len(values) > (1 if node == "6" else 3) for node, values in bars.items()), bars
 
 
 def test_without_the_preview_input_nothing_is_sent(comfyui, small):

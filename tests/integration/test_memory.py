@@ -96,7 +96,7 @@ def test_free_unloads_and_forgets(watched_comfyui, template, tmp_path):
     # caption is the old one, whose embedding is known.
     queue_workflow(watched_comfyui.url, changed(template, 101), output_dir=tmp_path)
     before = memory(watched_comfyui)
-    assert set(before["models"]) >= OURS
+    assert set(before["models"]) >= OURS - {"T5TextEncoder"}
     # With the cache of node results the models themselves go: nothing of ours holds them.
     free(watched_comfyui, unload_models=True, free_memory=True)
     after = settled(watched_comfyui, lambda state: state["rss"] < before["rss"] - 10 * MIB)

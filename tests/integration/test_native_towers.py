@@ -28,7 +28,7 @@ OPTIONS = SamplingOptions(num_steps=2, video_guidance_scale=4.0, audio_guidance_
 @pytest.fixture(scope="module", autouse=True)
 def comfy_importable(comfyui_path: Path):
     """ComfyUI's packages at the end of the path: nothing of ours or of site-packages is shadowed."""
-    if importlib.util.find_spec("comfy") is None:
+    if str(comfyui_path) not in sys.path:
         sys.path.append(str(comfyui_path))
         yield
         sys.path.remove(str(comfyui_path))

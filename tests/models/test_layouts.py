@@ -546,7 +546,7 @@ def test_published_sizes_of_the_other_parts() -> None:
     )
     assert (looked(file).kind, looked(file).text_width) == ("stable_audio", 768)
     for module, recipes, config in (
-        (transformer, stable._transformer_recipes, stable._transformer_config),
+        (transformer, stable.transformer_recipes, stable._transformer_config),
         (projection, stable._conditioner_recipes, stable._projection_config),
         (oobleck, stable._autoencoder_recipes, stable._autoencoder_config),
     ):
