@@ -26,6 +26,8 @@ NUM_BANDS = 40
 LOWEST_HZ = 60.0
 RANGE_DB = 70.0
 _RIDGE = 0.01
+# There are more audio channels than tokens to fit them by, so each may do little.
+_RIDGE_LEVELS = 1.0
 _FIT_PIXELS, _FIT_TOKENS = 96, 40
 _FLOOR_POWER = 1e-7
 _TILE_PIXELS = 96  # the shorter side of a picture, at least
@@ -77,11 +79,11 @@ class AffineMap:
     bias: Tensor
 
     @classmethod
-    def fit(cls, inputs: Tensor, targets: Tensor) -> AffineMap:
+    def fit(cls, inputs: Tensor, targets: Tensor, ridge: float = _RIDGE) -> AffineMap:
         """Ridge regression with standardised inputs ``(N, C)`` on targets ``(N, K)``."""
         centre, spread = inputs.mean(0), inputs.std(0).clamp_min(1e-6)
         scaled, middle = (inputs - centre) / spread, targets.mean(0)
-        gram = scaled.T @ scaled + _RIDGE * len(scaled) * torch.eye(scaled.shape[1])
+        gram = scaled.T @ scaled + ridge * len(scaled) * torch.eye(scaled.shape[1])
         weight = torch.linalg.solve(gram, scaled.T @ (targets - middle)) / spread[:, None]
         return cls(weight, middle - centre @ weight)
 
@@ -208,7 +210,7 @@ def fit_levels(codec: AudioCodec) -> AffineMap:
     sound = _noises_and_tones(_FIT_TOKENS * codec.hop, codec.hop, codec.sample_rate)
     latents = codec.encode(sound.expand(codec.channels, -1))
     targets = band_levels(codec.decode(latents), codec.sample_rate, codec.hop, latents.shape[-1])
-    return AffineMap.fit(latents[0].float().T, targets.T)
+    return AffineMap.fit(latents[0].float().T, targets.T, _RIDGE_LEVELS)
 
 
 def patch_means(frames: Tensor, temporal_stride: int, spatial_stride: int) -> Tensor:
