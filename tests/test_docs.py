@@ -76,7 +76,7 @@ def test_the_readme_says_untrained_as_long_as_it_is_true(readme, root):
     import json
 
     trained = json.loads((root / "models" / "pocket" / "pocket.json").read_text(encoding="utf-8"))["trained"]
-    assert ("pocket model is **untrained**" in readme) is not trained
+    assert ("towers and bridges are **untrained**" in readme) is not trained
 
 
 def test_linked_files_exist(root, readme, contributing):
