@@ -5,17 +5,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 STAMPS := $(VENV)/.stamps
 DEMO := output/demo.mp4
+PROMPT ?= a hammer strikes an iron anvil three times
 
 .PHONY: demo test test-slow lint surface bench clean
 .DEFAULT_GOAL := demo
 
-# Make a sounding clip with the bundled pocket model.
-demo: $(STAMPS)/run
-	$(BIN)/sounding-video generate --models pocket --steps 25 --seed 7 \
-		--video-caption "A brown dog runs along a beach and barks at the waves, morning light, steady camera." \
-		--audio-caption "A dog barks twice over the sound of waves." \
-		--output $(DEMO)
-	@$(BIN)/sounding-video probe $(DEMO)
+# Make a sounding clip with the bundled pocket model, and a picture that shows what coincides.
+demo: $(STAMPS)/eval
+	$(BIN)/sounding-video generate "$(PROMPT)" --models pocket --seed 7 --output $(DEMO)
+	@$(BIN)/sounding-video probe $(DEMO) --picture $(DEMO:.mp4=.png)
 	@echo "The clip is in $(CURDIR)/$(DEMO)"
 
 # Every test that takes less than a minute.
@@ -50,6 +48,11 @@ $(STAMPS)/run: requirements-standalone.txt pyproject.toml setup.py | $(BIN)/pyth
 	$(PIP) install -r requirements-standalone.txt
 	$(PIP) install --no-deps -e .
 	@mkdir -p $(@D) && touch $@
+
+# What measures and draws.
+$(STAMPS)/eval: requirements/eval.txt $(STAMPS)/run
+	$(PIP) install -r requirements/eval.txt
+	@touch $@
 
 $(STAMPS)/dev: requirements/dev.txt requirements/eval.txt requirements/llm.txt requirements/train.txt $(STAMPS)/run
 	$(PIP) install -r requirements/dev.txt -r requirements/eval.txt -r requirements/llm.txt -r requirements/train.txt

@@ -59,7 +59,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("clip and sampling").add_argument
     add("--frames", type=int, metavar="N", help="pictures, 4k+1 (default: 81; the pocket model's own, 33)")
-    add("--size", type=parse_size, metavar="WxH", help="pixels, multiples of 16 (default: 832x480; pocket: 128x128)")
+    add("--size", type=parse_size, metavar="WxH", help="pixels, multiples of 16 (default: 832x480; pocket: 64x64)")
     add("--fps", metavar="RATE", help="frames per second, for example 15 or 30000/1001 (default: 15)")
     add("--steps", type=int, metavar="N", help="denoising steps (default: 50)")
     add("--video-cfg", type=float, default=6.0, metavar="X", help="video guidance scale; 1 turns it off (default: 6)")

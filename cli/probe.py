@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import Console
@@ -20,6 +21,11 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         **options,
     )
     parser.add_argument("file", metavar="FILE", help="an mp4, webm, mkv or m4a file")
+    parser.add_argument(
+        "--picture",
+        metavar="PNG",
+        help="draw frames, optical flow, sound, onsets and events on one time axis (needs the eval extra)",
+    )
     return parser
 
 
@@ -28,7 +34,15 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from ..media.probe import probe
 
     info = probe(args.file)
-    console.report(f"{args.file}: {describe(info)}", {"path": args.file, **info.as_json()})
+    text, values = f"{args.file}: {describe(info)}", {"path": args.file, **info.as_json()}
+    if args.picture:
+        from ..evaluation.report import clip_picture
+        from ..evaluation.sample import Sample
+
+        clip_picture(Sample.read(Path(args.file)), args.picture)
+        text += f"\n{args.picture}: its frames, sound and events on one time axis"
+        values["picture"] = args.picture
+    console.report(text, values)
 
 
 def describe(info: MediaInfo) -> str:

@@ -80,10 +80,12 @@ def build_workbench(config: TrainConfig, models: Path) -> Workbench:
         bridges = _bridges(config.bridges, video, audio, config.seed) if config.task == "joint" else None
         joint = JointModel(video and video.tower, audio and audio.tower, bridges)
         step = JointStep(joint, config.objective, config.precision)
-        if config.models.gradient_checkpointing:
-            for tower in (joint.video, joint.audio):
-                if tower is not None:
-                    tower.model.enable_gradient_checkpointing()
+        for tower in filter(None, (joint.video, joint.audio)):
+            if config.models.gradient_checkpointing:
+                tower.model.enable_gradient_checkpointing()
+            if config.models.compile:
+                for block in tower.blocks:
+                    block.compile()
     parameters = select(config, step)
     if config.precision == "pure-bf16":
         step.to(torch.bfloat16)
@@ -133,7 +135,7 @@ def write_export(
         if config.task == "video_codec":
             mean, std = latent_statistics(step.vae, samples)
             module.register_to_config(latents_mean=mean, latents_std=std)
-        elif config.task == "audio_codec":
+        elif config.task == "audio_codec" and config.objective.codes == "learned" and "audio_codec" in config.trainable:
             rescale_latents(step.vae, latent_statistics(step.vae, samples)[1])
         module.save_pretrained(folder / parts.name / ("vae" if is_codec else "transformer"), safe_serialization=True)
 

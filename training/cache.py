@@ -26,6 +26,7 @@ from ..models.weights.files import read_safetensors, write_safetensors
 from .config import DataConfig
 from .data import Source
 from .randomness import derived_seed
+from .sound_codes import require_fit, sound_codes
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -112,7 +113,13 @@ class LatentCache:
         """The window's file, written or not."""
         c, t = self.config, self.timeline
         cutting = (t.num_frames, t.fps, t.width, t.height, c.crop, c.short, c.mono, c.posterior, c.seed, crop)
-        return self.folder / f"{_key('latents', source.digest, self.codec_digest, cutting)}.safetensors"
+        encoder = c.sound_latents if self._is_taught else self.codec_digest
+        return self.folder / f"{_key('latents', source.digest, encoder, cutting)}.safetensors"
+
+    @property
+    def _is_taught(self) -> bool:
+        """Whether the latents are the codes themselves, without the encoder that learns them."""
+        return self.config.sound_latents == "cepstral" and isinstance(self.codec, OobleckCodec)
 
     def write(self, source: Source, crop: int, window: AVClip, captions: Captions) -> None:
         """Encode a window that was cut from the clip."""
@@ -122,12 +129,20 @@ class LatentCache:
             torch.manual_seed(derived_seed("posterior", source.digest, crop))
             if isinstance(self.codec, WanVAECodec):
                 latents = self.codec.encode(window.video.frames, sample=sample)[0]
+            elif self._is_taught:
+                latents = self._codes(window.audio.waveform)
             else:
                 # Encoding rounds the length up to whole latents, sampling rounds it down.
                 length = self.timeline.audio_latent_shape[1]
                 latents = self.codec.encode(window.audio.waveform, sample=sample)[0, :, :length]
         notes = {"name": source.name, "video_caption": captions.video, "audio_caption": captions.audio}
         write_safetensors(self.path(source, crop), {"latents": latents}, notes)
+
+    def _codes(self, waveform: Tensor) -> Tensor:
+        require_fit(self.codec.latent_channels, self.codec.channels)
+        hop, length = self.codec.hop, self.timeline.audio_latent_shape[1]
+        padded = nn.functional.pad(waveform, (0, -waveform.shape[1] % hop))
+        return sound_codes(padded[None], hop=hop, sample_rate=self.codec.sample_rate)[0, :, :length].contiguous()
 
     def read(self, source: Source, crop: int) -> tuple[Tensor, Captions]:
         """``(C, T, H, W)`` or ``(C, L)``, and the clip's captions."""

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Window lengths: those of Parallel WaveGAN and shorter ones, because impacts last a few milliseconds.
-STFT_WINDOWS = (2048, 1024, 512, 256, 128, 64)
+# Window lengths: a long one for pitches, a short one because impacts last a few milliseconds.
+STFT_WINDOWS = (2048, 512, 128)
 # Added to every magnitude: -60 dB of a full-scale sine. With less, the loss is about the silence between sounds.
 SILENCE = 1e-3
 # Magnitude of a quiet sound, below which errors are no longer set in relation to the truth.
@@ -24,7 +24,7 @@ def edge_loss(decoded: Tensor, pictures: Tensor) -> Tensor:
 def stft_loss(decoded: Tensor, sound: Tensor) -> Tensor:
     """Log-magnitude L1 and spectral convergence, averaged over window lengths, ``(B, 2, samples)``.
 
-    Taken of left, right, sum and difference (Parallel WaveGAN, arXiv 1910.11480, eq. 3 to 5). The convergence, a ratio
+    Taken of left, right and their mean (Parallel WaveGAN, arXiv 1910.11480, eq. 3 to 5). The convergence, a ratio
     of norms, calls for the few loud moments of a mostly silent clip; it is taken over the whole batch, and in relation
     to a quiet sound where the batch is silent, so that it has a bound.
     """
@@ -42,7 +42,7 @@ def stft_loss(decoded: Tensor, sound: Tensor) -> Tensor:
 
 def _views(sound: Tensor) -> Tensor:
     left, right = sound.unbind(1)
-    return torch.cat([left, right, (left + right) / 2, (left - right) / 2])
+    return torch.cat([left, right, (left + right) / 2])
 
 
 def _magnitudes(waveform: Tensor, length: int) -> Tensor:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 TASKS = ("joint", "video", "audio", "video_codec", "audio_codec")
 PRECISIONS = ("float32", "bf16", "pure-bf16")
 # Sections and fields that may change between a run and its continuation: they do not touch the numbers.
-NOT_HASHED = ("saving", "device", "data.cache", "data.workers", "data.keep_media")
+NOT_HASHED = ("saving", "device", "models.compile", "data.cache", "data.workers", "data.keep_media")
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,14 @@ class ModelsConfig:
         overlays: Folders of earlier runs (or of their checkpoints); the parts they trained replace those of ``root``.
         text_length: Tokens of a video caption, zero-padded; must be what sampling uses.
         gradient_checkpointing: Non-reentrant, so that every trainable block learns.
+        compile: Compile the towers' blocks (torch.compile), which takes a minute and then saves time at every step.
     """
 
     root: str = "pocket"
     overlays: tuple[str, ...] = ()
     text_length: int = 1024
     gradient_checkpointing: bool = False
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class DataConfig:
         short: Clips that are too short are held and silent at the end (``pad``) or repeated (``loop``, released code).
         mono: Use the first sound channel for both, as the released code does.
         posterior: ``sample`` draws one latent a clip from the codec's posterior, ``mode`` takes its centre.
+        sound_latents: ``encoded`` by the audio codec, or ``cepstral``: the codes that its encoder is taught (see
+            :mod:`.sound_codes`), exactly.
         cache: Folder of cached clips, latents and texts; empty for ``cache`` in the output folder.
         keep_media: Also cache the decoded clips (8-bit pictures); needed by codec recipes and by workers.
         workers: Processes that make clips before training starts; 0 for none.
@@ -107,6 +111,7 @@ class DataConfig:
     short: str = "pad"
     mono: bool = False
     posterior: str = "sample"
+    sound_latents: str = "encoded"
     cache: str = ""
     keep_media: bool = False
     workers: int = 0
@@ -125,6 +130,10 @@ class ObjectiveConfig:
         edge_weight: Video codec: of the L1 of spatial differences.
         stft_weight: Audio codec: of the multi-resolution STFT loss.
         waveform_weight: Audio codec: of the L1 of samples.
+        codes: Audio codec: ``learned``, or ``cepstral``: the encoder is told what its latents say (see
+            :mod:`.sound_codes`), and the decoder learns from that.
+        code_noise: Audio codec: deviation of further noise on what is decoded, so that the decoder forgives a tower's
+            errors.
     """
 
     timestep: str = "paper"
@@ -135,6 +144,8 @@ class ObjectiveConfig:
     edge_weight: float = 1.0
     stft_weight: float = 1.0
     waveform_weight: float = 1.0
+    codes: str = "learned"
+    code_noise: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -220,9 +231,11 @@ class TrainConfig:
             ("device", self.device, ("auto", "cpu")),
             ("objective.timestep", self.objective.timestep, ("paper", "official")),
             ("objective.draw", self.objective.draw, ("uniform", "sobol-bf16")),
+            ("objective.codes", self.objective.codes, ("learned", "cepstral")),
             ("optimizer.decay", self.optimizer.decay, ("cosine", "constant")),
             ("data.crop", self.data.crop, ("random", "head")),
             ("data.short", self.data.short, ("pad", "loop")),
+            ("data.sound_latents", self.data.sound_latents, ("encoded", "cepstral")),
             ("data.posterior", self.data.posterior, ("sample", "mode")),
         ):
             require_choice(name, value, choices)

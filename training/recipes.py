@@ -20,7 +20,8 @@ RECIPES: Registry[Callable[[], TrainConfig]] = Registry("recipe")
 
 # The bundled model's own: benchmarks/pocket/build.py.
 POCKET_BRIDGES = BridgesConfig(video_points=(1, 3, 5), audio_points=(1, 3, 5), qk_width=192, num_heads=6)
-POCKET_DATA = DataConfig(num_clips=2400, num_frames=33, width=64, height=64, keep_media=True)
+POCKET_CODEC_DATA = DataConfig(num_clips=2400, num_frames=33, width=64, height=64, keep_media=True)
+POCKET_DATA = replace(POCKET_CODEC_DATA, num_clips=2000, sound_latents="cepstral", expanded_share=0.4)
 # The bundled model's own text length (pocket.json): the world's captions fit.
 POCKET_MODELS = ModelsConfig(text_length=128)
 POCKET_OPTIMIZER = OptimizerConfig(
@@ -86,8 +87,8 @@ def pocket_wan_vae() -> TrainConfig:
         trainable=("video_codec",),
         num_steps=6_000,
         batch_size=4,
-        precision="bf16",
-        data=replace(POCKET_DATA, num_frames=9, clip_frames=33, crop_size=32),
+        precision="float32",
+        data=replace(POCKET_CODEC_DATA, num_frames=9, clip_frames=33, crop_size=32),
         objective=ObjectiveConfig(kl_weight=1e-6),
         optimizer=POCKET_CODEC_OPTIMIZER,
     )
@@ -109,17 +110,17 @@ def pocket_wan_vae_long() -> TrainConfig:
 
 @RECIPES.register("pocket_oobleck")
 def pocket_oobleck() -> TrainConfig:
-    """The pocket model's audio codec, on sound alone: windows of 5 frames, a third of a second."""
+    """The pocket model's sound decoder, on sound alone: from cepstral codes to windows of 9 frames, 0.6 s."""
     return TrainConfig(
         recipe="pocket_oobleck",
         task="audio_codec",
         models=POCKET_MODELS,
-        trainable=("audio_codec",),
-        num_steps=6_000,
-        batch_size=2,
-        precision="bf16",
-        data=replace(POCKET_DATA, num_frames=5, clip_frames=33),
-        objective=ObjectiveConfig(kl_weight=1e-6),
+        trainable=("audio_decoder",),
+        num_steps=8_000,
+        batch_size=4,
+        precision="float32",
+        data=replace(POCKET_CODEC_DATA, num_frames=9, clip_frames=33),
+        objective=ObjectiveConfig(codes="cepstral", code_noise=0.1),
         optimizer=POCKET_CODEC_OPTIMIZER,
     )
 
@@ -132,11 +133,11 @@ def pocket_video() -> TrainConfig:
         task="video",
         models=POCKET_MODELS,
         trainable=("video_tower",),
-        num_steps=12_000,
-        batch_size=8,
+        num_steps=3_000,
+        batch_size=16,
         precision="float32",
         data=POCKET_DATA,
-        optimizer=POCKET_OPTIMIZER,
+        optimizer=replace(POCKET_OPTIMIZER, lr=1e-3),
     )
 
 
@@ -144,9 +145,7 @@ def pocket_video() -> TrainConfig:
 def pocket_audio() -> TrainConfig:
     """The pocket model's audio tower, on sound alone. Needs the trained codec: ``models.overlays=RUN``."""
     video = pocket_video()
-    return replace(
-        video, recipe="pocket_audio", task="audio", trainable=("audio_tower",), num_steps=20_000, batch_size=16
-    )
+    return replace(video, recipe="pocket_audio", task="audio", trainable=("audio_tower",), num_steps=5_000)
 
 
 @RECIPES.register("pocket_bridges")

@@ -17,6 +17,7 @@ from ..models.joint import JointModel
 from .codec_losses import edge_loss, stft_loss
 from .config import ObjectiveConfig
 from .objectives import TrainingBatch, add_noise, joint_loss
+from .sound_codes import require_fit, sound_codes
 
 LATENT_KEYS = ("video_latents", "audio_latents", "video_text", "audio_text", "duration")
 
@@ -110,7 +111,9 @@ class AudioCodecStep(nn.Module):
     """Reconstruction of sound through the Oobleck autoencoder.
 
     ``loss = stft_weight · multi-resolution STFT + waveform_weight · L1 + kl_weight · KL(posterior ‖ N(0, 1))``; the
-    STFT is taken of left and right and of their sum and difference, so that the place of a sound counts too.
+    STFT is taken of left and right and of their mean, so that the place of a sound counts too. With
+    ``objective.codes = cepstral`` the encoder learns given codes (squared error, in place of the KL), and the decoder
+    decodes those. What does not learn is not differentiated.
 
     Args:
         vae: To be trained.
@@ -123,16 +126,35 @@ class AudioCodecStep(nn.Module):
     def __init__(self, vae: AutoencoderOobleck, objective: ObjectiveConfig, precision: str) -> None:
         super().__init__()
         self.vae, self.objective, self.precision = vae, objective, precision
+        if objective.codes == "cepstral":
+            require_fit(vae.config.decoder_input_channels, vae.config.audio_channels)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Losses ``total``, ``stft``, ``waveform`` and ``kl`` of waveforms ``audio (B, 2, samples)``."""
-        sound = batch["audio"]
+        """Losses ``total``, ``stft`` and ``waveform`` of waveforms ``audio (B, 2, samples)``; ``kl`` or ``codes``."""
+        sound, weights = batch["audio"], self.objective
+        given = None
+        if weights.codes == "cepstral":
+            given = sound_codes(sound, hop=self.vae.hop_length, sample_rate=self.vae.config.sampling_rate)
+        mean = std = None
         with torch.autocast(sound.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            posterior = self.vae.encode(sound).latent_dist
-            decoded = self.vae.decode(posterior.mean + posterior.std * batch["noise"]).sample.float()
-        stft, waveform = stft_loss(decoded, sound), F.l1_loss(decoded, sound)
-        mean, var = posterior.mean.float(), posterior.std.float().square()
-        kl = 0.5 * (mean.square() + var - 1 - var.log()).sum(1).mean()
-        weights = self.objective
-        total = weights.stft_weight * stft + weights.waveform_weight * waveform + weights.kl_weight * kl
-        return {"total": total, "stft": stft, "waveform": waveform, "kl": kl}
+            if given is None or _learns(self.vae.encoder):
+                with torch.set_grad_enabled(_learns(self.vae.encoder)):
+                    posterior = self.vae.encode(sound).latent_dist
+                mean, std = posterior.mean, posterior.std
+            latents = mean + std * batch["noise"] if given is None else given
+            latents = latents + weights.code_noise * batch["noise"]
+            decoded = self.vae.decode(latents).sample.float()
+        losses = {"stft": stft_loss(decoded, sound), "waveform": F.l1_loss(decoded, sound)}
+        total = weights.stft_weight * losses["stft"] + weights.waveform_weight * losses["waveform"]
+        if given is None:
+            mean, var = mean.float(), std.float().square()
+            losses["kl"] = 0.5 * (mean.square() + var - 1 - var.log()).sum(1).mean()
+            total = total + weights.kl_weight * losses["kl"]
+        elif mean is not None:
+            losses["codes"] = F.mse_loss(mean.float(), given)
+            total = total + losses["codes"]
+        return {"total": total, **losses}
+
+
+def _learns(module: nn.Module) -> bool:
+    return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in module.parameters())

@@ -98,8 +98,8 @@ STABLE_AUDIO_TRANSFORMER = {
 OOBLECK = {
     "encoder_hidden_size": 128,
     # The long strides stand beside the waveform, so that little is computed at the full rate.
-    "downsampling_ratios": [8, 8, 4, 4, 2],
-    "channel_multiples": [1, 1, 1, 1, 1],
+    "downsampling_ratios": [16, 8, 4, 4],
+    "channel_multiples": [1, 1, 2, 2],
     "decoder_channels": 128,
     "decoder_input_channels": 64,
     "audio_channels": 2,

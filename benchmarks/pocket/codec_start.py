@@ -19,6 +19,7 @@ SCATTER = 0.3
 FIRST_LOGVAR = -4.0
 FIRST_SCALE = -3.0
 BRANCH = 0.1
+FULL_RATE_CHANNELS = 16
 
 
 @torch.no_grad()
@@ -134,6 +135,11 @@ def straight_oobleck(vae: AutoencoderOobleck) -> AutoencoderOobleck:
                 nn.init.zeros_(module.bias)
         elif hasattr(module, "beta"):
             nn.init.ones_(module.beta)
+    # At the full sample rate few channels are used, which is all that a strided filterbank needs.
+    vae.encoder.conv1.weight_g[FULL_RATE_CHANNELS:] = 0
+    vae.encoder.block[0].conv1.weight_v[:, FULL_RATE_CHANNELS:] = 0
+    vae.decoder.block[-1].conv_t1.weight_v[:, FULL_RATE_CHANNELS:] = 0
+    vae.decoder.conv2.weight_v[:, FULL_RATE_CHANNELS:] = 0
     last, channels = vae.encoder.conv2, vae.config.decoder_input_channels
     last.weight_g[channels:].mul_(BRANCH)
     last.bias[channels:] = FIRST_SCALE

@@ -23,6 +23,7 @@ from sounding_video.cli.bar import StageBars
 from sounding_video.cli.train import finish_the_step
 from sounding_video.core.progress import Progress
 from sounding_video.models.weights.files import read_safetensors, write_safetensors
+from sounding_video.models.weights.find import pocket_folder
 from sounding_video.training.assembly import assemble
 from sounding_video.training.checkpoint import latest_checkpoint
 from sounding_video.training.log import LOSS_LOG, LOSS_PICTURE, read_log
@@ -54,9 +55,21 @@ LOGGED_EVERY = 10
 STORED_AS = torch.float16
 
 
+def runs_before(name: str, output: Path) -> list[Path]:
+    """The runs that this one is laid over; those that are not there must have gone into the bundled model."""
+    bundled = json.loads((pocket_folder() / "pocket.json").read_text(encoding="utf-8")).get("trained_parts", ())
+    runs = []
+    for before in STAGES[name]:
+        if latest_checkpoint(output / before) is not None:
+            runs.append(output / before)
+        elif PARTS[before] not in bundled:
+            sys.exit(f"{name} needs {before}, of which {output} holds no checkpoint and the bundled model no weights")
+    return runs
+
+
 def run_stage(name: str, output: Path, size: int, overrides: list[str]) -> None:
     """Train or continue one recipe, and keep its log."""
-    overlays = ",".join(str(output / before) for before in STAGES[name])
+    overlays = ",".join(str(run) for run in runs_before(name, output))
     settings = [f"data.width={size}", f"data.height={size}", f"data.cache={output / 'cache'}"]
     config = recipe(name, [*settings, f"models.overlays={overlays}", *overrides])
     folder, bars = output / name, StageBars()

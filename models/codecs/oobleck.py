@@ -33,9 +33,48 @@ def idle_units(vae: AutoencoderOobleck) -> list[nn.Module]:
 
 
 def skip_idle_units(vae: AutoencoderOobleck) -> None:
-    """Leave out the work of units that add nothing. Weights, their names and the result stay the same."""
-    for unit in idle_units(vae):
+    """Leave out the work of units and full-rate channels that add nothing; weights, names and result stay the same."""
+    idle = idle_units(vae)
+    for unit in idle:
         unit.forward = _unchanged
+    first, last = vae.encoder.block[0], vae.decoder.block[-1]
+    if {first.res_unit1, first.res_unit2, first.res_unit3} <= set(idle):
+        _narrow(vae.encoder.conv1, first.snake1, first.conv1)
+    if {last.res_unit1, last.res_unit2, last.res_unit3} <= set(idle):
+        _narrow(last.conv_t1, vae.decoder.snake1, vae.decoder.conv2)
+
+
+def _narrow(before: nn.Module, snake: nn.Module, after: nn.Conv1d) -> None:
+    """Compute only the first channels between two convolutions, where the others are zero throughout.
+
+    Snake keeps zero, so nothing comes of them.
+    """
+    with torch.no_grad():
+        weight = torch._weight_norm(before.weight_v, before.weight_g, 0)
+    outgoing = weight.transpose(0, 1) if isinstance(before, nn.ConvTranspose1d) else weight
+    active = outgoing.flatten(1).any(1) | (before.bias != 0)
+    count = int(active.nonzero().max()) + 1 if active.any() else 1
+    if count == len(active):
+        return
+
+    # Calling a module first brings its normalised weight up to date, and then comes here.
+    def incoming(hidden_state: Tensor) -> Tensor:
+        if isinstance(before, nn.ConvTranspose1d):
+            return nn.functional.conv_transpose1d(
+                hidden_state, before.weight[:, :count], before.bias[:count], before.stride, before.padding
+            )
+        return nn.functional.conv1d(
+            hidden_state, before.weight[:count], before.bias[:count], before.stride, before.padding
+        )
+
+    def activated(hidden_state: Tensor) -> Tensor:
+        alpha, beta = (x[:, :count].exp() if snake.logscale else x[:, :count] for x in (snake.alpha, snake.beta))
+        return hidden_state + (beta + 1e-9).reciprocal() * torch.sin(alpha * hidden_state).pow(2)
+
+    def collected(hidden_state: Tensor) -> Tensor:
+        return nn.functional.conv1d(hidden_state, after.weight[:, :count], after.bias, after.stride, after.padding)
+
+    before.forward, snake.forward, after.forward = incoming, activated, collected
 
 
 def _unchanged(hidden_state: Tensor) -> Tensor:

@@ -76,7 +76,7 @@ def test_the_preview_plays_and_the_clip_plays_after_it(page, workflow):
     page.wait_for("window.seen.some(([kind]) => kind.startsWith('execution_'))")
     page.page.wait_for_timeout(2500)
     (state, width, seconds), *others = page.evaluate(VIDEOS)
-    assert (state >= 2, width, others) == (True, 128, [])
+    assert (state >= 2, width, others) == (True, 64, [])
     assert seconds == pytest.approx(2.2, abs=0.05)
     words = page.evaluate("document.querySelector('.t2sv-words').textContent")
     assert words.startswith("2.20 s, ")

@@ -84,8 +84,8 @@ def test_the_pocket_template_runs_and_its_file_carries_the_workflow(comfyui, tem
     assert path.is_relative_to(tmp_path / "sounding_video")
     info = probe(path)
     assert (info.width, info.height, info.num_frames, info.video_codec, info.audio_codec) == (
-        128,
-        128,
+        64,
+        64,
         33,
         "h264",
         "aac",

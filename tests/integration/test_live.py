@@ -106,7 +106,7 @@ def test_picture_and_sound_appear_while_they_are_sampled(comfyui, pocket, with_m
     layouts = seen.of("sounding_video.preview")
     assert len(layouts) == len(seen.images) >= 2
     for layout, (metadata, data) in zip(layouts, seen.images, strict=True):
-        # 33 frames are 9 latent frames; 128 pixels are 16 latent ones, shown six times as large.
+        # 33 frames are 9 latent frames; 64 pixels are 8 latent ones, shown twelve times as large.
         # 47 tokens of 2048 samples, rounded down, for the 2.2 s of picture.
         assert layout == {
             "node": SAMPLER, "count": 9, "columns": 3, "tile": [96, 96], "strip": 56, "seconds": 47 * 2048 / 44_100,

@@ -358,6 +358,31 @@ def test_idle_residual_units_are_left_out_without_a_difference(small_models_dir)
     assert set(codec.vae.state_dict()) == set(AutoencoderOobleck(**stock.config).state_dict())
 
 
+def test_idle_full_rate_channels_are_left_out_without_a_difference(small_models_dir):
+    """Channels at the sample rate that are zero throughout are not computed; latents and sound stay what they were."""
+    stock = AutoencoderOobleck.from_pretrained(small_models_dir / "stable_audio" / "vae").eval()
+    first, last = stock.encoder.block[0], stock.decoder.block[-1]
+    generator, kept = torch.Generator().manual_seed(0), 2
+    with torch.no_grad():
+        for unit in (u for block in (first, last) for u in (block.res_unit1, block.res_unit2, block.res_unit3)):
+            unit.conv2.weight_g.zero_()
+            unit.conv2.bias.zero_()
+        stock.encoder.conv1.weight_g[kept:] = 0
+        stock.encoder.conv1.bias[kept:] = 0
+        last.conv_t1.weight_v[:, kept:] = 0
+        last.conv_t1.bias[kept:] = 0
+        sound = torch.randn(1, 2, 64, generator=generator)
+        latents = stock.encode(sound).latent_dist.mode()
+        expected = stock.decode(latents).sample[0]
+    codec, widths = OobleckCodec(stock), []
+    for snake in (first.snake1, stock.decoder.snake1):
+        snake.register_forward_hook(lambda _, inputs, __: widths.append(inputs[0].shape[1]))
+    torch.testing.assert_close(codec.encode(sound[0]), latents, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(codec.decode(latents), expected, atol=1e-6, rtol=1e-5)
+    assert widths == [kept, kept]
+    assert set(codec.vae.state_dict()) == set(AutoencoderOobleck(**stock.config).state_dict())
+
+
 def test_oobleck_reads_its_geometry_from_the_config(oobleck):
     geometry = (oobleck.latent_channels, oobleck.channels, oobleck.hop, oobleck.sample_rate)
     assert geometry == (6, 2, 16, 8000)

@@ -62,7 +62,7 @@ def test_a_decoder_that_fell_silent_is_called_back() -> None:
 
 def test_audio_latents_are_rescaled_inside_the_weights(small_run, small_models_dir) -> None:
     """Every channel gets a deviation of one, and what comes back of a sound stays the same."""
-    vae = build_workbench(small_run("pocket_oobleck"), small_models_dir).step.vae
+    vae = build_workbench(small_run("pocket_oobleck", "trainable=audio_codec"), small_models_dir).step.vae
     generator = torch.Generator().manual_seed(0)
     sounds = [torch.rand(1, 2, 4096, generator=generator) * 2 - 1 for _ in range(4)]
     with torch.no_grad():

@@ -44,6 +44,7 @@ TRAINABLE = {
     ("pocket_audio", "audio_tower"): ("joint.audio.model.",),
     ("pocket_wan_vae", "video_codec"): ("vae.",),
     ("pocket_oobleck", "audio_codec"): ("vae.",),
+    ("pocket_oobleck", "audio_decoder"): ("vae.decoder.",),
 }  # fmt: skip
 
 

@@ -119,7 +119,7 @@ def test_tuned_blocks_are_in_the_bridge_file(small_run, small_models_dir, tmp_pa
 def test_codecs_and_towers_chain_by_overlays(small_run, small_models_dir, tmp_path) -> None:
     """Each run leaves what the next one lays over its models; the video codec's statistics are measured."""
     vae = train(small_run("pocket_wan_vae"), tmp_path / "vae")
-    sound = train(small_run("pocket_oobleck", "optimizer.ema_decay=0"), tmp_path / "sound")
+    sound = train(small_run("pocket_oobleck", "trainable=audio_codec", "optimizer.ema_decay=0"), tmp_path / "sound")
     overlays = f"models.overlays={tmp_path / 'vae'},{tmp_path / 'sound'}"
     train(small_run("pocket_video", overlays), tmp_path / "video")
     train(small_run("pocket_audio", overlays), tmp_path / "audio")
