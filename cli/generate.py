@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MODELS_VARIABLE = "SOUNDING_VIDEO_MODELS"
 CAPTION_FOLDER = Path("~/.cache/sounding_video/captions")
-PAPER_DEFAULTS = {"frames": 81, "fps": 15, "size": (832, 480), "steps": 50}
+PAPER_DEFAULTS = {"frames": 81, "fps": 15, "size": (832, 480), "steps": 50, "video_cfg": 6.0, "audio_cfg": 6.0}
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -46,8 +46,16 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     add("-o", "--output", required=True, metavar="FILE", help="file to write: .mp4, .webm or .mkv")
     add("--video-caption", metavar="TEXT", help="what is seen (default: from the prompt)")
     add("--audio-caption", metavar="TEXT", help="what is heard (default: from the prompt)")
-    add("--negative-video", metavar="TEXT", help="what the picture should not be (default: the published one)")
-    add("--negative-audio", metavar="TEXT", help="what the sound should not be (default: the published one)")
+    add(
+        "--negative-video",
+        metavar="TEXT",
+        help="what the picture should not be (default: the published one; pocket: nothing)",
+    )
+    add(
+        "--negative-audio",
+        metavar="TEXT",
+        help="what the sound should not be (default: the published one; pocket: nothing)",
+    )
     _add_sampling(parser)
     _add_models(parser)
     add_lora_options(parser)
@@ -62,8 +70,18 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add("--size", type=parse_size, metavar="WxH", help="pixels, multiples of 16 (default: 832x480; pocket: 64x64)")
     add("--fps", metavar="RATE", help="frames per second, for example 15 or 30000/1001 (default: 15)")
     add("--steps", type=int, metavar="N", help="denoising steps (default: 50)")
-    add("--video-cfg", type=float, default=6.0, metavar="X", help="video guidance scale; 1 turns it off (default: 6)")
-    add("--audio-cfg", type=float, default=6.0, metavar="X", help="audio guidance scale; 1 turns it off (default: 6)")
+    add(
+        "--video-cfg",
+        type=float,
+        metavar="X",
+        help="video guidance scale; 1 turns it off (default: 6; pocket: its own)",
+    )
+    add(
+        "--audio-cfg",
+        type=float,
+        metavar="X",
+        help="audio guidance scale; 1 turns it off (default: 6; pocket: its own)",
+    )
     add("--seed", type=int, default=0, metavar="N", help="start of all randomness (default: 0)")
     add(
         "--schedule",
@@ -134,7 +152,7 @@ def parse_size(text: str) -> tuple[int, int]:
 def run(args: argparse.Namespace, console: Console) -> None:
     """Check everything that can be checked, load, generate, write."""
     started = time.monotonic()
-    captions, negatives = _captions(args)
+    captions = _captions(args)
 
     from ..core.clock import Timeline, as_fps
     from ..core.device import resolve_placement
@@ -147,6 +165,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         quiet_libraries()
     models = _models(args.models)
     own = _defaults(models)
+    negatives = _negatives(args, models)
     width, height = args.size or own["size"]
     extent = {
         "num_frames": own["frames"] if args.frames is None else args.frames,
@@ -154,7 +173,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         "width": width,
         "height": height,
     }
-    options = _options(args, own["steps"] if args.steps is None else args.steps)
+    options = _options(args, own)
     placement = resolve_placement(
         device=args.device, dtype=args.dtype, offload=args.offload, attention=args.attention, storage=args.storage
     )
@@ -246,13 +265,21 @@ def _captions(args: argparse.Namespace) -> tuple[Captions, Captions]:
             raise InputError(f"the {name} caption is empty", expected="a description, or no such option")
 
     from ..core.types import Captions
+
+    return Captions(*(prompt if text is None else text for text in texts.values()))
+
+
+def _negatives(args: argparse.Namespace, models: str) -> Captions:
+    """What neither should be; the pocket model knows no such words and was trained with none."""
+    from ..core.types import Captions
+    from ..models.weights.find import POCKET
     from ..pipeline import DEFAULT_NEGATIVES
 
-    negatives = Captions(
-        DEFAULT_NEGATIVES.video if args.negative_video is None else args.negative_video,
-        DEFAULT_NEGATIVES.audio if args.negative_audio is None else args.negative_audio,
+    usual = Captions("", "") if models == POCKET else DEFAULT_NEGATIVES
+    return Captions(
+        usual.video if args.negative_video is None else args.negative_video,
+        usual.audio if args.negative_audio is None else args.negative_audio,
     )
-    return Captions(*(prompt if text is None else text for text in texts.values())), negatives
 
 
 def _expanded(args: argparse.Namespace, console: Console, captions: Captions, models: str) -> Captions:
@@ -291,7 +318,7 @@ def _models(choice: str | None) -> str:
 
 
 def _defaults(models: str) -> dict[str, Any]:
-    """Frames, rate, size and steps: the paper's, or those the pocket model was made for."""
+    """Frames, rate, size, steps and guidance: the paper's, or those the pocket model was made for."""
     from ..models.weights.find import POCKET, pocket_folder
 
     if models != POCKET:
@@ -301,10 +328,11 @@ def _defaults(models: str) -> dict[str, Any]:
         raise MissingModelError("the bundled pocket model is not there", got=note.parent, expected="its files")
     values = json.loads(note.read_text(encoding="utf-8"))
     size = (values["size"], values["size"])
-    return {"frames": values["frames"], "fps": values["fps"], "size": size, "steps": values["num_steps"]}
+    named = {key: values[key] for key in ("frames", "fps", "video_cfg", "audio_cfg")}
+    return {**named, "size": size, "steps": values["num_steps"]}
 
 
-def _options(args: argparse.Namespace, num_steps: int) -> SamplingOptions:
+def _options(args: argparse.Namespace, own: Mapping[str, Any]) -> SamplingOptions:
     """Sampling options; what cannot be used is refused here and not after minutes of loading or sampling."""
     from ..models.codecs.wan_vae import TILING
     from ..pipeline import SamplingOptions
@@ -312,14 +340,19 @@ def _options(args: argparse.Namespace, num_steps: int) -> SamplingOptions:
     from ..sampling.noise import seeded_generator
     from ..sampling.schedules import build_schedule
 
+    num_steps = own["steps"] if args.steps is None else args.steps
+    video_cfg, audio_cfg = (
+        own[key] if given is None else given
+        for key, given in (("video_cfg", args.video_cfg), ("audio_cfg", args.audio_cfg))
+    )
     build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas, flow_shift=args.flow_shift)
-    Guidance(args.video_cfg, args.audio_cfg, args.guidance_batching)
+    Guidance(video_cfg, audio_cfg, args.guidance_batching)
     seeded_generator(args.seed)
     require_choice("tiling", args.tiling, TILING)
     return SamplingOptions(
         num_steps=num_steps,
-        video_guidance_scale=args.video_cfg,
-        audio_guidance_scale=args.audio_cfg,
+        video_guidance_scale=video_cfg,
+        audio_guidance_scale=audio_cfg,
         seed=args.seed,
         schedule=args.schedule,
         flow_sigmas=args.flow_sigmas,

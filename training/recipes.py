@@ -116,12 +116,25 @@ def pocket_oobleck() -> TrainConfig:
         task="audio_codec",
         models=POCKET_MODELS,
         trainable=("audio_decoder",),
-        num_steps=8_000,
+        num_steps=4_500,
         batch_size=4,
         precision="float32",
         data=replace(POCKET_CODEC_DATA, num_frames=9, clip_frames=33),
         objective=ObjectiveConfig(codes="cepstral", code_noise=0.1),
         optimizer=POCKET_CODEC_OPTIMIZER,
+    )
+
+
+@RECIPES.register("pocket_oobleck_encoder")
+def pocket_oobleck_encoder() -> TrainConfig:
+    """The pocket model's sound encoder: what its decoder understands. Laid over ``pocket_oobleck``."""
+    decoder = pocket_oobleck()
+    return replace(
+        decoder,
+        recipe="pocket_oobleck_encoder",
+        trainable=("audio_encoder",),
+        num_steps=4_000,
+        optimizer=replace(decoder.optimizer, lr=1e-3),
     )
 
 

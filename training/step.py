@@ -113,7 +113,7 @@ class AudioCodecStep(nn.Module):
     ``loss = stft_weight · multi-resolution STFT + waveform_weight · L1 + kl_weight · KL(posterior ‖ N(0, 1))``; the
     STFT is taken of left and right and of their mean, so that the place of a sound counts too. With
     ``objective.codes = cepstral`` the encoder learns given codes (squared error, in place of the KL), and the decoder
-    decodes those. What does not learn is not differentiated.
+    decodes those; then each half can learn without the other.
 
     Args:
         vae: To be trained.
@@ -130,30 +130,32 @@ class AudioCodecStep(nn.Module):
             require_fit(vae.config.decoder_input_channels, vae.config.audio_channels)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Losses ``total``, ``stft`` and ``waveform`` of waveforms ``audio (B, 2, samples)``; ``kl`` or ``codes``."""
+        """Losses of ``audio (B, 2, samples)``: ``total``; by what learns ``stft``, ``waveform``, ``kl``, ``codes``."""
         sound, weights = batch["audio"], self.objective
         given = None
         if weights.codes == "cepstral":
             given = sound_codes(sound, hop=self.vae.hop_length, sample_rate=self.vae.config.sampling_rate)
-        mean = std = None
+        losses: dict[str, Tensor] = {}
         with torch.autocast(sound.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             if given is None or _learns(self.vae.encoder):
                 with torch.set_grad_enabled(_learns(self.vae.encoder)):
                     posterior = self.vae.encode(sound).latent_dist
-                mean, std = posterior.mean, posterior.std
-            latents = mean + std * batch["noise"] if given is None else given
-            latents = latents + weights.code_noise * batch["noise"]
-            decoded = self.vae.decode(latents).sample.float()
-        losses = {"stft": stft_loss(decoded, sound), "waveform": F.l1_loss(decoded, sound)}
-        total = weights.stft_weight * losses["stft"] + weights.waveform_weight * losses["waveform"]
+            if given is None or _learns(self.vae.decoder):
+                latents = posterior.mean + posterior.std * batch["noise"] if given is None else given
+                decoded = self.vae.decode(latents + weights.code_noise * batch["noise"]).sample.float()
+                losses |= {"stft": stft_loss(decoded, sound), "waveform": F.l1_loss(decoded, sound)}
         if given is None:
-            mean, var = mean.float(), std.float().square()
+            mean, var = posterior.mean.float(), posterior.std.float().square()
             losses["kl"] = 0.5 * (mean.square() + var - 1 - var.log()).sum(1).mean()
-            total = total + weights.kl_weight * losses["kl"]
-        elif mean is not None:
-            losses["codes"] = F.mse_loss(mean.float(), given)
-            total = total + losses["codes"]
-        return {"total": total, **losses}
+        elif _learns(self.vae.encoder):
+            losses["codes"] = F.mse_loss(posterior.mean.float(), given)
+        factors = {
+            "stft": weights.stft_weight,
+            "waveform": weights.waveform_weight,
+            "kl": weights.kl_weight,
+            "codes": 1.0,
+        }
+        return {"total": sum(factors[name] * value for name, value in losses.items()), **losses}
 
 
 def _learns(module: nn.Module) -> bool:

@@ -7,7 +7,7 @@
 ``video_last:5``         its last five blocks, as the paper says
 ``video_blocks:4``       blocks by number; ``audio_blocks:3-4`` is a range
 ``video_codec``          the whole video autoencoder (``audio_codec``: the audio one, but for units that are idle)
-``audio_decoder``        its second half
+``audio_decoder``        its second half (``audio_encoder``: its first)
 ======================== =====================================================================
 """
 
@@ -30,7 +30,7 @@ from .config import TrainConfig
 
 _PART = re.compile(r"(bridges)|(video|audio)_(tower|codec)|(video|audio)_(first|last):(\d+)|"
                    r"(video|audio)_blocks:(\d+)(?:-(\d+))?|"
-                   r"audio_(decoder)")  # fmt: skip
+                   r"audio_(decoder|encoder)")  # fmt: skip
 
 
 def select(config: TrainConfig, step: nn.Module) -> dict[str, nn.Parameter]:
@@ -102,11 +102,11 @@ def _modules(part: str, step: nn.Module) -> list[nn.Module]:
             "unknown trainable part",
             got=repr(part),
             expected="bridges, video_tower, video_first:5, video_last:5, video_blocks:4, video_blocks:3-4, video_codec "
-            "or the same of audio, or audio_decoder",
+            "or the same of audio, audio_encoder or audio_decoder",
         )
     modality = match[2] or match[4] or match[7]
     if match[10]:
-        module = step.vae.decoder if getattr(step, "modality", None) == "audio" else None
+        module = getattr(step.vae, match[10]) if getattr(step, "modality", None) == "audio" else None
     elif match[3] == "codec":
         module = getattr(step, "vae", None) if getattr(step, "modality", None) == modality else None
     else:
@@ -125,7 +125,7 @@ def _modules(part: str, step: nn.Module) -> list[nn.Module]:
 def _parts_of(step: nn.Module) -> str:
     joint = getattr(step, "joint", None)
     if joint is None:
-        return "audio_codec, audio_decoder" if step.modality == "audio" else "video_codec"
+        return "audio_codec, audio_encoder, audio_decoder" if step.modality == "audio" else "video_codec"
     present = ["bridges"] if joint.bridges is not None else []
     return ", ".join(present + [f"{side}_tower" for side in ("video", "audio") if getattr(joint, side) is not None])
 

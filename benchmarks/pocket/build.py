@@ -45,7 +45,8 @@ TEXT_WIDTH = 128
 STORED_AS = torch.float16
 MAX_SHARD = "15MB"
 
-NUM_FRAMES, FPS, SIZE, NUM_STEPS = 33, 15, 128, 50
+NUM_FRAMES, FPS, SIZE, NUM_STEPS = 33, 15, 64, 50
+GUIDANCE = 3.0
 # Video text tokens: the world's captions fit, and the tower costs half of what 1024 would.
 TEXT_LENGTH = 128
 
@@ -242,6 +243,8 @@ def build(output: Path, seed: int) -> dict[str, Any]:
         "fps": FPS,
         "size": SIZE,
         "num_steps": NUM_STEPS,
+        "video_cfg": GUIDANCE,
+        "audio_cfg": GUIDANCE,
         "text_length": TEXT_LENGTH,
         "sizes": {**sizes, "bridge": _size(bridges)},
     }

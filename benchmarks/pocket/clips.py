@@ -22,6 +22,8 @@ from sounding_video.world.scenes import SCENES
 from sounding_video.world.synth import WorldClip, make_clip
 
 NUM_FRAMES, FPS = 33, Fraction(15)
+# What the model was trained to steer away from.
+NO_NEGATIVES = Captions("", "")
 # The world's own captions; the user's prompt for both; or what the lexicon makes of the prompt.
 WORLD, PROMPT, EXPANDED, SHARED, DIRECT = "world", "off", "full", "shared", "direct"
 CAPTIONS = (WORLD, PROMPT, EXPANDED, SHARED, DIRECT)
@@ -88,7 +90,7 @@ def make_clips(
         frames, size = wish.truth.clip.video.frames.shape[:2]
         timeline = Timeline(frames, FPS, size, size, model.geometry)
         seeded = replace(options, seed=wish.seed)
-        clip = generate(model, captions_of(wish, captions), timeline=timeline, options=seeded)
+        clip = generate(model, captions_of(wish, captions), timeline=timeline, negatives=NO_NEGATIVES, options=seeded)
         write_clip(clip, path)
     write_manifest(wanted, folder)
 

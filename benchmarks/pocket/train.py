@@ -31,12 +31,13 @@ from sounding_video.training.recipes import recipe
 from sounding_video.training.trainer import train
 
 # Each recipe and the runs that it is laid over.
-CODECS = ("pocket_wan_vae", "pocket_wan_vae_long", "pocket_oobleck")
+CODECS = ("pocket_wan_vae", "pocket_wan_vae_long", "pocket_oobleck", "pocket_oobleck_encoder")
 TOWERS = ("pocket_video", "pocket_audio")
 STAGES = {
     "pocket_wan_vae": (),
     "pocket_wan_vae_long": ("pocket_wan_vae",),
     "pocket_oobleck": (),
+    "pocket_oobleck_encoder": ("pocket_oobleck",),
     "pocket_video": CODECS,
     "pocket_audio": CODECS,
     "pocket_bridges": (*CODECS, *TOWERS),
@@ -45,6 +46,7 @@ PARTS = {
     "pocket_wan_vae": "wan/vae",
     "pocket_wan_vae_long": "wan/vae",
     "pocket_oobleck": "stable_audio/vae",
+    "pocket_oobleck_encoder": "stable_audio/vae",
     "pocket_video": "wan/transformer",
     "pocket_audio": "stable_audio/transformer",
     "pocket_bridges": "bridge",

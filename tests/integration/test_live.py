@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
 import struct
+import threading
 import time
 import urllib.request
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -40,8 +45,10 @@ def post(url: str, values: object) -> dict:
         return json.load(answer)
 
 
-async def follow(url: str, graph: dict, *, with_metadata: bool, interrupt_at_step: int | None = None) -> Seen:
-    """Run a prompt and keep what comes over the websocket until it ends."""
+async def follow(
+    url: str, graph: dict, *, with_metadata: bool = True, stop_at: Callable[[dict], bool] = lambda event: False
+) -> Seen:
+    """Run a prompt and keep what comes over the websocket until it ends; interrupt it at an event."""
     seen, client, prompt_id, asked = Seen(), uuid.uuid4().hex, None, False
     async with (
         aiohttp.ClientSession() as session,
@@ -59,8 +66,7 @@ async def follow(url: str, graph: dict, *, with_metadata: bool, interrupt_at_ste
             seen.messages.append(event)
             seen.order.append(event["type"])
             data = event["data"]
-            at_step = event["type"] == "progress" and data["node"] == SAMPLER and data["value"]
-            if interrupt_at_step and at_step >= interrupt_at_step and not asked:
+            if stop_at(event) and not asked:
                 asked = True
                 await (await session.post(f"{url}/interrupt", json={"prompt_id": prompt_id})).release()
             if event["type"] == "executing" and data["node"] is None and data.get("prompt_id") == prompt_id:
@@ -79,6 +85,16 @@ def _keep_binary(seen: Seen, data: bytes) -> None:
         seen.images.append((json.loads(data[8 : 8 + length]), data[8 + length :]))
     elif kind == IMAGE:
         seen.images.append((None, data[8:]))
+
+
+def at_step(node: str, step: int) -> Callable[[dict], bool]:
+    """The moment at which a node's bar reaches a step."""
+
+    def reached(event: dict) -> bool:
+        data = event["data"]
+        return event["type"] == "progress" and data["node"] == node and data["value"] >= step
+
+    return reached
 
 
 @pytest.fixture
@@ -141,13 +157,107 @@ def test_without_the_preview_input_nothing_is_sent(comfyui, small):
 
 def test_an_interrupt_ends_within_a_step_and_the_queue_goes_on(comfyui, small):
     small[SAMPLER]["inputs"]["steps"] = 1000
-    seen = asyncio.run(follow(comfyui.url, small, with_metadata=True, interrupt_at_step=3))
+    seen = asyncio.run(follow(comfyui.url, small, stop_at=at_step(SAMPLER, 3)))
     assert seen.of("execution_interrupted")[0]["node_id"] == SAMPLER
     last = [data["value"] for data in seen.of("progress") if data["node"] == SAMPLER][-1]
     assert last < 200  # steps here take milliseconds, the request some more
     small[SAMPLER]["inputs"]["steps"] = 2
     again = asyncio.run(follow(comfyui.url, small, with_metadata=True))
     assert again.of("execution_success")
+
+
+def assert_stopped_in(url: str, graph: dict, node: str, when: Callable[[dict], bool], small: dict) -> None:
+    """The node is interrupted before its bar is full, and the queue takes the next prompt."""
+    seen = asyncio.run(follow(url, graph, stop_at=when))
+    assert [data["node_id"] for data in seen.of("execution_interrupted")] == [node]
+    bars = [(data["value"], data["max"]) for data in seen.of("progress") if data["node"] == node]
+    assert not bars or bars[-1][0] < bars[-1][1], bars
+    small[SAMPLER]["inputs"]["steps"] = 2
+    assert asyncio.run(follow(url, small)).of("execution_success")
+
+
+def deep_text_encoder(models: Path, target: Path) -> None:
+    """The small Wan folder with a text encoder of so many layers that there is time to interrupt it."""
+    from transformers import UMT5Config, UMT5EncoderModel
+
+    shutil.copytree(models, target)
+    config = UMT5Config.from_pretrained(target / "text_encoder", num_layers=120, d_ff=8192)
+    shutil.rmtree(target / "text_encoder")
+    UMT5EncoderModel(config).save_pretrained(target / "text_encoder")
+
+
+def test_encoding_captions_can_be_interrupted(comfyui, small, small_models_dir):
+    deep_text_encoder(small_models_dir / "wan", comfyui.models / "deep")
+    graph = json.loads(json.dumps(small))
+    graph["1"]["inputs"]["video_model"] = "deep"
+    assert_stopped_in(comfyui.url, graph, "6", at_step("6", 3), small)
+
+
+def test_decoding_can_be_interrupted(comfyui, pocket, small):
+    graph = json.loads(json.dumps(pocket))
+    for node, values in {"1": {"video_model": "pocket"}, "2": {"audio_model": "pocket"}}.items():
+        graph[node]["inputs"] |= values
+    graph["3"]["inputs"]["bridge_file"] = "pocket"
+    graph["5"]["inputs"] |= {"width": 64, "height": 64, "num_frames": 129}
+    graph[SAMPLER]["inputs"] |= {"steps": 2, "preview": False}
+    assert_stopped_in(comfyui.url, graph, "8", at_step("8", 2), small)
+
+
+def test_writing_the_file_can_be_interrupted(comfyui, small):
+    graph = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 512, "height": 512, "batch_size": 300, "color": 0}},
+        "2": {
+            "class_type": "T2SVMux",
+            "inputs": {
+                "images": ["1", 0], "fps": 15.0, "filename_prefix": "sounding_video/stopped", "format": "webm",
+                "writer": "pyav",
+            },
+        },
+    }  # fmt: skip
+    assert_stopped_in(comfyui.url, graph, "2", at_step("2", 2), small)
+    assert not list((comfyui.base / "output").rglob("stopped*"))
+
+
+def test_waiting_for_a_language_model_can_be_interrupted(comfyui, small):
+    asked, over = threading.Event(), threading.Event()
+
+    class Mute(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def do_POST(self) -> None:
+            asked.set()
+            over.wait(60)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Mute) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        graph = {
+            "1": {
+                "class_type": "T2SVExpandPrompt",
+                "inputs": {
+                    "prompt": f"a dog barks {time.time_ns()} times", "backend": "openai_server", "profile": "short",
+                    "server": f"http://127.0.0.1:{server.server_port}/v1", "model": "mute", "mode": "full",
+                },
+            },
+            "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+        }  # fmt: skip
+
+        def interrupt() -> None:
+            asked.wait(60)
+            urllib.request.urlopen(urllib.request.Request(f"{comfyui.url}/interrupt", b"{}"), timeout=30).close()
+
+        threading.Thread(target=interrupt, daemon=True).start()
+        began = time.monotonic()
+        try:
+            assert_stopped_in(comfyui.url, graph, "1", lambda event: False, small)
+        finally:
+            over.set()
+            server.shutdown()
+        assert asked.is_set()
+        assert time.monotonic() - began < 45, "the node waited for the language model"
 
 
 def test_the_save_node_tells_the_player_what_to_draw(comfyui, small):

@@ -45,6 +45,7 @@ TRAINABLE = {
     ("pocket_wan_vae", "video_codec"): ("vae.",),
     ("pocket_oobleck", "audio_codec"): ("vae.",),
     ("pocket_oobleck", "audio_decoder"): ("vae.decoder.",),
+    ("pocket_oobleck", "audio_encoder"): ("vae.encoder.",),
 }  # fmt: skip
 
 
