@@ -19,7 +19,9 @@ from .config import (
 RECIPES: Registry[Callable[[], TrainConfig]] = Registry("recipe")
 
 # The bundled model's own: benchmarks/pocket/build.py.
-POCKET_BRIDGES = BridgesConfig(video_points=(1, 3, 5), audio_points=(1, 3, 5), qk_width=192, num_heads=6)
+POCKET_BRIDGES = BridgesConfig(
+    rope="time_aligned", video_points=(1, 3, 5), audio_points=(1, 3, 5), qk_width=192, num_heads=6
+)
 POCKET_CODEC_DATA = DataConfig(num_clips=2400, num_frames=33, width=64, height=64, keep_media=True)
 POCKET_DATA = replace(POCKET_CODEC_DATA, num_clips=2000, sound_latents="cepstral", expanded_share=0.4)
 # The bundled model's own text length (pocket.json): the world's captions fit.
@@ -116,12 +118,12 @@ def pocket_oobleck() -> TrainConfig:
         task="audio_codec",
         models=POCKET_MODELS,
         trainable=("audio_decoder",),
-        num_steps=4_500,
+        num_steps=3_200,
         batch_size=4,
         precision="float32",
         data=replace(POCKET_CODEC_DATA, num_frames=9, clip_frames=33),
         objective=ObjectiveConfig(codes="cepstral", code_noise=0.1),
-        optimizer=POCKET_CODEC_OPTIMIZER,
+        optimizer=replace(POCKET_OPTIMIZER, lr=6e-4, warmup_steps=100),
     )
 
 
@@ -134,7 +136,7 @@ def pocket_oobleck_encoder() -> TrainConfig:
         recipe="pocket_oobleck_encoder",
         trainable=("audio_encoder",),
         num_steps=4_000,
-        optimizer=replace(decoder.optimizer, lr=1e-3),
+        optimizer=replace(POCKET_OPTIMIZER, lr=1e-3),
     )
 
 
@@ -146,7 +148,7 @@ def pocket_video() -> TrainConfig:
         task="video",
         models=POCKET_MODELS,
         trainable=("video_tower",),
-        num_steps=3_000,
+        num_steps=2_400,
         batch_size=16,
         precision="float32",
         data=POCKET_DATA,
@@ -169,13 +171,13 @@ def pocket_bridges() -> TrainConfig:
         task="joint",
         models=POCKET_MODELS,
         trainable=("bridges",),
-        num_steps=5_000,
-        batch_size=8,
+        num_steps=1_200,
+        batch_size=16,
         precision="float32",
         bridges=POCKET_BRIDGES,
         data=POCKET_DATA,
-        optimizer=replace(POCKET_OPTIMIZER, weight_decay=1e-3, betas=(0.9, 0.95)),
-        saving=SavingConfig(every=250),
+        optimizer=replace(POCKET_OPTIMIZER, lr=1e-3, weight_decay=1e-3, betas=(0.9, 0.95), warmup_steps=100),
+        saving=SavingConfig(every=200),
     )
 
 

@@ -100,7 +100,7 @@ OOBLECK = {
     "encoder_hidden_size": 128,
     # The long strides stand beside the waveform, so that little is computed at the full rate.
     "downsampling_ratios": [16, 8, 4, 4],
-    "channel_multiples": [1, 1, 2, 2],
+    "channel_multiples": [1, 1, 1, 2],
     "decoder_channels": 128,
     "decoder_input_channels": 64,
     "audio_channels": 2,
@@ -143,7 +143,10 @@ PARTLY = """\
 weights, so what the model makes has nothing to do with the prompt yet."""
 TRAINED = """\
 Trained on the sounding world (`world/`), with the recipes of `benchmarks/pocket/train.py`; settings, loss logs and
-curves are in `benchmarks/pocket/logs/`, what it reaches in `benchmarks/pocket/evaluation.md`."""
+curves are in `benchmarks/pocket/logs/`, what it reaches in `benchmarks/pocket/evaluation.md`.{missing}"""
+MISSING = """
+
+Still random: {parts}. No clip from a prompt needs it; encoding a sound does."""
 
 BRIDGE_KIND = "dual_cross"
 BRIDGE_POINTS = BridgePoints((1, 3, 5), (1, 3, 5))
@@ -238,6 +241,7 @@ def build(output: Path, seed: int) -> dict[str, Any]:
     note = {
         "trained": False,
         "trained_parts": [],
+        "untrained_parts": [],
         "seed": seed,
         "frames": NUM_FRAMES,
         "fps": FPS,
@@ -264,7 +268,9 @@ def write_bridge(bridges: BridgeStack, path: Path) -> None:
 def readme(note: dict[str, Any]) -> str:
     """The folder's README for what ``pocket.json`` says."""
     parts = ", ".join(f"`{part}`" for part in note["trained_parts"])
-    state = TRAINED if note["trained"] else PARTLY.format(parts=parts) if parts else UNTRAINED
+    missing = ", ".join(f"`{part}`" for part in note.get("untrained_parts", ()))
+    whole = TRAINED.format(missing=MISSING.format(parts=missing) if missing else "")
+    state = whole if note["trained"] else PARTLY.format(parts=parts) if parts else UNTRAINED
     rows = "\n".join(f"| `{name}` | {size / 1e6:.2f} M |" for name, size in note["sizes"].items())
     return README.format(state=state, rows=rows, total=sum(note["sizes"].values()) / 1e6, **note)
 

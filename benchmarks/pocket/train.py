@@ -31,26 +31,29 @@ from sounding_video.training.recipes import recipe
 from sounding_video.training.trainer import train
 
 # Each recipe and the runs that it is laid over.
-CODECS = ("pocket_wan_vae", "pocket_wan_vae_long", "pocket_oobleck", "pocket_oobleck_encoder")
+VIDEO_CODEC = ("pocket_wan_vae", "pocket_wan_vae_long")
 TOWERS = ("pocket_video", "pocket_audio")
 STAGES = {
     "pocket_wan_vae": (),
     "pocket_wan_vae_long": ("pocket_wan_vae",),
     "pocket_oobleck": (),
     "pocket_oobleck_encoder": ("pocket_oobleck",),
-    "pocket_video": CODECS,
-    "pocket_audio": CODECS,
-    "pocket_bridges": (*CODECS, *TOWERS),
+    "pocket_video": VIDEO_CODEC,
+    # Sound latents are the codes themselves, so the audio tower waits for no codec.
+    "pocket_audio": (),
+    "pocket_bridges": (*VIDEO_CODEC, *TOWERS),
 }
 PARTS = {
     "pocket_wan_vae": "wan/vae",
     "pocket_wan_vae_long": "wan/vae",
-    "pocket_oobleck": "stable_audio/vae",
-    "pocket_oobleck_encoder": "stable_audio/vae",
+    "pocket_oobleck": "stable_audio/vae decoder",
+    "pocket_oobleck_encoder": "stable_audio/vae encoder",
     "pocket_video": "wan/transformer",
     "pocket_audio": "stable_audio/transformer",
     "pocket_bridges": "bridge",
 }
+# Making a clip from a prompt does without.
+UNHEARD = {"stable_audio/vae encoder"}
 LOGS = Path(__file__).with_name("logs")
 KEPT = ("config.json", LOSS_PICTURE)
 LOGGED_EVERY = 10
@@ -100,7 +103,7 @@ def keep_log(name: str, folder: Path) -> None:
 
 
 def put_together(output: Path, target: Path, size: int) -> None:
-    """The base model with every part that has been trained, in 16 bits; marked as trained when none is missing."""
+    """The base model with every part that has been trained, in 16 bits; marked as trained when clips need no other."""
     done = [name for name in STAGES if latest_checkpoint(output / name) is not None]
     models = assemble("pocket", tuple(output / name for name in done), output / "models")
     for file in models.rglob("*.safetensors"):
@@ -116,7 +119,8 @@ def put_together(output: Path, target: Path, size: int) -> None:
         else:
             shutil.copyfile(part, target / part.name)
     parts = sorted({*note.get("trained_parts", ()), *(PARTS[name] for name in done)})
-    note |= {"trained": set(parts) == set(PARTS.values()), "trained_parts": parts, "size": size}
+    missing = set(PARTS.values()) - set(parts)
+    note |= {"trained": missing <= UNHEARD, "trained_parts": parts, "untrained_parts": sorted(missing), "size": size}
     (target / "pocket.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
     (target / "README.md").write_text(readme(note), encoding="utf-8")
     total = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
