@@ -103,7 +103,7 @@ def pocket_wan_vae_long() -> TrainConfig:
     return replace(
         short,
         recipe="pocket_wan_vae_long",
-        num_steps=1_800,
+        num_steps=1_500,
         batch_size=2,
         data=replace(short.data, num_frames=17),
         optimizer=replace(short.optimizer, lr=2e-4, warmup_steps=100),

@@ -135,6 +135,6 @@ def test_the_page_s_layout_is_tidy_and_its_links_consistent(root, name):
         assert nodes[target]["inputs"][target_slot]["link"] == number
         assert api[str(target)]["inputs"][nodes[target]["inputs"][target_slot]["name"]] == [str(source), slot]
     sampler = next(node for node in page["nodes"] if node["type"] == "T2SVJointSampler")
-    audio_scale = 4.0 if name.startswith("separate") else 6.0
+    scale = 3.0 if name in POCKET else 6.0
     rest = ["lockstep", "diffusers-0.36", "auto", 3.0, True]
-    assert sampler["widgets_values"] == [7, "fixed", 50, 6.0, audio_scale, *rest]
+    assert sampler["widgets_values"] == [7, "fixed", 50, scale, scale, *rest]
