@@ -98,9 +98,8 @@ def test_the_spectrogram_is_close_to_the_decoded_one(audio_codec):
     shown = PreviewMaps(levels=fit_levels(audio_codec)).render(JointLatents(video=None, audio=latents)).spectrogram
     assert shown.shape == truth.shape == (NUM_BANDS, 24)
     assert shown.min() >= 0 and shown.max() == 1
-    # The bundled codec knows the world's sounds, not these, and hardly decodes them before its training is finished.
-    wanted = 0.8 if audio_codec.trained else 0.45
-    assert correlation(shown, ((truth - truth.max()) / RANGE_DB + 1).clamp(0, 1)) > wanted
+    # The bundled codec knows the world's sounds, not these, and its encoder is at the beginning of its training.
+    assert correlation(shown, ((truth - truth.max()) / RANGE_DB + 1).clamp(0, 1)) > 0.45
 
 
 def test_levels_find_a_tone_in_its_band_and_time():

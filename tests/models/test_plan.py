@@ -212,7 +212,7 @@ def test_decoding_sound_takes_what_is_foretold(audio_vae) -> None:
     assert foretold.activations("decode audio") == pytest.approx(counter.peak_bytes - counter.base_bytes, rel=0.02)
     # What the allocator saw holds the CPU convolutions' scratch memory too, which is not counted.
     measured = allocated_peak(lambda: audio_vae.decode(torch.zeros(shape)).sample)
-    assert 0.7 * measured < foretold.activations("decode audio") < measured
+    assert 0.7 * measured < foretold.activations("decode audio") < 1.02 * measured
 
 
 def test_encoding_a_caption_takes_what_is_foretold() -> None:

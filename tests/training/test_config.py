@@ -74,7 +74,7 @@ def test_unknown_recipe_lists_the_choices() -> None:
 
 def test_the_hash_covers_what_decides_the_numbers() -> None:
     base = recipe("pocket_bridges")
-    assert base.override(["optimizer.lr=1e-3"]).hash != base.hash
+    assert base.override(["optimizer.lr=2e-3"]).hash != base.hash
     assert base.override(["saving.every=7", "data.cache=elsewhere", "data.workers=3"]).hash == base.hash
     assert base.differences(base.override(["seed=3"])) == ["seed: 0, 3"]
 
