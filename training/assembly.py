@@ -137,7 +137,16 @@ def write_export(
             module.register_to_config(latents_mean=mean, latents_std=std)
         elif config.task == "audio_codec" and config.objective.codes == "learned" and "audio_codec" in config.trainable:
             rescale_latents(step.vae, latent_statistics(step.vae, samples)[1])
-        module.save_pretrained(folder / parts.name / ("vae" if is_codec else "transformer"), safe_serialization=True)
+        target = folder / parts.name / ("vae" if is_codec else "transformer")
+        module.save_pretrained(target, safe_serialization=True)
+    _forget_origin(target / "config.json")
+
+
+def _forget_origin(path: Path) -> None:
+    """Take out the folder that the part was loaded from, which diffusers notes and nobody else has."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values.pop("_name_or_path", None)
+    path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 @contextmanager

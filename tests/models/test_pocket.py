@@ -64,6 +64,10 @@ def test_size_limits(pocket):
     assert max(sizes.values()) < 16e6
 
 
+def test_no_file_says_where_it_came_from(pocket):
+    assert [str(file) for file in pocket.rglob("*.json") if "_name_or_path" in file.read_text(encoding="utf-8")] == []
+
+
 def test_weights_are_16_bit_and_finite(pocket):
     for file in pocket.rglob("*.safetensors"):
         with safe_open(file, "pt") as tensors:
