@@ -27,6 +27,11 @@ def flat_rope(head_width: int, num_tokens: int) -> Rope:
     return get_1d_rotary_pos_embed(head_width, num_tokens, use_real=True, repeat_interleave_real=True)
 
 
+def rotary_frequencies(head_width: int) -> Tensor:
+    """Radians a position of every rotary pair, ``(D/2,)``, theta 10 000."""
+    return 1.0 / 10_000.0 ** (torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
+
+
 def time_rope(head_width: int, grid: TokenGrid) -> Rope:
     """A table on a time axis that both towers share: tokens of one moment get one position.
 
@@ -34,8 +39,7 @@ def time_rope(head_width: int, grid: TokenGrid) -> Rope:
     """
     steps = torch.arange(grid.num_steps, dtype=torch.float32) * (TIME_ALIGNED_POSITIONS / grid.num_steps)
     positions = torch.cat([torch.zeros(grid.num_prefix), steps.repeat_interleave(grid.tokens_per_step)])
-    frequencies = 1.0 / 10_000.0 ** (torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
-    angles = torch.outer(positions, frequencies).repeat_interleave(2, dim=1)
+    angles = torch.outer(positions, rotary_frequencies(head_width)).repeat_interleave(2, dim=1)
     return angles.cos(), angles.sin()
 
 

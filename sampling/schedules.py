@@ -103,6 +103,23 @@ def build_schedule(
     return Schedule(name, num_steps, video_schedule if video else None, audio_schedule if audio else None)
 
 
+def lockstep_times(remaining: Tensor, flow_shift: float = 3.0) -> tuple[Tensor, Tensor]:
+    """The two times at which ``lockstep`` has the towers when a share of the run remains, as continuous curves.
+
+    The video falls from 1 to 0 along its shifted grid, ``t_V = s·u / (1 + (s − 1)·u)``; the audio's noise level falls
+    evenly in its logarithm, ``t_A = 2/π · atan(0.3 · (500 / 0.3)^u)``, so that it knows little for long.
+
+    Args:
+        remaining: u in 0..1, any shape; 1 at the start.
+        flow_shift: s.
+
+    Returns:
+        t_V and t_A in 0..1, shaped like ``remaining``.
+    """
+    sigma = AUDIO_SIGMA_MIN * (AUDIO_SIGMA_MAX / AUDIO_SIGMA_MIN) ** remaining
+    return flow_shift * remaining / (1 + (flow_shift - 1) * remaining), sigma.atan() * (2 / math.pi)
+
+
 def _lockstep(num_steps: int, flow_sigmas: str, flow_shift: float) -> tuple[ModalitySchedule, ModalitySchedule]:
     """Each solver's own points side by side: integer video timesteps trunc(1000·σ), exponential audio sigmas."""
     flow = _shifted(_flow_grid(num_steps, flow_sigmas), flow_shift)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..core.clock import LatentGeometry
 from ..core.device import Placement
 from ..core.errors import InputError, MissingModelError
+from ..models.bridge_start import look_at_one_moment, open_gates
 from ..models.bridges.base import BridgeConfig
 from ..models.joint import BridgePoints, BridgeStack, JointModel
 from ..models.parts import AudioParts, VideoParts
@@ -28,7 +29,7 @@ from ..models.weights.find import find_models
 from ..models.weights.load import load_stable_audio, load_wan
 from ..pipeline import geometry_of
 from .checkpoint import latest_checkpoint
-from .config import BridgesConfig, TrainConfig
+from .config import TrainConfig
 from .randomness import derived_seed
 from .step import AudioCodecStep, JointStep, VideoCodecStep
 from .trainable import select, tuned_tower_blocks
@@ -77,7 +78,7 @@ def build_workbench(config: TrainConfig, models: Path) -> Workbench:
     elif audio is not None and config.task == "audio_codec":
         step = AudioCodecStep(audio.codec.vae, config.objective, config.precision)
     else:
-        bridges = _bridges(config.bridges, video, audio, config.seed) if config.task == "joint" else None
+        bridges = _bridges(config, video, audio) if config.task == "joint" else None
         joint = JointModel(video and video.tower, audio and audio.tower, bridges)
         step = JointStep(joint, config.objective, config.precision)
         for tower in filter(None, (joint.video, joint.audio)):
@@ -92,8 +93,9 @@ def build_workbench(config: TrainConfig, models: Path) -> Workbench:
     return Workbench(step.train(), parameters, video, audio)
 
 
-def _bridges(config: BridgesConfig, video: VideoParts, audio: AudioParts, seed: int) -> BridgeStack:
+def _bridges(run: TrainConfig, video: VideoParts, audio: AudioParts) -> BridgeStack:
     """New bridges, which are the identity, or those of a file."""
+    config = run.bridges
     if config.start:
         return load_bridges(config.start).stack.float()
     sizes = BridgeConfig(
@@ -108,8 +110,15 @@ def _bridges(config: BridgesConfig, video: VideoParts, audio: AudioParts, seed: 
         rope=config.rope,
     )
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derived_seed(seed, "bridges"))
-        return BridgeStack(config.kind, sizes, BridgePoints(config.video_points, config.audio_points))
+        torch.manual_seed(derived_seed(run.seed, "bridges"))
+        stack = BridgeStack(config.kind, sizes, BridgePoints(config.video_points, config.audio_points))
+    for bridge in stack:
+        if config.gate_bias:
+            open_gates(bridge, config.gate_bias)
+        if config.moment_bias:
+            num_steps = (run.data.num_frames - 1) // video.codec.temporal_stride + 1
+            look_at_one_moment(bridge, config.moment_bias, num_steps)
+    return stack
 
 
 def write_export(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..core.clock import Timeline
 from ..core.errors import InputError
 from ..core.progress import Progress
+from ..sampling.schedules import lockstep_times
 from .assembly import Workbench
 from .cache import LatentCache, MediaCache, TextCache, fingerprint
 from .config import TrainConfig
@@ -166,7 +167,7 @@ class Batches:
         objective = self.config.objective
         dropouts = {"audio": objective.audio_text_dropout, "video": objective.video_text_dropout}
         dropped = dict(zip(dropouts, torch.rand(2, generator=generator).tolist(), strict=True))
-        row = {"t": torch.tensor(draw_time(objective.draw, self.config.seed, position))}
+        row = self._times(position)
         for name, cache in self._latents.items():
             latents, captions = cache.read(source, crop)
             text = "" if dropped[name] < dropouts[name] else getattr(captions, name)
@@ -176,6 +177,13 @@ class Batches:
         if self._duration is not None:
             row["duration"] = self._duration[0]
         return row
+
+    def _times(self, position: int) -> dict[str, Tensor]:
+        """``t``, and ``audio_t`` where the audio has its own."""
+        drawn = torch.tensor(draw_time(self.config.objective.draw, self.config.seed, position))
+        if self.config.objective.times == "shared":
+            return {"t": drawn}
+        return dict(zip(("t", "audio_t"), lockstep_times(drawn), strict=True))
 
     def _codec_row(self, source: Source, crop: int, position: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Pictures or sound of a window that is drawn anew every time, and the posterior's noise."""

@@ -52,6 +52,10 @@ class BridgesConfig:
         qk_width: Width of queries, keys and values over all heads.
         num_heads: Heads of a block.
         start: A bridge file to go on from; empty for new bridges, which begin as the identity.
+        gate_bias: New attention bridges: added to the gates' biases; 1 opens them from the start, 0 leaves them as
+            published.
+        moment_bias: New bridges with ``time_aligned`` positions: how firmly heads begin by attending to what happens
+            at the same time; 0 for anywhere, as published.
     """
 
     kind: str = "dual_cross"
@@ -62,6 +66,8 @@ class BridgesConfig:
     qk_width: int = 1536
     num_heads: int = 12
     start: str = ""
+    gate_bias: float = 0.0
+    moment_bias: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,8 @@ class ObjectiveConfig:
 
     Args:
         timestep: ``paper``: t_V = 1000·t_A; ``official``: trunc(999·t).
+        times: ``shared``: both towers at one t, as in the paper; ``lockstep``: at the two times at which the sampler's
+            default schedule has them at one step, so that bridges learn what sampling asks.
         draw: ``uniform``, or ``sobol-bf16``: one scrambled Sobol sequence rounded to bfloat16 (released code).
         video_text_dropout: Chance that a clip's video text is that of "" (each modality on its own).
         audio_text_dropout: Likewise for the audio text.
@@ -137,6 +145,7 @@ class ObjectiveConfig:
     """
 
     timestep: str = "paper"
+    times: str = "shared"
     draw: str = "uniform"
     video_text_dropout: float = 0.1
     audio_text_dropout: float = 0.1
@@ -230,6 +239,7 @@ class TrainConfig:
             ("precision", self.precision, PRECISIONS),
             ("device", self.device, ("auto", "cpu")),
             ("objective.timestep", self.objective.timestep, ("paper", "official")),
+            ("objective.times", self.objective.times, ("shared", "lockstep")),
             ("objective.draw", self.objective.draw, ("uniform", "sobol-bf16")),
             ("objective.codes", self.objective.codes, ("learned", "cepstral")),
             ("optimizer.decay", self.optimizer.decay, ("cosine", "constant")),
@@ -319,6 +329,7 @@ def _require_ranges(config: TrainConfig) -> None:
         ("data.workers", config.data.workers, 0, None),
         ("objective.video_text_dropout", objective.video_text_dropout, 0, 1),
         ("objective.audio_text_dropout", objective.audio_text_dropout, 0, 1),
+        ("bridges.moment_bias", config.bridges.moment_bias, 0, None),
         ("optimizer.lr", optimizer.lr, 0, None),
         ("optimizer.warmup_steps", optimizer.warmup_steps, 0, None),
         ("optimizer.max_grad_norm", optimizer.max_grad_norm, 0, None),

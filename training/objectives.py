@@ -1,4 +1,4 @@
-"""The training objectives of both towers, at one shared time t in 0..1 (BridgeDiT section 3.4).
+"""The training objectives of both towers, at one shared time t in 0..1 (BridgeDiT section 3.4) or each at its own.
 
 Audio, v-prediction: ``α = cos(πt/2), σ = sin(πt/2), x_t = αx + σε``, target ``v = αε − σx``.
 Video, flow matching: ``x_t = (1 − s)x + sε``, target ``ε − x``, with s the video timestep / 1000.
@@ -81,6 +81,7 @@ def add_noise(
     batch: TrainingBatch,
     *,
     t: Tensor,
+    audio_t: Tensor | None = None,
     video_noise: Tensor | None = None,
     audio_noise: Tensor | None = None,
     reading: str = "paper",
@@ -90,6 +91,7 @@ def add_noise(
     Args:
         batch: Clean latents.
         t: ``(B,)``, one time a sample, shared by both modalities.
+        audio_t: ``(B,)``, the audio's own times; None to share t.
         video_noise: N(0,1) like the video latents; None when they are absent.
         audio_noise: N(0,1) like the audio latents; None when they are absent.
         reading: Of the video timestep.
@@ -101,8 +103,9 @@ def add_noise(
         video = Modality((1 - flow) * batch.video_latents + flow * video_noise, timestep, batch.video_text)
         video_target = video_noise - batch.video_latents
     if batch.audio_latents is not None:
-        alpha, sigma = (f(t * (math.pi / 2))[:, None, None] for f in (torch.cos, torch.sin))
-        audio = Modality(alpha * batch.audio_latents + sigma * audio_noise, t, batch.audio_text, batch.duration)
+        audio_t = t if audio_t is None else audio_t
+        alpha, sigma = (f(audio_t * (math.pi / 2))[:, None, None] for f in (torch.cos, torch.sin))
+        audio = Modality(alpha * batch.audio_latents + sigma * audio_noise, audio_t, batch.audio_text, batch.duration)
         audio_target = alpha * audio_noise - sigma * batch.audio_latents
     return NoisyBatch(video, audio, video_target, audio_target)
 

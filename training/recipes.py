@@ -20,7 +20,13 @@ RECIPES: Registry[Callable[[], TrainConfig]] = Registry("recipe")
 
 # The bundled model's own: benchmarks/pocket/build.py.
 POCKET_BRIDGES = BridgesConfig(
-    rope="time_aligned", video_points=(1, 3, 5), audio_points=(1, 3, 5), qk_width=192, num_heads=6
+    rope="time_aligned",
+    video_points=(1, 3, 5),
+    audio_points=(1, 3, 5),
+    qk_width=192,
+    num_heads=6,
+    gate_bias=1.0,
+    moment_bias=3.0,
 )
 POCKET_CODEC_DATA = DataConfig(num_clips=2400, num_frames=33, width=64, height=64, keep_media=True)
 POCKET_DATA = replace(POCKET_CODEC_DATA, num_clips=2000, sound_latents="cepstral", expanded_share=0.4)
@@ -127,6 +133,12 @@ def pocket_oobleck() -> TrainConfig:
     )
 
 
+@RECIPES.register("pocket_oobleck_long")
+def pocket_oobleck_long() -> TrainConfig:
+    """Goes on with ``pocket_oobleck``: what is left above 10 kHz takes longest to go quiet."""
+    return replace(pocket_oobleck(), recipe="pocket_oobleck_long", num_steps=3_000)
+
+
 @RECIPES.register("pocket_oobleck_encoder")
 def pocket_oobleck_encoder() -> TrainConfig:
     """The pocket model's sound encoder: what its decoder understands. Laid over ``pocket_oobleck``."""
@@ -171,11 +183,12 @@ def pocket_bridges() -> TrainConfig:
         task="joint",
         models=POCKET_MODELS,
         trainable=("bridges",),
-        num_steps=1_200,
-        batch_size=16,
+        num_steps=2_400,
+        batch_size=8,
         precision="float32",
         bridges=POCKET_BRIDGES,
         data=POCKET_DATA,
+        objective=ObjectiveConfig(times="lockstep"),
         optimizer=replace(POCKET_OPTIMIZER, lr=1e-3, weight_decay=1e-3, betas=(0.9, 0.95), warmup_steps=100),
         saving=SavingConfig(every=200),
     )

@@ -39,11 +39,13 @@ class JointStep(nn.Module):
         """Losses ``total``, and ``video`` and ``audio`` where present.
 
         Args:
-            batch: ``t (B,)``, and by modality latents, noise, text; ``duration`` for audio.
+            batch: ``t (B,)``, and by modality latents, noise, text; ``duration`` for audio, and ``audio_t (B,)`` where
+                it has a time of its own.
         """
         noisy = add_noise(
             TrainingBatch(**{key: batch.get(key) for key in LATENT_KEYS}),
             t=batch["t"],
+            audio_t=batch.get("audio_t"),
             video_noise=batch.get("video_noise"),
             audio_noise=batch.get("audio_noise"),
             reading=self.objective.timestep,

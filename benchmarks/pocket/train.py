@@ -32,12 +32,14 @@ from sounding_video.training.trainer import train
 
 # Each recipe and the runs that it is laid over.
 VIDEO_CODEC = ("pocket_wan_vae", "pocket_wan_vae_long")
+SOUND_DECODER = ("pocket_oobleck", "pocket_oobleck_long")
 TOWERS = ("pocket_video", "pocket_audio")
 STAGES = {
     "pocket_wan_vae": (),
     "pocket_wan_vae_long": ("pocket_wan_vae",),
     "pocket_oobleck": (),
-    "pocket_oobleck_encoder": ("pocket_oobleck",),
+    "pocket_oobleck_long": ("pocket_oobleck",),
+    "pocket_oobleck_encoder": SOUND_DECODER,
     "pocket_video": VIDEO_CODEC,
     # Sound latents are the codes themselves, so the audio tower waits for no codec.
     "pocket_audio": (),
@@ -47,6 +49,7 @@ PARTS = {
     "pocket_wan_vae": "wan/vae",
     "pocket_wan_vae_long": "wan/vae",
     "pocket_oobleck": "stable_audio/vae decoder",
+    "pocket_oobleck_long": "stable_audio/vae decoder",
     "pocket_oobleck_encoder": "stable_audio/vae encoder",
     "pocket_video": "wan/transformer",
     "pocket_audio": "stable_audio/transformer",

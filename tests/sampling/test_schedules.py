@@ -10,7 +10,7 @@ from diffusers import CosineDPMSolverMultistepScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounding_video.core.errors import InputError
-from sounding_video.sampling.schedules import AUDIO_TIME_MAX, FLOW_SIGMAS, SCHEDULES, build_schedule
+from sounding_video.sampling.schedules import AUDIO_TIME_MAX, FLOW_SIGMAS, SCHEDULES, build_schedule, lockstep_times
 
 # The stock scheduler used as witness asks torchsde for points just outside its Brownian path.
 pytestmark = pytest.mark.filterwarnings("ignore:Should have t[ab]")
@@ -49,6 +49,17 @@ def test_audio_points_equal_the_installed_scheduler(num_steps):
     assert torch.equal(ours.sigmas, stock.sigmas)
     assert torch.equal(ours.timesteps, stock.timesteps)
     assert ours.start().init_noise_sigma == stock.init_noise_sigma
+
+
+@pytest.mark.parametrize("num_steps", [2, 25, 50])
+@pytest.mark.parametrize("flow_shift", [1.0, 3.0, 5.0])
+def test_training_times_lie_where_lockstep_stands(num_steps, flow_shift):
+    schedule = build_schedule("lockstep", num_steps, flow_sigmas="diffusers-0.37", flow_shift=flow_shift)
+    # Whole timesteps are truncated; the flow grid ends at 1/1000 with its last point left out, the audio's at its end.
+    video, _ = lockstep_times(torch.linspace(1, 1 / 1000, num_steps + 1)[:-1], flow_shift)
+    _, audio = lockstep_times(torch.linspace(1, 0, num_steps))
+    torch.testing.assert_close(schedule.video.timesteps / 1000, video, atol=1.01e-3, rtol=0)
+    torch.testing.assert_close(schedule.audio.timesteps, audio, atol=1e-6, rtol=0)
 
 
 def test_a_single_audio_step_starts_at_the_noise_it_holds():

@@ -14,6 +14,7 @@ SMALL = (
     "bridges.num_heads=2", "data.num_frames=9", "data.width=32", "data.height=32", "data.num_clips=4",
     "data.scenes=ball", "saving.plot=false", "device=cpu", "batch_size=2", "num_steps=4", "optimizer.lr=0.01",
     "optimizer.warmup_steps=2", "data.sound_latents=encoded", "data.expanded_share=0", "objective.codes=learned",
+    "objective.times=shared", "bridges.gate_bias=0", "bridges.moment_bias=0",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sounding_video.core.errors import InputError
 from sounding_video.core.progress import SILENT
+from sounding_video.sampling.schedules import lockstep_times
 from sounding_video.training.assembly import Workbench, build_workbench
 from sounding_video.training.average import MovingAverage
 from sounding_video.training.batches import Batches, Share
@@ -143,6 +144,22 @@ def test_times_are_uniform_or_the_official_sobol() -> None:
     sobol = [draw_time("sobol-bf16", 0, i) for i in range(64)]
     engine = torch.quasirandom.SobolEngine(1, scramble=True, seed=0)
     assert sobol == engine.draw(64)[:, 0].bfloat16().float().tolist()
+
+
+def test_lockstep_times_are_drawn_together_and_each_modality_gets_its_own(small_run) -> None:
+    config = small_run("pocket_bridges", "objective.times=lockstep")
+    bench, batches = prepared(config)
+    tensors = batches.at(0, 2).tensors
+    drawn = torch.tensor([draw_time("uniform", 0, i) for i in range(2)])
+    video, audio = lockstep_times(drawn)
+    assert torch.equal(tensors["t"], video) and torch.equal(tensors["audio_t"], audio)
+    apart = bench.step(tensors)
+    for name, time in (("video", video), ("audio", audio)):
+        # A new bridge is the identity, so each loss is that of its tower at its own time.
+        alone = bench.step({**tensors, "t": time, "audio_t": time})
+        assert float(apart[name].detach()) == float(alone[name].detach())
+    _, shared = prepared(small_run("pocket_bridges", "objective.times=shared"))
+    assert "audio_t" not in shared.at(0, 2).tensors
 
 
 def test_an_epoch_gives_every_clip_once() -> None:
