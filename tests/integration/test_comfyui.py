@@ -97,6 +97,33 @@ def test_the_pocket_template_runs_and_its_file_carries_the_workflow(comfyui, tem
     assert [step for step in seen if step[0] == "T2SVJointSampler"][-1][1:] == (3, 3)
 
 
+# Clips and pictures that each further pocket template leaves.
+LEFT_BY = {
+    "compare_bridges_pocket": {".mp4": 2},
+    "expand_prompt_pocket": {".mp4": 1},
+    "separate_captions_pocket": {".mp4": 1},
+    "sync_report_pocket": {".mp4": 1, ".png": 1},
+    "text_to_sounding_video_pocket": {".mp4": 1},
+}
+
+
+def test_every_pocket_template_is_run(root):
+    assert sorted(LEFT_BY) == sorted(path.stem for path in (root / "workflows" / "api").glob("*_pocket.json"))
+
+
+@pytest.mark.parametrize("name", LEFT_BY)
+def test_a_pocket_template_runs_on_the_server(comfyui, root, tmp_path, name):
+    graph = read_workflow(root / "workflows" / "api" / f"{name}.json")
+    samplers = {key: {"steps": 2} for key, node in graph.items() if node["class_type"] == "T2SVJointSampler"}
+    report = queue_workflow(comfyui.url, changed(graph, samplers), output_dir=tmp_path)
+    left = [path.suffix for path in report.files]
+    assert {suffix: left.count(suffix) for suffix in set(left)} == LEFT_BY[name]
+    for path in report.files:
+        if path.suffix == ".mp4":
+            info = probe(path)
+            assert (info.num_frames, info.num_samples) == (33, 97_020)
+
+
 def test_a_second_identical_run_is_cached_and_keeps_the_first_download(comfyui, small, tmp_path):
     first = queue_workflow(comfyui.url, small, output_dir=tmp_path)
     second = queue_workflow(comfyui.url, small, output_dir=tmp_path)
