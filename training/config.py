@@ -77,6 +77,7 @@ class DataConfig:
     Args:
         source: ``world`` for procedural clips made from seeds, or a ``manifest.jsonl`` (or its folder).
         scenes: Only these scenes of the world; empty for all.
+        looks: How many looks and voices each scene of the world may have; few are learned sooner. 0 for no limit.
         split: ``train``, ``validation`` or ``test``.
         num_clips: How many clips the world gives; 0 takes a whole manifest.
         expanded_share: Share of the world's clips whose captions are the lexicon's ``short`` expansion of the clip's
@@ -102,6 +103,7 @@ class DataConfig:
 
     source: str = "world"
     scenes: tuple[str, ...] = ()
+    looks: int = 0
     split: str = "train"
     num_clips: int = 0
     expanded_share: float = 0.0
@@ -322,6 +324,7 @@ def _require_ranges(config: TrainConfig) -> None:
         ("num_steps", config.num_steps, 1, None),
         ("batch_size", config.batch_size, 1, None),
         ("accumulation", config.accumulation, 1, None),
+        ("data.looks", config.data.looks, 0, None),
         ("data.num_clips", config.data.num_clips, 0, None),
         ("data.expanded_share", config.data.expanded_share, 0, 1),
         ("data.crop_size", config.data.crop_size, 0, min(config.data.width, config.data.height)),

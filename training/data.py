@@ -56,6 +56,7 @@ class WorldSource(Source):
         split: ``train``, ``validation`` or ``test``.
         timeline: Length and size.
         expanded: Whether its captions are written from the concise prompt.
+        looks: How many looks the scene may have; 0 for no limit.
     """
 
     scene: str = ""
@@ -63,12 +64,13 @@ class WorldSource(Source):
     split: str = "train"
     timeline: Timeline = field(default_factory=Timeline)
     expanded: bool = False
+    looks: int = 0
 
     def load(self) -> tuple[AVClip, Captions]:
         """Draw and synthesise it."""
         from ..world.synth import make_clip
 
-        made = make_clip(self.scene, self.seed, timeline=self.timeline, split=self.split)
+        made = make_clip(self.scene, self.seed, timeline=self.timeline, split=self.split, looks=self.looks)
         return made.clip, _expand(made.prompt) if self.expanded else made.captions
 
 
@@ -136,9 +138,13 @@ def _world_sources(config: DataConfig) -> list[Source]:
         seed = config.seed * WORLD_SEEDS_A_RUN + index // len(scenes)
         names = (_world_digest(), scene, seed, config.split, timeline.num_frames, timeline.fps, timeline.width)
         expanded = float(torch.rand(1, generator=derived_generator("expanded", scene, seed))) < config.expanded_share
-        named = (*names, timeline.height, "expanded") if expanded else (*names, timeline.height)
+        named = (*names, timeline.height, *(["expanded"] if expanded else []))
+        if config.looks:
+            named = (*named, "looks", config.looks)
         digest = hashlib.sha256(repr(named).encode()).hexdigest()
-        sources.append(WorldSource(f"{scene}-{seed}", digest, scene, seed, config.split, timeline, expanded))
+        sources.append(
+            WorldSource(f"{scene}-{seed}", digest, scene, seed, config.split, timeline, expanded, config.looks)
+        )
     return sources
 
 

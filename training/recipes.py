@@ -29,7 +29,7 @@ POCKET_BRIDGES = BridgesConfig(
     moment_bias=3.0,
 )
 POCKET_CODEC_DATA = DataConfig(num_clips=2400, num_frames=33, width=64, height=64, keep_media=True)
-POCKET_DATA = replace(POCKET_CODEC_DATA, num_clips=2000, sound_latents="cepstral", expanded_share=0.4)
+POCKET_DATA = replace(POCKET_CODEC_DATA, num_clips=1600, looks=8, sound_latents="cepstral", expanded_share=0.4)
 # The bundled model's own text length (pocket.json): the world's captions fit.
 POCKET_MODELS = ModelsConfig(text_length=128)
 POCKET_OPTIMIZER = OptimizerConfig(
@@ -160,10 +160,11 @@ def pocket_video() -> TrainConfig:
         task="video",
         models=POCKET_MODELS,
         trainable=("video_tower",),
-        num_steps=2_400,
+        num_steps=2_800,
         batch_size=16,
         precision="float32",
         data=POCKET_DATA,
+        objective=ObjectiveConfig(times="lockstep"),
         optimizer=replace(POCKET_OPTIMIZER, lr=1e-3),
     )
 
@@ -172,7 +173,7 @@ def pocket_video() -> TrainConfig:
 def pocket_audio() -> TrainConfig:
     """The pocket model's audio tower, on sound alone. Needs the trained codec: ``models.overlays=RUN``."""
     video = pocket_video()
-    return replace(video, recipe="pocket_audio", task="audio", trainable=("audio_tower",), num_steps=5_000)
+    return replace(video, recipe="pocket_audio", task="audio", trainable=("audio_tower",), num_steps=4_000)
 
 
 @RECIPES.register("pocket_bridges")

@@ -74,10 +74,12 @@ class Dice:
     Args:
         generator: Where the randomness comes from.
         split: "train", "validation" or "test".
+        clock: Decides when things happen and how they are told; None to decide that here too.
     """
 
-    def __init__(self, generator: np.random.Generator, split: str) -> None:
+    def __init__(self, generator: np.random.Generator, split: str, clock: Dice | None = None) -> None:
         self._generator, self._split = generator, split
+        self.clock = clock or self
         self.held_out: list[str] = []
 
     def uniform(self, low: float, high: float) -> float:
@@ -109,13 +111,14 @@ class Dice:
             most: Largest number of events; fewer where the clip is too short for them.
             gap_seconds: Smallest distance between two events.
         """
+        clock = self.clock
         gap, margin = span.gap_seconds(gap_seconds), span.margin_seconds
         room = span.seconds - 2 * margin
-        count = self.integer(1, max(1, min(most, 1 + int(room / gap))))
+        count = clock.integer(1, max(1, min(most, 1 + int(room / gap))))
         slack = room - (count - 1) * gap
-        if count > 1 and self.integer(0, 1):
-            interval = gap + self.uniform(0, min(slack / (count - 1), gap))
-            start = margin + self.uniform(0, room - (count - 1) * interval)
+        if count > 1 and clock.integer(0, 1):
+            interval = gap + clock.uniform(0, min(slack / (count - 1), gap))
+            start = margin + clock.uniform(0, room - (count - 1) * interval)
             return [round(start + index * interval, 6) for index in range(count)], "steady"
-        parts = sorted(self.uniform(0, slack) for _ in range(count))
+        parts = sorted(clock.uniform(0, slack) for _ in range(count))
         return [round(margin + part + index * gap, 6) for index, part in enumerate(parts)], "uneven"

@@ -48,7 +48,7 @@ def scene_for(seed: int, split: str = "train") -> str:
     return Dice(stream("world", split, seed, "scene"), split).choice(SCENES.names())
 
 
-def make_clip(scene: str | None, seed: int, *, timeline: Timeline, split: str = "train") -> WorldClip:
+def make_clip(scene: str | None, seed: int, *, timeline: Timeline, split: str = "train", looks: int = 0) -> WorldClip:
     """Make one clip; the same arguments give the same bytes on every machine.
 
     Frames are multiples of 1/255 and samples of 1/32768. Frame ``i`` shows the middle of its time on screen,
@@ -60,14 +60,18 @@ def make_clip(scene: str | None, seed: int, *, timeline: Timeline, split: str = 
         seed: 0 or above; the same seed gives unrelated clips in different splits.
         timeline: Size, length and rates.
         split: "train", "validation" or "test".
+        looks: How many looks and voices (colours, places, materials, pitch) a scene may have; the seed then decides
+            which of them, when things happen and how they are told. 0: every seed has its own.
 
     Raises:
-        InputError: unknown scene or split, a negative seed.
+        InputError: unknown scene or split, a negative seed or number of looks.
         GeometryError: shorter than a quarter of a second.
     """
     check_split(split)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError("the seed cannot be used", got=repr(seed), expected="a whole number, 0 or above")
+    if looks < 0:
+        raise InputError("the number of looks cannot be used", got=looks, expected="a whole number; 0 for no limit")
     if timeline.seconds < SHORTEST_SECONDS:
         raise GeometryError(
             "the clip is too short for anything to happen",
@@ -78,14 +82,16 @@ def make_clip(scene: str | None, seed: int, *, timeline: Timeline, split: str = 
     name = scene_for(seed, split) if scene is None else scene
     maker = SCENES.get(name)()
     key = ("world", split, seed, name)
-    dice = Dice(stream(*key, "plan"), split)
+    clock = Dice(stream(*key, "plan"), split)
+    dice = Dice(stream("world", split, "look", seed % looks, name), split, clock) if looks else clock
     plan = maker.plan(dice, Span(float(timeline.seconds), float(1 / timeline.fps)))
-    captions, prompt = compose(maker.wordings, maker.words(plan), dice)
+    captions, prompt = compose(maker.wordings, maker.words(plan), clock)
     stage = Stage(timeline.num_samples, timeline.geometry.sample_rate, stream(*key, "sound"))
     maker.sound(stage, plan)
     waveform = torch.from_numpy(stage.as_words().astype(np.float32) / np.float32(32768))
     clip = AVClip(_picture(maker, plan, timeline), AudioClip(waveform, stage.sample_rate))
-    return WorldClip(clip, name, {**plan, "held_out": dice.held_out}, tuple(plan["events"]), captions, prompt)
+    held_out = dice.held_out + (clock.held_out if looks else [])
+    return WorldClip(clip, name, {**plan, "held_out": held_out}, tuple(plan["events"]), captions, prompt)
 
 
 def activity(parameters: dict[str, Any], num_frames: int) -> np.ndarray:

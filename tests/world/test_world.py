@@ -256,3 +256,33 @@ def test_event_times_keep_their_distance():
         assert span.margin_seconds - 1e-5 <= times[0] and times[-1] <= 2.2 - span.margin_seconds + 1e-5
         assert (gaps >= 0.36 - 1e-5).all()
         assert rhythm != "steady" or (len(times) > 1 and np.allclose(gaps, gaps[0], atol=1e-5))
+
+
+# What belongs to the moment and not to the look; drawn per event, so that its length follows the events.
+OF_THE_MOMENT = {
+    "events", "rhythm", "strengths", "places", "spots", "knots", "trend", "first_gap", "num_bursts", "half_period",
+    "tempo", "held_out",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scene", SCENES.names())
+def test_few_looks_return_with_other_events_and_other_words(scene) -> None:
+    clips = [make_clip(scene, seed, timeline=TINY, looks=2) for seed in range(12)]
+    looks = [{k: v for k, v in clip.parameters.items() if k not in OF_THE_MOMENT} for clip in clips]
+    for index, look in enumerate(looks):
+        # Values that are drawn after one value an event may differ with the number of events, no more.
+        same = [
+            other
+            for other, clip in zip(looks[index % 2 :: 2], clips[index % 2 :: 2], strict=True)
+            if len(clip.events) == len(clips[index].events)
+        ]
+        assert all(other == look for other in same)
+    assert looks[0] != looks[1]
+    moments = {str(clip.events or clip.parameters["knots"]) for clip in clips}
+    assert len(moments) > 6
+    assert len({clip.captions.video for clip in clips}) > 2
+
+
+def test_a_negative_number_of_looks_is_refused() -> None:
+    with pytest.raises(InputError, match="looks"):
+        make_clip("drum", 0, timeline=TINY, looks=-1)

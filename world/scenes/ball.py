@@ -68,8 +68,10 @@ class Ball(Scene):
         """Bounces follow from gravity and restitution; they end when they would be too fast to see."""
         material = dice.pick(MATERIALS)
         smallest = span.gap_seconds(0.26)
-        gap = max(dice.uniform(0.5, 0.85), smallest * 1.2)
-        events = [round(span.margin_seconds + dice.uniform(0, 0.55) * (span.seconds - 2 * span.margin_seconds), 6)]
+        gap = max(dice.clock.uniform(0.5, 0.85), smallest * 1.2)
+        events = [
+            round(span.margin_seconds + dice.clock.uniform(0, 0.55) * (span.seconds - 2 * span.margin_seconds), 6)
+        ]
         first_gap = gap
         while gap >= smallest and events[-1] + gap <= span.seconds - span.margin_seconds:
             events.append(round(events[-1] + gap, 6))

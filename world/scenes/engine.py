@@ -69,7 +69,7 @@ class Engine(Scene):
 
     def plan(self, dice: Dice, span: Span) -> dict[str, Any]:
         """A trend and a machine."""
-        knots, trend = draw_knots(dice)
+        knots, trend = draw_knots(dice.clock)
         return {
             "events": [],
             "knots": knots,

@@ -59,16 +59,16 @@ class Knock(Scene):
 
     def plan(self, dice: Dice, span: Span) -> dict[str, Any]:
         """Bursts of two to four knocks, as many as fit."""
-        gap = max(dice.uniform(0.28, 0.36), span.gap_seconds(0.28))
+        gap = max(dice.clock.uniform(0.28, 0.36), span.gap_seconds(0.28))
         last = span.seconds - span.margin_seconds
-        time = span.margin_seconds + dice.uniform(0, 0.5) * (last - span.margin_seconds)
+        time = span.margin_seconds + dice.clock.uniform(0, 0.5) * (last - span.margin_seconds)
         events: list[float] = []
         num_bursts = 0
         while time <= last:
-            fitting = min(dice.integer(2, 4), 1 + int((last - time) / gap))
+            fitting = min(dice.clock.integer(2, 4), 1 + int((last - time) / gap))
             events += [round(time + index * gap, 6) for index in range(fitting)]
             num_bursts += 1
-            time = events[-1] + max(dice.uniform(0.9, 1.6), 2.5 * gap)
+            time = events[-1] + max(dice.clock.uniform(0.9, 1.6), 2.5 * gap)
         return {
             "events": events,
             "num_bursts": num_bursts,

@@ -59,12 +59,12 @@ class Pendulum(Scene):
 
     def plan(self, dice: Dice, span: Span) -> dict[str, Any]:
         """All ticks in the clip; the phase keeps them off both ends."""
-        tempo = dice.choice(list(TEMPOS))
-        period = max(dice.uniform(*TEMPOS[tempo]), 6 * span.frame_seconds)
+        tempo = dice.clock.choice(list(TEMPOS))
+        period = max(dice.clock.uniform(*TEMPOS[tempo]), 6 * span.frame_seconds)
         margin, last = span.margin_seconds, span.seconds - span.margin_seconds
         starts = [margin + (min(period, last) - margin) * step / 63 for step in range(64)]
         usable = [start for start in starts if start + int((span.seconds - start) / period) * period <= last]
-        start = usable[dice.integer(0, len(usable) - 1)]
+        start = usable[dice.clock.integer(0, len(usable) - 1)]
         count = int((span.seconds - start) / period) + 1
         return {
             "events": [round(start + index * period, 6) for index in range(count)],

@@ -74,7 +74,7 @@ class Rain(Scene):
 
     def plan(self, dice: Dice, span: Span) -> dict[str, Any]:
         """A trend, and what it falls on."""
-        knots, trend = draw_knots(dice)
+        knots, trend = draw_knots(dice.clock)
         return {
             "events": [],
             "knots": knots,
