@@ -160,7 +160,7 @@ def pocket_video() -> TrainConfig:
         task="video",
         models=POCKET_MODELS,
         trainable=("video_tower",),
-        num_steps=2_800,
+        num_steps=1_800,
         batch_size=16,
         precision="float32",
         data=POCKET_DATA,
