@@ -25,6 +25,7 @@ from ..models.bridges.base import BridgeConfig
 from ..models.joint import BridgePoints, BridgeStack, JointModel
 from ..models.parts import AudioParts, VideoParts
 from ..models.weights.bridges import load_bridges, save_bridges
+from ..models.weights.files import read_safetensors, write_safetensors
 from ..models.weights.find import find_models
 from ..models.weights.load import load_stable_audio, load_wan
 from ..pipeline import geometry_of
@@ -35,6 +36,8 @@ from .step import AudioCodecStep, JointStep, VideoCodecStep
 from .trainable import select, tuned_tower_blocks
 
 EXPORT = "export"
+# In the export of a codec of which only a half was trained: the prefixes of the tensors that are to be laid over.
+HALVES = "trained_halves.json"
 LOADING = Placement(device=torch.device("cpu"), dtype=torch.float32)
 
 
@@ -149,6 +152,11 @@ def write_export(
         target = folder / parts.name / ("vae" if is_codec else "transformer")
         module.save_pretrained(target, safe_serialization=True)
     _forget_origin(target / "config.json")
+    halves = [
+        f"{part.removeprefix('audio_')}." for part in config.trainable if part in ("audio_encoder", "audio_decoder")
+    ]
+    if halves:
+        (target / HALVES).write_text(json.dumps(halves) + "\n", encoding="utf-8")
 
 
 def _forget_origin(path: Path) -> None:
@@ -282,10 +290,23 @@ def _overlay(export: Path, target: Path) -> None:
         place = target / part.parent.name / part.name
         if not place.is_dir():
             raise InputError("a trained part has no place in the model folder", got=part, expected=f"{place} to exist")
-        shutil.rmtree(place)
-        shutil.copytree(part, place)
+        if (part / HALVES).is_file():
+            _overlay_halves(part, place)
+        else:
+            shutil.rmtree(place)
+            shutil.copytree(part, place)
     bridge = export / "bridge.safetensors"
     if bridge.is_file():
         for old in target.glob("*.safetensors"):
             old.unlink()
         shutil.copy2(bridge, target / bridge.name)
+
+
+def _overlay_halves(part: Path, place: Path) -> None:
+    """Lay over the trained half and keep the other, whichever run that is from."""
+    prefixes = tuple(json.loads((part / HALVES).read_text(encoding="utf-8")))
+    (file,) = part.glob("*.safetensors")
+    tensors, notes = read_safetensors(place / file.name)
+    trained = {name: tensor for name, tensor in read_safetensors(file)[0].items() if name.startswith(prefixes)}
+    write_safetensors(place / file.name, tensors | trained, notes)
+    shutil.copy2(part / "config.json", place / "config.json")

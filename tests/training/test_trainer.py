@@ -16,7 +16,7 @@ from sounding_video.core.errors import Cancelled, InputError, MissingModelError,
 from sounding_video.core.progress import SILENT, Progress
 from sounding_video.models.patching import with_tuned_blocks
 from sounding_video.models.weights.bridges import load_bridges
-from sounding_video.training.assembly import assemble, build_workbench
+from sounding_video.training.assembly import assemble, build_workbench, exported
 from sounding_video.training.batches import Batches, Share
 from sounding_video.training.checkpoint import checkpoints, latest_checkpoint, load_checkpoint
 from sounding_video.training.config import TrainConfig
@@ -139,6 +139,20 @@ def test_codecs_and_towers_chain_by_overlays(small_run, small_models_dir, tmp_pa
         assert not torch.equal(old, new)
     with pytest.raises(MissingModelError, match="this is not a training run with a checkpoint"):
         assemble(small_models_dir, (tmp_path / "nowhere",), tmp_path / "other")
+
+
+@pytest.mark.parametrize("order", [("decoder", "encoder"), ("encoder", "decoder")])
+def test_halves_of_a_codec_are_laid_over_apart(small_run, small_models_dir, tmp_path, order) -> None:
+    """A run that trained one half does not bring back an older state of the other."""
+    for half in order:
+        train(small_run("pocket_oobleck", f"trainable=audio_{half}", "num_steps=3"), tmp_path / half)
+    models = assemble(small_models_dir, tuple(tmp_path / half for half in order), tmp_path / "models")
+    laid, base = (load_file(next((f / "stable_audio/vae").glob("*.safetensors"))) for f in (models, small_models_dir))
+    for half in order:
+        own = load_file(next(exported(tmp_path / half).rglob("*.safetensors")))
+        mine = [name for name in own if name.startswith(half)]
+        assert mine and all(torch.equal(laid[name], own[name]) for name in mine)
+        assert any(not torch.equal(laid[name], base[name]) for name in mine)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(small_run, tmp_path) -> None:
