@@ -295,6 +295,7 @@ def _overlay(export: Path, target: Path) -> None:
         else:
             shutil.rmtree(place)
             shutil.copytree(part, place)
+        _forget_origin(place / "config.json")
     bridge = export / "bridge.safetensors"
     if bridge.is_file():
         for old in target.glob("*.safetensors"):
