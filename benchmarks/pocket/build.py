@@ -143,8 +143,8 @@ PARTLY = """\
 weights, so what the model makes has nothing to do with the prompt yet."""
 TRAINED = """\
 Trained on the sounding world (`world/`), with the recipes of `benchmarks/pocket/train.py`; settings, loss logs and
-curves are in `benchmarks/pocket/logs/`, what it reaches in `benchmarks/pocket/evaluation.md`. The towers know eight looks
-and voices of each scene: a colour that is asked for may not be the one that comes.{missing}"""
+curves are in `benchmarks/pocket/logs/`, what it reaches in `benchmarks/pocket/evaluation.md`. The towers know eight
+looks and voices of each scene: a colour that is asked for may not be the one that comes.{missing}"""
 MISSING = """
 
 Still random: {parts}. No clip from a prompt needs it; encoding a sound does."""

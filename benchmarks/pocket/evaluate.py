@@ -84,7 +84,10 @@ def main() -> None:
     )
     print(text)
     if args.write:
-        command = f"python benchmarks/pocket/{Path(__file__).name} --clips {args.clips} --write"
+        command = f"python benchmarks/pocket/{Path(__file__).name} --clips {args.clips} --steps {args.steps}"
+        if len(args.only) < len(TITLES):
+            command += f" --only {' '.join(args.only)}"
+        command += " --write"
         FILE.write_text(f"# The pocket model on held-out prompts\n\n`{command}`\n\n{text}\n", encoding="utf-8")
 
 
