@@ -160,7 +160,7 @@ def pocket_video() -> TrainConfig:
         task="video",
         models=POCKET_MODELS,
         trainable=("video_tower",),
-        num_steps=1_800,
+        num_steps=4_200,
         batch_size=16,
         precision="float32",
         data=POCKET_DATA,
@@ -173,7 +173,7 @@ def pocket_video() -> TrainConfig:
 def pocket_audio() -> TrainConfig:
     """The pocket model's audio tower, on sound alone. Needs the trained codec: ``models.overlays=RUN``."""
     video = pocket_video()
-    return replace(video, recipe="pocket_audio", task="audio", trainable=("audio_tower",), num_steps=4_000)
+    return replace(video, recipe="pocket_audio", task="audio", trainable=("audio_tower",), num_steps=9_000)
 
 
 @RECIPES.register("pocket_bridges")
