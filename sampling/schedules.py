@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from ..core.errors import InputError, require_choice
 from ..core.protocols import Solver
 from .solvers import SOLVERS
 
+Points = TypeVar("Points", np.ndarray, Tensor)
 SCHEDULES = ("lockstep", "coupled")
 FLOW_SIGMAS = ("diffusers-0.36", "diffusers-0.37")
 MAX_STEPS = 1000
@@ -117,7 +119,7 @@ def lockstep_times(remaining: Tensor, flow_shift: float = 3.0) -> tuple[Tensor, 
         t_V and t_A in 0..1, shaped like ``remaining``.
     """
     sigma = AUDIO_SIGMA_MIN * (AUDIO_SIGMA_MAX / AUDIO_SIGMA_MIN) ** remaining
-    return flow_shift * remaining / (1 + (flow_shift - 1) * remaining), sigma.atan() * (2 / math.pi)
+    return _shifted(remaining, flow_shift), sigma.atan() * (2 / math.pi)
 
 
 def _lockstep(num_steps: int, flow_sigmas: str, flow_shift: float) -> tuple[ModalitySchedule, ModalitySchedule]:
@@ -165,7 +167,7 @@ def _flow_grid(num_steps: int, flow_sigmas: str, latest: float = 1.0) -> np.ndar
     return grid
 
 
-def _shifted(grid: np.ndarray, flow_shift: float) -> np.ndarray:
+def _shifted(grid: Points, flow_shift: float) -> Points:
     return flow_shift * grid / (1 + (flow_shift - 1) * grid)
 
 

@@ -31,6 +31,7 @@ from ..models.weights.load import load_stable_audio, load_wan
 from ..pipeline import geometry_of
 from .checkpoint import latest_checkpoint
 from .config import TrainConfig
+from .data import cut_timeline
 from .randomness import derived_seed
 from .step import AudioCodecStep, JointStep, VideoCodecStep
 from .trainable import select, tuned_tower_blocks
@@ -119,8 +120,8 @@ def _bridges(run: TrainConfig, video: VideoParts, audio: AudioParts) -> BridgeSt
         if config.gate_bias:
             open_gates(bridge, config.gate_bias)
         if config.moment_bias:
-            num_steps = (run.data.num_frames - 1) // video.codec.temporal_stride + 1
-            look_at_one_moment(bridge, config.moment_bias, num_steps)
+            timeline = cut_timeline(run.data, geometry_of(video.codec, audio.codec))
+            look_at_one_moment(bridge, config.moment_bias, timeline.video_latent_shape[1])
     return stack
 
 

@@ -7,21 +7,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from fractions import Fraction
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..core.clock import Timeline
 from ..core.errors import InputError
 from ..core.progress import Progress
 from ..sampling.schedules import lockstep_times
 from .assembly import Workbench
 from .cache import LatentCache, MediaCache, TextCache, fingerprint
 from .config import TrainConfig
-from .data import Source, cut, find_sources
+from .data import Source, cut, cut_timeline, find_sources
 from .randomness import clip_at, derived_generator, draw_time
 
 
@@ -66,7 +64,7 @@ class Batches:
         self.config = config
         data = config.data
         self.sources = find_sources(data)
-        self.timeline = Timeline(data.num_frames, Fraction(data.fps), data.width, data.height, bench.geometry)
+        self.timeline = cut_timeline(data, bench.geometry)
         self._media = MediaCache(cache / "media")
         self._is_codec = config.task.endswith("codec")
         if (self._is_codec or data.workers) and not data.keep_media:

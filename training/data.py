@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.clock import Timeline, samples_for
+from ..core.clock import LatentGeometry, Timeline, samples_for
 from ..core.errors import InputError
 from ..core.types import AudioClip, AVClip, Captions, VideoClip
 from ..media.audio import resample, to_stereo
@@ -121,6 +121,11 @@ def find_sources(config: DataConfig) -> list[Source]:
 def clip_timeline(config: DataConfig) -> Timeline:
     """The extent of a clip before it is cut (world) or after it (``clip_frames`` 0)."""
     return Timeline(config.clip_frames or config.num_frames, Fraction(config.fps), config.width, config.height)
+
+
+def cut_timeline(config: DataConfig, geometry: LatentGeometry) -> Timeline:
+    """The extent of what is trained on, in the codecs' geometry."""
+    return Timeline(config.num_frames, Fraction(config.fps), config.width, config.height, geometry)
 
 
 def _world_sources(config: DataConfig) -> list[Source]:

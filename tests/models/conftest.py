@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import small_models as small
 import torch
 from sounding_video.core.types import Modality
-from sounding_video.models.bridges.base import BridgeConfig
+from sounding_video.models.bridges.base import BridgeConfig, BridgeInputs
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
+from sounding_video.models.rope import bridge_rope
+from sounding_video.models.towers.base import TokenGrid
 from sounding_video.models.towers.stable_audio import StableAudioTower
 from sounding_video.models.towers.wan import WanTower
 
@@ -58,6 +61,25 @@ def bridge_config() -> BridgeConfig:
         video_time_width=small.VIDEO_WIDTH,
         audio_time_width=small.AUDIO_WIDTH,
     )
+
+
+@pytest.fixture
+def make_bridge_inputs() -> Callable[..., BridgeInputs]:
+    """``make_bridge_inputs(config, video_grid, audio_grid, batch=2)``: random streams; one audio time for all rows."""
+
+    def make(config: BridgeConfig, video_grid: TokenGrid, audio_grid: TokenGrid, *, batch: int = 2) -> BridgeInputs:
+        g = torch.Generator().manual_seed(1)
+        return BridgeInputs(
+            torch.randn(batch, video_grid.num_tokens, config.video_width, generator=g),
+            torch.randn(batch, audio_grid.num_tokens, config.audio_width, generator=g),
+            torch.randn(batch, config.video_time_width, generator=g),
+            torch.randn(1, config.audio_time_width, generator=g),
+            *bridge_rope(config.rope, config.head_width, video_grid, audio_grid),
+            video_grid,
+            audio_grid,
+        )
+
+    return make
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from sounding_video.core.errors import InputError
 from sounding_video.models.bridge_start import look_at_one_moment, open_gates
 from sounding_video.models.bridges import BRIDGES
 from sounding_video.models.bridges.base import BridgeConfig, BridgeInputs
-from sounding_video.models.rope import bridge_rope
 from sounding_video.models.towers.base import TokenGrid
 
 VIDEO_GRID, AUDIO_GRID = TokenGrid(9, 4), TokenGrid(48, num_prefix=1)
@@ -27,30 +26,22 @@ CONFIG = BridgeConfig(
 ATTENTION_KINDS = [name for name in BRIDGES.names() if name != "additive"]
 
 
-def inputs(config: BridgeConfig = CONFIG) -> BridgeInputs:
-    g = torch.Generator().manual_seed(1)
-    return BridgeInputs(
-        torch.randn(1, VIDEO_GRID.num_tokens, config.video_width, generator=g),
-        torch.randn(1, AUDIO_GRID.num_tokens, config.audio_width, generator=g),
-        torch.randn(1, config.video_time_width, generator=g),
-        torch.randn(1, config.audio_time_width, generator=g),
-        *bridge_rope(config.rope, config.head_width, VIDEO_GRID, AUDIO_GRID),
-        VIDEO_GRID,
-        AUDIO_GRID,
-    )
+@pytest.fixture
+def given(make_bridge_inputs) -> BridgeInputs:
+    return make_bridge_inputs(CONFIG, VIDEO_GRID, AUDIO_GRID, batch=1)
 
 
 @pytest.mark.parametrize("kind", ATTENTION_KINDS)
-def test_the_identity_stays_the_identity(kind) -> None:
-    bridge, given = BRIDGES.get(kind)(CONFIG), inputs()
+def test_the_identity_stays_the_identity(kind, given) -> None:
+    bridge = BRIDGES.get(kind)(CONFIG)
     open_gates(bridge, 1.0)
     look_at_one_moment(bridge, 3.0, VIDEO_GRID.num_steps)
     video, audio = bridge(given)
     assert torch.equal(video, given.video) and torch.equal(audio, given.audio)
 
 
-def test_open_gates_are_about_one_and_nothing_else_moves() -> None:
-    bridge, given = BRIDGES.get("dual_cross")(CONFIG), inputs()
+def test_open_gates_are_about_one_and_nothing_else_moves(given) -> None:
+    bridge = BRIDGES.get("dual_cross")(CONFIG)
     before = bridge.adaln_modulation_1(given.video_time).chunk(6, dim=1)
     open_gates(bridge, 1.0)
     after = bridge.adaln_modulation_1(given.video_time).chunk(6, dim=1)
@@ -58,10 +49,10 @@ def test_open_gates_are_about_one_and_nothing_else_moves() -> None:
         torch.testing.assert_close(new - old, torch.full_like(old, float(index in (2, 5))))
 
 
-def test_heads_look_at_what_happens_at_the_same_time() -> None:
+def test_heads_look_at_what_happens_at_the_same_time(given) -> None:
     """Attention weights of every audio token over video frames, and of every frame over the sound, by its own table."""
     torch.manual_seed(0)
-    bridge, given = BRIDGES.get("dual_cross")(CONFIG), inputs()
+    bridge = BRIDGES.get("dual_cross")(CONFIG)
     weights = {}
 
     def kernel(query, key, value, *, scale=None):

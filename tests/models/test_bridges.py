@@ -19,18 +19,8 @@ KINDS = BRIDGES.names()
 
 
 @pytest.fixture
-def bridge_inputs(bridge_config: BridgeConfig) -> BridgeInputs:
-    g = torch.Generator().manual_seed(1)
-    ropes = bridge_rope("official", bridge_config.head_width, VIDEO_GRID, AUDIO_GRID)
-    return BridgeInputs(
-        torch.randn(2, VIDEO_GRID.num_tokens, bridge_config.video_width, generator=g),
-        torch.randn(2, AUDIO_GRID.num_tokens, bridge_config.audio_width, generator=g),
-        torch.randn(2, bridge_config.video_time_width, generator=g),
-        torch.randn(1, bridge_config.audio_time_width, generator=g),
-        *ropes,
-        VIDEO_GRID,
-        AUDIO_GRID,
-    )
+def bridge_inputs(make_bridge_inputs, bridge_config: BridgeConfig) -> BridgeInputs:
+    return make_bridge_inputs(bridge_config, VIDEO_GRID, AUDIO_GRID)
 
 
 def test_the_five_fusion_kinds_are_registered() -> None:

@@ -210,9 +210,14 @@ def test_decoding_sound_takes_what_is_foretold(audio_vae) -> None:
     with LiveBytes((*audio_vae.parameters(), *audio_vae.buffers()), device_type="cpu") as counter, torch.no_grad():
         audio_vae.decode(torch.zeros(shape))
     assert foretold.activations("decode audio") == pytest.approx(counter.peak_bytes - counter.base_bytes, rel=0.02)
-    # What the allocator saw holds the CPU convolutions' scratch memory too, which is not counted.
-    measured = allocated_peak(lambda: audio_vae.decode(torch.zeros(shape)).sample)
-    assert 0.7 * measured < foretold.activations("decode audio") < 1.02 * measured
+    # What the allocator saw holds the CPU convolutions' scratch memory too, which is not counted; one thread has none.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        measured = allocated_peak(lambda: audio_vae.decode(torch.zeros(shape)).sample)
+    finally:
+        torch.set_num_threads(threads)
+    assert 0.7 * measured < foretold.activations("decode audio") < measured
 
 
 def test_encoding_a_caption_takes_what_is_foretold() -> None:
