@@ -23,7 +23,6 @@ from statistics import mean
 from sounding_video.cli.bar import StageBars
 from sounding_video.core.progress import Progress
 from sounding_video.evaluation.runner import Evaluation
-from sounding_video.pipeline import SamplingOptions
 from sounding_video.training.assembly import exported
 from sounding_video.training.checkpoint import latest_checkpoint
 from sounding_video.training.log import read_log
@@ -31,7 +30,7 @@ from sounding_video.training.recipes import recipe
 from sounding_video.training.trainer import train
 
 sys.path.insert(0, str(Path(__file__).with_name("pocket")))
-from clips import COLUMNS, load_pocket, make_clips, measure, pocket_size, wishes
+from clips import COLUMNS, load_pocket, make_clips, measure, pocket_options, pocket_size, wishes
 
 FILE = Path(__file__).with_suffix(".md")
 PICTURE = Path(__file__).with_name("fusion_ladder.png")
@@ -121,10 +120,11 @@ def climb(rung: Rung, seed: int, args: argparse.Namespace) -> Evaluation:
     model = load_pocket(args.models, bridge=bridge_of(rung, seed, args))
     name = "".join(letter if letter.isalnum() else "_" for letter in rung.title)
     folder = args.output / "clips" / f"{name}-{args.steps}-seed{seed}"
-    options = SamplingOptions(
-        num_steps=args.sampling_steps,
-        video_guidance_scale=args.guidance,
-        audio_guidance_scale=args.guidance,
+    options = pocket_options(
+        args.models,
+        steps=args.sampling_steps,
+        video_guidance=args.guidance,
+        audio_guidance=args.guidance,
         schedule=rung.schedule,
     )
     wanted = wishes(args.clips, pocket_size(args.models), split="validation", first_seed=1000 * seed)

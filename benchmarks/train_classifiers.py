@@ -78,7 +78,7 @@ def vary_pictures(frames: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def vary_sounds(mels: Tensor, generator: torch.Generator) -> Tensor:
-    """Another pitch, missing highs, grain, a noise floor and another start."""
+    """Another pitch, missing highs, grain, a noise floor, another start, and spill and hiss as vocoders leave them."""
     batch, _, num_bands, num_steps = mels.shape
 
     def draw(low: float, high: float) -> Tensor:
@@ -88,6 +88,10 @@ def vary_sounds(mels: Tensor, generator: torch.Generator) -> Tensor:
     bands = (torch.arange(num_bands) - shift).clamp(0, num_bands - 1)
     varied = mels.float().gather(2, bands[:, None, :, None].expand(-1, 1, -1, num_steps))
     varied = varied + torch.linspace(0, 1, num_bands)[:, None] * draw(-0.25, 0.1)
+    # Energy in neighbouring bands and moments, and noise as loud as the sound allows.
+    spilt = functional.avg_pool2d(varied, (9, 5), 1, (4, 2)) - draw(0.1, 0.6)
+    hiss = varied.amax(2, keepdim=True) - draw(0.4, 0.9)
+    varied = torch.maximum(varied, torch.maximum(spilt, hiss))
     varied = varied + draw(0, 0.06) * torch.randn(mels.shape, generator=generator)
     varied = torch.maximum(varied, draw(0, 0.35)).clamp(0, 1)
     return varied.roll(int(torch.randint(num_steps, (1,), generator=generator)), -1)

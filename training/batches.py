@@ -178,10 +178,11 @@ class Batches:
 
     def _times(self, position: int) -> dict[str, Tensor]:
         """``t``, and ``audio_t`` where the audio has its own."""
-        drawn = torch.tensor(draw_time(self.config.objective.draw, self.config.seed, position))
-        if self.config.objective.times == "shared":
+        objective = self.config.objective
+        drawn = torch.tensor(draw_time(objective.draw, self.config.seed, position))
+        if objective.times == "shared":
             return {"t": drawn}
-        return dict(zip(("t", "audio_t"), lockstep_times(drawn), strict=True))
+        return dict(zip(("t", "audio_t"), lockstep_times(drawn, objective.flow_shift), strict=True))
 
     def _codec_row(self, source: Source, crop: int, position: int, generator: torch.Generator) -> dict[str, Tensor]:
         """Pictures or sound of a window that is drawn anew every time, and the posterior's noise."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..core.errors import InputError, require_choice
+from ..sampling.schedules import MAX_FLOW_SHIFT, MIN_FLOW_SHIFT
 
 T = TypeVar("T")
 TASKS = ("joint", "video", "audio", "video_codec", "audio_codec")
@@ -133,6 +134,8 @@ class ObjectiveConfig:
         timestep: ``paper``: t_V = 1000·t_A; ``official``: trunc(999·t).
         times: ``shared``: both towers at one t, as in the paper; ``lockstep``: at the two times at which the sampler's
             default schedule has them at one step, so that bridges learn what sampling asks.
+        flow_shift: Of the video's time where times are ``lockstep``, as :class:`~..pipeline.SamplingOptions` has it;
+            the lower, the further the picture leads.
         draw: ``uniform``, or ``sobol-bf16``: one scrambled Sobol sequence rounded to bfloat16 (released code).
         video_text_dropout: Chance that a clip's video text is that of "" (each modality on its own).
         audio_text_dropout: Likewise for the audio text.
@@ -148,6 +151,7 @@ class ObjectiveConfig:
 
     timestep: str = "paper"
     times: str = "shared"
+    flow_shift: float = 3.0
     draw: str = "uniform"
     video_text_dropout: float = 0.1
     audio_text_dropout: float = 0.1
@@ -332,6 +336,7 @@ def _require_ranges(config: TrainConfig) -> None:
         ("data.workers", config.data.workers, 0, None),
         ("objective.video_text_dropout", objective.video_text_dropout, 0, 1),
         ("objective.audio_text_dropout", objective.audio_text_dropout, 0, 1),
+        ("objective.flow_shift", objective.flow_shift, MIN_FLOW_SHIFT, MAX_FLOW_SHIFT),
         ("bridges.moment_bias", config.bridges.moment_bias, 0, None),
         ("optimizer.lr", optimizer.lr, 0, None),
         ("optimizer.warmup_steps", optimizer.warmup_steps, 0, None),

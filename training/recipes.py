@@ -136,7 +136,7 @@ def pocket_oobleck() -> TrainConfig:
 @RECIPES.register("pocket_oobleck_long")
 def pocket_oobleck_long() -> TrainConfig:
     """Goes on with ``pocket_oobleck``: what is left above 10 kHz takes longest to go quiet."""
-    return replace(pocket_oobleck(), recipe="pocket_oobleck_long", num_steps=3_000)
+    return replace(pocket_oobleck(), recipe="pocket_oobleck_long", num_steps=3_500)
 
 
 @RECIPES.register("pocket_oobleck_encoder")
@@ -160,7 +160,7 @@ def pocket_video() -> TrainConfig:
         task="video",
         models=POCKET_MODELS,
         trainable=("video_tower",),
-        num_steps=4_200,
+        num_steps=6_900,
         batch_size=16,
         precision="float32",
         data=POCKET_DATA,
@@ -184,12 +184,12 @@ def pocket_bridges() -> TrainConfig:
         task="joint",
         models=POCKET_MODELS,
         trainable=("bridges",),
-        num_steps=2_400,
+        num_steps=4_700,
         batch_size=8,
         precision="float32",
         bridges=POCKET_BRIDGES,
         data=POCKET_DATA,
-        objective=ObjectiveConfig(times="lockstep"),
+        objective=ObjectiveConfig(times="lockstep", flow_shift=1.0),
         optimizer=replace(POCKET_OPTIMIZER, lr=1e-3, weight_decay=1e-3, betas=(0.9, 0.95), warmup_steps=100),
         saving=SavingConfig(every=200),
     )

@@ -14,8 +14,20 @@ import os
 import time
 from pathlib import Path
 
-from clips import DIRECT, EXPANDED, PROMPT, SHARED, WORLD, load_pocket, make_clips, measure, pocket_size, table, wishes
-from sounding_video.pipeline import SamplingOptions
+from clips import (
+    DIRECT,
+    EXPANDED,
+    PROMPT,
+    SHARED,
+    WORLD,
+    load_pocket,
+    make_clips,
+    measure,
+    pocket_options,
+    pocket_size,
+    table,
+    wishes,
+)
 
 FILE = Path(__file__).with_suffix(".md")
 TITLES = {
@@ -38,9 +50,7 @@ def main() -> None:
     add("--write", action="store_true", help=f"write {FILE.name}")
     args = parser.parse_args()
     started, results, model = time.monotonic(), {}, load_pocket(args.models)
-    options = SamplingOptions(
-        num_steps=args.steps, video_guidance_scale=args.guidance, audio_guidance_scale=args.guidance
-    )
+    options = pocket_options(args.models, steps=args.steps, video_guidance=args.guidance, audio_guidance=args.guidance)
     wanted = wishes(args.clips, pocket_size(args.models))
     for mode, title in TITLES.items():
         folder = args.output / f"{mode}-{args.steps}-{args.guidance:g}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 from sounding_video.captions.backends.lexicon import LexiconBackend
@@ -46,8 +47,25 @@ class Wish:
 
 def pocket_size(models: str | Path = POCKET) -> int:
     """Width and height in pixels that a pocket model was trained for."""
+    return _note(models)["size"]
+
+
+def pocket_options(
+    models: str | Path = POCKET, *, steps: int, video_guidance: float, audio_guidance: float, **others: Any
+) -> SamplingOptions:
+    """Sampling options with the flow shift that a pocket model's bridges were trained for."""
+    return SamplingOptions(
+        num_steps=steps,
+        video_guidance_scale=video_guidance,
+        audio_guidance_scale=audio_guidance,
+        flow_shift=_note(models)["flow_shift"],
+        **others,
+    )
+
+
+def _note(models: str | Path) -> dict[str, Any]:
     folder = pocket_folder() if models == POCKET else Path(models)
-    return json.loads((folder / "pocket.json").read_text(encoding="utf-8"))["size"]
+    return json.loads((folder / "pocket.json").read_text(encoding="utf-8"))
 
 
 def wishes(num: int, size: int, *, split: str = "test", first_seed: int = 0) -> list[Wish]:

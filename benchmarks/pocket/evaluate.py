@@ -13,7 +13,19 @@ import os
 import time
 from pathlib import Path
 
-from clips import EXPANDED, PROMPT, WORLD, load_pocket, make_clips, measure, pocket_size, round_trips, table, wishes
+from clips import (
+    EXPANDED,
+    PROMPT,
+    WORLD,
+    load_pocket,
+    make_clips,
+    measure,
+    pocket_options,
+    pocket_size,
+    round_trips,
+    table,
+    wishes,
+)
 from clips import write_manifest as write_wishes
 from sounding_video.media.mux import write_clip
 from sounding_video.pipeline import SamplingOptions
@@ -70,8 +82,8 @@ def main() -> None:
     add("--output", type=Path, default=Path("output/pocket/evaluation"), help="folder of the clips")
     add("--write", action="store_true", help=f"write {FILE.name}")
     args = parser.parse_args()
-    options = SamplingOptions(
-        num_steps=args.steps, video_guidance_scale=args.video_guidance, audio_guidance_scale=args.audio_guidance
+    options = pocket_options(
+        args.models, steps=args.steps, video_guidance=args.video_guidance, audio_guidance=args.audio_guidance
     )
     started, results = time.monotonic(), {}
     for variant in args.only:

@@ -12,9 +12,8 @@ import os
 import time
 from pathlib import Path
 
-from clips import EXPANDED, load_pocket, make_clips, measure, pocket_size, wishes
+from clips import EXPANDED, load_pocket, make_clips, measure, pocket_options, pocket_size, wishes
 from sounding_video.evaluation.runner import Evaluation
-from sounding_video.pipeline import SamplingOptions
 
 FILE = Path(__file__).with_suffix(".md")
 PICTURE = Path(__file__).with_suffix(".png")
@@ -73,7 +72,7 @@ def main() -> None:
     wanted = wishes(args.clips, pocket_size(args.models), split="validation")
     for video in args.scales:
         for audio in args.scales:
-            options = SamplingOptions(num_steps=args.steps, video_guidance_scale=video, audio_guidance_scale=audio)
+            options = pocket_options(args.models, steps=args.steps, video_guidance=video, audio_guidance=audio)
             folder = args.output / f"{video:g}-{audio:g}-{args.steps}"
             make_clips(model, wanted, folder, options=options, captions=EXPANDED)
             results[video, audio] = measure(folder)

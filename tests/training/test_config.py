@@ -53,6 +53,7 @@ def test_overrides_are_typed() -> None:
         ("precision=fp16", "unknown precision: got 'fp16'; expected one of float32, bf16, pure-bf16"),
         ("objective.timestep=mine", "unknown objective.timestep: got 'mine'; expected one of paper, official"),
         ("objective.video_text_dropout=1.5", "objective.video_text_dropout is out of range: got 1.5; expected 0 to 1"),
+        ("objective.flow_shift=0", "objective.flow_shift is out of range: got 0.0; expected 0.1 to 100"),
         ("batch_size=0", "batch_size is out of range: got 0; expected at least 1"),
         ("trainable=", "nothing is to be trained"),
     ],

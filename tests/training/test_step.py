@@ -151,13 +151,15 @@ def test_lockstep_times_are_drawn_together_and_each_modality_gets_its_own(small_
     bench, batches = prepared(config)
     tensors = batches.at(0, 2).tensors
     drawn = torch.tensor([draw_time("uniform", 0, i) for i in range(2)])
-    video, audio = lockstep_times(drawn)
+    video, audio = lockstep_times(drawn, config.objective.flow_shift)
     assert torch.equal(tensors["t"], video) and torch.equal(tensors["audio_t"], audio)
     apart = bench.step(tensors)
     for name, time in (("video", video), ("audio", audio)):
         # A new bridge is the identity, so each loss is that of its tower at its own time.
         alone = bench.step({**tensors, "t": time, "audio_t": time})
         assert float(apart[name].detach()) == float(alone[name].detach())
+    _, ahead = prepared(small_run("pocket_bridges", "objective.times=lockstep", "objective.flow_shift=0.5"))
+    assert (ahead.at(0, 2).tensors["t"] < video).all() and torch.equal(ahead.at(0, 2).tensors["audio_t"], audio)
     _, shared = prepared(small_run("pocket_bridges", "objective.times=shared"))
     assert "audio_t" not in shared.at(0, 2).tensors
 
