@@ -6,20 +6,22 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from ..core.errors import InputError
 from ..core.progress import SILENT, Progress
 from .anchors import SemanticAnchors, anchors_schema, from_json
 from .backends.base import ChatBackend
 from .dialogue import ATTEMPTS, Answer, ask, json_object
 from .prompts import load_prompt, quoted
+from .purity import anchors_text, is_english
 
 
 def deduce(
     prompt: str, *, backend: ChatBackend, attempts: int = ATTEMPTS, progress: Progress = SILENT
 ) -> Answer[SemanticAnchors]:
-    """Inference: what a short prompt entails.
+    """Inference: what a short prompt in any language entails, in English.
 
     Raises:
-        CaptionError: the model gave no usable answer.
+        CaptionError: the model gave no usable answer, or none in English.
         MissingPackageError: pydantic is not installed.
     """
     return _check("checker_infer", {"prompt": quoted(prompt)}, backend, attempts, progress)
@@ -46,4 +48,11 @@ def _check(
 
 
 def _parse(text: str) -> SemanticAnchors:
-    return from_json(json.dumps(json_object(text)))
+    anchors = from_json(json.dumps(json_object(text)))
+    if not is_english(anchors_text(anchors)):
+        raise InputError(
+            "the anchors are not in English",
+            got=repr(anchors.entities[0].visual[:60]),
+            expected="every field in English, whatever the language of the prompt",
+        )
+    return anchors

@@ -1,6 +1,6 @@
 """Purity by check: sound words in the video caption, sight words in the audio caption, events in no anchor, lengths.
 
-The check reads English, which is what both towers' captions are written in.
+The check reads English, which is what both towers' captions are written in; a caption in another language is found too.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from typing import Any
 from ..core.errors import InputError
 from ..core.types import Captions
 from .anchors import SemanticAnchors
+from .lexicon.english import is_foreign
 from .profiles import LengthProfile, num_words
 from .vocabulary import (
     ACOUSTIC_ADJECTIVES,
     ACOUSTIC_WORDS,
     AUDIO_EXEMPT,
+    CONTEXT_ADJECTIVES,
     VIDEO_EXEMPT,
     VISUAL_ADJECTIVES,
+    VISUAL_IN_CONTEXT,
     VISUAL_WORDS,
     WORD,
     family_index,
@@ -35,6 +38,7 @@ _CLAUSE_END = re.compile(
 _LEADING_JOINT = re.compile(r"^(?:and|while|as|with|but|or|that|which|then)\s+", re.IGNORECASE)
 _MIN_CLAUSE_WORDS = 4
 _MAX_FOREIGN_SHARE = 0.3  # of the letters, beyond Latin script
+FOREIGN = "not in English"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Finding:
     """One thing that is wrong with a caption.
 
     Args:
-        kind: One of :data:`IMPURE`, or "empty", "not in English", "too short", "too long", "too many sentences".
+        kind: One of :data:`IMPURE`, :data:`FOREIGN`, or "empty", "too short", "too long", "too many sentences".
         modality: "video" or "audio".
         text: The offending words; empty for a length.
         start: First character in the caption.
@@ -80,6 +84,22 @@ def find_impurities(
     return tuple(sorted(found, key=lambda finding: (MODALITIES.index(finding.modality), finding.start)))
 
 
+def is_english(text: str) -> bool:
+    """Whether a text is in Latin script and enough of its words are known as English; a few words always are."""
+    letters = [char for char in text if char.isalpha()]
+    return sum(char > "\u024f" for char in letters) <= _MAX_FOREIGN_SHARE * len(letters) and not is_foreign(text)
+
+
+def anchors_text(anchors: SemanticAnchors) -> str:
+    """Everything that the anchors say, as one text."""
+    texts = [anchors.environment, anchors.ambient_sound, anchors.mood, anchors.style, anchors.camera]
+    for entity in anchors.entities:
+        texts += [entity.name, entity.visual, *entity.attributes]
+    for event in anchors.events:
+        texts += [event.visual_action] + ([event.sound.heard, event.sound.source] if event.sound else [])
+    return "\n".join(texts)
+
+
 def _listed_words(text: str, listed: frozenset[str], exempt: re.Pattern[str]) -> Iterator[re.Match[str]]:
     spared = [match.span() for match in exempt.finditer(text)]
     for match in WORD.finditer(text):
@@ -101,7 +121,7 @@ def _acoustic_words(text: str) -> Iterator[Finding]:
 
 
 def _visual_words(text: str) -> Iterator[Finding]:
-    for match in _listed_words(text, VISUAL_WORDS, AUDIO_EXEMPT):
+    for match in (*_listed_words(text, VISUAL_WORDS, AUDIO_EXEMPT), *VISUAL_IN_CONTEXT.finditer(text)):
         yield Finding(
             "visual word",
             "audio",
@@ -112,17 +132,12 @@ def _visual_words(text: str) -> Iterator[Finding]:
 
 
 def _anchored_families(anchors: SemanticAnchors) -> frozenset[int]:
-    index = family_index()
+    index = family_index(grounds=True)
     return frozenset(number for word in _anchor_words(anchors) for number in index.get(word, ()))
 
 
 def _anchor_words(anchors: SemanticAnchors) -> set[str]:
-    texts = [anchors.environment, anchors.ambient_sound, anchors.mood, anchors.style, anchors.camera]
-    for entity in anchors.entities:
-        texts += [entity.name, entity.visual, *entity.attributes]
-    for event in anchors.events:
-        texts += [event.visual_action] + ([event.sound.heard, event.sound.source] if event.sound else [])
-    return {part for text in texts for match in WORD.finditer(text) for part in _parts(match[0])}
+    return {part for match in WORD.finditer(anchors_text(anchors)) for part in _parts(match[0])}
 
 
 def _parts(word: str) -> set[str]:
@@ -149,10 +164,9 @@ def _lengths(text: str, modality: str, profile: LengthProfile | None) -> Iterato
     words = num_words(text)
     if words == 0:
         yield Finding("empty", modality, "", 0, 0, f"The {modality} caption is empty: write one.")
-    letters = [char for char in text if char.isalpha()]
-    if sum(char > "\u024f" for char in letters) > _MAX_FOREIGN_SHARE * len(letters):
+    if not is_english(text):
         message = f"The {modality} caption is not in English: write English."
-        yield Finding("not in English", modality, "", 0, len(text), message)
+        yield Finding(FOREIGN, modality, "", 0, len(text), message)
     if profile is None or words == 0:
         return
     wanted = getattr(profile, modality)
@@ -186,22 +200,37 @@ def repair(
 
     Args:
         captions: What the writer left.
-        anchors: As for :func:`find_impurities`; also the source when nothing is left of a caption.
+        anchors: As for :func:`find_impurities`; also the source when nothing is left of a caption, or when it is in
+            another language.
         profile: As for :func:`find_impurities`.
 
     Returns:
         The captions, free of impure words, and one sentence for each repair. A caption that is too short stays so.
 
     Raises:
-        InputError: nothing is left of a caption and the anchors cannot fill it.
+        InputError: nothing is left of a caption, or it is not in English, and the anchors cannot replace it.
     """
     notes: list[str] = []
     texts: dict[str, str] = {}
     for modality in MODALITIES:
-        text = _purify(getattr(captions, modality), modality, anchors, notes)
-        if not text and anchors is not None:
+        text = getattr(captions, modality)
+        foreign = not is_english(text)
+        text = "" if foreign else _purify(text, modality, anchors, notes)
+        if not text and anchors is not None and is_english(_from_anchors(anchors, modality)):
             text = _delete_words(_from_anchors(anchors, modality), modality)
-            notes.append(f"Nothing was left of the {modality} caption; it was put together from the anchors.")
+            why = (
+                f"The {modality} caption is not in English"
+                if foreign
+                else f"Nothing was left of the {modality} caption"
+            )
+            notes.append(f"{why}; it was put together from the anchors.")
+        if not text and foreign:
+            raise InputError(
+                f"the {modality} caption is not in English",
+                got=repr(getattr(captions, modality)[:60]),
+                expected="English, which both models were trained on",
+                remedy="Try a larger model, or edit the captions.",
+            )
         if not text:
             raise InputError(
                 f"no {modality} caption could be written",
@@ -236,7 +265,7 @@ def _purify(text: str, modality: str, anchors: SemanticAnchors | None, notes: li
 
 def _without_adjectives(sentence: str, modality: str, findings: list[Finding]) -> str:
     """Take out listed adjectives that stand before another word; the sentence stays whole without them."""
-    adjectives = ACOUSTIC_ADJECTIVES if modality == "video" else VISUAL_ADJECTIVES
+    adjectives = ACOUSTIC_ADJECTIVES if modality == "video" else VISUAL_ADJECTIVES | CONTEXT_ADJECTIVES
     for finding in reversed(findings):
         before, after = sentence[: finding.start], sentence[finding.end :]
         if finding.text.lower() in adjectives and re.match(r"\s+[^\W\d_]", after):

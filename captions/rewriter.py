@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..core.errors import InputError
+from ..core.errors import CaptionError, InputError
 from ..core.progress import SILENT, Progress
 from ..core.types import Captions
 from .anchors import SemanticAnchors
 from .backends.base import ChatBackend, Message
 from .dialogue import ATTEMPTS, correction, json_object, no_answer, question
+from .lexicon.audio import write_audio
+from .lexicon.data import load_lexicon
+from .lexicon.video import write_video
 from .profiles import LengthProfile
 from .prompts import load_prompt, quoted
-from .purity import Finding, find_impurities, repair
+from .purity import FOREIGN, Finding, anchors_text, find_impurities, is_english, repair
 
 CAPTIONS_SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -33,11 +36,11 @@ class Rewritten:
     """Captions and how they came about.
 
     Args:
-        captions: Free of impure words.
+        captions: English, and free of impure words.
         attempts: How often the model was asked.
         problems: What the model was told was wrong.
         repaired: What was mended without the model in the end.
-        remaining: What is still not as wanted (lengths only).
+        remaining: What is still not as wanted: a caption that is too short.
     """
 
     captions: Captions
@@ -57,8 +60,10 @@ def rewrite(
 ) -> Rewritten:
     """Write both captions from the anchors; what the checker discarded is not shown to the model.
 
+    A caption that stays in another language than English is written from the anchors by rules.
+
     Raises:
-        CaptionError: the model never gave two captions.
+        CaptionError: the model never gave two captions, or no English ones while the anchors are not English either.
     """
     anchors = anchors.for_rewriter()
     text = json.dumps(anchors.as_json(), ensure_ascii=False)
@@ -77,7 +82,7 @@ def rewrite_directly(
     """Write both captions in one step, without anchors (the paper's Table 4, "Direct Rewrite").
 
     Raises:
-        CaptionError: the model never gave two captions.
+        CaptionError: the model never gave two captions, or never two in English.
     """
     messages = load_prompt("direct").messages({"prompt": quoted(prompt), **_lengths(profile)})
     return _write(messages, None, backend=backend, profile=profile, attempts=attempts, progress=progress)
@@ -102,9 +107,9 @@ def _write(
 ) -> Rewritten:
     """Ask until the captions are pure; keep the best of the impure ones and mend it."""
     conversation, problems = messages, []
-    best: tuple[int, Captions] | None = None
+    best: tuple[int, int, Captions] | None = None
     asked = 0
-    while asked < attempts and (best is None or best[0]):
+    while asked < attempts and (best is None or best[1]):
         text = question(backend, conversation, schema=CAPTIONS_SCHEMA, progress=progress)
         asked += 1
         try:
@@ -114,16 +119,44 @@ def _write(
         else:
             findings = find_impurities(captions, anchors, profile)
             told = [finding.message for finding in findings]
-            if best is None or len(findings) < best[0]:
-                best = len(findings), captions
+            foreign = sum(finding.kind == FOREIGN for finding in findings)
+            if best is None or (foreign, len(findings)) < best[:2]:
+                best = foreign, len(findings), captions
         problems += told
         conversation = [*messages, *correction(text, told)]
     if best is None:
         raise no_answer(attempts, problems[-1])
-    captions, repaired = best[1], ()
+    captions, repaired = best[2], ()
     if best[0]:
-        captions, repaired = repair(captions, anchors, profile)
+        captions, repaired = _in_english(captions, anchors, profile, attempts)
+    if find_impurities(captions, anchors, profile):
+        captions, mended = repair(captions, anchors, profile)
+        repaired += mended
     return Rewritten(captions, asked, tuple(problems), repaired, find_impurities(captions, anchors, profile))
+
+
+def _in_english(
+    captions: Captions, anchors: SemanticAnchors | None, profile: LengthProfile, attempts: int
+) -> tuple[Captions, tuple[str, ...]]:
+    """Captions in another language replaced by ones from the anchors, and a note for each.
+
+    Raises:
+        CaptionError: there are no anchors, or they are not English.
+    """
+    lexicon, notes = load_lexicon(), []
+    texts = {"video": captions.video, "audio": captions.audio}
+    for modality in (name for name, text in texts.items() if not is_english(text)):
+        if anchors is None or not is_english(anchors_text(anchors)):
+            raise CaptionError(
+                f"the language model wrote no English {modality} caption in {attempts} attempts",
+                got=repr(texts[modality][:60]),
+                expected="captions in English, which both models were trained on",
+                remedy="Write the prompt in English, try a larger model, or the backend 'lexicon', which needs none.",
+            )
+        write = write_video if modality == "video" else write_audio
+        texts[modality] = write(anchors, getattr(profile, modality), lexicon)
+        notes.append(f"The model's {modality} caption is not in English; it was written from the anchors by rules.")
+    return Captions(**texts), tuple(notes)
 
 
 def _parse(text: str) -> Captions:

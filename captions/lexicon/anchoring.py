@@ -9,26 +9,29 @@ from ..anchors import Entity, Event, SemanticAnchors, Sound
 from ..vocabulary import ACOUSTIC_WORDS
 from .choice import Chooser
 from .data import ANIMATE, PASSIVE_KINDS, Lexicon, Modifier, Place
-from .grammar import TOOLS
+from .function_words import CONTACT, TOOLS
+from .seeing import action_of, adjectives_of, pure_name
 from .sounding import cause_of, heard_in, is_countable
 from .understood import Happening, Parsed, Thing
-from .words import article, listed, number_word, plural, third_person, times
+from .verb_sense import settle_senses
+from .words import article, listed, number_word, plural, third_person
 
 MOST_ENTITIES = 8
 MOST_EVENTS = 6
 ROOM_TONE, OPEN_AIR = "quiet room tone", "calm open air"
 # People of whom nothing is said are not made to talk.
 UNSPOKEN = frozenset({"man", "woman", "person", "people", "child", "family"})
-SEEN_ADJECTIVES = ("size", "age", "colour", "look", "shape", "material")
 # Prepositions after which a fire or water is heard in the background.
 NEARBY = frozenset(["by", "near", "beside", "in", "around", "behind", "before", "next", "along", "under"])
+# Kinds that tell where it happens, and after which prepositions.
+SETTINGS = {
+    "water": frozenset({"in", "by", "near", "along"}),
+    "weather": frozenset({"in", "under", "through"}),
+    "kitchen": CONTACT,
+}
 # Kinds of which several are seen one by one.
 SINGLE_KINDS = frozenset(
     {"animal", "person", "bell", "vehicle", "machine", "instrument", "drum", "tool", "door", "clock"}
-)
-# What each of several has one of.
-_ONE_EACH = re.compile(
-    r"their (head|mouth|neck|chest|throat|tail|beak|body|face|nose|muzzle|chin|tongue|snout|mane|back|jaw|bill|trunk)\b"
 )
 CAMERAS = (
     "a steady medium shot at eye level with a very slow push-in",
@@ -36,12 +39,6 @@ CAMERAS = (
     "a gentle sideways glide at eye level",
     "a locked-off view that slowly drifts closer",
 )
-# What has a mouth; the rest trembles when it "screams" or "roars".
-VOICED = ANIMATE | {"body", "event", "crowd"}
-UNVOICED_LOOK = "*quiver and *strain, the outline blurring slightly with every surge"
-RUNNING_LOOK = "*keep up a steady motion, small parts moving in a regular rhythm"
-_AGREEING = re.compile(r"\*([\w-]+)")
-_OBJECT = re.compile(r"\{o=([^}]*)\}")
 
 
 @dataclass
@@ -53,6 +50,7 @@ class Draft:
     notes: list[str] = field(default_factory=list)
     names: dict[Thing, str] = field(default_factory=dict)
     excluded: set[str] = field(default_factory=set)
+    still: list[Thing] = field(default_factory=list)
     ambient: list[str] = field(default_factory=list)
 
 
@@ -60,8 +58,10 @@ def build_anchors(parsed: Parsed, lexicon: Lexicon, chooser: Chooser) -> tuple[S
     """Anchors and notes for a parsed prompt."""
     draft = Draft(lexicon, chooser)
     _drop_negated(parsed, draft)
+    _name_pictures(parsed, draft)
     _add_usual_actions(parsed, draft)
     _name_actors(parsed, draft)
+    settle_senses(parsed, lexicon)
     _limit(parsed, draft)
     place = _place_of(parsed, draft)
     events = _events(parsed, draft)
@@ -93,6 +93,7 @@ def _drop_negated(parsed: Parsed, draft: Draft) -> None:
     for thing in gone:
         draft.excluded |= {thing.source.name, *thing.shown.split()}
     draft.excluded |= {happening.verb.lemma for happening in denied}
+    draft.still += [happening.actor for happening in denied if happening.actor]
     parsed.things = [thing for thing in parsed.things if thing not in gone]
     parsed.happenings = [happening for happening in parsed.happenings if happening not in denied]
     for happening in parsed.happenings:
@@ -102,12 +103,32 @@ def _drop_negated(parsed: Parsed, draft: Draft) -> None:
         draft.notes.append("Left out, as the prompt says: " + ", ".join(dict.fromkeys(names)) + ".")
 
 
+def _name_pictures(parsed: Parsed, draft: Draft) -> None:
+    """A picture or a statue is called after what it shows, which neither moves nor sounds."""
+    for thing in [thing for thing in parsed.things if thing.depicted]:
+        shown = [_noun_phrase(one, [*_numbered(one), *adjectives_of(one), pure_name(one)]) for one in thing.depicted]
+        thing.shown = f"{thing.shown} of {listed(shown)}"
+        draft.notes.append(f"What the {thing.shown} shows is only depicted and makes no sound.")
+
+
+def _numbered(thing: Thing) -> list[str]:
+    return [number_word(thing.count)] if thing.count and thing.count > 1 else []
+
+
+def _noun_phrase(thing: Thing, words: list[str]) -> str:
+    phrase = " ".join(words).strip()
+    return phrase if thing.is_plural or not is_countable(thing) else article(phrase)
+
+
 def _add_usual_actions(parsed: Parsed, draft: Draft) -> None:
     """A thing that stands alone does what it usually does; the note says which was assumed."""
-    busy = {id(part) for happening in parsed.happenings for part in (happening.actor, happening.target)}
-    alone = [thing for thing in parsed.things if id(thing) not in busy and not thing.acts and thing.role in ("", "of")]
+    busy = [part for happening in parsed.happenings for part in (happening.actor, happening.target)]
+    idle = [thing for thing in parsed.things if thing not in busy and thing.same is None]
+    alone = [thing for thing in idle if not thing.acts and thing.role in ("", "of")]
     if not parsed.happenings and not any(_may_act(thing) for thing in alone):
-        alone += [thing for thing in parsed.things if id(thing) not in busy and thing not in alone]
+        alone += [thing for thing in idle if thing not in alone + draft.still]
+    listening = [happening.clause for happening in parsed.happenings if happening.verb.lemma == "listen"]
+    alone += [thing for thing in parsed.things if thing.role in ("to", "object") and thing.clause in listening]
     for thing in alone:
         usual = thing.source.usual
         if not _may_act(thing) or usual in draft.excluded or (thing.role == "of" and parsed.happenings):
@@ -145,14 +166,16 @@ def _name_actors(parsed: Parsed, draft: Draft) -> None:
             continue
         lemma = happening.verb.lemma
         doers = [source for source in draft.lexicon.sources.values() if lemma in source.actions]
-        if not doers:
+        doers = [source for source in doers if source.kind == "weather" or not happening.impersonal]
+        if not doers or (happening.unnamed and happening.verb.kind != "vocal"):
             continue
         source = next((one for one in doers if one.usual == lemma), doers[0])
-        happening.actor = Thing(source, source.name, False, "", happening.clause, acts=True)
-        parsed.things.append(happening.actor)
-        draft.notes.append(
-            f"Assumed: {article(source.name)} is what {third_person(lemma)}, since the prompt names none."
-        )
+        known = [thing for thing in parsed.things if thing.source is source and happening.impersonal]
+        happening.actor = known[0] if known else Thing(source, source.name, False, "", happening.clause)
+        happening.actor.acts = True
+        parsed.things += [] if known else [happening.actor]
+        named = _noun_phrase(happening.actor, [source.name])
+        draft.notes.append(f"Assumed: {named} is what {third_person(lemma)}, since the prompt names none.")
     parsed.happenings = [item for item in parsed.happenings if item.actor or item.target]
 
 
@@ -183,35 +206,54 @@ def _place_of(parsed: Parsed, draft: Draft) -> Place:
         item.target for item in parsed.happenings if item.target and item.actor and item.actor.source.name in UNSPOKEN
     ]
     actors = [*touched, *actors, *parsed.things]
-    settings = [
-        thing for thing in parsed.things if thing.role in ("in", "by", "near", "along") and thing.source.kind == "water"
-    ]
-    for thing in [*settings, *actors]:
-        meaning = draft.lexicon.find(tuple(thing.source.place.split()))
-        if meaning is not None and meaning[1].place is not None:
-            return meaning[1].place
-    return draft.lexicon.places["living room"]
+    settings = [thing for kind in SETTINGS for thing in parsed.things if thing.source.kind == kind]
+    settings = [thing for thing in settings if thing.role in SETTINGS[thing.source.kind]]
+    usual = [_usual_place(thing, draft) for thing in (*settings, *actors)]
+    around = [_usual_place(thing, draft) for thing in parsed.things if _is_outside(thing)]
+    if parsed.outdoors or (around and usual[0].indoor):
+        usual = [place for place in (*around, *usual) if not place.indoor] or [draft.lexicon.places["backyard"]]
+    return usual[0] if usual else draft.lexicon.places["living room"]
+
+
+def _usual_place(thing: Thing, draft: Draft) -> Place:
+    return draft.lexicon.find(tuple(thing.source.place.split()))[1].place
+
+
+def _is_outside(thing: Thing) -> bool:
+    """Whether somebody is on a roof, behind a fence, in a tree."""
+    if thing.source.name == "house":
+        return thing.role in ("behind", "near", "around", "on")
+    outside = thing.source.kind == "nature" or thing.shown.split()[-1] in ("roof", "fence")
+    return outside and thing.role in ("on", "in", "through", "behind", "under", "over")
 
 
 # entities
 
 
 def _entities(parsed: Parsed, draft: Draft) -> list[Entity]:
-    shown = [thing for thing in parsed.things if thing in draft.names]
+    named = {draft.names[thing]: thing for thing in reversed(parsed.things) if thing in draft.names}
+    shown = [thing for thing in parsed.things if thing in named.values()]
     order = [item.actor or item.target for item in parsed.happenings]
     shown.sort(key=lambda thing: order.index(thing) if thing in order else len(order))
     return [_entity(thing, draft) for thing in shown]
 
 
 def _name(thing: Thing, draft: Draft) -> str:
-    """A name of its own, without a word for sound; "" for something that is only heard."""
+    """A name without a word for sound, its own unless it was named before; "" for something that is only heard."""
     if thing in draft.names:
         return draft.names[thing]
     if not thing.source.looks:
         return ""
+    if thing.same is not None and _name(thing.same, draft):
+        draft.names[thing] = _name(thing.same, draft)
+        return draft.names[thing]
     pure = not set(thing.shown.split()) & ACOUSTIC_WORDS and thing.source.seen_name == thing.source.name
     base = thing.shown if pure else plural(thing.source.seen_name) if thing.is_plural else thing.source.seen_name
     counted = f"{number_word(thing.count)} {base}" if thing.count and thing.count > 1 else base
+    part = [one for one in draft.names if {one.source.seen_name, base} == {thing.source.seen_name}]
+    if any(one.source is not thing.source for one in part):
+        draft.names[thing] = base  # the whistle of a train is seen as the train
+        return base
     colour = next((item.seen for item in thing.modifiers if item.kind in ("colour", "size", "age") and item.seen), "")
     taken = set(draft.names.values())
     candidates = [counted, f"{colour} {base}".strip(), f"second {base}", f"third {base}", f"other {base}"]
@@ -220,18 +262,12 @@ def _name(thing: Thing, draft: Draft) -> str:
     return name
 
 
-def _adjectives(thing: Thing) -> list[str]:
-    found = [item for kind in SEEN_ADJECTIVES for item in thing.modifiers if item.kind == kind and item.seen]
-    return list(dict.fromkeys(item.seen for item in found))[:3]
-
-
 def _entity(thing: Thing, draft: Draft) -> Entity:
-    name, adjectives = draft.names[thing], _adjectives(thing)
+    name, adjectives = draft.names[thing], adjectives_of(thing)
     fresh = [word for word in adjectives if word not in name.split()]
     lead = name.split()[0] if thing.count and thing.count > 1 and name.split()[0] == number_word(thing.count) else ""
     rest = name.removeprefix(lead).strip()
-    noun = " ".join([lead, *fresh, rest]).strip()
-    phrase = noun if thing.is_plural or not is_countable(thing) else article(noun)
+    phrase = _noun_phrase(thing, [lead, *fresh, rest])
     looks = list(thing.source.looks)
     each = ", each" if thing.is_plural and thing.source.kind in SINGLE_KINDS else ""
     return Entity(name, (*adjectives, *looks), f"{phrase}{each} with {listed(looks)}")
@@ -255,12 +291,15 @@ def _events(parsed: Parsed, draft: Draft) -> list[Event]:
         number = rank[happening.order]
         timing = (None, None) if len(orders) == 1 else ((number - 1) / len(orders), number / len(orders))
         sound = Sound(heard, cause_of(happening)) if heard else None
-        seen = _seen(happening)
+        seen = action_of(happening)
         events.append(Event(f"e{len(events) + 1}", number, *(_rounded(time) for time in timing), name, seen, sound))
-    used = {id(part) for happening in parsed.happenings for part in (happening.actor, happening.target)}
+    watched = [happening.target for happening in parsed.happenings if happening.verb.kind == "silent"]
+    used = [happening.actor for happening in parsed.happenings]
+    used += [happening.target for happening in parsed.happenings if happening.verb.kind != "silent"]
     for thing in parsed.things:
         _name(thing, draft)
-        if id(thing) not in used and thing.role in NEARBY and thing.source.kind in ("fire", "water", "weather", "city"):
+        near = thing in watched or thing.role in NEARBY
+        if near and thing not in used and thing.source.kind in ("fire", "water", "weather", "city"):
             usual = thing.source.usual
             heard = (thing.source.actions[usual] or draft.lexicon.verbs[usual].heard) if usual else None
             known = [event.sound.heard for event in events if event.sound]
@@ -270,57 +309,6 @@ def _events(parsed: Parsed, draft: Draft) -> list[Event]:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
-
-
-def _seen(happening: Happening) -> str:
-    """The visible action of a happening, agreeing with its subject."""
-    subject = happening.actor or happening.target
-    if happening.passive:
-        contact = "*take {n} after another, the surface shivering at each contact"
-        text = (
-            contact.replace("{n}", "one stroke")
-            if happening.verb.kind in ("impact", "operate", "string")
-            else happening.verb.seen
-        )
-    else:
-        text = _look(happening)
-    target = None if happening.passive else happening.target
-    text = _OBJECT.sub(lambda match: _object_phrase(target, match[1]), text)
-    many = subject.is_plural
-    text = _AGREEING.sub(lambda match: match[1] if many else third_person(match[1]), text)
-    personal = many or subject.source.kind in ("person", "people", "body")
-    text = text.replace("{its}", "their" if personal else "its")
-    if many:
-        text = _ONE_EACH.sub(lambda match: f"their {plural(match[1])}", text)
-    if target is not None and "{o=" not in _look(happening) and target.source.looks:
-        text += f", close to the {_pure_name(target)}"
-    manner = [item.seen for item in happening.manner if item.seen and item.kind in ("tempo", "distance")]
-    count = [times(happening.count)] if happening.count else []
-    return ", ".join([text, *dict.fromkeys(manner + count)])
-
-
-def _look(happening: Happening) -> str:
-    """The source's own motion where it has one for this verb, else the verb's look."""
-    source = happening.actor.source if happening.actor else None
-    if source is not None and source.motion is not None and happening.verb.lemma in source.actions:
-        return source.motion.seen
-    kind = happening.verb.kind
-    if source is not None and source.kind not in VOICED and kind in ("vocal", "operate"):
-        return UNVOICED_LOOK if kind == "vocal" else RUNNING_LOOK
-    if source is not None and happening.tool is not None and kind == "motor" and source.kind in ANIMATE:
-        return f"*hold the {_pure_name(happening.tool)} firmly in both hands and *lean into the work"
-    return happening.verb.seen
-
-
-def _object_phrase(target: Thing | None, otherwise: str) -> str:
-    if target is None or not target.source.looks:
-        return otherwise
-    return "the " + " ".join([*_adjectives(target)[:1], _pure_name(target)])
-
-
-def _pure_name(thing: Thing) -> str:
-    impure = set(thing.shown.split()) & ACOUSTIC_WORDS or thing.source.seen_name != thing.source.name
-    return thing.source.seen_name if impure else thing.shown
 
 
 # surroundings

@@ -11,6 +11,7 @@ from ..profiles import WordRange, num_words
 from ..purity import IMPURE, find_impurities
 from .choice import Chooser
 from .data import Lexicon
+from .english import require_english_text
 from .video import kind_of, sentences
 from .words import latin_words
 
@@ -28,7 +29,7 @@ def write_audio(anchors: SemanticAnchors, wanted: WordRange, lexicon: Lexicon) -
     """The audio caption, one sentence within the wanted length.
 
     Raises:
-        InputError: no sound of the anchors can be used in an English caption.
+        InputError: no sound of the anchors can be used in an English caption, or they are in another language.
     """
     chooser = Chooser(anchors.to_json())
     events = [event for event in anchors.in_order if event.sound is not None]
@@ -58,16 +59,18 @@ def write_audio(anchors: SemanticAnchors, wanted: WordRange, lexicon: Lexicon) -
     text = _filled(text.removesuffix(tail), tail, events, lexicon, wanted, chooser)
     words = text.split()
     text = " ".join(words[:most]).rstrip(" ,;:-")
+    require_english_text(text, "the anchors' sounds")
     return text[:1].upper() + text[1:] + "."
 
 
 def _parts(events: list[Event], chooser: Chooser, *, causes: bool, tails: bool) -> list[tuple[int, str]]:
     """Each sound once, with its place in the order."""
     parts: dict[str, tuple[int, str]] = {}
+    counted = {_COUNT.sub("", event.sound.heard) for event in events if _COUNT.search(event.sound.heard)}
     for event in events:
         heard = _pure(event.sound.heard)
-        if not heard:
-            continue
+        if not heard or event.sound.heard in counted:
+            continue  # the same sound is told with its number elsewhere
         phrase = heard if tails else _TAIL.sub("", heard)
         source = _pure(event.sound.source)
         if causes and source and not _named_in(source, heard):

@@ -3,6 +3,11 @@
 Tables are tab-separated beside this file. In a verb's looks ``*`` marks a word that agrees with the subject, ``{its}``
 its possessive and ``{o=the floor}`` the object with what stands for it when none is named; in a verb's sound
 ``{m=hard}`` is the timbre of the material that is touched.
+
+``verb_senses.tsv`` names who does what to what: kinds or names of sources, ``any``, ``none``, ``some`` for any at all,
+``own`` for a source that lists the verb, ``unread`` for an object that is not known. The first row that fits counts.
+``=`` keeps the verb as it is; ``@who`` and ``@what`` are the usual sound of who does it and of what it is done to,
+``@fall`` is how the latter falls.
 """
 
 from __future__ import annotations
@@ -20,17 +25,37 @@ ANIMATE = frozenset({"animal", "person", "people"})
 # Words for somebody that are no name in a caption.
 UNNAMED = frozenset({"someone", "somebody", "he", "she", "anyone", "human", "figure", "individual", "people person"})
 # Kinds that are seen or touched but do not sound unless somebody acts on them.
-PASSIVE_KINDS = frozenset({"surface", "object", "body", "food", "liquid", "backdrop", "kitchen", "door", "quiet"})
+PASSIVE_KINDS = frozenset(
+    {"surface", "object", "body", "food", "liquid", "backdrop", "kitchen", "door", "quiet", "depiction"}
+)
 
 
 @dataclass(frozen=True)
 class Verb:
-    """An action: its kind, how it looks and how it sounds by itself (None for a silent one)."""
+    """An action: its kind, how it looks, how it sounds by itself (None for a silent one) and its past participle."""
 
     lemma: str
     kind: str
     seen: str
     heard: str | None
+    participle: str
+    # What sound it takes instead of its own: "who", "what", "fall", or "".
+    borrows: str = ""
+
+
+@dataclass(frozen=True)
+class VerbSense:
+    """Another sense of a verb.
+
+    Args:
+        who: Kinds or names of sources that act, or a word of the table.
+        what: The same for what is acted on.
+        verb: The verb as it looks and sounds then; None to keep it as it is.
+    """
+
+    who: frozenset[str]
+    what: frozenset[str]
+    verb: Verb | None
 
 
 @dataclass(frozen=True)
@@ -111,13 +136,19 @@ class Meaning:
 
 @dataclass(frozen=True, eq=False)
 class Lexicon:
-    """All lists, the index from a form's words to its meaning, and nouns whose sense depends on the word after them."""
+    """All lists, the index from a form's words to its meaning, and words whose sense depends on what stands with them.
+
+    Args:
+        senses: Noun and the word after it, to the source that is meant then and its name.
+        verb_senses: Senses of a verb in the order in which they are tried.
+    """
 
     sources: dict[str, Source]
     verbs: dict[str, Verb]
     places: dict[str, Place]
     index: dict[tuple[str, ...], Meaning]
     senses: dict[tuple[str, str], tuple[Source, str]]
+    verb_senses: dict[str, list[VerbSense]]
 
     def find(self, words: tuple[str, ...]) -> tuple[int, Meaning] | None:
         """The longest phrase at the start of ``words`` that means something: its number of words and its meaning."""
@@ -131,7 +162,7 @@ class Lexicon:
 @lru_cache(maxsize=1)
 def load_lexicon() -> Lexicon:
     """Read the tables."""
-    lexicon = Lexicon(sources={}, verbs={}, places={}, index={}, senses={})
+    lexicon = Lexicon(sources={}, verbs={}, places={}, index={}, senses={}, verb_senses={})
     for row in _rows("verbs.tsv"):
         _add_verb(lexicon, *row)
     for row in _rows("places.tsv"):
@@ -141,6 +172,8 @@ def load_lexicon() -> Lexicon:
         _add_source(lexicon, motions, *row)
     for word, before, name, shown in _rows("senses.tsv"):
         lexicon.senses[word, before] = (lexicon.sources[name], shown)
+    for row in _rows("verb_senses.tsv"):
+        _add_verb_sense(lexicon, *row)
     for words, kind, seen, heard in _rows("modifiers.tsv"):
         for word in words.split(","):
             meaning = Modifier(word, kind, None if seen == "-" else seen, None if heard == "-" else heard)
@@ -162,10 +195,10 @@ def _meaning(lexicon: Lexicon, phrase: str) -> Meaning:
 
 
 def _add_verb(lexicon: Lexicon, lemma: str, also: str, kind: str, seen: str, heard: str) -> None:
-    verb = Verb(lemma, kind, seen, None if heard == "-" else heard)
-    lexicon.verbs[lemma] = verb
     irregular, *others = also.split(",") if "/" in also else ("", *also.split(","))
     pasts = irregular.split("/") if irregular else [past(lemma), past(lemma)]
+    verb = Verb(lemma, kind, seen, None if heard == "-" else heard, pasts[1])
+    lexicon.verbs[lemma] = verb
     forms = {"base": [lemma], "s": [third_person(lemma)], "ing": [gerund(lemma)], "past": [pasts[0]], "pp": [pasts[1]]}
     for other in filter(None, others):
         if " " in other or other.endswith("ing"):
@@ -179,6 +212,16 @@ def _add_verb(lexicon: Lexicon, lemma: str, also: str, kind: str, seen: str, hea
             meaning = _meaning(lexicon, name)
             meaning.verb = meaning.verb or verb
             meaning.tenses.add(tense)
+
+
+def _add_verb_sense(lexicon: Lexicon, lemmas: str, who: str, what: str, kind: str, seen: str, heard: str) -> None:
+    for lemma in lemmas.split(","):
+        base = lexicon.verbs[lemma]
+        borrows = heard[1:] if heard.startswith("@") else ""
+        own = base.heard if heard == "-" or borrows else heard
+        verb = None if kind == "=" else Verb(lemma, kind, seen, own, base.participle, borrows)
+        sense = VerbSense(frozenset(who.split(",")), frozenset(what.split(",")), verb)
+        lexicon.verb_senses.setdefault(lemma, []).append(sense)
 
 
 def _add_place(lexicon: Lexicon, name: str, also: str, where: str, look: str, ambient: str) -> None:
@@ -216,7 +259,7 @@ def _add_source(lexicon: Lexicon, motions: dict[str, Motion], *row: str) -> None
 
 def _looks_plural(form: str) -> bool:
     """Listed forms that are plural already: "waves", "people"."""
-    last = form.split()[-1]
+    last = form.partition(" of ")[0].split()[-1]
     if last in ("people", "children", "men", "women", "mice", "geese", "cattle", "folks"):
         return True
     return last.endswith("s") and not last.endswith(("ss", "us", "sis"))

@@ -18,7 +18,13 @@ _UNCOUNTABLE = """
 water traffic fire thunder lava steam smoke electricity music bacon popcorn sand dust mud soil ash ice foliage grass
 wheat bamboo gravel iron steel wood metal bread fabric cloth paper jewelry machinery surf snow furniture applause glass
 laughter birdsong gunfire lightning silence static noise speech rush_hour broken_glass red-hot_metal
+chess table_tennis ping_pong billiards bowling
 """
+_STORMS = """
+storm thunderstorm tempest tornado hurricane cyclone typhoon sandstorm blizzard snowstorm hailstorm rainstorm breeze
+gale gust draft snowflake hailstone
+"""
+_COUNTABLE_WEATHER = frozenset(_STORMS.split())
 UNCOUNTABLE = frozenset(word.replace("_", " ") for word in _UNCOUNTABLE.split())
 _TIMBRE = re.compile(r"\{m=([^}]*)\}")
 # Prepositions after which what is touched belongs to the sound.
@@ -29,7 +35,7 @@ def heard_in(happening: Happening, lexicon: Lexicon) -> str | None:
     """The sound: what the object sounds like under this verb, else the actor's own, else the verb's."""
     verb = happening.verb
     actor, target = happening.actor, happening.target
-    heard = _tool_sound(happening, lexicon)
+    heard = _tool_sound(happening, lexicon) or _borrowed(happening, lexicon)
     if heard is None:
         heard = _known_sound(verb, actor.source if actor else None, target.source if target else None, lexicon)
     if heard is None:
@@ -43,7 +49,17 @@ def heard_in(happening: Happening, lexicon: Lexicon) -> str | None:
     if actor is not None and touches and target.role in NAMED_AFTER and target.shown not in heard:
         first, each, rest = heard.partition(", each")
         heard = f"{first} {'into' if target.role == 'into' else 'on'} {heard_phrase(target)}{each}{rest}"
+    if happening.splashes and not re.search("splash|plunge|plop", heard):
+        heard += " and an open, wet splash"
     return heard + (f", {times(happening.count)}" if happening.count else "")
+
+
+def _borrowed(happening: Happening, lexicon: Lexicon) -> str | None:
+    """In some senses a verb takes the usual sound of who does it or of what it is done to."""
+    if happening.verb.borrows == "fall":
+        return next(filter(None, (happening.target.source.actions.get(way) for way in ("fall", "drop", "break"))), None)
+    lender = {"who": happening.actor, "what": happening.target}.get(happening.verb.borrows)
+    return usual_sound(lender.source, lexicon) if lender is not None else None
 
 
 def _tool_sound(happening: Happening, lexicon: Lexicon) -> str | None:
@@ -52,40 +68,47 @@ def _tool_sound(happening: Happening, lexicon: Lexicon) -> str | None:
         return None
     source = happening.tool.source
     if happening.verb.kind in ("motion", "operate", "motor") and source.kind == "machine":
-        return _usual_sound(source, lexicon)
+        return usual_sound(source, lexicon)
     return source.actions.get(happening.verb.lemma)
 
 
 def _known_sound(verb: Verb, actor: Source | None, target: Source | None, lexicon: Lexicon) -> str | None:
     """Who decides the sound: a played or driven thing, then nature and skilled people, then what is touched."""
     lemma = verb.lemma
-    usual = _usual_sound(target, lexicon) if target is not None and target.kind not in ANIMATE | {"event"} else None
+    usual = usual_sound(target, lexicon) if target is not None and target.kind not in ANIMATE | {"event"} else None
     if verb.kind == "operate" and usual is not None:
         return target.actions.get(lemma) or usual
     if actor is not None and verb.kind != "silent":
         own_way = verb.kind == "operate" and target is not None and target.kind == "event"
         moves = verb.kind == "motion" and lemma not in actor.actions
         if actor.kind in ("vehicle", "machine", "instrument") and (own_way or moves):
-            return actor.actions.get(lemma) or _usual_sound(actor, lexicon)
+            return actor.actions.get(lemma) or usual_sound(actor, lexicon)
+        if actor.kind == "water" and verb.kind == "flow":
+            return actor.actions.get(lemma) or verb.heard
+        if moves and actor.kind == "animal" and lexicon.verbs[actor.usual].kind == "motor":
+            return usual_sound(actor, lexicon)  # insects are heard wherever they go
         if actor.kind in NATURAL:
-            return actor.actions.get(lemma) or (verb.heard if lemma in actor.actions else _usual_sound(actor, lexicon))
+            return actor.actions.get(lemma) or (verb.heard if lemma in actor.actions else usual_sound(actor, lexicon))
         if actor.kind in ANIMATE and lemma in actor.actions:
             return actor.actions[lemma] or verb.heard
     if target is not None:
         if lemma in target.actions:
             return target.actions[lemma] or verb.heard
-        if verb.kind == "impact" and target.actions.get("hit"):
-            return target.actions["hit"]
+        ways = ("fall", "hit") if lemma == "drop" else ("hit",)
+        way = next((one for one in ways if target.actions.get(one)), None)
+        if verb.kind == "impact" and way:
+            return target.actions[way]
     if actor is not None and actor.actions.get(lemma):
         return actor.actions[lemma]
     if verb.kind == "operate" and actor is not None and actor.kind not in ANIMATE:
-        return _usual_sound(actor, lexicon) or verb.heard
+        return usual_sound(actor, lexicon) or verb.heard
     if verb.kind == "motor" and target is not None and target.kind in ("vehicle", "machine", "tool"):
         return usual or verb.heard
     return verb.heard
 
 
-def _usual_sound(source: Source, lexicon: Lexicon) -> str | None:
+def usual_sound(source: Source, lexicon: Lexicon) -> str | None:
+    """The sound of a source's usual action."""
     return source.actions[source.usual] or lexicon.verbs[source.usual].heard if source.usual else None
 
 
@@ -125,7 +148,7 @@ def cause_of(happening: Happening) -> str:
         return phrase
     joint = (
         f" {target.role}"
-        if target.role in ("on", "against", "at", "into", "over", "through", "across", "along", "onto")
+        if target.role in ("on", "against", "at", "into", "over", "through", "across", "along", "onto", "with")
         else ""
     )
     return f"{phrase} {gerund(verb.lemma)}{joint} {heard_phrase(target)}"
@@ -133,4 +156,6 @@ def cause_of(happening: Happening) -> str:
 
 def is_countable(thing: Thing) -> bool:
     """Whether the thing takes "a": a dog does, rain does not."""
-    return thing.source.kind not in ("weather", "liquid") and thing.shown not in UNCOUNTABLE
+    if thing.source.kind == "weather":
+        return thing.shown in _COUNTABLE_WEATHER
+    return thing.source.kind not in ("liquid", "game") and thing.shown not in UNCOUNTABLE

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 
 from ...core.errors import InputError
 from .data import Lexicon, Meaning
+from .english import meaning_of, too_few_known
 
-# Words known least before a text counts as English, and how long a text must be to be judged.
-LEAST_KNOWN_SHARE = 0.4
-JUDGED_FROM_WORDS = 3
 SHOWN_CHARS = 32
 _PIECES = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[.!?;:,]|[-–—]")
 _STOPS = frozenset(".!?;")
-_CONTRACTED = re.compile(r"n['’]t$")
 
 
 @dataclass(frozen=True)
@@ -86,8 +83,6 @@ def _longest(words: list[str], position: int, lexicon: Lexicon) -> tuple[int, To
         if word[0].isalnum():
             ahead.append(word.removesuffix("'s"))
             ends.append(offset + 1)
-            if word.endswith("'s"):
-                break
         elif word != "-":
             break
     found = lexicon.find(tuple(ahead))
@@ -95,20 +90,7 @@ def _longest(words: list[str], position: int, lexicon: Lexicon) -> tuple[int, To
         length, meaning = found
         last = words[position + ends[length - 1] - 1]
         return ends[length - 1], Token(" ".join(ahead[:length]), meaning, last.endswith("'s"))
-    return 1, Token(words[position], _derived(ahead[0], lexicon))
-
-
-def _derived(word: str, lexicon: Lexicon) -> Meaning:
-    """Plain meaning for numbers, contractions and simple derivations of known words; else nothing."""
-    if word.isdecimal() and len(word) <= 3:
-        return Meaning(number=int(word), plain=True)
-    if _CONTRACTED.search(word) or "'" in word:
-        return Meaning(plain=True)
-    for ending, stem in (("ly", ""), ("ily", "y"), ("ier", "y"), ("iest", "y"), ("est", ""), ("er", ""), ("y", "")):
-        base = lexicon.index.get((word.removesuffix(ending) + stem,)) if word.endswith(ending) else None
-        if base is not None and len(word) > len(ending) + 2 and (base.modifier or base.plain):
-            return Meaning(plain=True, modifier=base.modifier)
-    return Meaning()
+    return 1, Token(words[position], meaning_of(ahead[0], lexicon))
 
 
 def _require_english(num_words: int, num_known: int) -> None:
@@ -117,8 +99,7 @@ def _require_english(num_words: int, num_known: int) -> None:
             "the prompt has no word that can be seen or heard",
             expected="a short description in English, for example 'a dog barks in a park'",
         )
-    too_few = num_known == 0 or (num_words >= JUDGED_FROM_WORDS and num_known < LEAST_KNOWN_SHARE * num_words)
-    if too_few:
+    if num_known == 0 or too_few_known(num_words, num_known):
         raise InputError(
             "the lexicon backend cannot read this prompt: it knows English only",
             got=f"{num_known} known of {num_words} words",

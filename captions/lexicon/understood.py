@@ -9,7 +9,12 @@ from .data import Modifier, Place, Source, Verb
 
 @dataclass(eq=False)
 class Thing:
-    """Somebody or something named in the prompt."""
+    """Somebody or something named in the prompt.
+
+    Args:
+        depicted: What a picture or a statue shows.
+        same: The earlier mention of the same thing.
+    """
 
     source: Source
     shown: str
@@ -20,11 +25,20 @@ class Thing:
     modifiers: list[Modifier] = field(default_factory=list)
     negated: bool = False
     acts: bool = False
+    depicted: list[Thing] = field(default_factory=list)
+    same: Thing | None = None
 
 
 @dataclass(eq=False)
 class Happening:
-    """A verb with who does it and to what."""
+    """A verb with who does it and to what.
+
+    Args:
+        impersonal: Nobody does it: "it rains".
+        unnamed: Somebody does it whom the lexicon does not know.
+        unread: It has an object that the lexicon does not know.
+        splashes: Something ends in water.
+    """
 
     verb: Verb
     clause: int
@@ -37,6 +51,10 @@ class Happening:
     passive: bool = False
     nominal: bool = False
     negated: bool = False
+    impersonal: bool = False
+    unnamed: bool = False
+    unread: bool = False
+    splashes: bool = False
 
 
 @dataclass
@@ -48,3 +66,4 @@ class Parsed:
     place: Place | None = None
     settings: list[Modifier] = field(default_factory=list)
     muted: bool = False
+    outdoors: bool = False

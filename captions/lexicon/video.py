@@ -11,10 +11,11 @@ from ...core.errors import InputError
 from ...core.types import Captions
 from ..anchors import Event, SemanticAnchors
 from ..profiles import WordRange, num_words
-from ..purity import IMPURE, find_impurities, repair
+from ..purity import IMPURE, anchors_text, find_impurities, repair
 from ..vocabulary import ACOUSTIC_WORDS, WORD
 from .choice import Chooser
 from .data import FOLDER, Lexicon
+from .english import require_english_text
 from .words import latin_words, listed, third_person
 
 # Below this target a profile asks for the essentials only.
@@ -36,7 +37,7 @@ def write_video(anchors: SemanticAnchors, wanted: WordRange, lexicon: Lexicon) -
     """The video caption within the wanted length.
 
     Raises:
-        InputError: no field of the anchors can be used in an English caption.
+        InputError: no field of the anchors can be used in an English caption, or they are in another language.
     """
     chooser = Chooser(anchors.to_json())
     dense = wanted.target >= DENSE_FROM_WORDS
@@ -58,6 +59,7 @@ def write_video(anchors: SemanticAnchors, wanted: WordRange, lexicon: Lexicon) -
             expected="an entity, an event or an environment described in English",
             remedy="Edit the anchors.",
         )
+    require_english_text(anchors_text(anchors), "the anchors")
     fillers = chooser.shuffled(sentences()["general"], "general")
     last = max((position for position, _ in kept), default=0)
     for number, filler in enumerate(fillers, 1):
@@ -65,7 +67,9 @@ def write_video(anchors: SemanticAnchors, wanted: WordRange, lexicon: Lexicon) -
             break
         if _total(kept) + num_words(filler) <= room:
             kept.append((last + number, filler))
-    return " ".join(text for _, text in sorted(kept))
+    text = " ".join(text for _, text in sorted(kept))
+    require_english_text(text, "the anchors' pictures")
+    return text
 
 
 def _total(kept: list[tuple[int, str]]) -> int:
@@ -164,6 +168,8 @@ def kind_of(event: Event, lexicon: Lexicon) -> str:
 @lru_cache(maxsize=1)
 def _kinds_by_look(lexicon: Lexicon) -> dict[str, str]:
     kinds = {_stem_of_look(_look_of(verb.seen)): verb.kind for verb in lexicon.verbs.values()}
+    senses = (sense.verb for found in lexicon.verb_senses.values() for sense in found if sense.verb is not None)
+    kinds |= {_stem_of_look(_look_of(verb.seen)): verb.kind for verb in senses}
     motions = (source.motion for source in lexicon.sources.values() if source.motion is not None)
     kinds |= {_stem_of_look(_look_of(motion.seen)): motion.kind for motion in motions}
     return kinds | {_stem_of_look(STRUCK): "impact"}

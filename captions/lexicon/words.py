@@ -28,6 +28,7 @@ _IRREGULAR_PLURALS = {
     "fish": "fish",
     "ox": "oxen",
 }
+_PLURALS_IN_OES = ("echo", "potato", "tomato", "volcano", "mosquito", "buffalo", "tornado", "torpedo", "hero", "domino")
 # Final consonants of these are not doubled although the rule for short stems would.
 _DOUBLED = ("regret", "begin", "permit", "control")
 
@@ -49,7 +50,7 @@ def plural(noun: str) -> str:
         form = _IRREGULAR_PLURALS[last]
     elif last.endswith(("man",)) and last not in ("human", "german"):
         form = last[:-3] + "men"
-    elif last.endswith(("s", "x", "z", "ch", "sh")):
+    elif last.endswith(("s", "x", "z", "ch", "sh")) or last in _PLURALS_IN_OES:
         form = last + "es"
     elif last.endswith("y") and last[-2:-1] not in VOWELS:
         form = last[:-1] + "ies"
@@ -67,7 +68,7 @@ def third_person(verb: str) -> str:
     first, space, rest = verb.partition(" ")
     if first in ("be", "have", "do", "go"):
         first = {"be": "is", "have": "has", "do": "does", "go": "goes"}[first]
-    elif first.endswith(("s", "x", "z", "ch", "sh")):
+    elif first.endswith(("s", "x", "z", "ch", "sh")) or (first.endswith("o") and not first.endswith("oo")):
         first += "es"
     elif first.endswith("y") and first[-2:-1] not in VOWELS:
         first = first[:-1] + "ies"

@@ -14,6 +14,7 @@ from sounding_video.captions.backends import make_backend
 from sounding_video.captions.backends.base import RuleBackend
 from sounding_video.captions.backends.lexicon import LexiconBackend
 from sounding_video.captions.lexicon.data import load_lexicon
+from sounding_video.captions.lexicon.english import is_foreign
 from sounding_video.captions.lexicon.words import article, gerund, listed, past, plural, third_person
 from sounding_video.captions.profiles import PROFILES, num_words
 from sounding_video.captions.purity import find_impurities
@@ -343,7 +344,9 @@ def test_any_valid_anchors_are_rewritten(first, second, third, fourth):
     captions = _never_breaks(anchors, lambda given_anchors: BACKEND.rewrite(given_anchors, BRIDGEDIT))
     if captions is None:
         texts = (first, second, third, fourth)
-        assert not all(text.isascii() and re.search(r"\w", text) for text in texts)
+        assert not all(text.isascii() and re.search(r"\w", text) for text in texts) or is_foreign(
+            " ".join(("dog", *texts))
+        )
     else:
         assert find_impurities(captions, anchors, BRIDGEDIT) == ()
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sounding_video.captions.backends.lexicon import LexiconBackend
+from sounding_video.captions.lexicon.data import load_lexicon
+from sounding_video.captions.lexicon.families import KINDS, UNTELLING
 from sounding_video.captions.profiles import PROFILES, num_words
 from sounding_video.captions.purity import IMPURE, find_impurities, repair
-from sounding_video.captions.vocabulary import ACOUSTIC_WORDS, VISUAL_WORDS
+from sounding_video.captions.vocabulary import ACOUSTIC_WORDS, VISUAL_WORDS, family_index
 from sounding_video.core.errors import InputError
 from sounding_video.core.types import Captions
 
@@ -32,6 +35,13 @@ def test_pure_captions_have_no_findings(good_captions, anchors):
         ("The clear counterpart of the sound is there.", "sound"),
         ("A loud street.", "loud"),
         ("Nobody can be HEARD.", "HEARD"),
+        *[
+            (f"A child {word} there.", word)
+            for word in ("giggling", "sobbing", "snoring", "yelps", "snarling", "whining")
+        ],
+        ("Somebody is knocking.", "knocking"),
+        ("He waits quietly.", "quietly"),
+        ("Laughter fills it.", "Laughter"),
     ],
 )
 def test_acoustic_words_are_found_in_the_video_caption(video, word):
@@ -51,6 +61,14 @@ def test_acoustic_words_are_found_in_the_video_caption(video, word):
         ("A close-up of rain.", "close-up"),
         ("A man wearing boots walks.", "wearing"),
         ("The camera follows footsteps.", "camera"),
+        ("A man in a coat shouts.", "coat"),
+        ("An old beard rustles.", "beard"),
+        ("A gull at sunset.", "sunset"),
+        ("A striped cat purrs.", "striped"),
+        ("A shiny car idles.", "shiny"),
+        ("A silver car idles.", "silver"),
+        ("Wind in a dark forest.", "dark"),
+        ("A crowd under a bright blaring sky.", "bright"),
     ],
 )
 def test_visual_words_are_found_in_the_audio_caption(audio, word):
@@ -64,10 +82,11 @@ def test_visual_words_are_found_in_the_audio_caption(audio, word):
         ("A man plays an acoustic guitar.", "The click of a camera shutter."),
         (
             "A singer moves her lips; water splashes; he knocks on wood.",
-            "Bright tones, light rain, a golden retriever pants.",
+            "Bright tones, a dark timbre, light rain, a golden retriever pants.",
         ),
         ("She is soundly asleep in a dining car; the tennis racket lies there.", "A clock ticks."),
         ("The diner serves beer; he cares for the cart.", "Coloratura notes."),
+        ("He knocks on the door.", "Silver bells and a dry hi-hat over bright strings."),
     ],
 )
 def test_harmless_uses_are_left_alone(video, audio):
@@ -82,6 +101,78 @@ def test_events_in_no_anchor_are_found(anchors):
     ]
     related = Captions("A brown puppy runs up.", "A terrier yaps.")
     assert kinds(related, anchors) == [], "a word of an anchored family is anchored"
+
+
+DOG_IN_A_PARK = LexiconBackend().check("a dog barks in the park").anchors
+DOG_IN_A_GARAGE = LexiconBackend().check("a dog barks in a garage").anchors
+
+
+@pytest.mark.parametrize(
+    ("video", "audio", "strangers"),
+    [
+        ("A dog stands while a door slams shut.", "Barks.", {"door", "slams"}),
+        ("A dog stands and glass shatters.", "Barks.", {"glass", "shatters"}),
+        ("A dog stands, children laugh.", "Barks.", {"laugh"}),
+        ("A dog stands beside a van.", "Barks.", {"van"}),
+        ("A dog.", "Barks, a woman laughs.", {"laughs"}),
+        ("A dog.", "Barks, footsteps approach.", {"footsteps"}),
+        ("A dog.", "Barks, a door slams.", {"door", "slams"}),
+        ("A dog.", "Barks, glass shatters.", {"glass", "shatters"}),
+        ("A dog.", "Barks, somebody sings music.", {"sings", "music"}),
+        ("A dog.", "Barks, two people talk.", {"talk"}),
+        ("A dog.", "Barks, a banjo.", {"banjo"}),
+        ("A dog.", "Barks, a parrot squawks.", {"parrot", "squawks"}),
+    ],
+)
+def test_speech_laughter_music_steps_doors_and_glass_need_an_anchor(video, audio, strangers):
+    found = kinds(Captions(video, audio), DOG_IN_A_GARAGE)
+    assert {word for kind, _, word in found if kind == "event in no anchor"} == strangers
+
+
+def test_events_that_were_added_to_a_dog_in_a_park_are_found():
+    captions = Captions(
+        "A dog stands on a lawn, a woman waves, a door slams shut and glass shatters, children laugh.",
+        "Sharp barks, a woman laughs, footsteps approach, a door slams, glass shatters and somebody sings music.",
+    )
+    found = [(modality, word) for kind, modality, word in kinds(captions, DOG_IN_A_PARK) if "anchor" in kind]
+    assert [word for modality, word in found if modality == "video"] == ["door", "slams", "glass", "shatters", "laugh"]
+    heard = ["laughs", "footsteps", "door", "slams", "glass", "shatters", "music"]
+    assert [word for modality, word in found if modality == "audio"] == heard, "birds of a park sing too"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "audio"),
+    [
+        ("a man argues with a woman", "Two raised voices talk at once."),
+        ("a pianist plays", "A slow melody of piano music."),
+        ("a woman walks in boots", "Footsteps on stone."),
+        ("a window breaks", "Glass shatters."),
+        ("a gate bangs in the wind", "A heavy door slams."),
+        ("a clown tells a joke", "A speaking voice and warm laughter."),
+        ("an owl hoots", "A bird hoots twice."),
+        ("a blacksmith hammers iron", "A hammer rings on an anvil."),
+    ],
+)
+def test_words_that_the_anchors_entail_need_none(prompt, audio):
+    assert kinds(Captions("", audio), LexiconBackend().check(prompt).anchors)[1:] == []
+
+
+def test_the_families_hold_every_sounding_source_of_the_word_lists():
+    index = family_index(grounds=True)
+    sources = [source for source in load_lexicon().sources.values() if source.kind in KINDS]
+    assert len(sources) > 150
+    assert [source.name for source in sources if " " not in source.name and source.name not in index] == []
+    claimed = family_index()
+    assert {"banjo", "helicopter", "kookaburra", "siren", "gong"} - set(claimed) == {"kookaburra"}
+    assert UNTELLING & set(claimed) == set()
+
+
+def test_every_voice_of_the_word_lists_is_a_word_for_the_ear_or_can_be_seen():
+    seen_too = (
+        "call cry laugh low trumpet crow pant sneeze cough yawn sigh breathe gasp gulp swallow sniff snort kiss burp"
+    )
+    voices = {verb.lemma for verb in load_lexicon().verbs.values() if verb.kind == "vocal"}
+    assert voices - ACOUSTIC_WORDS == {*seen_too.split(), "bellow"}
 
 
 @pytest.mark.parametrize(
@@ -100,8 +191,57 @@ def test_lengths_follow_the_profile(video, audio, expected):
     assert [item for item in kinds(Captions(video, audio)) if item[0] != "empty"] == []
 
 
-def test_another_script_is_found():
-    assert kinds(Captions("Собака бежит.", "A café naïvely fills.")) == [("not in English", "video", "")]
+ELSEWHERE = [
+    "Собака бежит по двору.",
+    "Ein brauner Hund läuft über den Hof und öffnet weit das Maul.",
+    "Der Hund ist im Park, die Hand am Ball, und der Wind war warm.",
+    "Un perro marrón corre hacia una puerta de hierro y abre la boca.",
+    "Un chien brun court vers une haute grille et lève la tête.",
+    "Een bruine hond rent over straat terwijl de wind waait.",
+    "Um cão late no parque enquanto chove.",
+    "一只狗在公园里叫。",
+]
+
+
+@pytest.mark.parametrize("text", ELSEWHERE)
+def test_a_caption_in_another_language_is_found(text):
+    assert ("not in English", "video", "") in kinds(Captions(text, "A café naïvely fills."))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A weathered shepherd ambles across undulating moorland, his crook prodding tussocks of heather in the mist.",
+        "A ragged kookaburra alights on the canopy of a eucalyptus forest.",
+        "Kookaburra, didgeridoo.",
+        "Staccato castanets under a flamenco guitar.",
+    ],
+)
+def test_rare_english_words_are_english(text):
+    assert kinds(Captions(text, "Wind.")) == []
+
+
+@pytest.mark.parametrize("text", ELSEWHERE)
+def test_repair_replaces_a_foreign_caption_from_the_anchors_or_refuses(anchors, text):
+    captions, notes = repair(Captions(text, "Wind."), anchors)
+    assert "dog" in captions.video and find_impurities(captions, anchors) == ()
+    assert notes[0] == "The video caption is not in English; it was put together from the anchors."
+    with pytest.raises(InputError, match=r"the video caption is not in English: got .*expected English"):
+        repair(Captions(text, "Wind."))
+
+
+@pytest.mark.parametrize(
+    ("video", "audio"),
+    [
+        ("A dog stands there. A door slams shut and glass shatters. Children laugh.", "Sharp barks."),
+        ("A dog stands there.", "Sharp barks, footsteps approach, a door slams and somebody sings music."),
+        ("A dog stands there.", "Sharp barks in a dark shiny room at sunset."),
+    ],
+)
+def test_repair_takes_out_what_was_added(video, audio):
+    captions, notes = repair(Captions(video, audio), DOG_IN_A_PARK)
+    assert notes and find_impurities(captions, DOG_IN_A_PARK) == ()
+    assert "dog" in captions.video.lower() and "barks" in captions.audio.lower()
 
 
 def test_the_lengths_are_the_released_captions_ones():
