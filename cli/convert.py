@@ -16,17 +16,20 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         "convert",
         help="turn a bridge checkpoint into a safetensors file",
         description="Turn a Lightning or DeepSpeed bridge checkpoint into a safetensors file that states its kind, "
-        "points, widths, source and licence. Fine-tuned tower blocks go with it. No code of the checkpoint is run.",
+        "points, widths, source, recipe and licence. Fine-tuned tower blocks go with it. No code of the checkpoint is "
+        "run.",
         **options,
     )
     add = parser.add_argument
-    add("checkpoint", metavar="CKPT", help="the checkpoint to read")
+    add("checkpoint", metavar="CKPT", help="the checkpoint to read: a file, or DeepSpeed's folder")
     add("-o", "--output", required=True, metavar="FILE", help="the .safetensors file to write")
     add("--fusion", metavar="KIND", help="kind of the bridges, if the file does not say it: dual_cross, full, …")
     add("--num-heads", type=int, metavar="N", help="heads of a bridge, if not the published ones")
     add("--placement", metavar="NAME", help="after which blocks the bridges stand, by name")
     add("--points", metavar="V,V/A,A", help="the same as block numbers, for example 3,7,11,15/2,5,8,11")
     add("--tuned-blocks", metavar="V,A", help="DeepSpeed files: tuned blocks of each tower (default: 5,5)")
+    add("--recipe", metavar="TEXT", help="note how it was trained (default: what the checkpoint says: epoch and step)")
+    add("--models", metavar="DIR", help="note names and hashes of the towers of this folder, as generate takes them")
     add("--video-tower", metavar="PATH", help="note name and hash of this Wan file or folder")
     add("--audio-tower", metavar="PATH", help="note name and hash of this Stable Audio file or folder")
     add("--overwrite", action="store_true", help="replace the output if it is there")
@@ -41,14 +44,14 @@ def run(args: argparse.Namespace, console: Console) -> None:
     tuned = _numbers(args.tuned_blocks, "--tuned-blocks") if args.tuned_blocks else (5, 5)
     if len(tuned) != 2:
         raise InputError("the tuned blocks are not two numbers", got=args.tuned_blocks, expected="for example 5,5")
-    named = {"video": args.video_tower, "audio": args.audio_tower}
     done = convert_bridges(
         args.checkpoint,
         args.output,
         options=BridgeOptions(
             fusion=args.fusion, num_heads=args.num_heads, points=_points(args), tuned_blocks=(tuned[0], tuned[1])
         ),
-        towers={modality: Path(path).expanduser() for modality, path in named.items() if path is not None},
+        towers=_towers(args),
+        recipe=args.recipe,
         overwrite=args.overwrite,
     )
     size = done.path.stat().st_size
@@ -62,6 +65,18 @@ def run(args: argparse.Namespace, console: Console) -> None:
             "metadata": done.metadata,
         },
     )
+
+
+def _towers(args: argparse.Namespace) -> dict[str, Path]:
+    """Those of the model folder, and those that are named one by one."""
+    towers: dict[str, Path] = {}
+    if args.models is not None:
+        from ..models.weights.find import find_models
+
+        found = find_models(args.models)
+        towers = {"video": found.video_path, "audio": found.audio_path}
+    named = {"video": args.video_tower, "audio": args.audio_tower}
+    return towers | {modality: Path(path).expanduser() for modality, path in named.items() if path is not None}
 
 
 def _points(args: argparse.Namespace) -> Any:

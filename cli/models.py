@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import Console
-from .generate import MODELS_VARIABLE
 from .libraries import quiet_libraries
 
 if TYPE_CHECKING:
-    from ..models.weights.find import FoundFile
+    from ..models.weights.find import FoundFile, ModelSet
     from ..models.weights.layouts import Layout
 
-FOLDER_TITLES = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open"}
+MODELS_VARIABLE = "SOUNDING_VIDEO_MODELS"
+# Where ``download`` puts models when no folder is named.
+DOWNLOADED = Path("~/.cache/sounding_video/models")
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -35,26 +37,65 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
 def add_models_option(parser: argparse.ArgumentParser) -> None:
     """The option that names the model folder."""
     parser.add_argument(
-        "--models", metavar="DIR", help=f"where to look (default: ${MODELS_VARIABLE} if set, else the user's cache)"
+        "--models",
+        metavar="DIR",
+        help="where to look: a folder, or the id of a model in Hugging Face's cache "
+        f"(default: ${MODELS_VARIABLE} if set, else what was downloaded)",
     )
 
 
 def model_folders(choice: str | None) -> list[Path]:
-    """Where models are looked for.
+    """Where models are looked for beside Hugging Face's cache; with nothing named the folder of downloads.
 
     Raises:
         MissingModelError: a folder that was named does not exist.
     """
     from ..core.errors import MissingModelError
+    from ..models.weights.hub import hub_snapshots
 
     if choice is None and not os.environ.get(MODELS_VARIABLE):
-        return [Path.home() / ".cache" / "sounding_video" / "models"]
+        return [DOWNLOADED.expanduser()]
     named = [choice] if choice is not None else os.environ[MODELS_VARIABLE].split(os.pathsep)
-    folders = [Path(part).expanduser() for part in named if part]
-    for folder in folders:
+    folders = []
+    for part in filter(None, named):
+        folder = Path(part).expanduser()
         if not folder.is_dir():
-            raise MissingModelError("the model folder was not found", got=folder, expected="a folder")
+            folder = hub_snapshots().get(part)
+        if folder is None:
+            raise MissingModelError("the model folder was not found", got=Path(part).expanduser(), expected="a folder")
+        folders.append(folder)
     return folders
+
+
+def choose_models(choice: str | None, *, video: str | None = None, audio: str | None = None) -> ModelSet:
+    """What a run takes: what is named, else the environment's folders, else what was downloaded, else ``pocket``.
+
+    Args:
+        choice: ``--models``.
+        video: ``--wan``.
+        audio: ``--stable-audio``.
+
+    Raises:
+        MissingModelError, InputError, WeightsError: as :func:`~..models.weights.find.find_models`.
+    """
+    from ..core.errors import MissingModelError
+    from ..models.weights.find import POCKET, find_downloaded, find_models
+
+    folders = [part for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
+    if choice is not None:
+        return find_models(choice, video=video, audio=audio)
+    if folders:
+        there = [part for part in folders if Path(part).expanduser().is_dir()] or folders
+        return find_models(there[0] if len(there) == 1 else there, video=video, audio=audio)
+    try:
+        found = find_downloaded(DOWNLOADED.expanduser(), video=video, audio=audio)
+    except MissingModelError as error:
+        if video is not None or audio is not None:
+            raise
+        why = f"the bundled small model is used, since {error.what}; sounding-video models lists what is missing"
+        return replace(find_models(POCKET), notes=(why,))
+    taken = f"{found.name} is used, which was downloaded; --models pocket takes the bundled small model"
+    return replace(found, notes=(taken, *found.notes))
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
@@ -73,17 +114,20 @@ def collect(folders: list[Path]) -> dict[str, Any]:
     Returns:
         ``folders``, ``found`` and ``others`` (a row a model), ``missing`` (a row a download that would help).
     """
-    from ..models.weights.find import find_files, find_folders, hub_snapshots, pocket_folder
+    from ..models.weights.find import TOWER_TITLES, find_files, find_folders, pocket_folder
+    from ..models.weights.hub import expand_root, hub_snapshots, listed_name
 
-    snapshots = hub_snapshots()
+    expanded = [root for folder in folders for root in expand_root(folder)]
+    roots = list(dict.fromkeys([*expanded, *hub_snapshots().values()]))
     found = [_pocket_row(pocket_folder())]
-    for kind, title in FOLDER_TITLES.items():
-        for root in (*folders, *snapshots.values()):
+    for kind, title in TOWER_TITLES.items():
+        for root in roots:
             found += [_folder_row(kind, title, folder) for folder in find_folders(root, kind)]
-    files = find_files([*folders, *snapshots.values()])
+    files = find_files(roots)
     found += [_file_row(file.path, file.layout) for file in files if file.layout]
+    found = [row | {"name": listed_name(Path(row["path"]), roots)} for row in found]
     return {
-        "folders": [str(folder) for folder in (*folders, *snapshots.values())],
+        "folders": [str(root) for root in roots],
         "found": found,
         "missing": _missing({row["kind"] for row in found if row["layout"] != "bundled"} | _parts(found)),
         "others": [_other_row(file) for file in files if not file.layout],
@@ -174,7 +218,7 @@ def describe(report: dict[str, Any], *, with_others: bool = False) -> str:
     lines = ["found:"]
     for row in report["found"]:
         lines.append(f"  {row['title']}: {row['layout']}, {row['dtype']}, {gigabytes(row['bytes'])}, {row['licence']}")
-        lines.append(f"    {row['path']}")
+        lines.append(f"    {row['name']}  ({row['path']})")
     if report["missing"]:
         lines.append("missing for the full-size models:")
     for name in dict.fromkeys(row["download"] for row in report["missing"]):

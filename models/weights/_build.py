@@ -20,15 +20,19 @@ class Recipe:
         source: Name in the file.
         part: Which of several equal parts along the first axis, and of how many: ``(0, 3)`` for q of a joined qkv.
         trailing: Axes of size one: 1 adds one behind (and one in front), -1 drops the last one, 0 leaves the shape.
+        zeros: Zeros of the source's shape, for a tensor that writers leave out because it is zero.
     """
 
     source: str
     part: tuple[int, int] | None = None
     trailing: int = 0
+    zeros: bool = False
 
     def read(self, file: WeightFile) -> Tensor:
         """The tensor, in the file's type."""
         tensor = file.tensor(self.source)
+        if self.zeros:
+            return torch.zeros_like(tensor)
         if self.part is not None:
             tensor = tensor.chunk(self.part[1])[self.part[0]]
         if self.trailing > 0:

@@ -26,11 +26,20 @@ if TYPE_CHECKING:
     from gguf import GGUFReader, ReaderTensor
 
 HALF_DOWNLOADS = (".incomplete", ".part", ".partial", ".crdownload", ".aria2", ".download", ".tmp")
-MARKER = "scaled_fp8"
+INDEX_SUFFIX = ".safetensors.index.json"
+# The format's own limit.
+MOST_HEADER_BYTES = 100_000_000
+MARKER = re.compile(r"(?:^|\.)scaled_fp8$")
 TOKENIZER_TENSOR = "spiece_model"
 # weight -> the names its scale goes by: ComfyUI's older and newer writers.
 SCALES = ("scale_weight", "weight_scale")
-SIDE_TENSORS = re.compile(r"(?:^|\.)(?:scale_weight|scale_input|weight_scale|input_scale|comfy_quant)$")
+# Scales of inputs are for arithmetic in fp8, which nobody does here. The second scale belongs to packings that are
+# refused; it stands here so that the refusal names the packing and not the tensor.
+SIDE_TENSORS = re.compile(r"(?:^|\.)(?:scale_weight|scale_input|weight_scale|weight_scale_2|input_scale|comfy_quant)$")
+# Where ComfyUI's newer files say how a layer is stored: a tensor beside it, or an entry of the header.
+QUANTISED_TENSOR, QUANTISED_METADATA = "comfy_quant", "_quantization_metadata"
+KNOWN_QUANTISATIONS = ("float8_e4m3fn", "float8_e5m2")
+WANTED_TYPES = "float32, float16, bfloat16, fp8 or scaled fp8 weights, or GGUF"
 SAFETENSORS_WORDS = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
     "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "U8": "uint8", "I8": "int8", "I64": "int64",
@@ -59,7 +68,11 @@ class WeightFile:
     def __init__(self, path: Path, infos: dict[str, TensorInfo], metadata: dict[str, str]) -> None:
         self.path, self.metadata, self._all = path, metadata, infos
         # Side tensors belong to a weight of the same layer; without one they stay and strict loading names them.
-        self.infos = {n: i for n, i in infos.items() if n not in (MARKER, TOKENIZER_TENSOR) and not self._is_side(n)}
+        self.infos = {
+            name: info
+            for name, info in infos.items()
+            if name != TOKENIZER_TENSOR and not MARKER.search(name) and not self._is_side(name)
+        }
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.infos)
@@ -101,8 +114,6 @@ class WeightFile:
     def tensor(self, name: str) -> Tensor:
         """A tensor in the file's type; float32 where a scale has to be multiplied in."""
         stem = name.removesuffix("weight")
-        if f"{stem}comfy_quant" in self._all:
-            self._require_known_quantisation(f"{stem}comfy_quant")
         tensor = self._read(name)
         for word in SCALES if name.endswith("weight") else ():
             if stem + word in self._all:
@@ -123,14 +134,25 @@ class WeightFile:
     def _is_side(self, name: str) -> bool:
         return bool(SIDE_TENSORS.search(name)) and SIDE_TENSORS.sub(".weight", name).lstrip(".") in self._all
 
-    def _require_known_quantisation(self, name: str) -> None:
-        kind = json.loads(self._read(name).numpy().tobytes()).get("format")
-        if kind not in ("float8_e4m3fn", "float8_e5m2"):
-            raise IncompatibleWeightsError(
-                "the weights are quantised in a way that cannot be undone here",
-                got=f"{self.path} ({kind})",
-                expected="float32, float16, bfloat16, fp8 or scaled fp8 weights, or GGUF",
-            )
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether :meth:`tokenizer_bytes` gives any."""
+        return TOKENIZER_TENSOR in self._all
+
+    @cached_property
+    def quantisations(self) -> set[str]:
+        """How layers are packed, in ComfyUI's words; empty for files that do not say it.
+
+        Raises:
+            CorruptWeightsError: what they say cannot be read.
+        """
+        try:
+            stored = json.loads(self.metadata.get(QUANTISED_METADATA, "{}")).get("layers", {}).values()
+            names = (name for name in self._all if name.endswith(f".{QUANTISED_TENSOR}"))
+            beside = [json.loads(self._read(name).numpy().tobytes()) for name in names]
+            return {str(layer.get("format")) for layer in (*stored, *beside)}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise corrupt(self.path, error) from error
 
     def _read(self, name: str) -> Tensor:
         raise NotImplementedError
@@ -258,12 +280,12 @@ def open_weights(path: str | Path, what: str = "the weight file") -> WeightFile:
             remedy="Start the download again; it goes on where it stopped.",
         )
     if path.name.endswith(".index.json"):
-        return SafetensorsFile(path, _shards(path))
+        return SafetensorsFile(path, index_shards(path))
     with path.open("rb") as file:
         head = file.read(64)
     if head[:4] == b"GGUF":
         return GgufFile(path)
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < MOST_HEADER_BYTES:
         return SafetensorsFile(path, [path])
     _refuse_placeholders(path, head)
     if path.suffix in (".safetensors", ".sft"):
@@ -275,22 +297,41 @@ def open_weights(path: str | Path, what: str = "the weight file") -> WeightFile:
     return TorchFile(path)
 
 
+def intact_names(path: Path) -> list[str]:
+    """Tensor names of a safetensors file whose header is whole, although the file may be cut short; else none."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size)) if size < MOST_HEADER_BYTES else {}
+    except (OSError, ValueError):
+        return []
+    return list(header) if isinstance(header, dict) else []
+
+
 def require_float(file: WeightFile) -> None:
-    """Refuse weights that are whole numbers: packed by a quantiser whose scales are not known here.
+    """Refuse weights that were packed by a quantiser: those that say so, and whole numbers.
 
     Raises:
-        IncompatibleWeightsError: names the type.
+        IncompatibleWeightsError: names the packing or the type.
+        CorruptWeightsError: what the file says of it cannot be read.
     """
-    if file.dtype.removeprefix("scaled ") in ("int8", "uint8", "int16", "int32", "int64", "bool"):
+    unknown = sorted(file.quantisations.difference(KNOWN_QUANTISATIONS))
+    if unknown or file.dtype.removeprefix("scaled ") in ("int8", "uint8", "int16", "int32", "int64", "bool"):
         raise IncompatibleWeightsError(
             "the weights are quantised in a way that cannot be undone here",
-            got=f"{file.path} ({file.dtype})",
-            expected="float32, float16, bfloat16, fp8 or scaled fp8 weights, or GGUF",
+            got=f"{file.path} ({', '.join(unknown) or file.dtype})",
+            expected=WANTED_TYPES,
             remedy="Get the weights in one of these types; --storage fp8, int8 and nf4 pack them after loading.",
         )
 
 
-def _shards(index: Path) -> list[Path]:
+def index_shards(index: Path) -> list[Path]:
+    """The files that the index of a sharded model names.
+
+    Raises:
+        CorruptWeightsError: not an index, or one that names files elsewhere.
+        MissingModelError: a file is not there.
+    """
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, KeyError, AttributeError, TypeError) as error:

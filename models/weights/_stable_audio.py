@@ -7,7 +7,7 @@ autoencoder (``pretransform.model.``); the text encoder is a file of its own.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ TRANSFORMER_PREFIXES = ("model.model.", "model.diffusion_model.")
 CONDITIONER, AUTOENCODER = "conditioner.conditioners.", "pretransform.model."
 # Stable Audio Open's configuration file: none of this is in a shape.
 HEAD_WIDTH, SAMPLE_RATE, MAX_SECONDS, SAMPLE_SIZE, TEXT_LENGTH = 64, 44_100, 512, 1024, 128
+# ComfyUI saves the text encoder into the checkpoint; it is read from a file of its own.
+TEXT_ENCODERS = "text_encoders."
 # Rotary frequencies follow from the head width; the checkpoint keeps them as a buffer.
 DERIVED = "transformer.rotary_pos_emb.inv_freq"
 
@@ -65,12 +67,13 @@ def load_checkpoint(file: WeightFile, dtype: torch.dtype, vae_dtype: torch.dtype
     """
     from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioProjectionModel
 
-    transformer = transformer_recipes(file)
+    transformer = with_norm_biases(transformer_recipes(file))
     conditioner = _conditioner_recipes(file)
     autoencoder = _autoencoder_recipes(file)
     used = {recipe.source for part in (transformer, conditioner, autoencoder) for recipe in part.values()}
-    derived = {prefix + DERIVED for prefix in TRANSFORMER_PREFIXES}
-    require_all_used(file, used | derived, "Stable Audio Open")
+    aside = {prefix + DERIVED for prefix in TRANSFORMER_PREFIXES}
+    aside |= {name for name in file if name.startswith(TEXT_ENCODERS)}
+    require_all_used(file, used | aside, "Stable Audio Open")
     configs = [
         _transformer_config(file, transformer),
         _autoencoder_config(file, autoencoder),
@@ -115,6 +118,14 @@ def transformer_recipes(names: Iterable[str]) -> dict[str, Recipe]:
             else:
                 recipes[name] = Recipe(source)
     return recipes
+
+
+def with_norm_biases(recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
+    """The recipes, and where no norm of a block has a bias, zeros for all of them: ComfyUI leaves them out."""
+    norms = [name.removesuffix("weight") for name in recipes if re.search(r"\.norm[123]\.weight$", name)]
+    if any(f"{norm}bias" in recipes for norm in norms):
+        return dict(recipes)
+    return {**recipes, **{f"{norm}bias": Recipe(recipes[f"{norm}weight"].source, zeros=True) for norm in norms}}
 
 
 def _transformer_config(file: WeightFile, recipes: Recipes) -> dict[str, Any]:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError
+from ._header import open_weights
+from .hub import hub_snapshots
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 # Kinds of pieces in a sentencepiece model.
 UNKNOWN, BYTE = 2, 6
+WEIGHT_FILES = (".safetensors", ".sft")
 SENTENCEPIECE_FILES = ("spiece.model", "tokenizer.model")
 # The token table is padded: 32 100 T5 tokens in 32 128 rows, 256 000 UMT5 pieces in 256 384.
 MOST_PADDING_ROWS = 512
 LOOK_IN = ("*/", "*/*/", "*/*/*/")
+# Tokens of every T5 by number; a language model's tokenizer of about the same size has others there.
+T5_TOKENS = {"<pad>": 0, "</s>": 1}
+COMFYUI_T5_TOKENIZER = Path("comfy") / "text_encoders" / "t5_tokenizer"
 
 
 def tokenizer_from_sentencepiece(data: bytes, max_length: int | None = None) -> PreTrainedTokenizerBase:
@@ -103,18 +110,19 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def load_tokenizer(path: Path, max_length: int | None = None) -> PreTrainedTokenizerBase:
-    """A tokenizer from a folder of transformers, or from a sentencepiece file.
+    """A tokenizer from a folder of transformers, a sentencepiece file, or a weight file that has one inside.
 
     Raises:
-        MissingModelError: neither is there.
+        MissingModelError: none of these is there.
         IncompatibleWeightsError: the folder's tokenizer cannot be loaded.
+        CorruptWeightsError: a file is no sentencepiece model.
     """
     from transformers import AutoTokenizer
 
     inside = (path / name for name in SENTENCEPIECE_FILES)
     sentencepiece = path if path.is_file() else next((file for file in inside if file.is_file()), None)
     if sentencepiece is not None and not (path / "tokenizer.json").is_file():
-        return tokenizer_from_sentencepiece(sentencepiece.read_bytes(), max_length)
+        return tokenizer_from_sentencepiece(_sentencepiece_bytes(sentencepiece), max_length)
     if not path.is_dir():
         raise MissingModelError("the tokenizer was not found", got=path, expected="a folder or a sentencepiece file")
     try:
@@ -130,24 +138,33 @@ def load_tokenizer(path: Path, max_length: int | None = None) -> PreTrainedToken
     return tokenizer
 
 
+def _sentencepiece_bytes(path: Path) -> bytes:
+    if path.suffix not in WEIGHT_FILES:
+        return path.read_bytes()
+    return open_weights(path, "the file with a tokenizer inside").tokenizer_bytes() or b""
+
+
 def find_tokenizer(
-    text_encoder: Path, num_rows: int, *, max_length: int | None = None, extra_folders: tuple[Path, ...] = ()
+    text_encoder: Path, num_rows: int, *, max_length: int | None = None, further: Iterable[Path] = ()
 ) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a text encoder file, or in ``extra_folders``, whose size fits the token table.
+    """T5's tokenizer beside a text encoder file, or in further places, whose size fits the token table.
 
     Args:
         text_encoder: The weights; folders and sentencepiece files beside and below are looked at.
         num_rows: Rows of the token table.
         max_length: Tokens a text may have; None keeps what the tokenizer says.
-        extra_folders: Further places.
+        further: Folders, sentencepiece files or weight files; asked for only when nothing beside fits.
 
     Raises:
         MissingModelError: none fits; the message says where was looked and what to do.
     """
     looked = []
-    for folder in tokenizer_places(text_encoder.parent, extra_folders):
-        tokenizer = load_tokenizer(folder, max_length)
-        looked.append(f"{folder} ({len(tokenizer)} tokens)")
+    for place in _places(text_encoder.parent, further):
+        if not _is_t5s(place):
+            looked.append(f"{place} (not T5's)")
+            continue
+        tokenizer = load_tokenizer(place, max_length)
+        looked.append(f"{place} ({len(tokenizer)} tokens)")
         if 0 <= num_rows - len(tokenizer) < MOST_PADDING_ROWS:
             return tokenizer
     raise MissingModelError(
@@ -158,10 +175,34 @@ def find_tokenizer(
     )
 
 
-def tokenizer_places(folder: Path, extra_folders: tuple[Path, ...] = ()) -> list[Path]:
-    """Tokenizer folders and sentencepiece files in a folder, up to three levels below it, and in further folders."""
-    roots = [folder, *extra_folders]
-    folders = [*roots, *(path for root in roots for depth in LOOK_IN for path in sorted(root.glob(depth)))]
+def further_places(text_encoder: Path) -> Iterator[Path]:
+    """Where a tokenizer for a lone file may be: with the ComfyUI around it, then in Hugging Face's cache."""
+    folders = (parent / COMFYUI_T5_TOKENIZER for parent in text_encoder.absolute().parents)
+    yield from (folder for folder in folders if folder.is_dir())
+    yield from hub_snapshots().values()
+
+
+def _places(folder: Path, further: Iterable[Path]) -> Iterator[Path]:
+    yield from tokenizer_places(folder)
+    for place in further:
+        yield from tokenizer_places(place) if place.is_dir() else [place]
+
+
+def _is_t5s(place: Path) -> bool:
+    """Whether padding and end have T5's numbers; only this is looked at, so that no other tokenizer is loaded."""
+    try:
+        if place.is_file():
+            pieces = [piece for piece, _, _ in _read_model(_sentencepiece_bytes(place))[0]]
+            return pieces[:2] == list(T5_TOKENS)
+        added = json.loads((place / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
+        return T5_TOKENS.items() <= {token["content"]: token["id"] for token in added}.items()
+    except (CorruptWeightsError, OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def tokenizer_places(folder: Path) -> list[Path]:
+    """Tokenizer folders and sentencepiece files in a folder and up to three levels below it."""
+    folders = [folder, *(path for depth in LOOK_IN for path in sorted(folder.glob(depth)))]
     names = ("tokenizer.json", *SENTENCEPIECE_FILES)
     found = (next((f / name for name in names if (f / name).is_file()), None) for f in folders if f.is_dir())
     return list(dict.fromkeys(path.parent if path.name == "tokenizer.json" else path for path in found if path))

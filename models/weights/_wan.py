@@ -23,6 +23,8 @@ LATENT_CHANNELS = 16
 # Where diffusers' renaming expects blocks: two residual blocks a level in the encoder, three in the decoder.
 VAE_LEVELS = (0, 3, 6, 9)
 PREFIXES = ("model.diffusion_model.", "diffusion_model.")
+# In front of the original names in Kijai's VAE files.
+VAE_PREFIX = "model."
 
 
 def find_prefix(names: Iterable[str]) -> str:
@@ -103,8 +105,9 @@ def load_vae(file: WeightFile, dtype: torch.dtype) -> nn.Module:
     from diffusers import AutoencoderKLWan
     from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 
-    diffusers_names = "encoder.conv_in.weight" in file
-    names = {n: n for n in file} if diffusers_names else convert_wan_vae_to_diffusers({n: n for n in file})
+    names = {name.removeprefix(VAE_PREFIX): name for name in file}
+    if "encoder.conv_in.weight" not in names:
+        names = convert_wan_vae_to_diffusers(names)
     base = file.shape(names.get("encoder.conv_in.weight", "encoder.conv1.weight"))[0]
     channels = file.shape(names.get("post_quant_conv.weight", "conv2.weight"))[0]
     if channels != LATENT_CHANNELS:

@@ -22,11 +22,13 @@ from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputE
 from ..bridges import BRIDGES
 from ..bridges.base import BridgeConfig
 from ..joint import BridgePoints, BridgeStack, placement
+from ._bridge_layouts import TOWER_BLOCKS, bridge_file, group_blocks, progress_notes, split_groups
 from ._header import open_weights
 from .files import read_weights, write_safetensors
 
 log = logging.getLogger(__name__)
 FORMAT = "sounding_video.bridge"
+OWN_METADATA = ("format", "version", "fusion", "config", "points", "trained")
 # The authors' names for the kinds, as they stand in configuration files and directory names.
 OFFICIAL_KINDS = {
     "bicross": "dual_cross",
@@ -37,8 +39,6 @@ OFFICIAL_KINDS = {
     "add": "additive",
 }
 OFFICIAL_HEAD_WIDTH = 128
-PREFIXES = (("video", "video_diffusion."), ("audio", "audio_diffusion."), ("bridges", "dual_dit_blocks."))
-TOWER_BLOCKS = {"video": "blocks", "audio": "transformer_blocks"}
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,7 @@ class LoadedBridges:
         fusion_source: Where the kind was read: "metadata", "keys", "directory name" or "your choice".
         trained: False for bridges that are random and only show the form.
         ignored: Keys of the file that are not used (whole-tower layouts).
+        notes: What else the file says of itself: notes of :func:`save_bridges`, or a trainer's epoch and step.
     """
 
     stack: BridgeStack
@@ -82,6 +83,7 @@ class LoadedBridges:
     fusion_source: str
     trained: bool = True
     ignored: tuple[str, ...] = field(default=(), repr=False)
+    notes: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def summary(self) -> str:
         """One sentence for the user: kind, points, and which tower blocks the file replaces."""
@@ -97,7 +99,7 @@ class LoadedBridges:
 
 
 def load_bridges(path: str | Path, options: BridgeOptions | None = None) -> LoadedBridges:
-    """Load a bridge file of any known layout, strictly.
+    """Load a bridge file of any known layout, strictly; of a DeepSpeed checkpoint the folder may be given.
 
     Raises:
         MissingModelError: no such file.
@@ -105,19 +107,21 @@ def load_bridges(path: str | Path, options: BridgeOptions | None = None) -> Load
         IncompatibleWeightsError: it holds no bridges, keys are missing or left over, or its kind is unknown.
     """
     options = options or BridgeOptions()
-    path = Path(path).expanduser()
+    path = bridge_file(Path(path).expanduser())
     contents, metadata = read_weights(path, "the bridge file")
-    groups, ignored = _split(contents, path, options.tuned_blocks)
+    groups, ignored = split_groups(contents, path, options.tuned_blocks)
     stack, fusion_source = _empty_stack(groups["bridges"], metadata, path, options)
     load_strictly(stack, groups["bridges"], f"the bridge file {path.name}")
     stack.eval()
     loaded = LoadedBridges(
         stack,
-        {name: groups[name] for name in TOWER_BLOCKS if groups[name]},
+        # Copies: what was read may still lie on disk, and the file may change.
+        {name: {n: tensor.clone() for n, tensor in groups[name].items()} for name in TOWER_BLOCKS if groups[name]},
         path,
         fusion_source,
         trained=metadata.get("trained", "true") == "true",
         ignored=tuple(ignored),
+        notes={k: v for k, v in metadata.items() if k not in OWN_METADATA} | progress_notes(contents),
     )
     log.info("%s: %s", path.name, loaded.summary())
     return loaded
@@ -130,9 +134,9 @@ def outline_bridges(path: str | Path, options: BridgeOptions | None = None) -> B
         MissingModelError, WeightsError: as :func:`load_bridges`.
     """
     options = options or BridgeOptions()
-    file = open_weights(Path(path).expanduser(), "the bridge file")
+    file = open_weights(bridge_file(Path(path).expanduser()), "the bridge file")
     contents = {name: torch.empty(info.shape, device="meta") for name, info in file.infos.items()}
-    groups, _ = _split(contents, file.path, options.tuned_blocks)
+    groups, _ = split_groups(contents, file.path, options.tuned_blocks)
     with torch.device("meta"):
         return _empty_stack(groups["bridges"], file.metadata, file.path, options)[0]
 
@@ -141,7 +145,7 @@ def _empty_stack(
     tensors: dict[str, Tensor], metadata: Mapping[str, str], path: Path, options: BridgeOptions
 ) -> tuple[BridgeStack, str]:
     """A stack of the file's kind and sizes, not filled yet, and where the kind was read."""
-    blocks = _group_blocks(tensors, path)
+    blocks = group_blocks(tensors, path)
     fusion, fusion_source = _fusion(path, blocks[0], metadata, options.fusion)
     config = _config(blocks[0], metadata, options)
     return BridgeStack(fusion, config, _points(len(blocks), config, metadata, options)), fusion_source
@@ -214,65 +218,6 @@ def load_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], what: st
     module.load_state_dict(state, strict=True)
 
 
-def _split(contents: Any, path: Path, tuned_blocks: tuple[int, int]) -> tuple[dict[str, dict[str, Tensor]], list[str]]:
-    """Tensors by group (bridges, video, audio), official names without prefixes; and the keys left aside."""
-    for wrapper in ("state_dict", "module"):
-        if isinstance(contents, dict) and isinstance(contents.get(wrapper), dict):
-            contents = contents[wrapper]
-    tensors = {k: v for k, v in contents.items() if isinstance(v, Tensor)} if isinstance(contents, dict) else {}
-    tensors = {re.sub(r"^(?:_forward_module\.|module\.)+", "", name): tensor for name, tensor in tensors.items()}
-    groups: dict[str, dict[str, Tensor]] = {"bridges": {}, "video": {}, "audio": {}}
-    ignored = []
-    prefixed = any(name.startswith(prefix) for name in tensors for _, prefix in PREFIXES)
-    for name, tensor in tensors.items():
-        group, short = _place_key(name, prefixed, tuned_blocks)
-        if group is None:
-            ignored.append(name)
-        else:
-            groups[group][short] = tensor
-    if not groups["bridges"]:
-        examples = ", ".join(list(tensors)[:3]) or "no tensors"
-        raise IncompatibleWeightsError(
-            "the file holds no bridges",
-            got=f"{path} with {len(tensors)} tensors ({examples})",
-            expected="names such as 0.attn.q_proj_1.weight or dual_dit_blocks.0.attn.q_proj_1.weight",
-            remedy="Give the bridge checkpoint, not a tower or another model.",
-        )
-    if ignored and not prefixed:
-        raise IncompatibleWeightsError(
-            "the bridge file holds unknown tensors",
-            got=f"{len(ignored)}: {', '.join(sorted(ignored)[:3])}",
-            expected="bridge blocks and fine-tuned tower blocks only",
-        )
-    return groups, ignored
-
-
-def _place_key(name: str, prefixed: bool, tuned_blocks: tuple[int, int]) -> tuple[str | None, str]:
-    if not prefixed:
-        for group, stem in TOWER_BLOCKS.items():
-            if re.match(rf"{stem}\.\d+\.", name):
-                return group, name
-        return ("bridges", name) if re.match(r"\d+\.", name) else (None, name)
-    for group, prefix in PREFIXES:
-        if name.startswith(prefix):
-            short = name[len(prefix) :]
-            if group == "bridges":
-                return group, short
-            match = re.match(rf"{TOWER_BLOCKS[group]}\.(\d+)\.", short)
-            limit = tuned_blocks[0] if group == "video" else tuned_blocks[1]
-            return (group, short) if match and int(match.group(1)) < limit else (None, short)
-    return None, name
-
-
-def _group_blocks(tensors: dict[str, Tensor], path: Path) -> list[dict[str, Tensor]]:
-    numbers = sorted({int(name.split(".")[0]) for name in tensors})
-    if numbers != list(range(len(numbers))):
-        raise IncompatibleWeightsError(
-            "bridge blocks are missing", got=f"{path} with blocks {numbers}", expected="0, 1, 2, … without gaps"
-        )
-    return [{n.split(".", 1)[1]: t for n, t in tensors.items() if n.startswith(f"{i}.")} for i in numbers]
-
-
 def _fusion(path: Path, block: dict[str, Tensor], metadata: Mapping[str, str], choice: str | None) -> tuple[str, str]:
     """The kind and where it was read: keys, metadata, the user's choice, or the authors' directory names."""
     if choice is not None:
@@ -331,6 +276,12 @@ def _config(block: dict[str, Tensor], metadata: Mapping[str, str], options: Brid
     except KeyError as error:
         raise IncompatibleWeightsError(
             "a bridge block is incomplete", got=f"no {error.args[0]}", expected="all tensors of a block"
+        ) from error
+    except (IndexError, ValueError) as error:
+        raise IncompatibleWeightsError(
+            "the matrices of a bridge block have another number of axes",
+            got=", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in list(block.items())[:3]),
+            expected="two axes",
         ) from error
     num_heads = options.num_heads or _official_heads(qk_width, additive="attn.q_proj_1.weight" not in block)
     return BridgeConfig(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ...core.errors import InputError
 from ..bridges.base import BridgeConfig
+from ._bridge_layouts import PROGRESS, bridge_file
+from ._header import INDEX_SUFFIX, index_shards
 from .bridges import BridgeOptions, LoadedBridges, load_bridges, save_bridges
 
 LICENCE_NOTE = (
@@ -38,17 +40,20 @@ def convert_bridges(
     *,
     options: BridgeOptions | None = None,
     towers: dict[str, Path] | None = None,
+    recipe: str | None = None,
     overwrite: bool = False,
 ) -> Conversion:
-    """Write a bridge checkpoint as safetensors with kind, points, widths, source and licence in its header.
+    """Write a bridge checkpoint as safetensors with kind, points, widths, source, recipe and licence in its header.
 
-    Tuned tower blocks go with it, and the target is read back, strictly, before this returns.
+    Tuned tower blocks go with it, and the target is read back, strictly, before this returns. What a file of ours
+    already says of itself is kept, its source among it.
 
     Args:
         source: Lightning or DeepSpeed checkpoint, or a bridge file of ours.
         target: The ``.safetensors`` file to write.
         options: What the source does not say.
         towers: Files or diffusers folders of the towers by modality, whose names and hashes are noted.
+        recipe: How it was trained; None keeps what the source says, which for a checkpoint is its epoch and step.
         overwrite: Replace a file that is there.
 
     Raises:
@@ -64,7 +69,8 @@ def convert_bridges(
             "the target exists", got=target, expected="a new file", remedy="Choose another name, or say --overwrite."
         )
     loaded = load_bridges(source, options)
-    notes = {"source": source.name, "source_sha256": hash_file(source), "licence": LICENCE_NOTE}
+    notes = {"source": source.name, "source_sha256": hash_file(bridge_file(source)), "licence": LICENCE_NOTE}
+    notes |= loaded.notes | _recipe(loaded, recipe)
     for modality, path in (towers or {}).items():
         notes[f"{modality}_tower"] = path.name
         notes[f"{modality}_tower_sha256"] = json.dumps(hash_tower(path))
@@ -79,6 +85,12 @@ def convert_bridges(
     )
 
 
+def _recipe(loaded: LoadedBridges, said: str | None) -> dict[str, str]:
+    progress = ", ".join(f"{name} {loaded.notes[name]}" for name in PROGRESS if name in loaded.notes)
+    recipe = said or loaded.notes.get("recipe") or progress
+    return {"recipe": recipe} if recipe else {}
+
+
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     digest = hashlib.sha256()
@@ -89,8 +101,11 @@ def hash_file(path: Path) -> str:
 
 
 def hash_tower(path: Path) -> dict[str, str]:
-    """SHA-256 of a tower's weight files by name: of one file, or of a diffusers folder's ``transformer``."""
-    files = [path] if path.is_file() else sorted((path / "transformer").glob("*.safetensors"))
+    """SHA-256 of a tower's weight files by name: a file or its shards, or a diffusers folder's ``transformer``."""
+    if path.is_file():
+        files = index_shards(path) if path.name.endswith(INDEX_SUFFIX) else [path]
+    else:
+        files = sorted((path / "transformer").glob("*.safetensors"))
     if not files:
         raise InputError(
             "the tower has no weights to hash",

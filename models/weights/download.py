@@ -141,13 +141,14 @@ def download(
     ]
     total = sum(sizes.values())
     done = total - sum(sizes[remote] for remote in todo)
+    staging = folder / STAGING / entry.repository.replace("/", "--")
+    files = {remote: _staged(api, entry, remote, staging) for remote in todo}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _require_room(folder, total - done)
+        _require_room(folder, sum(max(0, sizes[remote] - file.num_bytes) for remote, file in files.items()))
         for remote in todo:
             progress.step("download", done // 1_000_000, total // 1_000_000)
-            staging = folder / STAGING / entry.repository.replace("/", "--")
-            fetched = _fetch(api, entry, remote, staging, bar=_reporting(progress, done, total))
+            fetched = _fetch(api, entry, files[remote], bar=_reporting(progress, done, total))
             places[remote].parent.mkdir(parents=True, exist_ok=True)
             fetched.replace(places[remote])
             done += sizes[remote]
@@ -191,27 +192,56 @@ def _sizes(api: HfApi, entry: Download, file: str | None) -> dict[str, int]:
     return wanted
 
 
-def _fetch(api: HfApi, entry: Download, remote: str, staging: Path, *, bar: type) -> Path:
+@dataclass(frozen=True)
+class _Staged:
+    """A file that is to be fetched.
+
+    Args:
+        remote: Its name in the repository.
+        url: Where it is.
+        etag: The hub's name for its content.
+        size: In bytes, if the hub says it.
+        part: Where it is gathered; named after the content, so that another version of the file starts anew.
+    """
+
+    remote: str
+    url: str
+    etag: str | None
+    size: int | None
+    part: Path
+
+    @property
+    def num_bytes(self) -> int:
+        """How much of it a stopped run left."""
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+
+def _staged(api: HfApi, entry: Download, remote: str, staging: Path) -> _Staged:
+    """What the hub says of a file, and where it is gathered."""
+    from huggingface_hub import hf_hub_url
+
+    url = hf_hub_url(entry.repository, remote, endpoint=api.endpoint)
+    about = _ask(entry, lambda: api.get_hf_file_metadata(url=url, token=api.token))
+    return _Staged(remote, url, about.etag, about.size, staging / f"{about.etag}.part")
+
+
+def _fetch(api: HfApi, entry: Download, file: _Staged, *, bar: type) -> Path:
     """One file in the staging folder, complete; what a stopped run left of it there is gone on with.
 
     ``hf_hub_download`` starts every stopped file anew, so its own lower half is used here.
     """
-    from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    url = hf_hub_url(entry.repository, remote, endpoint=api.endpoint)
-    about = _ask(entry, lambda: api.get_hf_file_metadata(url=url, token=api.token))
-    staging.mkdir(parents=True, exist_ok=True)
-    part = staging / f"{about.etag}.part"  # named after the content: another version of the file starts anew
-    options: dict[str, Any] = {"expected_size": about.size, "headers": build_hf_headers(token=api.token)}
+    file.part.parent.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"expected_size": file.size, "headers": build_hf_headers(token=api.token)}
     if "tqdm_class" in inspect.signature(http_get).parameters:  # not in the oldest clients
         options["tqdm_class"] = bar
-    with part.open("ab") as target:
-        log.info("fetching %s from %s, from byte %d", remote, entry.repository, target.tell())
-        _ask(entry, lambda: http_get(url, target, resume_size=target.tell(), **options))
-    _require_content(part, about.etag, f"{remote} of {entry.repository}")
-    return part
+    with file.part.open("ab") as target:
+        log.info("fetching %s from %s, from byte %d", file.remote, entry.repository, target.tell())
+        _ask(entry, lambda: http_get(file.url, target, resume_size=target.tell(), **options))
+    _require_content(file.part, file.etag, f"{file.remote} of {entry.repository}")
+    return file.part
 
 
 def _require_content(part: Path, etag: str | None, what: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import pickletools
+import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -15,6 +16,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from ...core.errors import CorruptWeightsError, MissingModelError, OutputError, UnsafeWeightsError
+
+# How torch's safe reader names what it refuses, in each of its messages.
+REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")
+# What a pickle of tensors and plain containers names: how tensors are put together again, and their types.
+HARMLESS_GLOBAL = re.compile(
+    r"collections\.|torch\.(?:_utils\._rebuild|_tensor\._rebuild|nn\.parameter\.|serialization\._get_layout|storage\."
+    r"|(?:\w*Storage|\w*Tensor|Size|device|bool|b?float\w*|u?int\d+|complex\d+)$)"
+)
 
 
 def require_file(path: str | Path, what: str) -> Path:
@@ -72,12 +81,12 @@ def read_torch_file(path: Path, *, mmap: bool = False) -> Any:
             warnings.simplefilter("ignore", UserWarning)  # torch advises about pickle protocols that we refuse anyway
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        foreign = _foreign_globals(path)
-        if not foreign:
+        refused = list(dict.fromkeys([*REFUSED_GLOBAL.findall(str(error))[:1], *_foreign_globals(path)]))
+        if not refused:
             raise corrupt(path, error) from error
         raise UnsafeWeightsError(
             "the file is a pickle that wants to run code, so it was not loaded",
-            got=f"{path} naming {', '.join(foreign[:3])}",
+            got=f"{path} naming {', '.join(refused[:3])}",
             expected="tensors only",
             remedy="Get the weights as .safetensors, or from a source you trust.",
         ) from error
@@ -86,23 +95,32 @@ def read_torch_file(path: Path, *, mmap: bool = False) -> Any:
 
 
 def _foreign_globals(path: Path) -> list[str]:
-    """Names a pickle would import that are neither torch's nor plain containers; nothing is executed."""
-    data = path.read_bytes()
-    if data[:2] == b"PK":
+    """Names a pickle would import that are no part of tensors and plain containers; nothing is executed."""
+    if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             data = next((archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")), b"")
-    names, strings = [], []
+    else:
+        data = path.read_bytes()
+    names: list[str] = []
+    strings: list[str] = []
+    remembered: dict[int, str] = {}  # texts that the pickle refers to again by number
+    top = ""
     try:
         for opcode, argument, _ in pickletools.genops(data):
             if opcode.name == "GLOBAL":
                 names.append(str(argument).replace(" ", "."))
             elif opcode.name == "STACK_GLOBAL":
                 names.append(".".join(strings[-2:]))
-            elif isinstance(argument, str):
-                strings.append(argument)
+            elif opcode.name == "MEMOIZE" or opcode.name.endswith("BINPUT"):
+                remembered[len(remembered) if argument is None else argument] = top
+                continue
+            top = remembered.get(argument, "") if opcode.name.endswith("BINGET") else argument
+            top = top if isinstance(top, str) else ""
+            if top and opcode.name != "GLOBAL":
+                strings.append(top)
     except ValueError:
         pass  # truncated stream: what was named before its end still counts
-    return [name for name in names if not name.startswith(("torch.", "collections."))]
+    return [name for name in names if not HARMLESS_GLOBAL.match(name)]
 
 
 def corrupt(path: Path, error: Exception) -> CorruptWeightsError:
@@ -119,7 +137,8 @@ def read_weights(path: str | Path, what: str) -> tuple[Any, dict[str, str]]:
     """Read a weight file of either format; the format is told by its first bytes, not by its name.
 
     Returns:
-        Contents (a dict of tensors for safetensors, whatever it holds for torch files) and metadata.
+        Contents (a dict of tensors for safetensors, whatever it holds for torch files) and metadata. Tensors of torch
+        files stay on disk until they are used: copy what outlives the call.
     """
     path = require_file(path, what)
     with path.open("rb") as file:
@@ -135,7 +154,7 @@ def read_weights(path: str | Path, what: str) -> tuple[Any, dict[str, str]]:
                 remedy="Get the weights as real safetensors, or rename the file to .ckpt if you trust its source.",
             )
         return read_safetensors(path)
-    return read_torch_file(path), {}
+    return read_torch_file(path, mmap=True), {}
 
 
 def write_safetensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Finding models on disk. A folder is told by the class in its ``transformer/config.json``, a file by its header.
+"""What models lie on disk. A folder is told by the class in its ``transformer/config.json``, a file by its header.
 
 Looked at: folders that the caller names (also a whole ComfyUI ``models`` folder) and Hugging Face's cache, offline.
 """
@@ -12,17 +12,25 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ...core.errors import IncompatibleWeightsError, MissingModelError, MissingPackageError, WeightsError
-from .layouts import GET, TITLES, Layout, StableAudioFiles, WanFiles, identify
+from ...core.errors import (
+    IncompatibleWeightsError,
+    InputError,
+    MissingModelError,
+    MissingPackageError,
+    WeightsError,
+)
+from ._header import INDEX_SUFFIX, intact_names, open_weights
+from .hub import expand_root, hub_snapshots, listed_name
+from .layouts import GET, TITLES, Layout, StableAudioFiles, WanFiles, has_bridge_names, identify, require_kind
 
 log = logging.getLogger(__name__)
+Tower = Path | WanFiles | StableAudioFiles
 
 POCKET = "pocket"
 BRIDGE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
 WEIGHT_SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
 # First byte of torch files before the zip format.
 OLD_PICKLE = b"\x80"
-INDEX_SUFFIX = ".safetensors.index.json"
 # Beside the weights of an adapter that peft saved.
 PEFT_CONFIG = "adapter_config.json"
 # What else a tower in single files needs, and how the set is called.
@@ -31,25 +39,53 @@ FILE_DEPTHS = ("*", "*/*", "*/*/*", "*/*/*/*")
 # Of several files of one kind the most exact is taken: rounding is done once, when loading.
 EXACT_FIRST = ("float32", "bfloat16", "float16")
 TRANSFORMER_CLASSES = {"WanTransformer3DModel": "wan", "StableAudioDiTModel": "stable_audio"}
+TOWER_TITLES = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open"}
+OPTIONS = {"wan": "--wan", "stable_audio": "--stable-audio"}
+# ComfyUI's folders of transformers and checkpoints; the other parts lie in folders beside these.
+COMFYUI_FOLDERS = ("diffusion_models", "unet", "checkpoints")
+# Sub-folders of a diffusers folder.
+PARTS = {
+    "wan": ("transformer", "vae", "text_encoder", "tokenizer"),
+    "stable_audio": ("transformer", "vae", "text_encoder", "tokenizer", "projection_model"),
+}
 
 
 @dataclass(frozen=True)
 class ModelSet:
-    """A pair of towers and, if there is one, the bridge file beside them."""
+    """A pair of towers and, if there is one, the bridge file beside them.
+
+    Args:
+        video: A diffusers folder or single files.
+        audio: The same.
+        bridge: The bridge file.
+        roots: The folders that were searched.
+        notes: Which towers were picked where others might have been, a sentence each, for the user.
+        bridge_note: The same of the bridge, or why there is none; empty where there was no choice.
+    """
 
     video: Path | WanFiles
     audio: Path | StableAudioFiles
     bridge: Path | None
+    roots: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
+    bridge_note: str = ""
 
     @property
     def video_path(self) -> Path:
         """The folder, or the file of the transformer."""
-        return self.video if isinstance(self.video, Path) else self.video.main
+        return main_path(self.video)
 
     @property
     def audio_path(self) -> Path:
         """The folder, or the checkpoint."""
-        return self.audio if isinstance(self.audio, Path) else self.audio.main
+        return main_path(self.audio)
+
+    @property
+    def name(self) -> str:
+        """``pocket`` for the bundled model; of others how lists name both towers."""
+        if pocket_folder() in self.video_path.parents:
+            return POCKET
+        return " + ".join(listed_name(path, self.roots) for path in (self.video_path, self.audio_path))
 
 
 @dataclass(frozen=True)
@@ -61,12 +97,14 @@ class FoundFile:
         layout: What it is; None when it is none of ours or cannot be read.
         problem: Why there is no layout, as a sentence.
         is_foreign: It was read, and is another kind of model.
+        is_bridge: Its header names a bridge's tensors, be the file whole or cut short.
     """
 
     path: Path
     layout: Layout | None
     problem: str = ""
     is_foreign: bool = False
+    is_bridge: bool = False
 
 
 def pocket_folder() -> Path:
@@ -84,6 +122,12 @@ def tower_kind(folder: Path) -> str | None:
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
         return None
     return TRANSFORMER_CLASSES.get(class_name)
+
+
+def is_whole(folder: Path, kind: str) -> bool:
+    """Whether a diffusers folder holds all parts, each with weights: half a download does not."""
+    with_weights = (part for part in PARTS[kind] if part != "tokenizer")
+    return (folder / "tokenizer").is_dir() and all(any((folder / part).glob("*.safetensors")) for part in with_weights)
 
 
 def find_folders(root: Path, kind: str) -> list[Path]:
@@ -121,11 +165,12 @@ def _inspect(path: Path, changed_ns: int, num_bytes: int) -> FoundFile:
             is_old = file.read(1) == OLD_PICKLE
         if is_old:  # its tensors cannot be left on disk, so looking into it would read gigabytes for a list
             return FoundFile(path, None, "A torch file of the format before 1.6, which is not looked into for lists.")
-        return FoundFile(path, identify(path))
+        layout = identify(path)
+        return FoundFile(path, layout, is_bridge=layout.kind == "bridge")
     except IncompatibleWeightsError as error:
         return FoundFile(path, None, str(error), is_foreign=True)
     except (WeightsError, MissingModelError, MissingPackageError, PermissionError) as error:
-        return FoundFile(path, None, str(error))
+        return FoundFile(path, None, str(error), is_bridge=has_bridge_names(intact_names(path)))
 
 
 def find_files(roots: Iterable[Path]) -> list[FoundFile]:
@@ -160,14 +205,22 @@ def find_file_sets(roots: Iterable[Path], kind: str) -> list[WanFiles | StableAu
         One set for each transformer or checkpoint, in the order of their paths.
     """
     files = find_files(roots)
-    sets: list[WanFiles | StableAudioFiles] = []
-    for tower in (file for file in files if file.layout and file.layout.kind == kind):
-        parts = [_companion(files, tower, part) for part in COMPANIONS[kind]]
-        if all(part is not None for part in parts):
-            log.info("%s with %s", tower.path.name, ", ".join(part.path.name for part in parts))
-            maker = WanFiles if kind == "wan" else StableAudioFiles
-            sets.append(maker(tower.path, *(part.path for part in parts)))
-    return sets
+    towers = (file for file in files if file.layout and file.layout.kind == kind)
+    return [found for found in (file_set(files, tower) for tower in towers) if found is not None]
+
+
+def file_set(files: list[FoundFile], tower: FoundFile) -> WanFiles | StableAudioFiles | None:
+    """A tower with the best of its other parts among the files; None where one is missing."""
+    parts = [_companion(files, tower, part) for part in COMPANIONS[tower.layout.kind]]
+    if any(part is None for part in parts):
+        return None
+    log.info("%s with %s", tower.path.name, ", ".join(part.path.name for part in parts))
+    if tower.layout.kind == "stable_audio":
+        return StableAudioFiles(tower.path, parts[0].path)
+    vae, encoder = parts
+    with_tokenizer = (f for f in files if f.layout and f.layout.kind == "umt5" and f.layout.has_tokenizer)
+    spare = None if encoder.layout.has_tokenizer else next(with_tokenizer, None)
+    return WanFiles(tower.path, vae.path, encoder.path, spare_tokenizer=spare and spare.path)
 
 
 def _companion(files: list[FoundFile], tower: FoundFile, kind: str) -> FoundFile | None:
@@ -185,58 +238,163 @@ def _companion(files: list[FoundFile], tower: FoundFile, kind: str) -> FoundFile
     return min(filter(fits, files), key=order, default=None)
 
 
-def hub_snapshots(cache: Path | None = None) -> dict[str, Path]:
-    """Newest snapshot of every model in Hugging Face's cache, by repository id; nothing is fetched.
+def main_path(tower: Tower) -> Path:
+    """The folder, or the file that gives the whole its name."""
+    return tower if isinstance(tower, Path) else tower.main
+
+
+def find_towers(roots: list[Path], kind: str) -> list[Tower]:
+    """Whole towers of one kind: diffusers folders in the order of the roots, then single files."""
+    folders = [folder for root in roots for folder in find_folders(root, kind) if is_whole(folder, kind)]
+    return [*dict.fromkeys(folders), *find_file_sets(roots, kind)]
+
+
+def find_models(
+    models: str | Path | Iterable[str | Path] | ModelSet = POCKET, *, video: str | None = None, audio: str | None = None
+) -> ModelSet:
+    """A Wan, a Stable Audio and a bridge from one place; a tower that is not there may be in Hugging Face's cache.
 
     Args:
-        cache: The cache folder; None takes the user's.
-    """
-    from huggingface_hub import CacheNotFound, scan_cache_dir
-
-    try:
-        repositories = scan_cache_dir(cache).repos
-    except CacheNotFound:
-        return {}
-    models = (repo for repo in repositories if repo.repo_type == "model" and repo.revisions)
-    newest = {repo.repo_id: max(repo.revisions, key=lambda revision: revision.last_modified) for repo in models}
-    return {repo_id: revision.snapshot_path for repo_id, revision in sorted(newest.items())}
-
-
-def find_models(folder: str | Path = POCKET) -> ModelSet:
-    """The Wan folder, the Stable Audio folder and the bridge under one root; ``pocket`` is the bundled model.
+        models: ``pocket`` for the bundled model, a folder (also Hugging Face's cache), the id of a model in that cache,
+            or several folders. What was found before is given back.
+        video: Which Wan: a name among those found there, a hub id, or the path of a folder or file.
+        audio: Which Stable Audio, the same way.
 
     Raises:
-        MissingModelError: the root or one of the towers is not there; the message says what was looked for.
+        MissingModelError: the place or one of the towers is not there; the message says what was looked for.
+        InputError: a name that several models have, or a tower chosen for the bundled model.
+        WeightsError: a file that was chosen is another model.
     """
-    root = pocket_folder() if str(folder) == POCKET else Path(folder).expanduser()
-    if not root.is_dir():
-        raise MissingModelError("the model folder was not found", got=root, expected="a folder with both towers")
-    bridges = find_bridges(root)
-    return ModelSet(_tower(root, "wan"), _tower(root, "stable_audio"), bridges[0] if bridges else None)
+    if isinstance(models, ModelSet):
+        return models
+    if str(models) != POCKET:
+        folders = [models] if isinstance(models, str | Path) else models
+        return _search([root for folder in folders for root in _roots(folder)], video, audio)
+    if video is not None or audio is not None:
+        raise InputError("the bundled model has towers of its own", got=f"{video or audio} beside it", expected=POCKET)
+    return _search([pocket_folder()], None, None)
 
 
-def _tower(root: Path, kind: str) -> Path | WanFiles | StableAudioFiles:
-    """The first diffusers folder, else the first set of single files."""
-    folders = find_folders(root, kind)
-    if folders:
-        return folders[0]
-    sets = find_file_sets([root], kind)
-    if sets:
-        return sets[0]
-    title = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open"}[kind]
-    files = find_files([root])
+def find_downloaded(folder: Path, *, video: str | None = None, audio: str | None = None) -> ModelSet:
+    """The same from what was downloaded: a folder, which may not exist, and then Hugging Face's cache.
+
+    Nothing of it was asked for by name, so half a download is passed over.
+
+    Raises:
+        MissingModelError, InputError, WeightsError: as :func:`find_models`.
+    """
+    roots = [*([folder] if folder.is_dir() else []), *hub_snapshots().values()]
+    return _search(roots, video, audio, is_named=False)
+
+
+def _roots(folder: str | Path) -> list[Path]:
+    path = Path(folder).expanduser()
+    if path.is_dir():
+        return expand_root(path)
+    snapshots = hub_snapshots()
+    if str(folder) in snapshots:
+        return list(dict.fromkeys([snapshots[str(folder)], *snapshots.values()]))
+    raise MissingModelError(
+        "the model folder was not found",
+        got=path,
+        expected="a folder with both towers, or the id of a model in Hugging Face's cache",
+    )
+
+
+def _search(roots: list[Path], video: str | None, audio: str | None, *, is_named: bool = True) -> ModelSet:
+    notes: list[str] = []
+    towers = [
+        _pick(kind, roots, notes, is_named=is_named) if choice is None else _chosen(kind, choice, roots)
+        for kind, choice in (("wan", video), ("stable_audio", audio))
+    ]
+    bridge, bridge_note = _pick_bridge(roots)
+    return ModelSet(*towers, bridge, tuple(roots), tuple(notes), bridge_note)
+
+
+def _pick(kind: str, roots: list[Path], notes: list[str], *, is_named: bool) -> Tower:
+    """The first tower of the roots, else of Hugging Face's cache."""
+    title, towers = TOWER_TITLES[kind], find_towers(roots, kind)
+    if not towers and is_named:
+        towers = _half_there(kind, roots)
+        if not towers and roots != [pocket_folder()]:
+            towers = find_towers([path for path in hub_snapshots().values() if path not in roots], kind)
+            notes += [f"{title} is {listed_name(main_path(towers[0]))} of Hugging Face's cache"] if towers else []
+    if not towers:
+        raise _not_found(kind, roots)
+    names = [listed_name(main_path(tower), roots) for tower in towers]
+    if len(names) > 1:
+        notes.append(f"{title} is {names[0]}; {OPTIONS[kind]} chooses another: {', '.join(names[1:])}")
+    return towers[0]
+
+
+def _half_there(kind: str, roots: list[Path]) -> list[Tower]:
+    """A folder that lacks something, so that loading says what; single files that lack something are refused here."""
+    folders = [folder for root in roots for folder in find_folders(root, kind)]
+    files = [] if folders else find_files(roots)
     tower = next((file for file in files if file.layout and file.layout.kind == kind), None)
-    if tower is not None:
-        absent = [part for part in COMPANIONS[kind] if _companion(files, tower, part) is None]
+    return folders[:1] if tower is None else [_require_set(files, tower)]
+
+
+def _not_found(kind: str, roots: list[Path]) -> MissingModelError:
+    return MissingModelError(
+        f"no {TOWER_TITLES[kind]} model was found",
+        got=", ".join(map(str, roots[:3])) + (f" and {len(roots) - 3} more" if roots[3:] else "") or "no folder",
+        expected="a diffusers folder with transformer/config.json in it, or below it, or single files of all parts",
+        remedy="Put the model's diffusers folder there, or use --models pocket for the bundled one.",
+    )
+
+
+def _require_set(files: list[FoundFile], tower: FoundFile) -> WanFiles | StableAudioFiles:
+    found = file_set(files, tower)
+    if found is None:
+        absent = [part for part in COMPANIONS[tower.layout.kind] if _companion(files, tower, part) is None]
         raise MissingModelError(
-            f"the {title} model is incomplete",
+            f"the {TOWER_TITLES[tower.layout.kind]} model is incomplete",
             got=f"{tower.path} without a {' and a '.join(TITLES[part] for part in absent)} that fits",
             expected="all parts below one folder",
             remedy=f"Put there for example {'; '.join(GET[part] for part in absent)}.",
         )
+    return found
+
+
+def _chosen(kind: str, choice: str, roots: list[Path]) -> Tower:
+    """The tower that a name, a hub id or a path stands for."""
+    snapshots, path = hub_snapshots(), Path(choice).expanduser()
+    names: dict[str, Tower] = {}
+    if not (path.is_absolute() or choice.startswith(".")):
+        for tower in find_towers(list(dict.fromkeys([*roots, *snapshots.values()])), kind):
+            names.setdefault(listed_name(main_path(tower), roots), tower)
+        found = [choice] if choice in names else [n for n in names if choice in (Path(n).name, Path(n).stem)]
+        if len(found) > 1:
+            raise InputError("several models have that name", got=choice, expected=f"one of {', '.join(found)}")
+        if found:
+            return names[found[0]]
+        path = snapshots.get(choice, path)
+    if path.is_dir():
+        inside = [t for t in find_towers([path, *roots], kind) if path in (main_path(t), *main_path(t).parents)]
+        inside = inside or _half_there(kind, [path])
+        if not inside:
+            raise _not_found(kind, [path])
+        return inside[0]
+    if path.is_file():
+        require_kind(open_weights(path), kind)
+        around = next((p.parent for p in path.absolute().parents if p.name in COMFYUI_FOLDERS), path.absolute().parent)
+        return _require_set(find_files([*roots, around]), inspect(path))
     raise MissingModelError(
-        f"no {title} model was found",
-        got=root,
-        expected="a diffusers folder with transformer/config.json in it, or below it, or single files of all parts",
-        remedy="Put the model's diffusers folder there, or use --models pocket for the bundled one.",
+        f"no {TOWER_TITLES[kind]} of that name was found",
+        got=repr(choice),
+        expected=f"one of {', '.join(names)}" if names else "a folder, a file or the id of a model in the cache",
+        remedy="sounding-video models lists what is there.",
     )
+
+
+def _pick_bridge(roots: list[Path]) -> tuple[Path | None, str]:
+    """The first file whose header says that it is a bridge; what cannot be read is only spoken of."""
+    files = [inspect(path) for root in roots for path in find_bridges(root)]
+    bridges = sorted((file for file in files if file.is_bridge), key=lambda file: file.layout is None)
+    if len(bridges) > 1:
+        others = ", ".join(str(file.path) for file in bridges[1:])
+        return bridges[0].path, f"the bridge is {bridges[0].path}; --bridge chooses another: {others}"
+    if files and not bridges:
+        return None, f"no bridge was found; {files[0].path} cannot be read (one of {len(files)}): {files[0].problem}"
+    return bridges[0].path if bridges else None, ""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import IncompatibleWeightsError
-from ._header import WeightFile, open_weights
+from ._header import WeightFile, open_weights, require_float
 from ._stable_audio import AUTOENCODER, CONDITIONER, TRANSFORMER_PREFIXES
-from ._wan import find_prefix
+from ._wan import VAE_PREFIX, find_prefix
 
 TITLES = {
     "wan": "Wan 2.1 transformer",
@@ -51,6 +51,8 @@ FOREIGN = (
     ("decoder.mid.attn_1.", "the VAE of Stable Diffusion or Flux"),
     ("model.layers.0.self_attn.", "a language model"),
 )
+# One of these is in every block of a bridge, and in no other model.
+BRIDGE_ENDS = ("attn.q_proj_1.weight", "video_to_audio_proj.weight")
 WAN_WIDTHS = {1536: "1.3B", 5120: "14B"}
 
 
@@ -62,13 +64,16 @@ class WanFiles:
         transformer: The transformer; of a sharded one, its ``.index.json``.
         vae: The VAE.
         text_encoder: UMT5.
-        tokenizer: A tokenizer folder or sentencepiece file; None takes the one inside or beside the text encoder.
+        tokenizer: A tokenizer folder, a sentencepiece file or a text encoder file with its tokenizer inside; None
+            takes the one inside or beside the text encoder.
+        spare_tokenizer: The same, for when there is none inside and none that fits beside.
     """
 
     transformer: Path
     vae: Path
     text_encoder: Path
     tokenizer: Path | None = None
+    spare_tokenizer: Path | None = None
 
     @property
     def main(self) -> Path:
@@ -83,7 +88,7 @@ class StableAudioFiles:
     Args:
         checkpoint: Transformer, duration embeddings and autoencoder.
         text_encoder: T5 base.
-        tokenizer: A tokenizer folder or sentencepiece file; None takes the one beside the text encoder.
+        tokenizer: As for Wan; None takes the one beside the text encoder.
     """
 
     checkpoint: Path
@@ -102,12 +107,13 @@ class Layout:
 
     Args:
         kind: A key of ``TITLES``.
-        names: Whose tensor names it uses: "original", "diffusers", "transformers", "ComfyUI" or "ours".
+        names: Whose tensor names it uses: "original", "diffusers", "transformers", "ComfyUI", "Kijai's" or "ours".
         format: "safetensors", "torch" or "gguf".
         dtype: The type most numbers have.
         detail: Size of the model in a word or two, for people; may be empty.
         text_width: Of a text encoder, the width it gives; of a tower, the width it wants; else 0.
         num_bytes: Size on disk.
+        has_tokenizer: A text encoder whose tokenizer is inside the file.
     """
 
     kind: str
@@ -117,6 +123,7 @@ class Layout:
     detail: str
     text_width: int
     num_bytes: int
+    has_tokenizer: bool = False
 
     @property
     def description(self) -> str:
@@ -137,10 +144,13 @@ def identify(file: WeightFile | str | Path) -> Layout:
         ("wan", _wan), ("wan_vae", _wan_vae), ("umt5", _umt5), ("stable_audio", _stable_audio),
         ("t5", _t5), ("bridge", _bridge),
     ):  # fmt: skip
-        told = tell(file)
+        try:
+            told = tell(file)
+        except (IndexError, ValueError):  # a tensor of that name with other axes belongs to another model
+            continue
         if told is not None:
             names, detail, text_width = told
-            return Layout(kind, names, file.format, file.dtype, detail, text_width, file.num_bytes)
+            return Layout(kind, names, file.format, file.dtype, detail, text_width, file.num_bytes, file.has_tokenizer)
     raise IncompatibleWeightsError(
         "the weight file is none of the models this needs",
         got=f"{file.path}, which looks like {looks_like(file)}",
@@ -153,7 +163,8 @@ def require_kind(file: WeightFile, kind: str) -> Layout:
     """The layout of a file that has to be of one kind.
 
     Raises:
-        IncompatibleWeightsError: it is another model; the message says which, and where to get the right one.
+        IncompatibleWeightsError: it is another model, and the message says which and where to get the right one; or
+            its weights are packed in a way that cannot be undone here.
     """
     try:
         layout = identify(file)
@@ -167,6 +178,7 @@ def require_kind(file: WeightFile, kind: str) -> Layout:
             expected=f"a {TITLES[kind]}",
             remedy=f"Get for example {GET[kind]}.",
         )
+    require_float(file)
     return layout
 
 
@@ -205,8 +217,9 @@ def _wan(file: WeightFile) -> tuple[str, str, int] | None:
 
 
 def _wan_vae(file: WeightFile) -> tuple[str, str, int] | None:
-    if "decoder.middle.0.residual.0.gamma" in file and "decoder.upsamples.0.residual.0.gamma" in file:
-        return "original", "", 0
+    for prefix, names in (("", "original"), (VAE_PREFIX, "Kijai's")):
+        if all(f"{prefix}decoder.{part}.0.residual.0.gamma" in file for part in ("middle", "upsamples")):
+            return names, "", 0
     return ("diffusers", "", 0) if "decoder.mid_block.resnets.0.norm1.gamma" in file else None
 
 
@@ -242,9 +255,13 @@ def _stable_audio(file: WeightFile) -> tuple[str, str, int] | None:
     return "ComfyUI" if comfy else "original", "", file.shape(project)[1]
 
 
+def has_bridge_names(names: Iterable[str]) -> bool:
+    """Whether a bridge's tensors are among the names."""
+    return any(name.endswith(BRIDGE_ENDS) for name in names)
+
+
 def _bridge(file: WeightFile) -> tuple[str, str, int] | None:
-    ends = ("attn.q_proj_1.weight", "video_to_audio_proj.weight")
-    blocks = [name for name in file if name.endswith(ends) and "adaln" not in name]
+    blocks = [name for name in file if name.endswith(BRIDGE_ENDS)]
     if not blocks:
         return None
     names = "ours" if "fusion" in file.metadata else "original"

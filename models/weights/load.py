@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +23,12 @@ from ..text._handle import TextEncoderHandle, fingerprint_files
 from ..towers import TOWERS
 from ._header import WeightFile, open_weights, require_float
 from ._stable_audio import TEXT_LENGTH, load_checkpoint, load_t5
-from ._tokenizers import find_tokenizer, load_tokenizer, tokenizer_from_sentencepiece
+from ._tokenizers import find_tokenizer, further_places, load_tokenizer, tokenizer_from_sentencepiece
 from ._wan import load_transformer, load_umt5, load_vae
-from .find import find_file_sets, tower_kind
-from .layouts import TITLES as LAYOUT_TITLES
-from .layouts import Layout, StableAudioFiles, WanFiles, require_kind
+from .find import PARTS, TOWER_TITLES, find_file_sets, tower_kind
+from .layouts import TITLES, Layout, StableAudioFiles, WanFiles, require_kind
 
-PARTS = {
-    "wan": ("transformer", "vae", "text_encoder", "tokenizer"),
-    "stable_audio": ("transformer", "vae", "text_encoder", "tokenizer", "projection_model"),
-}
 OFFICIAL_TEXT_LENGTH = 1024
-TITLES = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open"}
 
 
 def load_wan(
@@ -66,7 +61,7 @@ def load_wan(
     return VideoParts(
         TOWERS.get("wan")(store(_prepare(transformer, placement), placement)),
         CODECS.get("wan_vae")(_prepare(vae, placement)),
-        TextEncoderHandle(load_text, _text_fingerprint(source, length)) if free_text else load_text(),
+        TextEncoderHandle(load_text, _text_fingerprint(source, length), source, length) if free_text else load_text(),
         placement,
         _name(source),
         note.get("trained", True),
@@ -91,7 +86,7 @@ def load_stable_audio(
     return AudioParts(
         TOWERS.get("stable_audio")(store(_prepare(transformer, placement), placement)),
         CODECS.get("oobleck")(_prepare(vae, placement)),
-        TextEncoderHandle(load_text, _text_fingerprint(source)) if free_text else load_text(),
+        TextEncoderHandle(load_text, _text_fingerprint(source), source) if free_text else load_text(),
         placement,
         _name(source),
         note.get("trained", True),
@@ -116,7 +111,7 @@ def _source(source: str | Path | WanFiles | StableAudioFiles, kind: str) -> Path
     folder = Path(source).expanduser()
     if folder.is_file():
         raise MissingModelError(
-            f"one file is not a whole {TITLES[kind]}",
+            f"one file is not a whole {TOWER_TITLES[kind]}",
             got=folder,
             expected="a folder that also holds its " + ("VAE and text encoder" if kind == "wan" else "text encoder"),
             remedy=f"Give the folder, or the files as {'WanFiles' if kind == 'wan' else 'StableAudioFiles'}.",
@@ -151,7 +146,7 @@ def _wan_from_files(files: WanFiles, placement: Placement) -> tuple[Any, ...]:
 
     def read_text() -> tuple[Any, Any]:
         model = load_umt5(opened["umt5"], placement.dtype)
-        return model, _file_tokenizer(opened["umt5"], model, files.tokenizer, None)
+        return model, _file_tokenizer(opened["umt5"], model, files.tokenizer, None, files.spare_tokenizer)
 
     return (
         load_transformer(opened["wan"], placement.dtype),
@@ -189,7 +184,7 @@ def _stable_audio_from_files(files: StableAudioFiles, placement: Placement) -> t
 
 
 def _open(**paths: Path) -> dict[str, WeightFile]:
-    return {kind: open_weights(path, f"the {LAYOUT_TITLES[kind]}") for kind, path in paths.items()}
+    return {kind: open_weights(path, f"the {TITLES[kind]}") for kind, path in paths.items()}
 
 
 def _require_text_width(tower: Layout, encoder: Layout, files: WanFiles | StableAudioFiles) -> None:
@@ -201,14 +196,17 @@ def _require_text_width(tower: Layout, encoder: Layout, files: WanFiles | Stable
         )
 
 
-def _file_tokenizer(file: WeightFile, model: Any, chosen: Path | None, max_length: int | None) -> Any:
-    """The tokenizer that was chosen, else the one inside the file, else one beside it."""
+def _file_tokenizer(
+    file: WeightFile, model: Any, chosen: Path | None, max_length: int | None, spare: Path | None = None
+) -> Any:
+    """The tokenizer that was chosen, else the one inside the file, else one beside it or elsewhere."""
     if chosen is not None:
         return load_tokenizer(chosen, max_length)
     inside = file.tokenizer_bytes()
     if inside is not None:
         return tokenizer_from_sentencepiece(inside, max_length)
-    return find_tokenizer(file.path, model.config.vocab_size, max_length=max_length)
+    further = chain([spare] if spare else [], further_places(file.path))
+    return find_tokenizer(file.path, model.config.vocab_size, max_length=max_length, further=further)
 
 
 def _folder_tokenizer(folder: Path) -> Any:
@@ -254,20 +252,22 @@ def _prepare(module: torch.nn.Module, placement: Placement) -> torch.nn.Module:
 def _require_folder(folder: str | Path, kind: str) -> Path:
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise MissingModelError(f"the {TITLES[kind]} folder was not found", got=folder, expected="a diffusers folder")
+        raise MissingModelError(
+            f"the {TOWER_TITLES[kind]} folder was not found", got=folder, expected="a diffusers folder"
+        )
     missing = [name for name in PARTS[kind] if not (folder / name).is_dir()]
     if missing:
         raise MissingModelError(
-            f"the {TITLES[kind]} folder is incomplete",
+            f"the {TOWER_TITLES[kind]} folder is incomplete",
             got=f"{folder} without {', '.join(missing)}",
             expected="the sub-folders " + ", ".join(PARTS[kind]),
             remedy="Copy the whole diffusers repository of the model, not single files.",
         )
     found = tower_kind(folder)
     if found != kind:
-        what = TITLES[found] if found else "an unknown model or no transformer/config.json"
+        what = TOWER_TITLES[found] if found else "an unknown model or no transformer/config.json"
         raise IncompatibleWeightsError(
-            f"the folder is not a {TITLES[kind]} model", got=f"{folder} ({what})", expected=TITLES[kind]
+            f"the folder is not a {TOWER_TITLES[kind]} model", got=f"{folder} ({what})", expected=TOWER_TITLES[kind]
         )
     return folder
 

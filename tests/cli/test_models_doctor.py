@@ -20,8 +20,7 @@ from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import IncompatibleWeightsError, InputError, MissingModelError, OutputError
 from sounding_video.models.weights import download as downloads
 from sounding_video.models.weights.bridges import load_bridges
-from sounding_video.models.weights.convert import convert_bridges, hash_file
-from sounding_video.models.weights.find import hub_snapshots
+from sounding_video.models.weights.convert import convert_bridges, hash_file, hash_tower
 from sounding_video.pipeline import load_models
 
 _spec = importlib.util.spec_from_file_location("single_files", Path(__file__).parents[1] / "models" / "single_files.py")
@@ -32,8 +31,7 @@ _spec.loader.exec_module(single)
 @pytest.fixture(autouse=True)
 def no_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What this machine's Hugging Face cache holds is no matter of these tests."""
-    empty = tmp_path / "no hub cache"
-    monkeypatch.setattr("sounding_video.models.weights.find.hub_snapshots", lambda: hub_snapshots(empty))
+    monkeypatch.setattr("sounding_video.models.weights.hub.hub_cache", lambda: tmp_path / "hub")
 
 
 def test_models_lists_what_is_there_and_what_is_not(command, small_models_dir, tmp_path) -> None:
@@ -76,6 +74,30 @@ def test_models_in_an_empty_and_in_no_folder(command, tmp_path, monkeypatch) -> 
     gone = command("models", "--models", tmp_path / "gone")
     assert gone.code == 3
     assert "model folder was not found" in gone.err
+
+
+def test_models_in_the_cache_are_listed_once_by_whatever_name(command, small_models_dir, tmp_path, monkeypatch) -> None:
+    snapshot = tmp_path / "hub" / "models--Wan-AI--Wan2.1" / "snapshots" / ("a" * 40)
+    shutil.copytree(small_models_dir / "wan", snapshot)
+    monkeypatch.delenv("SOUNDING_VIDEO_MODELS", raising=False)
+    for place in ((), ("--models", "Wan-AI/Wan2.1"), ("--models", tmp_path / "hub")):
+        report = command("models", *place, "--json").json
+        found = [(row["name"], row["path"]) for row in report["found"] if row["kind"] == "wan"]
+        assert found == [("Wan-AI/Wan2.1", str(snapshot))], place
+    assert f"    Wan-AI/Wan2.1  ({snapshot})" in command("models").out
+    gone = command("models", "--models", "Wan-AI/Wan2.2")
+    assert (gone.code, "model folder was not found" in gone.err) == (3, True)
+
+
+def test_doctor_plans_for_a_model_of_the_cache(command, small_models_dir, tmp_path, monkeypatch) -> None:
+    for name in ("wan", "stable_audio"):
+        shutil.copytree(small_models_dir / name, tmp_path / "hub" / f"models--small--{name}" / "snapshots" / ("a" * 40))
+    monkeypatch.delenv("SOUNDING_VIDEO_MODELS", raising=False)
+    clip = ("--frames", 5, "--width", 32, "--height", 32, "--json")
+    for place in ((), ("--models", "small/wan"), ("--models", tmp_path / "hub")):
+        outcome = command("doctor", "--plan", *place, *clip)
+        assert outcome.code == 0, outcome.err
+        assert outcome.json["choice"]
 
 
 def test_doctor_tries_things_and_says_what_it_found(command, tmp_path) -> None:
@@ -158,6 +180,48 @@ def test_convert_makes_a_file_that_says_all_and_equals_the_checkpoint(
     again = tmp_path / "again.safetensors"
     convert_bridges(target, again)
     assert load_bridges(again).stack.points == written.stack.points
+
+
+def test_convert_notes_how_the_bridges_were_trained_and_keeps_what_was_noted(
+    command, lightning, small_models_dir, tmp_path
+) -> None:
+    once, twice, named = (tmp_path / f"{name}.safetensors" for name in ("once", "twice", "named"))
+    how = ("--num-heads", 2, "--points", "0,1/0,1")
+    first = command("convert", lightning, "-o", once, *how, "--models", small_models_dir, "--json").json["metadata"]
+    assert first["recipe"] == "epoch 0, global_step 2"
+    for modality, folder in (("video", "wan"), ("audio", "stable_audio")):
+        (name, digest) = next(iter(json.loads(first[f"{modality}_tower_sha256"]).items()))
+        assert (first[f"{modality}_tower"], digest) == (
+            folder,
+            hash_file(small_models_dir / folder / "transformer" / name),
+        )
+    second = command("convert", once, "-o", twice, "--json").json["metadata"]
+    assert second == first, "the source, its hash, the recipe and the towers stay"
+    assert load_bridges(twice).notes.items() >= {"recipe": first["recipe"], "source": lightning.name}.items()
+    said = command("convert", lightning, "-o", named, *how, "--recipe", "VGGSound, 3 epochs", "--json").json["metadata"]
+    assert (said["recipe"], said["global_step"]) == ("VGGSound, 3 epochs", "2")
+    missing = command("convert", lightning, "-o", named, *how, "--models", tmp_path / "gone", "--overwrite")
+    assert (missing.code, "model folder was not found" in missing.err) == (3, True)
+
+
+def test_convert_takes_deepspeed_s_folder(command, lightning, tmp_path) -> None:
+    flat = torch.load(lightning, weights_only=True)["state_dict"]
+    stems = {"blocks.": "video_diffusion.", "transformer_blocks.": "audio_diffusion."}
+    prefix = lambda name: next((p for stem, p in stems.items() if name.startswith(stem)), "dual_dit_blocks.")  # noqa: E731
+    file = tmp_path / "bicross-x.ckpt" / "checkpoint" / "mp_rank_00_model_states.pt"
+    file.parent.mkdir(parents=True)
+    torch.save({"module": {prefix(name) + name: tensor for name, tensor in flat.items()}}, file)
+    how = ("--num-heads", 2, "--points", "0,1/0,1", "--json")
+    outcome = command("convert", tmp_path / "bicross-x.ckpt", "-o", tmp_path / "b.safetensors", *how)
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["metadata"]["source_sha256"] == hash_file(file)
+    assert outcome.json["metadata"]["source"] == "bicross-x.ckpt"
+    assert "recipe" not in outcome.json["metadata"], "nothing says it"
+
+
+def test_a_sharded_tower_is_hashed_whole(lightning, small_models_dir, tmp_path) -> None:
+    index = single.save_sharded(tmp_path / "wan", "m", single.part(small_models_dir / "wan" / "transformer"))
+    assert set(hash_tower(index)) == {"m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"}
 
 
 def test_convert_refuses_what_it_cannot_do_right(command, lightning, tmp_path) -> None:

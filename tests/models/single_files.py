@@ -237,19 +237,57 @@ def cast(state: State, dtype: torch.dtype) -> State:
     return {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()}
 
 
-def scaled_fp8(state: State, *, word: str = "scale_weight") -> tuple[State, State]:
+def is_matrix(name: str, tensor: Tensor) -> bool:
+    """Whether a quantiser would pack it."""
+    return name.endswith("weight") and tensor.ndim == 2 and "embedding" not in name and "shared" not in name
+
+
+def scaled_fp8(
+    state: State, *, word: str = "scale_weight", dtype: torch.dtype = FP8, per_row: bool = False
+) -> tuple[State, State]:
     """ComfyUI's scaled fp8 of the matrices, and what it stands for in float32."""
-    stored: State = {"scaled_fp8": torch.zeros(2, dtype=FP8)} if word == "scale_weight" else {}
+    stored: State = {"scaled_fp8": torch.zeros(2, dtype=dtype)} if word == "scale_weight" else {}
     meaning = {}
     for name, tensor in state.items():
-        if name.endswith("weight") and tensor.ndim == 2 and "embedding" not in name and "shared" not in name:
-            scale = tensor.abs().max() / 448
-            stored[name] = (tensor / scale).to(FP8)
+        if is_matrix(name, tensor):
+            largest = tensor.abs().amax(dim=1, keepdim=True) if per_row else tensor.abs().max()
+            scale = largest / torch.finfo(dtype).max
+            stored[name] = (tensor / scale).to(dtype)
             stored[f"{name.removesuffix('weight')}{word}"] = scale
             meaning[name] = stored[name].float() * scale
         else:
             stored[name] = meaning[name] = tensor
     return stored, meaning
+
+
+def with_quantisation(stored: State, form: str, **more: object) -> State:
+    """ComfyUI's newer writers say beside each packed matrix how it is packed."""
+    text = json.dumps({"format": form, **more}).encode()
+    packed = [name.removesuffix("weight_scale") for name in stored if name.endswith(".weight_scale")]
+    return stored | {f"{stem}comfy_quant": torch.frombuffer(bytearray(text), dtype=torch.uint8) for stem in packed}
+
+
+def nvfp4(state: State) -> State:
+    """The form of ComfyUI's nvfp4: two numbers a byte, a scale a block of 16, one for all. The numbers are zero."""
+    stored: State = {}
+    for name, tensor in state.items():
+        stem = name.removesuffix("weight")
+        if not is_matrix(name, tensor) or tensor.shape[1] % 16:
+            stored[name] = tensor
+            continue
+        stored[name] = torch.zeros(tensor.shape[0], tensor.shape[1] // 2, dtype=torch.uint8)
+        stored[f"{stem}weight_scale"] = torch.zeros(tensor.shape[0], tensor.shape[1] // 16).to(FP8)
+        stored[f"{stem}weight_scale_2"] = torch.ones(())
+        stored[f"{stem}input_scale"] = torch.ones(())
+    return with_quantisation(stored, "nvfp4")
+
+
+def saved_by_comfyui(folder: Path) -> State:
+    """Stable Audio as ComfyUI's Save Checkpoint leaves it: no zero biases of norms, T5 inside, newer weight norm."""
+    state = stable_audio_original(folder, newer_weight_norm=True)
+    state = {name: tensor for name, tensor in state.items() if not name.endswith("norm.beta")}
+    inside = {f"text_encoders.t5base.transformer.{n}": t for n, t in part(folder / "text_encoder").items()}
+    return state | inside | {"text_encoders.t5base.logit_scale": torch.zeros(())}
 
 
 def save(path: Path, state: State, metadata: dict[str, str] | None = None) -> Path:

@@ -7,7 +7,9 @@ LoRAs in ``test_lora_refused.py``, storage that a device cannot keep in ``test_s
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -121,6 +123,46 @@ class _Canary:
 
     def __reduce__(self) -> tuple:
         return Path.touch, (self.path,)
+
+
+class _Call:
+    """Unpickling this calls a function of torch."""
+
+    def __init__(self, function: Callable, *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple:
+        return self.call
+
+
+@pytest.mark.parametrize("writer", ["zip", "before 1.6", "pickle"])
+def test_a_pickle_that_names_a_function_of_torch_is_called_unsafe_and_the_function_named(tmp_path, writer):
+    """Not corrupt, which would send the user to download it again."""
+    file, canary = tmp_path / "bicross.ckpt", tmp_path / "ran"
+    contents = {
+        "0.attn.q_proj_1.weight": torch.zeros(2, 2, dtype=torch.bfloat16),
+        "a": _Call(torch.hub.load_state_dict_from_url, canary.as_uri()),
+        "b": _Call(torch.save, torch.zeros(1), str(canary)),
+    }
+    if writer == "pickle":
+        file.write_bytes(pickle.dumps({**contents, "0.attn.q_proj_1.weight": "torch.hub"}))
+    else:
+        torch.save(contents, file, _use_new_zipfile_serialization=writer == "zip")
+    with pytest.raises(UnsafeWeightsError, match=r"naming torch\.hub\.load_state_dict_from_url") as caught:
+        load_bridges(file)
+    assert ", torch.serialization.save" in str(caught.value.got) or writer == "before 1.6"
+    assert "torch.hub.load_state_dict_from_url" in inspect(file).problem or writer != "zip", (
+        "others are not looked into"
+    )
+    assert not canary.exists()
+
+
+def test_torch_files_of_another_pickle_protocol_are_not_called_unsafe(tmp_path):
+    file = tmp_path / "bicross.ckpt"
+    tensors = {"a": torch.nn.Parameter(torch.zeros(2, dtype=torch.bfloat16)), "b": torch.zeros(2), "c": torch.Size([2])}
+    torch.save(tensors, file, pickle_protocol=4)
+    with pytest.raises(CorruptWeightsError, match="cannot be read"):
+        load_bridges(file)
 
 
 def test_a_malicious_pickle_in_a_folder_and_in_a_list_does_not_run(models, tmp_path):

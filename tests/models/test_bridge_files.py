@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,10 @@ from sounding_video.core.errors import (
 from sounding_video.models.bridges import BRIDGES
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel, placement
 from sounding_video.models.patching import with_tuned_blocks
-from sounding_video.models.weights.bridges import BridgeOptions, load_bridges, save_bridges
+from sounding_video.models.weights.bridges import BridgeOptions, load_bridges, outline_bridges, save_bridges
+from sounding_video.models.weights.files import read_weights
+from sounding_video.nodes.host import standalone
+from sounding_video.nodes.loaders import LoadBridge
 
 OPTIONS = BridgeOptions(fusion="dual_cross", num_heads=2, points=BridgePoints((0, 1), (0, 1)))
 
@@ -95,6 +100,88 @@ def test_published_layouts_give_the_same_bridges_and_tuned_blocks(
     assert "fine-tuned video blocks [0, 1]" in loaded.summary()
     assert "fine-tuned audio blocks [0]" in loaded.summary()
     assert bool(loaded.ignored) == (layout in ("deepspeed", "wrapped"))
+
+
+TUNED = BridgeOptions("dual_cross", 2, OPTIONS.points, tuned_blocks=(2, 1))
+
+
+@pytest.mark.parametrize(
+    "place", ["checkpoint/mp_rank_00_model_states.pt", "global_step9/mp_rank_00_model_states.pt", "pytorch_model.bin"]
+)
+def test_a_deepspeed_folder_is_its_model_file(random_stack, tuned, wan_tower, audio_tower, tmp_path, place) -> None:
+    """As Lightning, DeepSpeed alone and accelerate lay it out; the kind stands in the folder's name."""
+    stack = random_stack("dual_cross")
+    folder = tmp_path / "bicross-14B" / "epoch=1-step=9.ckpt"
+    (folder / place).parent.mkdir(parents=True)
+    torch.save(layouts(stack, tuned, wan_tower, audio_tower)["deepspeed"], folder / place)
+    if "/" in place:
+        (folder / "latest").write_text(place.partition("/")[0] + "\n")
+        (folder / place).with_name("zero_pp_rank_0_mp_rank_00_optim_states.pt").write_bytes(b"never read")
+    loaded = load_bridges(folder, BridgeOptions(None, 2, OPTIONS.points, tuned_blocks=(2, 1)))
+    assert loaded.source == folder / place
+    assert (loaded.stack.kind, loaded.fusion_source) == ("dual_cross", "directory name")
+    assert same_tensors(loaded.stack.state_dict(), stack.state_dict())
+    assert same_tensors(loaded.tower_weights["video"], tuned["video"])
+    assert outline_bridges(folder, TUNED).points == OPTIONS.points
+
+
+def test_a_checkpoint_saved_in_parts_names_the_script_that_gathers_them(
+    random_stack, tuned, wan_tower, audio_tower, tmp_path
+) -> None:
+    """ZeRO-3 leaves an empty tensor under each name."""
+    contents = layouts(random_stack("dual_cross"), tuned, wan_tower, audio_tower)["deepspeed"]
+    contents["module"] = {name: torch.empty(0, dtype=torch.bfloat16) for name in contents["module"]}
+    folder = tmp_path / "x.ckpt"
+    file = folder / "checkpoint" / "mp_rank_00_model_states.pt"
+    file.parent.mkdir(parents=True)
+    torch.save(contents, file)
+    for path in (file, folder):
+        for read in (load_bridges, outline_bridges):
+            with pytest.raises(
+                CorruptWeightsError, match=r"saved in parts \(ZeRO-3\): got .* empty tensors.*zero_to_fp32\.py"
+            ):
+                read(path, TUNED)
+    file.rename(file.with_name("zero_pp_rank_0_mp_rank_00_model_states.pt"))
+    with pytest.raises(CorruptWeightsError, match=r"parts that have to be gathered first.*Run zero_to_fp32\.py"):
+        load_bridges(folder, TUNED)
+
+
+def test_what_is_not_used_of_a_checkpoint_is_not_read_from_disk(random_stack, tuned, wan_tower, tmp_path) -> None:
+    file = tmp_path / "model.ckpt"
+    contents = {f"dual_dit_blocks.{n}": t for n, t in random_stack("dual_cross").state_dict().items()}
+    contents |= {f"video_diffusion.{n}": t.detach() for n, t in tuned["video"].items()}
+    contents["video_vae.large"] = torch.zeros(64 << 20, dtype=torch.uint8)
+    torch.save({"module": contents}, file)
+    del contents
+    resident = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()  # noqa: E731
+    before = resident()
+    kept, _ = read_weights(file, "the file")
+    assert resident() - before < 16 << 20
+    del kept
+    loaded = load_bridges(file, TUNED)
+    with file.open("r+b") as stream:
+        stream.write(bytes(1 << 20))
+    assert same_tensors(loaded.tower_weights["video"], tuned["video"]), "what is kept is no longer the file's"
+
+
+def test_matrices_with_another_number_of_axes_are_named(random_stack, tmp_path) -> None:
+    state = {name: tensor.flatten() for name, tensor in random_stack("dual_cross").state_dict().items()}
+    save_file(state, tmp_path / "flat.safetensors")
+    with pytest.raises(IncompatibleWeightsError, match=r"another number of axes: got .*expected two axes"):
+        load_bridges(tmp_path / "flat.safetensors", OPTIONS)
+
+
+def test_the_node_lists_the_tuned_blocks(small_models_dir, random_stack, tuned, tmp_path) -> None:
+    save_bridges(tmp_path / "tuned.safetensors", random_stack("dual_cross"), tower_weights=tuned)
+    shutil.copy(small_models_dir / "bridge.safetensors", tmp_path)
+    with standalone.session(standalone.Session((tmp_path,))):
+        shown = LoadBridge.execute("tuned.safetensors", "from file").ui.as_dict()["text"][0]
+        plain = LoadBridge.execute("bridge.safetensors", "from file").ui.as_dict()["text"][0]
+    assert shown == (
+        "2 dual_cross bridges (kind from metadata) after video blocks [0, 1] and audio blocks [0, 1]; fine-tuned video "
+        "blocks [0, 1] (54 tensors); fine-tuned audio blocks [0] (18 tensors)"
+    )
+    assert "fine-tuned" not in plain
 
 
 def test_tuned_blocks_change_a_copy_and_leave_the_tower_alone(wan_tower, tuned, inputs) -> None:

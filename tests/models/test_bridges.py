@@ -8,11 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from sounding_video.core.errors import InputError
+from sounding_video.core.errors import IncompatibleWeightsError, InputError
 from sounding_video.models.bridges import BRIDGES
 from sounding_video.models.bridges.base import BridgeConfig, BridgeInputs
+from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
 from sounding_video.models.rope import bridge_rope, flat_rope
 from sounding_video.models.towers.base import TokenGrid
+from sounding_video.models.towers.stable_audio import StableAudioTower
+from sounding_video.models.towers.wan import WanTower
 
 VIDEO_GRID, AUDIO_GRID = TokenGrid(3, 6), TokenGrid(11, num_prefix=1)
 KINDS = BRIDGES.names()
@@ -61,6 +64,58 @@ def test_attention_bridges_share_the_published_names_and_sizes(kind) -> None:
     assert sum(p.numel() for p in bridge.parameters()) == 84_980_736
     assert sum(p.numel() for p in large.parameters()) == 441_015_296
     assert not dict(bridge.named_buffers())
+
+
+def published_14b() -> dict[str, tuple[int, ...]]:
+    """Names and shapes of one 14B bridge (BridgeDiT reference, section 1.3)."""
+    video, audio = 5120, 1536
+    shapes: dict[str, tuple[int, ...]] = {}
+    for stream, width in ((1, video), (2, audio)):
+        for letter in "qkv":
+            shapes[f"attn.{letter}_proj_{stream}.weight"] = (1536, width)
+            shapes[f"attn.{letter}_proj_{stream}.bias"] = (1536,)
+        shapes[f"attn.o_proj_{stream}.weight"] = (width, 1536)
+        shapes[f"attn.o_proj_{stream}.bias"] = (width,)
+    shapes |= {
+        "mlp_1.fc1.weight": (20480, 5120), "mlp_1.fc1.bias": (20480,),
+        "mlp_1.fc2.weight": (5120, 20480), "mlp_1.fc2.bias": (5120,),
+        "mlp_2.fc1.weight": (6144, 1536), "mlp_2.fc1.bias": (6144,),
+        "mlp_2.fc2.weight": (1536, 6144), "mlp_2.fc2.bias": (1536,),
+        "adaln_modulation_1.1.weight": (30720, 5120), "adaln_modulation_1.1.bias": (30720,),
+        "adaln_modulation_2.1.weight": (9216, 1536), "adaln_modulation_2.1.bias": (9216,),
+    }  # fmt: skip
+    return shapes
+
+
+LARGE = BridgeConfig(video_width=5120, video_time_width=5120)
+
+
+@pytest.mark.parametrize("kind", ["dual_cross", "full", "video_to_audio", "audio_to_video"])
+def test_14b_bridges_have_the_published_names_and_shapes(kind) -> None:
+    with torch.device("meta"):
+        bridge = BRIDGES.get(kind)(LARGE)
+    shapes = {name: tuple(tensor.shape) for name, tensor in bridge.state_dict().items()}
+    assert len(shapes) == 28
+    assert shapes == published_14b()
+
+
+@pytest.mark.parametrize(("heads", "fits"), [(12, False), (40, True)])
+def test_14b_bridges_on_the_towers_of_both_sizes(heads, fits) -> None:
+    """Stock towers of the published sizes; a 1.3B Wan has 12 heads of 128."""
+    from diffusers import StableAudioDiTModel, WanTransformer3DModel
+
+    layers, width = (40, 13824) if fits else (30, 8960)
+    with torch.device("meta"):
+        video = WanTower(WanTransformer3DModel(num_attention_heads=heads, num_layers=layers, ffn_dim=width))
+        audio = StableAudioTower(StableAudioDiTModel())
+        stack = BridgeStack("dual_cross", LARGE, BridgePoints((7, 11, 15), (5, 8, 11)))
+    if fits:
+        assert len(JointModel(video, audio, stack).bridges) == 3
+    else:
+        with pytest.raises(
+            IncompatibleWeightsError, match=r"video_width 5120 \(tower: 1536\), video_time_width 5120 \(tower: 1536\)"
+        ):
+            JointModel(video, audio, stack)
 
 
 def test_the_additive_bridge_has_the_published_size() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from sounding_video.models.weights import _stable_audio as stable
 from sounding_video.models.weights._header import TensorInfo, WeightFile, open_weights
 from sounding_video.models.weights._tokenizers import tokenizer_from_sentencepiece
 from sounding_video.models.weights._wan import t5_config, transformer_config, transformer_names
+from sounding_video.models.weights.find import find_file_sets
 from sounding_video.models.weights.layouts import Layout, StableAudioFiles, WanFiles, identify
 from sounding_video.models.weights.load import load_stable_audio, load_wan
 
@@ -213,6 +216,66 @@ def test_scaled_fp8_is_undone(word, files, folders, tmp_path) -> None:
         assert torch.allclose(weight, exact, rtol=2**-4, atol=float(exact.abs().max()) * 2**-15)
 
 
+@pytest.mark.parametrize("per_row", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_fp8_of_both_kinds_with_a_scale_a_matrix_or_a_row(dtype, per_row, files, folders, tmp_path) -> None:
+    """Written the newer way: the packing stands beside each layer, and scales of inputs, which are not used here."""
+    word = str(dtype).removeprefix("torch.")
+    stored, meaning = single.scaled_fp8(
+        single.wan_original(folders / "wan"), word="weight_scale", dtype=dtype, per_row=per_row
+    )
+    stored = single.with_quantisation(stored, word, full_precision_matrix_mult=True)
+    inputs = {name.replace("weight_scale", "input_scale"): torch.tensor(7.0) for name in stored if "_scale" in name}
+    file = single.save(tmp_path / "w.safetensors", stored | inputs)
+    plain = single.save(tmp_path / "p.safetensors", meaning)
+    assert identify(file).dtype == f"scaled {word}"
+    assert_same(load_wan(wan_files(files, wan=file), FLOAT32), load_wan(wan_files(files, wan=plain), FLOAT32))
+
+
+def test_older_scaled_fp8_with_a_prefix_and_scales_of_inputs(files, folders, tmp_path) -> None:
+    """As ComfyUI saves a model it loaded scaled: the marker has the prefix too, and is empty."""
+    stored, meaning = single.scaled_fp8(single.wan_original(folders / "wan"))
+    del stored["scaled_fp8"]
+    prefix = "model.diffusion_model."
+    inputs = {n.replace("scale_weight", "scale_input"): torch.tensor(7.0) for n in stored if "scale_weight" in n}
+    marked = {f"{prefix}{n}": t for n, t in (stored | inputs).items()}
+    marked[f"{prefix}scaled_fp8"] = torch.empty(0, dtype=single.FP8)
+    file = single.save(tmp_path / "w.safetensors", marked)
+    plain = single.save(tmp_path / "p.safetensors", meaning)
+    assert_same(load_wan(wan_files(files, wan=file), FLOAT32), load_wan(wan_files(files, wan=plain), FLOAT32))
+
+
+def test_a_scale_of_another_shape_is_refused(files, folders, tmp_path) -> None:
+    stored, _ = single.scaled_fp8(single.wan_original(folders / "wan"), word="weight_scale")
+    first = next(name for name in stored if name.endswith("weight_scale"))
+    file = single.save(tmp_path / "w.safetensors", stored | {first: torch.ones(3)})
+    with pytest.raises(IncompatibleWeightsError, match=rf"scale of an fp8 weight .*{first} \(3,\).*one a row"):
+        load_wan(wan_files(files, wan=file), FLOAT32)
+
+
+@pytest.mark.parametrize("where", ["beside", "header"])
+def test_packings_that_cannot_be_undone_are_named(where, files, folders, tmp_path) -> None:
+    stored = single.nvfp4(single.wan_original(folders / "wan"))
+    metadata = None
+    if where == "header":
+        stored = {name: tensor for name, tensor in stored.items() if not name.endswith("comfy_quant")}
+        layers = {"blocks.0.self_attn.q": {"format": "nvfp4"}, "blocks.0.self_attn.k": {"format": "float8_e4m3fn"}}
+        metadata = {"_quantization_metadata": json.dumps({"format_version": "1.0", "layers": layers})}
+    file = single.save(tmp_path / "wan_nvfp4.safetensors", stored, metadata)
+    assert identify(file).kind == "wan", "lists say what it is; loading says why not"
+    with pytest.raises(
+        IncompatibleWeightsError, match=r"quantised in a way .*wan_nvfp4\.safetensors \(nvfp4\).*scaled fp8"
+    ):
+        load_wan(wan_files(files, wan=file), FLOAT32)
+    text = single.nvfp4(single.part(folders / "wan" / "text_encoder"))
+    text = {n: t for n, t in text.items() if not n.endswith("comfy_quant")}
+    stem = next(name for name in text if name.endswith("weight_scale")).removesuffix("weight_scale")
+    note = torch.frombuffer(bytearray(b"no json"), dtype=torch.uint8)
+    broken = single.save(tmp_path / "t.safetensors", text | {f"{stem}comfy_quant": note})
+    with pytest.raises(CorruptWeightsError, match="cannot be read"):
+        load_wan(wan_files(files, umt5=broken, tokenizer=folders / "wan" / "tokenizer"), FLOAT32)
+
+
 def test_umt5_layouts(files, folders, tmp_path, wan_reference) -> None:
     original = tmp_path / "umt5-xxl-enc.pth"
     torch.save(single.umt5_original(folders / "wan"), original)
@@ -228,8 +291,10 @@ def test_vae_layouts(files, folders, tmp_path, wan_reference) -> None:
     pth = tmp_path / "Wan2.1_VAE.pth"
     torch.save(single.vae_original(folders / "wan"), pth)
     diffusers = single.save(tmp_path / "vae.safetensors", single.part(folders / "wan" / "vae"))
-    for file in (pth, diffusers):
-        assert identify(file).kind == "wan_vae"
+    original = single.vae_original(folders / "wan")
+    kijai = single.save(tmp_path / "Wan2_1_VAE_fp32.safetensors", {f"model.{n}": t for n, t in original.items()})
+    for file, names in ((pth, "original"), (diffusers, "diffusers"), (kijai, "Kijai's")):
+        assert (identify(file).kind, identify(file).names) == ("wan_vae", names)
         assert_same(load_wan(wan_files(files, wan_vae=file), FLOAT32), wan_reference)
 
 
@@ -250,6 +315,24 @@ def test_stable_audio_layouts(dtype, files, folders, tmp_path) -> None:
         assert (identify(checkpoint).kind, identify(checkpoint).names) == ("stable_audio", names)
         loaded = load_stable_audio(StableAudioFiles(checkpoint, t5, folder / "tokenizer"), FLOAT32)
         assert_same(loaded, wanted)
+
+
+def test_a_checkpoint_saved_by_comfyui(files, folders, tmp_path) -> None:
+    """It drops the biases of the norms, which are zero in the published model, and keeps the text encoder inside."""
+    folder = shutil.copytree(folders / "stable_audio", tmp_path / "zero")
+    norms = (".norm1.bias", ".norm2.bias", ".norm3.bias")
+    single.replace_part(
+        folder, "transformer", lambda s: {n: torch.zeros_like(t) if n.endswith(norms) else t for n, t in s.items()}
+    )
+    state = single.saved_by_comfyui(folder)
+    file = single.save(tmp_path / "saved.safetensors", state)
+    assert (identify(file).kind, identify(file).names) == ("stable_audio", "ComfyUI")
+    loaded = load_stable_audio(StableAudioFiles(file, files["t5"]), FLOAT32)
+    assert_same(loaded, load_stable_audio(folder, FLOAT32))
+    one = "model.model.transformer.layers.0.pre_norm.beta"
+    half = single.save(tmp_path / "half.safetensors", state | {one: torch.zeros(256)})
+    with pytest.raises(IncompatibleWeightsError, match=r"5 missing: transformer_blocks\.0\.norm2\.bias"):
+        load_stable_audio(StableAudioFiles(half, files["t5"]), FLOAT32)
 
 
 def test_stable_audio_in_half_types(files, folders) -> None:
@@ -351,6 +434,52 @@ def test_without_any_tokenizer_the_message_says_what_to_do(files, folders, tmp_p
         load_wan(wan_files(files, umt5=alone), FLOAT32)
 
 
+def test_a_lone_t5_takes_the_tokenizer_of_the_comfyui_around_it(files, folders, tmp_path) -> None:
+    folder = folders / "stable_audio"
+    t5 = single.save(
+        tmp_path / "ComfyUI/models/text_encoders/t5-base.safetensors", single.part(folder / "text_encoder")
+    )
+    chosen = StableAudioFiles(files["stable_audio"], t5)
+    with pytest.raises(MissingModelError, match="no tokenizer at all"):
+        load_stable_audio(chosen, FLOAT32)
+    shutil.copytree(folder / "tokenizer", tmp_path / "ComfyUI/comfy/text_encoders/t5_tokenizer")
+    loaded = load_stable_audio(chosen, FLOAT32)
+    assert torch.equal(loaded.text.encode(["a dog"]), load_stable_audio(folder, FLOAT32).text.encode(["a dog"]))
+
+
+def test_a_tokenizer_of_a_language_model_is_passed_over(files, folders, tmp_path, monkeypatch) -> None:
+    """One of about the same size, which would give the right number of wrong tokens; the right one is in the cache."""
+    text = single.save(tmp_path / "text" / "t5.safetensors", single.part(folders / "stable_audio" / "text_encoder"))
+    other = shutil.copytree(folders / "stable_audio" / "tokenizer", tmp_path / "text" / "llama")
+    file = other / "tokenizer.json"
+    file.write_text(file.read_text().replace("<pad>", "<s>"))
+    chosen = StableAudioFiles(files["stable_audio"], text)
+    monkeypatch.setattr("sounding_video.models.weights.hub.hub_cache", lambda: tmp_path / "hub")
+    with pytest.raises(MissingModelError, match=r"llama \(not T5's\)"):
+        load_stable_audio(chosen, FLOAT32)
+    snapshot = tmp_path / "hub" / "models--google-t5--t5-base" / "snapshots" / ("a" * 40)
+    shutil.copytree(folders / "stable_audio" / "tokenizer", snapshot)
+    assert load_stable_audio(chosen, FLOAT32).text.max_length == 128
+
+
+def test_a_umt5_without_a_tokenizer_takes_the_one_inside_another(files, folders, tmp_path, sentencepiece_model) -> None:
+    """Kijai's file beside ComfyUI's: the first one is the more exact, the second one has the tokenizer."""
+    inside = torch.frombuffer(bytearray(sentencepiece_model), dtype=torch.uint8)
+    exact = single.part(folders / "wan" / "text_encoder")
+    single.save(tmp_path / "vae" / "v.safetensors", single.vae_original(folders / "wan"))
+    single.save(tmp_path / "unet" / "w.safetensors", single.wan_original(folders / "wan"))
+    kijai = single.save(tmp_path / "text_encoders" / "kijai.safetensors", single.umt5_original(folders / "wan"))
+    half = single.cast(exact, torch.float16) | {"spiece_model": inside}
+    comfy = single.save(tmp_path / "clip" / "umt5_xxl_fp16.safetensors", half)
+    (found,) = find_file_sets([tmp_path], "wan")
+    assert (found.text_encoder, found.tokenizer, found.spare_tokenizer) == (kijai, None, comfy)
+    ids, _ = load_wan(found, FLOAT32).text.tokenize(["the dog barks"])
+    assert ids[0, :4].tolist() == tokenizer_from_sentencepiece(sentencepiece_model)("the dog barks").input_ids[:4]
+    shutil.copytree(folders / "wan" / "tokenizer", tmp_path / "text_encoders" / "tokenizer")
+    beside, _ = load_wan(found, FLOAT32).text.tokenize(["the dog barks"])
+    assert not torch.equal(beside, ids), "one that fits and stands beside goes first"
+
+
 def test_a_tokenizer_of_another_size_is_passed_over(files, folders, tmp_path) -> None:
     state = single.part(folders / "wan" / "text_encoder")
     big = {n: torch.cat([t, t, t, t]) if "shared" in n else t for n, t in state.items()}
@@ -370,6 +499,11 @@ def test_a_tokenizer_of_another_size_is_passed_over(files, folders, tmp_path) ->
         ({"model.diffusion_model.input_blocks.0.0.weight": (4, 4)}, "U-Net"),
         ({"decoder.upsamples.0.upsamples.0.residual.0.gamma": (4,)}, r"Wan 2\.2 5B"),
         ({"nothing.known": (2,)}, r"an unknown model \(1 tensors: nothing.known\)"),
+        ({"0.attn.q_proj_1.weight": ()}, r"an unknown model \(1 tensors: 0\.attn\.q_proj_1"),
+        (
+            {"head.modulation": (1,), "text_embedding.0.weight": (1,), "patch_embedding.weight": (1,)},
+            "an unknown model",
+        ),
     ],
 )
 def test_unknown_files_are_named_with_what_is_wanted(state, title, tmp_path) -> None:
@@ -558,3 +692,17 @@ def test_published_sizes_of_the_other_parts() -> None:
 def test_one_file_alone_is_not_a_model(files) -> None:
     with pytest.raises(MissingModelError, match=r"one file is not a whole Wan 2\.1.*VAE and text encoder"):
         load_wan(files["wan"], FLOAT32)
+
+
+def test_the_readme_s_table_of_layouts_names_tests_that_exist(root) -> None:
+    """Every row names at least one file of tests, and each of them is there and not empty of tests."""
+    text = (root / "README.md").read_text(encoding="utf-8")
+    table = text[text.index("| layout | example | tested by") :].partition("\n\n")[0].splitlines()[2:]
+    assert len(table) >= 11
+    for row in table:
+        names = re.findall(r"`(test_\w+\.py)`", row.split("|")[3])
+        assert names, row
+        for name in names:
+            (file,) = (file for folder in ("tests/models", "tests") if (file := root / folder / name).is_file())
+            assert "\ndef test_" in file.read_text(encoding="utf-8"), name
+    assert "hub id" in " ".join(table).lower()

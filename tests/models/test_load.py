@@ -24,6 +24,12 @@ CPU = resolve_placement(device="cpu")
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 
 
+@pytest.fixture(autouse=True)
+def no_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this machine's Hugging Face cache holds is no matter of these tests."""
+    monkeypatch.setattr("sounding_video.models.weights.hub.hub_cache", lambda: tmp_path / "no hub cache")
+
+
 @pytest.fixture
 def wan_copy(small_models_dir: Path, tmp_path: Path) -> Path:
     return shutil.copytree(small_models_dir / "wan", tmp_path / "wan")

@@ -1,0 +1,40 @@
+"""The options ``--bridge``, ``--fusion`` and ``--placement``, which commands that run or plan the towers share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import InputError
+
+if TYPE_CHECKING:
+    from ..models.weights.bridges import BridgeOptions
+    from ..models.weights.find import ModelSet
+
+
+def add_bridge_options(add: Callable[..., Any]) -> None:
+    """Describe them to a parser or group by its ``add_argument``."""
+    add("--bridge", default="auto", metavar="FILE", help="a bridge file, none, or auto (default) for the one in DIR")
+    add("--fusion", metavar="KIND", help="bridge kind, for files that do not say it: dual_cross, full, additive, …")
+    add("--placement", metavar="NAME", help="after which blocks the bridges stand, for files that do not say it")
+
+
+def bridge_options(args: argparse.Namespace) -> BridgeOptions:
+    """What the user says about the bridge file; said without a bridge it would be ignored, so it is refused."""
+    from ..models.bridges import BRIDGES
+    from ..models.points import placement
+    from ..models.weights.bridges import OFFICIAL_KINDS, BridgeOptions
+
+    points = placement(args.placement) if args.placement is not None else None
+    if args.fusion is not None:
+        BRIDGES.get(OFFICIAL_KINDS.get(args.fusion, args.fusion))
+    if args.bridge == "none" and (args.fusion is not None or points is not None):
+        raise InputError("a bridge is described but none is loaded", got="--bridge none", expected="a bridge file")
+    return BridgeOptions(fusion=args.fusion, points=points)
+
+
+def chosen_bridge(choice: str, found: ModelSet) -> Path | None:
+    """The file that ``--bridge`` means."""
+    return found.bridge if choice == "auto" else None if choice == "none" else Path(choice)
