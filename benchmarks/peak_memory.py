@@ -1,13 +1,13 @@
-"""Foretold against measured memory, and on a graphics card peak and seconds per step of every plan.
+"""Foretold against measured memory, stage by stage, and on a graphics card peak and seconds of every plan.
 
     .venv/bin/python benchmarks/peak_memory.py                    any machine: weights of the real 1.3B sizes a mode
-    .venv/bin/python benchmarks/peak_memory.py --device cuda      a card: every plan at 832×480, 81 frames
+    .venv/bin/python benchmarks/peak_memory.py --device cuda      a card too: every plan at 832×480, 81 frames
 
-Weights are random: they decide nothing here. On a CPU the device is the same memory, so there the towers (real
-widths, few blocks; the whole ones are reckoned, on ``meta``) are weighed by what the process grows by, and in
-``sequential``, where weights at rest are taken out of the module, by what the layers in work hold, and in ``group`` by
-the groups that diffusers has brought in and not yet taken out (without the stream that fetches the next one ahead).
-Peaks of activations are compared by the tests, on small towers.
+Weights are random: they decide nothing here. The stages are the pipeline's own. On a CPU the device is the same memory,
+so there (real widths, few blocks; the whole ones are reckoned, on ``meta``) it is kept in a ledger which modules a mode
+brings in and leaves behind, and of those that are streamed, what the layers in work hold while all others are out of
+the module (``sequential``), or what diffusers' groups have brought in and not yet taken out (``group``, without the
+stream that fetches the next one ahead). Peaks of activations are compared by the tests, on small towers.
 """
 
 from __future__ import annotations
@@ -15,25 +15,37 @@ from __future__ import annotations
 import argparse
 import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
-import psutil
 import torch
 from sounding_video.core.clock import Timeline
-from sounding_video.core.device import resolve_placement
-from sounding_video.core.types import Modality
+from sounding_video.core.device import Placement, resolve_placement
+from sounding_video.core.progress import Progress
+from sounding_video.core.residency import Moving, managed_by
+from sounding_video.core.types import Conditioning, JointLatents, ModalityConditioning
 from sounding_video.models.bridges.base import BridgeConfig
+from sounding_video.models.codecs.oobleck import OobleckCodec
+from sounding_video.models.codecs.wan_vae import WanVAECodec
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
-from sounding_video.models.placement import running
-from sounding_video.models.plan.needs import Needs, Workload, num_bytes, streamed_bytes
-from sounding_video.models.plan.outline import outline_shapes, without_weights
+from sounding_video.models.parts import AudioParts, VideoParts
+from sounding_video.models.placement import on_device
+from sounding_video.models.plan.fit import noted
+from sounding_video.models.plan.needs import Needs, Workload, num_bytes
+from sounding_video.models.plan.outline import outline_loaded, outline_shapes
 from sounding_video.models.plan.plans import Plan, choose, plans
 from sounding_video.models.points import placement
+from sounding_video.models.storage import store
+from sounding_video.models.text._encoder import PromptEncoder
+from sounding_video.models.text.t5 import T5TextEncoder
+from sounding_video.models.text.umt5 import UMT5TextEncoder
 from sounding_video.models.towers.stable_audio import StableAudioTower
 from sounding_video.models.towers.wan import WanTower
+from sounding_video.pipeline import JoinedModel, SamplingOptions, decode_latents, sample_latents
 from torch import nn
 
 REPORT = Path(__file__).with_suffix(".md")
@@ -42,44 +54,197 @@ NOT_RUN = "Not run: no card was at hand. The same script fills this table with `
 CARDS_GB = (8, 12, 16, 24, 48)
 NUM_STEPS = 3
 FULL_DEPTH = 30
+SMALL = Workload((1, 16, 1, 4, 4), (1, 64, 4))
 
 
-def real_joint(num_blocks: int, device: str) -> JointModel:
-    """Wan 1.3B, Stable Audio Open and 1.3B bridges with the published widths and ``num_blocks`` blocks a tower."""
-    from diffusers import StableAudioDiTModel, WanTransformer3DModel
+def real_model(num_blocks: int, device: str = "cpu") -> JoinedModel:
+    """Wan 1.3B, Stable Audio Open, 1.3B bridges, UMT5-XXL and T5 with the published widths and codecs, on the CPU.
+
+    Args:
+        num_blocks: Blocks a tower and text encoder, or all that they have; fewer ones read short texts.
+        device: Draws the numbers; on a CPU they are zeros, which take memory only where they are read.
+    """
+    from diffusers import (
+        AutoencoderKLWan,
+        AutoencoderOobleck,
+        StableAudioDiTModel,
+        StableAudioProjectionModel,
+        WanTransformer3DModel,
+    )
+    from transformers import T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
 
     with torch.device("meta"):
         wan = WanTransformer3DModel(num_attention_heads=12, ffn_dim=8960, num_layers=num_blocks)
         audio = StableAudioDiTModel(num_layers=min(num_blocks, 24))
         points = placement("uniform_early") if num_blocks == FULL_DEPTH else BridgePoints((0,), (0,))
         stack = BridgeStack("dual_cross", BridgeConfig(), points)
-        joint = JointModel(WanTower(wan), StableAudioTower(audio), stack).to(torch.bfloat16).eval()
-    joint.to_empty(device=device)
-    for tensor in (*joint.parameters(), *joint.buffers()):
-        tensor.data.normal_(std=0.02)
-    return joint.requires_grad_(False)
-
-
-def small_inputs() -> tuple[Modality, Modality]:
-    """A few tokens: weights are measured here, not activations."""
-    like = {"dtype": torch.bfloat16}
-    return (
-        Modality(torch.zeros(1, 16, 1, 4, 4, **like), torch.tensor([500.0]), torch.zeros(1, 8, 4096, **like)),
-        Modality(
-            torch.zeros(1, 64, 4, **like),
-            torch.tensor([0.5]),
-            torch.zeros(1, 8, 768, **like),
-            torch.zeros(1, 1, 1536, **like),
-        ),
+        umt5 = UMT5EncoderModel(
+            UMT5Config(
+                vocab_size=256_384, d_model=4096, d_ff=10_240, num_layers=min(num_blocks, 24), num_heads=64, d_kv=64,
+                feed_forward_proj="gated-gelu",
+            )
+        )  # fmt: skip
+        t5 = T5EncoderModel(
+            T5Config(
+                vocab_size=32_128, d_model=768, d_ff=3072, num_layers=min(num_blocks, 12), num_heads=12, d_kv=64
+            )
+        )  # fmt: skip
+        projection = StableAudioProjectionModel(768, 768, 0, 512)
+    wan, audio, stack, umt5, t5, projection = (
+        _with_numbers(module, device) for module in (wan, audio, stack, umt5, t5, projection)
     )
+    joint = JointModel(WanTower(wan), StableAudioTower(audio), stack).eval()
+    where = resolve_placement(device="cpu", dtype="bfloat16")
+    vae, oobleck = (codec().eval().requires_grad_(False) for codec in (AutoencoderKLWan, AutoencoderOobleck))
+    lengths = (1024, 128) if num_blocks == FULL_DEPTH else (8, 8)
+    texts = (
+        UMT5TextEncoder(None, umt5, lengths[0]),
+        T5TextEncoder(SimpleNamespace(model_max_length=lengths[1]), t5, projection),
+    )
+    video = VideoParts(joint.video, WanVAECodec(vae), texts[0], where, "wan-1.3b")
+    return JoinedModel(joint, video, AudioParts(joint.audio, OobleckCodec(oobleck), texts[1], where, "audio"), where)
+
+
+def _with_numbers(module: nn.Module, device: str) -> nn.Module:
+    """A module on ``meta`` with numbers, in bfloat16."""
+    module = module.to(torch.bfloat16).to_empty(device=device).eval().requires_grad_(False)
+    if hasattr(module, "shared"):
+        module.encoder.embed_tokens.weight = module.shared.weight
+    for tensor in (*module.parameters(), *module.buffers()):
+        if device == "cpu":
+            tensor.data = torch.zeros(tensor.shape, dtype=tensor.dtype)
+        else:
+            tensor.data.normal_(std=0.02)
+    return module.to("cpu")
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a run, each to be called with an offload mode.
+
+    Args:
+        model: What runs.
+        work: The clip.
+        num_steps: Denoising steps.
+    """
+
+    model: JoinedModel
+    work: Workload
+    num_steps: int = 1
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """Everything that a run moves."""
+        video, audio = self.model.video, self.model.audio
+        return (self.model.joint, video.text, audio.text, video.codec, audio.codec)
+
+    @torch.no_grad()
+    def run(self, stage: str, where: Placement, tiling: str = "off") -> float:
+        """Run one stage.
+
+        Returns:
+            Seconds: of a step of sampling, of any other stage as a whole.
+
+        Raises:
+            torch.OutOfMemoryError: also when it went on with another plan, which is not what is measured.
+        """
+        started = time.perf_counter()
+        with noted() as notes:
+            seconds = {
+                "encode": self._encode,
+                "sample": self._sample,
+                "decode video": self._decode_video,
+                "decode audio": self._decode_audio,
+            }[stage](where, tiling)
+        if notes:
+            raise torch.OutOfMemoryError("; ".join(notes))
+        return time.perf_counter() - started if seconds is None else seconds
+
+    def _encode(self, where: Placement, _: str) -> None:
+        for encoder in self.modules[1:3]:
+            with on_device(encoder, where):
+                _read_a_caption(encoder)
+
+    def _sample(self, where: Placement, _: str) -> float:
+        texts = [_noise(1, *size) for size in self._text_sizes()]
+        video = ModalityConditioning(texts[0], texts[0])
+        width = self.model.audio.tower.model.config.global_states_input_dim
+        audio = ModalityConditioning(texts[1], texts[1], _noise(1, 1, width))
+        times: list[float] = []
+
+        def report(stage: str, done: int, total: int, preview: object = None) -> None:
+            times.append(time.perf_counter())
+
+        sample_latents(
+            replace(self.model, placement=where),
+            Conditioning(video, audio),
+            video_shape=self.work.video_shape,
+            audio_shape=self.work.audio_shape,
+            options=SamplingOptions(num_steps=self.num_steps, guidance_batching="sequential"),
+            progress=Progress(report),
+        )
+        return (times[-1] - times[0]) / max(1, len(times) - 1)
+
+    def _text_sizes(self) -> list[tuple[int, int]]:
+        towers = [side.tower.model.config for side in (self.model.video, self.model.audio)]
+        widths = (towers[0].text_dim, towers[1].cross_attention_input_dim)
+        lengths = [side.text.max_length for side in (self.model.video, self.model.audio)]
+        return list(zip(lengths, widths, strict=True))
+
+    def _decode_video(self, where: Placement, tiling: str) -> None:
+        self._decode(JointLatents(video=_noise(*self.work.video_shape)), where, tiling)
+
+    def _decode_audio(self, where: Placement, tiling: str) -> None:
+        self._decode(JointLatents(audio=_noise(*self.work.audio_shape)), where, tiling)
+
+    def _decode(self, latents: JointLatents, where: Placement, tiling: str) -> None:
+        codecs = {"video_codec": self.model.video.codec, "audio_codec": self.model.audio.codec}
+        decode_latents(latents, **codecs, fps=Fraction(15), placement=where, tiling=tiling)
+
+
+def _noise(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def _read_a_caption(encoder: PromptEncoder) -> None:
+    """What an encoder does with a caption, without its tokenizer."""
+    ids = torch.zeros(1, encoder.max_length, dtype=torch.int64, device=encoder.device)
+    hidden = encoder.model(ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+    if hasattr(encoder, "projection"):
+        encoder.projection.text_projection(hidden)
+
+
+class Ledger(Moving):
+    """Keeps account of the weights on the device: modules that are there whole, and layers that come and go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak_bytes = 0
+        self._whole: dict[nn.Module, int] = {}
+
+    @contextmanager
+    def hold(self, module: nn.Module, placement: Placement) -> Iterator[None]:
+        """A module comes whole, and stays with offload ``none``."""
+        self._whole[module] = num_bytes(module)
+        self.peak_bytes = max(self.peak_bytes, sum(self._whole.values()))
+        yield
+        if placement.offload != "none":
+            del self._whole[module]
+
+    @contextmanager
+    def stream(self, module: nn.Module, placement: Placement) -> Iterator[None]:
+        """Its layers are watched."""
+        with watching(module) if placement.offload == "sequential" else watching_groups(module) as peak:
+            yield
+        self.peak_bytes = max(self.peak_bytes, sum(self._whole.values()) + peak())
 
 
 @contextmanager
-def watching(joint: JointModel) -> Iterator[Callable[[], int]]:
+def watching(root: nn.Module) -> Iterator[Callable[[], int]]:
     """Gives the most bytes of weights that layers in work held at once: their own, and those of the modules around."""
-    parents = {child: module for module in joint.modules() for child in module.children()}
-    stay = sum(buffer.nbytes for buffer in joint.buffers())
-    peak, forwards = 0, {}
+    parents = {child: module for module in root.modules() for child in module.children()}
+    stay = sum(buffer.nbytes for buffer in root.buffers())
+    peak = 0
 
     def look(leaf: nn.Module) -> None:
         nonlocal peak
@@ -89,23 +254,28 @@ def watching(joint: JointModel) -> Iterator[Callable[[], int]]:
             module = parents.get(module)
         peak = max(peak, held)
 
-    for leaf in (module for module in joint.modules() if not list(module.children())):
-        name = "_old_forward" if hasattr(leaf, "_old_forward") else "forward"
-        forwards[leaf, name] = own = getattr(leaf, name)
-        setattr(leaf, name, lambda *args, _leaf=leaf, _own=own, **kwargs: (look(_leaf), _own(*args, **kwargs))[1])
+    # accelerate wraps what it finds, so this forward runs when the weights have come and before they go.
+    leaves = [module for module in root.modules() if not list(module.children())]
+    for leaf in leaves:
+        leaf.forward = lambda *args, _leaf=leaf, _own=leaf.forward, **kwargs: (look(_leaf), _own(*args, **kwargs))[1]
     try:
         yield lambda: peak + stay
     finally:
-        for (leaf, name), forward in forwards.items():
-            setattr(leaf, name, forward)
+        for leaf in leaves:
+            leaf.__dict__.pop("forward", None)
 
 
 @contextmanager
-def watching_groups() -> Iterator[Callable[[], int]]:
-    """Gives the most bytes of weights that diffusers' offload groups had brought in at once."""
+def watching_groups(root: nn.Module) -> Iterator[Callable[[], int]]:
+    """Gives the most bytes of weights that diffusers' offload groups had brought in at once, with what stays there.
+
+    Tables of modules without parameters are in no group, and neither is what stands directly in a tower.
+    """
     from diffusers.hooks.group_offloading import ModuleGroup
 
     inside: dict[ModuleGroup, int] = {}
+    towers = [tower.model for tower in (getattr(root, "video", None), getattr(root, "audio", None)) if tower]
+    outside = {*root.buffers(), *(p for tower in towers for p in tower.parameters(recurse=False))}
     bring, take, peak = ModuleGroup.onload_, ModuleGroup.offload_, 0
 
     def brought(group: ModuleGroup) -> None:
@@ -115,6 +285,7 @@ def watching_groups() -> Iterator[Callable[[], int]]:
         for module in group.modules:
             tensors += [*module.parameters(), *module.buffers()]
         inside[group] = sum(tensor.nbytes for tensor in dict.fromkeys(tensors))
+        outside.difference_update(tensors)
         peak = max(peak, sum(inside.values()))
 
     def taken(group: ModuleGroup) -> None:
@@ -123,29 +294,27 @@ def watching_groups() -> Iterator[Callable[[], int]]:
 
     ModuleGroup.onload_, ModuleGroup.offload_ = brought, taken
     try:
-        yield lambda: peak
+        yield lambda: peak + sum(tensor.nbytes for tensor in outside)
     finally:
         ModuleGroup.onload_, ModuleGroup.offload_ = bring, take
 
 
-def resident_rows(num_blocks: int) -> list[tuple[str, int, int]]:
-    """Mode, foretold and measured bytes of weights during sampling."""
-    process = psutil.Process()
-    real_joint(1, "cpu")  # what the libraries themselves take on first use
-    gc.collect()
-    before = process.memory_info().rss
-    joint = real_joint(num_blocks, "cpu")
-    grown = process.memory_info().rss - before
-    whole, streamed = num_bytes(joint), streamed_bytes([joint.video, joint.audio, joint.bridges])
-    where = replace(resolve_placement(device="cpu", dtype="bfloat16"), offload="sequential")
-    with torch.no_grad(), running(joint, where) as model, watching(model) as peak:
-        model(*small_inputs())
-        held = peak()
-    with torch.no_grad(), watching_groups() as peak, running(joint, replace(where, offload="group")) as model:
-        model(*small_inputs())
-        grouped = peak()
-    rows = [("none", whole, grown), ("model", whole, grown), ("group", streamed, grouped)]
-    return [*rows, ("sequential", streamed, held)]
+def resident_rows(model: JoinedModel, work: Workload = SMALL) -> list[tuple[str, str, int, int]]:
+    """Mode, stage, foretold and kept account of: bytes of weights, every mode run from stage to stage on a CPU."""
+    stages, rows = Stages(model, work), []
+    needs = Needs(outline_loaded(model.joint, model.video, model.audio), work)
+    for mode in MODES:
+        ledger, where = Ledger(), replace(model.placement, offload=mode)
+        if mode == "none":  # what a first clip left there
+            for module in stages.modules:
+                with ledger.hold(module, where):
+                    pass
+        for stage in needs.stages():
+            ledger.peak_bytes = 0
+            with managed_by(ledger):
+                stages.run(stage, where)
+            rows.append((mode, stage, needs.weights_on_device(stage, mode, prefetch=False), ledger.peak_bytes))
+    return rows
 
 
 def published_plans() -> tuple[list[Plan], Needs]:
@@ -158,70 +327,110 @@ def published_plans() -> tuple[list[Plan], Needs]:
     return plans(lambda storage: outline.stored(storage, torch.bfloat16), work, where), Needs(outline, work)
 
 
-def gpu_rows(device: str) -> list[tuple[str, float, float, float]]:
-    """Mode, foretold and measured peak in bytes and seconds a step, of the whole towers on a card."""
-    joint, rows = real_joint(FULL_DEPTH, "cpu"), []
-    work = Workload.of(Timeline())
-    outline = replace(
-        outline_shapes("wan-1.3b", resolve_placement(device="cpu", dtype="bfloat16")), joint=without_weights(joint)
-    )
-    needs = Needs(outline, work)
-    like = {"dtype": torch.bfloat16, "device": device}
-    video = Modality(
-        torch.zeros(work.video_shape, **like), torch.tensor([500.0], device=device), torch.zeros(1, 1024, 4096, **like)
-    )
-    audio = Modality(
-        torch.zeros(work.audio_shape, **like),
-        torch.tensor([0.5], device=device),
-        torch.zeros(1, 128, 768, **like),
-        torch.zeros(1, 1, 1536, **like),
-    )
-    where = resolve_placement(device=device, dtype="bfloat16")
-    with torch.no_grad():
-        for mode in MODES:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-            with running(joint, replace(where, offload=mode)) as model:
-                model(video, audio)
-                torch.cuda.synchronize()
-                started = time.perf_counter()
-                for _ in range(2 * NUM_STEPS):  # two guidance passes a step
-                    model(video, audio)
-                torch.cuda.synchronize()
-            seconds = (time.perf_counter() - started) / NUM_STEPS
-            weights = (
-                num_bytes(joint)
-                if mode in ("none", "model")
-                else needs.weights_on_device("sample", mode, prefetch=True)
-            )
-            foretold = weights + needs.activations("sample")
-            rows.append((mode, foretold, torch.cuda.max_memory_allocated(), seconds))
-            joint.to("cpu")
+@dataclass(frozen=True)
+class CardRow:
+    """One stage of a plan on a card; plans that run a stage in the same way share it.
+
+    Args:
+        stage: Which.
+        offload: Of the stage's modules; codecs are moved whole in every mode but ``none``.
+        storage: How weights are kept.
+        tiling: Of the picture.
+        foretold_bytes: What the plan says.
+        measured_bytes: What torch's allocator held at most; 0 where it ran out of memory, or on a CPU.
+        seconds: A step of sampling, or the stage as a whole.
+    """
+
+    stage: str
+    offload: str
+    storage: str
+    tiling: str
+    foretold_bytes: int
+    measured_bytes: int
+    seconds: float
+
+
+def card_rows(model: JoinedModel, work: Workload, candidates: Sequence[Plan], device: torch.device) -> list[CardRow]:
+    """Every stage of every plan, run on a device; the model ends up stored as the last plans keep it."""
+    stages, rows = Stages(model, work, NUM_STEPS), []
+    where = replace(model.placement, device=device)
+    for storage in dict.fromkeys(plan.storage for plan in candidates):
+        keep_as(model, storage)
+        done: set[tuple[str, str, str]] = set()
+        for plan in (plan for plan in candidates if plan.storage == storage):
+            for peak in plan.stages:
+                offload, tiling = _way(plan, peak.stage)
+                if (peak.stage, offload, tiling) in done:
+                    continue
+                done.add((peak.stage, offload, tiling))
+                way = replace(where, offload=offload)
+                try:
+                    with _measured(stages, offload, device) as measured:
+                        result = (stages.run(peak.stage, way, tiling), measured())[::-1]
+                except torch.OutOfMemoryError:
+                    result = (0, 0.0)
+                rows.append(CardRow(peak.stage, offload, storage, tiling, peak.bytes, *result))
+                print(rows[-1], flush=True)
     return rows
 
 
-def report(blocks: int, resident: list[tuple[str, int, int]], gpu: list[tuple[str, float, float, float]] | None) -> str:
-    """The tables."""
-    candidates, needs = published_plans()
+def _way(plan: Plan, stage: str) -> tuple[str, str]:
+    """Offload and tiling of a stage, alike where they make no difference."""
+    if stage == "encode":
+        return plan.text_offload, "off"
+    if stage == "sample":
+        return plan.offload, "off"
+    return "none" if plan.offload == "none" else "model", plan.tiling if stage == "decode video" else "off"
+
+
+def keep_as(model: JoinedModel, storage: str) -> None:
+    """Keep the weights of towers, bridges and text encoders in a storage from now on."""
+    where = replace(model.placement, storage=storage)
+    sides = (model.video, model.audio)
+    for module in (*(side.tower.model for side in sides), model.joint.bridges, *(side.text.model for side in sides)):
+        store(module, where)
+
+
+@contextmanager
+def _measured(stages: Stages, offload: str, device: torch.device) -> Iterator[Callable[[], int]]:
+    """Gives the most bytes that the block held; with offload ``none`` everything is there before it."""
+    for module in stages.modules:
+        module.to(device if offload == "none" else "cpu")
+    gc.collect()
+    if device.type != "cuda":
+        yield lambda: 0
+        return
+    torch.cuda.empty_cache()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    yield torch.cuda.max_memory_allocated
+    torch.cuda.synchronize()
+
+
+def report(
+    blocks: int,
+    resident: list[tuple[str, str, int, int]],
+    card: list[CardRow] | None,
+    foretold: tuple[list[Plan], Needs],
+) -> str:
+    """The tables; ``foretold`` are plans and needs of the whole system."""
+    candidates, needs = foretold
     lines = [
         "# Peak memory",
         "",
         f"`benchmarks/peak_memory.py`, torch {torch.__version__}. Sizes in GB (10⁹ bytes); bfloat16, codecs float32.",
         "",
-        f"## Weights in memory while sampling, real widths, {blocks} blocks a tower and one bridge",
+        f"## Weights on the device by mode and stage, real widths, {blocks} blocks a tower and encoder, one bridge",
         "",
-        "| offload | foretold | measured | error |",
-        "|---|---|---|---|",
-    ]
-    for mode, foretold, measured in resident:
-        error = f"{100 * (foretold - measured) / measured:+.1f} %"
-        lines.append(f"| {mode} | {foretold / 1e9:.3f} | {measured / 1e9:.3f} | {error} |")
-    lines += [
+        "| offload | stage | foretold | measured | error |",
+        "|---|---|---|---|---|",
+        *(f"| {mode} | {stage} | {_sizes(expected, kept)} |" for mode, stage, expected, kept in resident),
         "",
-        "Measured on a CPU: what the process grew by (`none`, `model`), and what the layers in work hold while all "
-        "other weights are out of the module (`sequential`) or what diffusers' groups have brought in (`group`; on "
-        "a card its stream fetches the next group ahead, which the plan adds). Foretold peaks of activations are held "
-        "against PyTorch's record of real allocations in `tests/models/test_plan.py`.",
+        "Kept account of on a CPU, over towers, bridges, text encoders and codecs: the modules that a mode brings in "
+        "and leaves there, and of those that are streamed, what the layers in work hold while all other weights are "
+        "out of the module (`sequential`) or what diffusers' groups have brought in (`group`; on a card its stream "
+        "fetches the next group ahead, which the plan adds). Foretold peaks of activations are held against PyTorch's "
+        "record of real allocations in `tests/models/test_plan.py`.",
         "",
         "## Foretold for Wan 1.3B with Stable Audio Open and four bridges, 832×480, 81 frames",
         "",
@@ -232,22 +441,31 @@ def report(blocks: int, resident: list[tuple[str, int, int]], gpu: list[tuple[st
     ]
     for plan in candidates:
         peaks = [f"{size / 1e9:.2f}" for size in (*(peak.bytes for peak in plan.stages), plan.host_bytes)]
-        tiles = "tiles" if plan.tiling == "on" else "whole"
-        lines.append(f"| {' | '.join([plan.offload, plan.text_offload, plan.storage, tiles, *peaks])} |")
+        lines.append(f"| {' | '.join([plan.offload, plan.text_offload, plan.storage, _tiles(plan.tiling), *peaks])} |")
     native = [plan for plan in candidates if plan.storage == "native"]
     lines += ["", "What `--offload auto` picks:", ""]
     for size in CARDS_GB:
         lines.append(f"- {size} GB free: {choose(native, int(size * 1e9), torch.device('cuda')).sentence}")
     lines += ["", "## On a graphics card, whole towers, 832×480, 81 frames", ""]
-    if gpu is None:
-        lines.append(NOT_RUN)
-    else:
-        lines += ["| offload | foretold peak | measured peak | error | seconds a step |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {mode} | {a / 1e9:.2f} | {b / 1e9:.2f} | {100 * (a - b) / b:+.1f} % | {seconds:.2f} |"
-            for mode, a, b, seconds in gpu
-        ]
-    return "\n".join(lines) + "\n"
+    if card is None:
+        return "\n".join([*lines, NOT_RUN]) + "\n"
+    lines += [
+        "| stage | offload | weights | picture | foretold peak | measured peak | error | seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in card:
+        said = [row.stage, row.offload, row.storage, _tiles(row.tiling) if row.stage == "decode video" else ""]
+        lines.append(f"| {' | '.join(said)} | {_sizes(row.foretold_bytes, row.measured_bytes)} | {row.seconds:.2f} |")
+    return "\n".join([*lines, "", "Seconds of a step for sampling (two passes), of the whole stage else."]) + "\n"
+
+
+def _tiles(tiling: str) -> str:
+    return "tiles" if tiling == "on" else "whole"
+
+
+def _sizes(foretold: int, measured: int) -> str:
+    error = f"{100 * (foretold - measured) / measured:+.1f} %" if measured else ""
+    return f"{foretold / 1e9:.3f} | {measured / 1e9:.3f} | {error}"
 
 
 def main() -> None:
@@ -256,8 +474,12 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=2, help="blocks a tower on the CPU (default: 2)")
     parser.add_argument("--device", default="cpu", help="cuda also fills the table of a card")
     args = parser.parse_args()
-    gpu = gpu_rows(args.device) if args.device != "cpu" else None
-    text = report(args.blocks, resident_rows(args.blocks), gpu)
+    foretold, card = published_plans(), None
+    if args.device != "cpu":
+        device = torch.device(args.device)
+        card = card_rows(real_model(FULL_DEPTH, args.device), Workload.of(Timeline()), foretold[0], device)
+        gc.collect()
+    text = report(args.blocks, resident_rows(real_model(args.blocks)), card, foretold)
     REPORT.write_text(text, encoding="utf-8")
     print(text)
 

@@ -40,6 +40,8 @@ REQUIRED = {
 }
 OPTIONAL = {
     "gguf": ("gguf", "GGUF weights"),
+    "torchao": ("torchao", "weight storage int8"),
+    "bitsandbytes": ("bitsandbytes", "weight storage nf4"),
     "xformers": ("xformers", "the xformers attention kernel"),
     "flash_attn": ("flash-attn", "the flash attention kernel"),
     "sageattention": ("sageattention", "the sage attention kernel"),

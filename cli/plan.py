@@ -7,9 +7,10 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InputError, MissingModelError, PlacementError, require_choice
+from ..core.errors import InputError, PlacementError, require_choice
+from .bridges import add_bridge_options, bridge_options, chosen_bridge
 from .console import Console
-from .models import gigabytes, model_folders
+from .models import choose_models, gigabytes
 from .storage import geometry_of_outline
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", metavar="NAME", help="plan for this device (default: auto)")
     add("--dtype", default="auto", metavar="NAME", help="number type, as in generate (default: auto)")
     add("--storage", default="native", metavar="NAME", help="weight storage, as in generate (default: native)")
+    add_bridge_options(add)
+    add("--free-text-encoders", action="store_true", help="plan for text encoders that are let go of after use")
 
 
 def run_plan(args: argparse.Namespace, console: Console) -> None:
@@ -94,21 +97,22 @@ def _placement(args: argparse.Namespace) -> Placement:
 
 def _outline(args: argparse.Namespace, placement: Placement) -> Outline:
     from ..models.plan.outline import SHAPES, outline_models, outline_shapes
-    from ..models.weights.find import find_models
 
+    described = bridge_options(args)
     if args.shapes:
         require_choice("model shape", args.shapes, SHAPES)
-        return outline_shapes(args.shapes, placement)
-    folders = model_folders(args.models) if args.models != "pocket" else ["pocket"]
-    for folder in folders[:-1]:
-        try:
-            found = find_models(folder)
-            break
-        except MissingModelError:
-            continue
+        if args.bridge != "auto" or args.fusion is not None or args.placement is not None:
+            raise InputError(
+                "a bridge is described but the published sizes come with their own",
+                got=f"--shapes {args.shapes}",
+                expected="--shapes without --bridge, --fusion and --placement, or --models",
+            )
+        outline = outline_shapes(args.shapes, placement)
     else:
-        found = find_models(folders[-1])
-    return outline_models(found, placement, bridge=found.bridge)
+        found = choose_models(args.models)
+        bridge = chosen_bridge(args.bridge, found)
+        outline = outline_models(found, placement, bridge=bridge, bridge_options=described)
+    return replace(outline, freed=("video text", "audio text")) if args.free_text_encoders else outline
 
 
 def parse_bytes(text: str) -> int:

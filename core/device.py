@@ -81,9 +81,18 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
         return _DTYPES[name]
     if device.type == "cpu":
         return torch.float32
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.float16
-    return torch.bfloat16
+    return torch.bfloat16 if _computes_bfloat16(device) else torch.float16
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    """CUDA tells, and knows emulation from the real thing; any other device (MPS before macOS 14) is tried."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        numbers = torch.eye(2, device=device).to(torch.bfloat16)
+        return bool((numbers @ numbers == numbers).all())
+    except (RuntimeError, TypeError):
+        return False
 
 
 def resolve_placement(

@@ -10,6 +10,7 @@ STAGE_TITLES = {
     "load": "loading",
     "captions": "writing captions",
     "encode": "reading captions",
+    "preview": "fitting preview",
     "sample": "sampling",
     "decode": "decoding",
     "mux": "writing",
@@ -56,6 +57,14 @@ class Progress:
         """Report ``done`` of ``total`` and then give the user the chance to stop."""
         self.report(stage, done, total, preview)
         self.check_cancelled()
+
+    def told_as(self, stage: str) -> Progress:
+        """The same progress for a part of the work that has stages of its own: all of them go under one name."""
+
+        def report(inner: str, done: int, total: int, preview: Callable[[], Any] | None = None) -> None:
+            self.report(stage, done, total, preview)
+
+        return Progress(report, self.check_cancelled)
 
 
 SILENT = Progress()

@@ -6,10 +6,11 @@ models make room for ours and ours for others (``nodes/host``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
+from weakref import WeakSet
 
 import torch
 
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 
 
 class Residency(Protocol):
-    """What a stage asks of whoever owns the device's memory."""
+    """What a stage asks of whoever owns the device's memory.
+
+    Args:
+        evicts: Whether what stays on the device is moved off it when others need the room.
+    """
+
+    evicts: ClassVar[bool]
 
     def hold(self, module: nn.Module, placement: Placement) -> AbstractContextManager[None]:
         """The whole module is on ``placement.device`` inside the block; what becomes of it afterwards is decided here.
@@ -37,9 +44,26 @@ class Residency(Protocol):
         """Memory that a stage can have, counting what would be moved out for it."""
         ...
 
+    def clear(self, device: torch.device, besides: Collection[nn.Module] = ()) -> int:
+        """Move everything that stayed on a device off it.
+
+        Args:
+            device: Where; on a CPU there is nothing to move.
+            besides: Modules that do not count in the result; they leave too.
+
+        Returns:
+            Bytes of weights that left.
+        """
+        ...
+
 
 class Moving:
-    """No manager: modules are moved in and out, and nothing is remembered."""
+    """No manager: modules are moved in and out. What stays is known, but moved off only when told."""
+
+    evicts = False
+
+    def __init__(self) -> None:
+        self._left: WeakSet[nn.Module] = WeakSet()
 
     @contextmanager
     def hold(self, module: nn.Module, placement: Placement) -> Iterator[None]:
@@ -50,6 +74,8 @@ class Moving:
         finally:
             if placement.rest_device != placement.device:
                 module.to(placement.rest_device)
+            else:
+                self._left.add(module)
 
     @contextmanager
     def stream(self, module: nn.Module, placement: Placement) -> Iterator[None]:
@@ -57,17 +83,30 @@ class Moving:
         yield
 
     def free_bytes(self, device: torch.device) -> int:
-        """Memory that is unused, or held by torch's allocator without use."""
-        return unused_bytes(device)
+        """Memory that is unused, or held by torch's allocator without use, and what :meth:`clear` would give back."""
+        left = 0 if device.type == "cpu" else sum(bytes_on(module, device) for module in list(self._left))
+        return unused_bytes(device) + left
+
+    def clear(self, device: torch.device, besides: Collection[nn.Module] = ()) -> int:
+        """Move off what offload ``none`` left there."""
+        moved = 0
+        for module in list(self._left):
+            present = 0 if device.type == "cpu" else bytes_on(module, device)
+            if present:
+                moved += 0 if module in besides else present
+                module.to("cpu")
+                self._left.discard(module)
+        return moved
 
 
+_ALONE = Moving()
 _CURRENT: ContextVar[Residency | None] = ContextVar("residency", default=None)
 _EXPECTED: ContextVar[Callable[[], int] | None] = ContextVar("expected_bytes", default=None)
 
 
 def current_residency() -> Residency:
     """Whoever owns the memory here."""
-    return _CURRENT.get() or Moving()
+    return _CURRENT.get() or _ALONE
 
 
 @contextmanager
@@ -103,6 +142,15 @@ def expected_bytes() -> int:
 def module_bytes(module: nn.Module) -> int:
     """Bytes of a module's parameters and buffers, shared ones once."""
     return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
+
+
+def bytes_on(module: nn.Module, device: torch.device) -> int:
+    """Bytes of those parameters and buffers of a module that are on a device, shared ones once.
+
+    A device without an index is any of its kind: tensors on ``cuda`` say ``cuda:0``.
+    """
+    there = ((tensor, tensor.device) for tensor in (*module.parameters(), *module.buffers()))
+    return sum(t.nbytes for t, d in there if d.type == device.type and device.index in (None, d.index))
 
 
 def unused_bytes(device: torch.device) -> int:

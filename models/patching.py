@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from ..core.errors import IncompatibleWeightsError
-from .storage import own_hooks
+from .storage import assign, own_hooks, shapes
 from .towers.base import Tower
 
 
@@ -22,8 +22,8 @@ def with_tuned_blocks(tower: Tower, weights: Mapping[str, Tensor]) -> Tower:
     Raises:
         IncompatibleWeightsError: a name or shape that the tower does not have.
     """
-    own = dict(tower.model.named_parameters())
-    wrong = [name for name, value in weights.items() if name not in own or own[name].shape != value.shape]
+    own = shapes(tower.model)
+    wrong = [name for name, value in weights.items() if own.get(name) != value.shape]
     if wrong:
         raise IncompatibleWeightsError(
             f"fine-tuned blocks in the bridge file do not fit the {tower.modality} tower",
@@ -37,9 +37,8 @@ def with_tuned_blocks(tower: Tower, weights: Mapping[str, Tensor]) -> Tower:
     ]
     model = _shallow(tower.model)
     setattr(model, tower.block_names, nn.ModuleList(blocks))
-    parameters = dict(model.named_parameters())
     for name, value in weights.items():
-        parameters[name].data.copy_(value)
+        assign(model, name, value)
     return type(tower)(model).train(tower.training)
 
 

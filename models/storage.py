@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..core.device import Placement
 from ..core.errors import PlacementError
@@ -32,8 +32,8 @@ SKIPPED = re.compile(
 # T5 asks its last layer for its type before calling it, so a feed-forward block is cast as a whole.
 FEED_FORWARDS = ("T5DenseActDense", "T5DenseGatedActDense", "UMT5DenseActDense", "UMT5DenseGatedActDense")
 STREAMABLE = ("native", "fp8")
-# nf4 has a float32 scale for 64 weights; int8 one a row, which does not count.
-BYTES_PER_WEIGHT = {"int8": 1.0, "nf4": 0.5 + 4 / 64}
+# nf4 has a scale of one byte for 64 weights and one of four bytes for 256 of these; int8 one a row, not counted.
+BYTES_PER_WEIGHT = {"int8": 1.0, "nf4": 0.5 + 1 / 64 + 4 / (64 * 256)}
 PACKAGES = {"int8": "torchao", "nf4": "bitsandbytes"}
 
 
@@ -86,12 +86,59 @@ def store(module: nn.Module, placement: Placement) -> nn.Module:
     if placement.storage == "fp8":
         store_fp8(module, placement.dtype)
     elif placement.storage == "int8":
-        torchao = require("torchao.quantization", "weight storage int8")
-        chosen = {id(linear) for _, linear in _linears(module)}
-        torchao.quantize_(module, torchao.Int8WeightOnlyConfig(), filter_fn=lambda child, _: id(child) in chosen)
+        _pack_int8(module, {id(linear) for _, linear in _linears(module)})
     elif placement.storage == "nf4":
-        _store_nf4(module, placement.dtype)
+        _store_nf4(module, placement)
     return module
+
+
+def packing_of(module: nn.Module) -> str:
+    """``int8`` or ``nf4`` where a module's large layers are packed so, else ``native``; fp8 shows in the weights."""
+    return next((packing for child in module.modules() if (packing := _packing(child))), "native")
+
+
+def unpacked(module: nn.Module) -> dict[int, Any]:
+    """Plain layers on ``meta`` for the packed ones of a module, and plain weights: a memo for ``copy.deepcopy``."""
+    found: dict[int, Any] = {}
+    for child in module.modules():
+        packing = _packing(child)
+        if packing is not None:
+            dtype = child.compute_dtype if packing == "nf4" else child.weight.dtype
+            like = {"bias": child.bias is not None, "device": "meta", "dtype": dtype}
+            plain = nn.Linear(child.in_features, child.out_features, **like).requires_grad_(False)
+            plain.train(child.training)
+            found |= {id(child): plain, id(child.weight): plain.weight, id(child.bias): plain.bias}
+    return found
+
+
+def shapes(module: nn.Module) -> dict[str, torch.Size]:
+    """Shapes of all parameters by name, of packed ones as if they were not."""
+    found = {name: parameter.shape for name, parameter in module.named_parameters()}
+    packed = {name: child for name, child in module.named_modules() if _packing(child)}
+    return found | {f"{name}.weight": torch.Size((c.out_features, c.in_features)) for name, c in packed.items()}
+
+
+def assign(module: nn.Module, name: str, value: Tensor) -> None:
+    """Put new numbers into a parameter; they are kept the way the old ones were.
+
+    Args:
+        module: It is changed.
+        name: Of the parameter.
+        value: Of the shape that :func:`shapes` gives.
+    """
+    path, _, leaf = name.rpartition(".")
+    layer = module.get_submodule(path)
+    packing = _packing(layer) if leaf == "weight" else None
+    if packing is None:
+        getattr(layer, leaf).data.copy_(value)
+    elif packing == "nf4":
+        where = layer.weight.device
+        _set_nf4(layer, value.to(where, layer.compute_dtype), where)
+    else:
+        fresh = nn.Linear(layer.in_features, layer.out_features, bias=False, device="meta")
+        fresh.weight = nn.Parameter(value.to(layer.weight.device, layer.weight.dtype), requires_grad=False)
+        _pack_int8(nn.Sequential(fresh), {id(fresh)})
+        layer.weight = fresh.weight
 
 
 def own_hooks(twin: nn.Module) -> nn.Module:
@@ -162,14 +209,36 @@ def _fp8_hook(module: nn.Module) -> Any | None:
     return registry and registry.get_hook("layerwise_casting")
 
 
-def _store_nf4(module: nn.Module, dtype: torch.dtype) -> None:
-    """Weights are packed when the module is moved to a device for the first time."""
+def _packing(module: nn.Module) -> str | None:
+    """A package's own type of weight tells."""
+    if not isinstance(module, nn.Linear):
+        return None
+    package = type(module.weight).__module__.partition(".")[0]
+    return next((storage for storage, name in PACKAGES.items() if name == package), None)
+
+
+def _pack_int8(module: nn.Module, chosen: set[int]) -> None:
+    torchao = require("torchao.quantization", "weight storage int8")
+    torchao.quantize_(module, torchao.Int8WeightOnlyConfig(), filter_fn=lambda child, _: id(child) in chosen)
+
+
+def _store_nf4(module: nn.Module, placement: Placement) -> None:
     bitsandbytes = require("bitsandbytes", "weight storage nf4")
     for name, linear in _linears(module):
+        # T5 casts its input to the type of the weight: packed numbers must say the type they compute in.
         packed = bitsandbytes.nn.Linear4bit(
-            linear.in_features, linear.out_features, linear.bias is not None, compute_dtype=dtype, quant_type="nf4"
-        )
-        packed.weight = bitsandbytes.nn.Params4bit(linear.weight.data, requires_grad=False, quant_type="nf4")
+            linear.in_features, linear.out_features, linear.bias is not None, compute_dtype=placement.dtype,
+            quant_type="nf4", quant_storage=placement.dtype, device="meta",
+        )  # fmt: skip
         packed.bias = linear.bias
+        _set_nf4(packed, linear.weight.data, placement.device)
         parent, _, child = name.rpartition(".")
-        setattr(module.get_submodule(parent), child, packed)
+        setattr(module.get_submodule(parent), child, packed.train(linear.training))
+
+
+def _set_nf4(layer: nn.Module, value: Tensor, device: torch.device) -> None:
+    """Pack on a device and come back to where the value is: not every version packs on a CPU."""
+    old = layer.weight
+    options = {"quant_type": old.quant_type, "quant_storage": old.quant_storage, "module": layer}
+    packed = type(old)(value, requires_grad=False, **options).to(device)
+    layer.weight = packed if device == value.device else packed.to(value.device)

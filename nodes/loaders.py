@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..core.device import ATTENTION_KERNELS, DTYPE_NAMES, OFFLOAD_CHOICES, STORAGES, Placement, resolve_placement
 from ..models.bridges import BRIDGES
 from ..models.points import PLACEMENTS
-from .host import default_device, io
+from .host import default_device, io, ui
 from .host.folders import list_models, resolve_model
 from .sockets import CATEGORY, AudioCodec, AudioText, AudioTower, Bridge, JointModel, VideoCodec, VideoText, VideoTower
 
@@ -41,7 +41,7 @@ def _placement_inputs() -> list[io.Input]:
         io.Combo.Input(
             "offload",
             options=list(OFFLOAD_CHOICES),
-            default="none",
+            default="auto",
             tooltip="none keeps the model on the device; model, group and sequential keep less and less of it there. "
             "auto picks the fastest that fits when the clip's size is known, and says which.",
         ),
@@ -242,7 +242,8 @@ class LoadBridge(io.ComfyNode):
             fusion=None if fusion == FUSION_FROM_FILE else fusion,
             points=None if placement == PLACEMENT_FROM_FILE else named_placement(placement),
         )
-        return io.NodeOutput(load_bridges(resolve_model("bridge", bridge_file), options))
+        bridges = load_bridges(resolve_model("bridge", bridge_file), options)
+        return io.NodeOutput(bridges, ui=ui.PreviewText(bridges.summary()))
 
 
 class JoinTowers(io.ComfyNode):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ...core.device import Placement
-from ...core.residency import expecting
+from ...core.residency import current_residency, expecting
 from .needs import Workload
 from .outline import Outline
 from .plans import Plan, choose, free_bytes, more_frugal, plans
@@ -50,7 +50,7 @@ class StageRun:
         stage: One of :data:`~.needs.STAGES`.
         outline: Makes the outline of the modules that the stage runs.
         workload: What is to be made.
-        modules: The real modules; after an out-of-memory they are moved off the device.
+        modules: The real modules, loaded.
         batchings: Ways of guidance that may be used, fastest first.
         tilings: Ways of decoding that may be used, fastest first.
     """
@@ -62,16 +62,16 @@ class StageRun:
     batchings: Sequence[str] = ("sequential",)
     tilings: Sequence[str] = ("off",)
 
-    def plans(self, placement: Placement) -> list[Plan]:
-        """Ways to run the stage; between stages nothing stays on the device."""
-        outline = self.outline()
+    def plans(self, placement: Placement, *, stays: bool = False) -> list[Plan]:
+        """Ways to run the stage; with ``auto`` and unless it ``stays``, nothing is on the device between stages."""
+        outline = replace(self.outline(), is_loaded=True)
         return plans(
             lambda storage: outline,  # it is that of the loaded modules, with their storage
             self.workload,
             placement,
             batchings=self.batchings,
             tilings=self.tilings,
-            stays=placement.offload == "none",
+            stays=stays,
         )
 
     def activation_bytes(self, placement: Placement, plan: Plan | None) -> int:
@@ -87,9 +87,9 @@ def run_fitting(
 ) -> T:
     """Run a stage; ``offload="auto"`` is decided here, by what is free now.
 
-    An out-of-memory is answered once: everything leaves the device and the stage runs again with the next plan that
-    takes less. Offload and the order of guidance do not change the result; tiles do a little, and are only used where
-    the caller allows them.
+    An out-of-memory is answered once: everything leaves the device, what other stages left there too, and the stage
+    runs again with the fastest plan that takes less and fits. Offload and the order of guidance do not change the
+    result; tiles do a little, and are only used where the caller allows them.
 
     Args:
         run: What is run.
@@ -102,7 +102,11 @@ def run_fitting(
     """
     plan = None
     if placement.offload == "auto":
-        choice = choose(run.plans(placement), free_bytes(placement.device), placement.device, stages=[run.stage])
+        residency = current_residency()
+        if not residency.evicts:  # what an earlier run with offload none left, nobody else moves off
+            residency.clear(placement.device)
+        candidates = run.plans(placement, stays=residency.evicts)
+        choice = choose(candidates, free_bytes(placement.device), placement.device, stage=run.stage)
         plan = choice.plan
         log.info("%s: %s", run.stage, choice.sentence)
         note(f"{run.stage}: {choice.sentence}")
@@ -114,25 +118,34 @@ def run_fitting(
         failure = error.with_traceback(None)  # its frames hold the failed attempt's tensors
     for module in run.modules:
         module.to("cpu")
+    moved = current_residency().clear(placement.device, besides=run.modules)
     gc.collect()
     if placement.device.type == "cuda":
         torch.cuda.empty_cache()
-    smaller = _smaller(run, decided, plan)
+    smaller = _smaller(run, decided, plan, moved)
     if smaller is None:
         raise failure
-    sentence = f"{run.stage} ran out of memory; once more with {smaller.describe()}"
+    alone = "; what was left on the device has been moved off" if moved else ""
+    sentence = f"{run.stage} ran out of memory; once more with {smaller.describe(run.stage)}{alone}"
     log.warning("%s", sentence)
     note(sentence)
     with expecting(lambda: run.activation_bytes(placement, smaller)):
         return attempt(smaller.on(placement, run.stage), smaller)
 
 
-def _smaller(run: StageRun, placement: Placement, plan: Plan | None) -> Plan | None:
-    """The next plan that takes less than what failed; storage stays as it is, the weights are stored already."""
+def _smaller(run: StageRun, placement: Placement, plan: Plan | None, moved: int) -> Plan | None:
+    """A plan that takes less than what failed; storage stays as it is, the weights are stored already.
+
+    Args:
+        run: What failed.
+        placement: On what.
+        plan: With which plan, or None for the placement as it was asked for.
+        moved: Bytes of others that were on the device and have left.
+    """
     failed = plan or run.plans(placement)[0]
-    candidates = run.plans(replace(placement, offload="auto"))
-    later = [other for other in candidates if _rank(other) >= _rank(failed)]
-    return more_frugal(later, failed, run.stage)
+    later = [other for other in run.plans(replace(placement, offload="auto")) if _rank(other) >= _rank(failed)]
+    device, below = placement.device, failed.peak_of([run.stage]) + moved
+    return more_frugal(later, run.stage, below=below, free_bytes=free_bytes(device), device=device)
 
 
 def _rank(plan: Plan) -> int:

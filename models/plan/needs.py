@@ -4,7 +4,8 @@ Stages run one after the other: encode the captions, sample, decode the picture,
 :mod:`..placement`:
 
 =============  ==========================================================================================
-``none``       everything that was used once stays on the device, so all parts count in every stage
+``none``       everything that was used once stays on the device, so all parts count in every stage; of text encoders
+               that are let go of after use only one, and only while captions are encoded
 ``model``      the parts of the stage: one text encoder, or towers with bridges, or one codec
 ``group``      of towers, bridges and text encoders the layers that are in flight (two on CUDA, where the next one is
                fetched while one computes); codecs as in ``model``
@@ -97,13 +98,25 @@ class Needs:
         """
         parts, weights = self.outline.parts(), self.weights()
         if offload == "none":
-            return sum(weights.values())
+            return self.kept_bytes() + (self.freed_bytes() if stage == "encode" else 0)
         names = [name for name in parts if (TEXTS | CODECS).get(name, "sample") == stage]
         whole = {name: weights[name] for name in names}
         if offload == "model" or stage not in ("sample", "encode"):
             return max(whole.values(), default=0) if stage == "encode" else sum(whole.values())
         ahead = 1 if offload == "group" and prefetch else 0
         return streamed_bytes((parts[name] for name in names), ahead)
+
+    def kept_bytes(self) -> int:
+        """Bytes of all weights that stay in memory from stage to stage."""
+        return sum(size for name, size in self.weights().items() if name not in self.outline.freed)
+
+    def freed_bytes(self) -> int:
+        """Bytes of the largest text encoder that is read for the captions and let go of; they come one by one."""
+        return max((size for name, size in self.weights().items() if name in self.outline.freed), default=0)
+
+    def weights_to_come(self, stage: str) -> int:
+        """Bytes of weights that a stage brings into main memory on a CPU: what is loaded takes no more of it."""
+        return self.weights_on_device(stage, "none", prefetch=False) - self.kept_bytes() * self.outline.is_loaded
 
     def activations(self, stage: str, *, batched: bool = False, tiled: bool = False) -> int:
         """Bytes that a stage keeps alive beside the weights.

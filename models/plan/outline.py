@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from ..bridges.base import BridgeConfig
 from ..codecs.wan_vae import WanVAECodec
 from ..joint import BridgeStack, JointModel
 from ..points import placement as named_placement
-from ..storage import own_hooks, store_fp8
+from ..storage import own_hooks, packing_of, store_fp8, unpacked
 from ..text._handle import TextEncoderHandle
 from ..towers.stable_audio import StableAudioTower
 from ..towers.wan import WanTower
@@ -62,6 +62,8 @@ class Outline:
         video_text_length: Tokens of a video caption.
         audio_text_length: Tokens of an audio caption.
         storage: How the weights of towers, bridges and text encoders are kept.
+        freed: Names of text encoders that are read from disk for the captions and let go of before all else.
+        is_loaded: Whether the weights are in main memory already, those of ``freed`` excepted.
     """
 
     name: str
@@ -73,6 +75,8 @@ class Outline:
     video_text_length: int = OFFICIAL_TEXT_LENGTH
     audio_text_length: int = TEXT_LENGTH
     storage: str = "native"
+    freed: tuple[str, ...] = ()
+    is_loaded: bool = False
 
     def parts(self) -> dict[str, nn.Module]:
         """Every module that is there, by the names of ``PARTS``."""
@@ -111,11 +115,15 @@ class Outline:
 
 @torch.inference_mode(False)
 def without_weights(module: nn.Module) -> nn.Module:
-    """A copy of a loaded module on ``meta``; types, hooks and shared tensors are kept, no number is copied."""
-    memo: dict[int, Any] = {}
+    """A copy of a loaded module on ``meta``; types, hooks and shared tensors are kept, no number is copied.
+
+    Layers of int8 and nf4 weights become plain ones of the type they compute in.
+    """
+    memo: dict[int, Any] = unpacked(module)
     for tensor in (*module.parameters(), *module.buffers()):
-        empty = torch.empty_like(tensor, device="meta")
-        memo[id(tensor)] = nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
+        if id(tensor) not in memo:
+            empty = torch.empty_like(tensor, device="meta")
+            memo[id(tensor)] = nn.Parameter(empty, False) if isinstance(tensor, nn.Parameter) else empty
     twin = own_hooks(copy.deepcopy(module, memo))
     for part in twin.modules():  # whoever counts or watches real calls is not to see the dry ones
         part._forward_hooks.clear()
@@ -124,18 +132,49 @@ def without_weights(module: nn.Module) -> nn.Module:
 
 
 def outline_loaded(joint: JointModel, video: VideoParts | None, audio: AudioParts | None) -> Outline:
-    """The outline of a model that is in memory; text encoders that are read later are left out."""
-    texts = [side and (None if isinstance(side.text, TextEncoderHandle) else side.text) for side in (video, audio)]
+    """The outline of a model that is in memory; of text encoders that are read later, from their files' headers."""
+    texts = [_text(side, later) for side, later in ((video, _video_text_later), (audio, _audio_text_later))]
+    video_length, audio_length = _text_length(video, OFFICIAL_TEXT_LENGTH), _text_length(audio, TEXT_LENGTH)
+    sides = {"video text": video, "audio text": audio}
     return Outline(
         " + ".join(side.name for side in (video, audio) if side is not None),
         without_weights(joint),
-        texts[0] and without_weights(texts[0].model),
-        texts[1] and nn.ModuleList(without_weights(part) for part in (texts[1].model, texts[1].projection)),
+        *texts,
         video and WanVAECodec(rebuilt(video.codec.vae)),
         audio and rebuilt(audio.codec.vae),
-        texts[0].max_length if texts[0] else OFFICIAL_TEXT_LENGTH,
-        texts[1].max_length if texts[1] else TEXT_LENGTH,
+        video_length,
+        audio_length,
+        packing_of(joint),
+        tuple(name for name, side in sides.items() if side and isinstance(side.text, TextEncoderHandle)),
+        is_loaded=True,
     )
+
+
+def _text(
+    side: VideoParts | AudioParts | None, later: Callable[[Any, Placement], nn.Module]
+) -> nn.Module | nn.ModuleList | None:
+    """A side's text encoder, as it is in memory or as it would be read."""
+    if side is None:
+        return None
+    if not isinstance(side.text, TextEncoderHandle):
+        projection = getattr(side.text, "projection", None)
+        model = without_weights(side.text.model)
+        return model if projection is None else nn.ModuleList([model, without_weights(projection)])
+    if side.text.source is None:
+        return None
+    module = later(side.text.source, side.placement)
+    if side.placement.storage == "fp8":
+        store_fp8(module[0] if isinstance(module, nn.ModuleList) else module, side.placement.dtype)
+    return module
+
+
+def _text_length(side: VideoParts | AudioParts | None, usual: int) -> int:
+    if side is None:
+        return usual
+    text = side.text
+    if not isinstance(text, TextEncoderHandle):
+        return text.max_length
+    return text.text_length or (usual if text.source is None else _audio_text_length(text.source))
 
 
 def outline_models(
@@ -156,40 +195,54 @@ def outline_models(
     Raises:
         MissingModelError, WeightsError: as the loaders.
     """
-    from diffusers import (
-        AutoencoderKLWan,
-        AutoencoderOobleck,
-        StableAudioDiTModel,
-        StableAudioProjectionModel,
-        WanTransformer3DModel,
-    )
-    from transformers import T5EncoderModel, UMT5EncoderModel
+    from diffusers import AutoencoderKLWan, AutoencoderOobleck, StableAudioDiTModel, WanTransformer3DModel
 
     dtype, codec_dtype = placement.dtype, _codec_dtype(placement)
     if isinstance(found.video, WanFiles):
         video = load_transformer(_HeaderOnly(found.video.transformer), dtype)
         vae = load_vae(_HeaderOnly(found.video.vae), codec_dtype)
-        umt5 = load_umt5(_HeaderOnly(found.video.text_encoder), dtype)
     else:
         video = _from_folder(WanTransformer3DModel, found.video / "transformer", dtype)
         vae = _from_folder(AutoencoderKLWan, found.video / "vae", codec_dtype)
-        umt5 = _from_folder(UMT5EncoderModel, found.video / "text_encoder", dtype)
     if isinstance(found.audio, StableAudioFiles):
-        audio, oobleck, projection = load_checkpoint(_HeaderOnly(found.audio.checkpoint), dtype, codec_dtype)
-        t5 = load_t5(_HeaderOnly(found.audio.text_encoder), dtype)
+        audio, oobleck, _ = load_checkpoint(_HeaderOnly(found.audio.checkpoint), dtype, codec_dtype)
     else:
         audio = _from_folder(StableAudioDiTModel, found.audio / "transformer", dtype)
         oobleck = _from_folder(AutoencoderOobleck, found.audio / "vae", codec_dtype)
-        projection = _from_folder(StableAudioProjectionModel, found.audio / "projection_model", dtype)
-        t5 = _from_folder(T5EncoderModel, found.audio / "text_encoder", dtype)
     stack = outline_bridges(bridge, bridge_options).to(dtype) if bridge else None
-    joint = JointModel(WanTower(video), StableAudioTower(audio), stack).eval()
-    if placement.cast_everything:
-        for module in (joint, umt5, t5, projection):
-            nn.Module.to(module, dtype)
+    joint = _cast(JointModel(WanTower(video), StableAudioTower(audio), stack).eval(), placement)
+    texts = _video_text_later(found.video, placement), _audio_text_later(found.audio, placement)
     name = " + ".join((found.video_path.name, found.audio_path.name))
     lengths = (text_length_of(found.video), _audio_text_length(found.audio))
-    return Outline(name, joint, umt5, nn.ModuleList([t5, projection]), WanVAECodec(vae), oobleck, *lengths)
+    return Outline(name, joint, *texts, WanVAECodec(vae), oobleck, *lengths)
+
+
+def _video_text_later(source: Path | WanFiles, placement: Placement) -> nn.Module:
+    """The video text encoder as it would be read."""
+    from transformers import UMT5EncoderModel
+
+    if isinstance(source, WanFiles):
+        return _cast(load_umt5(_HeaderOnly(source.text_encoder), placement.dtype), placement)
+    return _cast(_from_folder(UMT5EncoderModel, source / "text_encoder", placement.dtype), placement)
+
+
+def _audio_text_later(source: Path | StableAudioFiles, placement: Placement) -> nn.ModuleList:
+    """The audio text encoder and its projection as they would be read."""
+    from diffusers import StableAudioProjectionModel
+    from transformers import T5EncoderModel
+
+    dtype = placement.dtype
+    if isinstance(source, StableAudioFiles):
+        _, _, projection = load_checkpoint(_HeaderOnly(source.checkpoint), dtype, _codec_dtype(placement))
+        parts = [load_t5(_HeaderOnly(source.text_encoder), dtype), projection]
+    else:
+        projection = _from_folder(StableAudioProjectionModel, source / "projection_model", dtype)
+        parts = [_from_folder(T5EncoderModel, source / "text_encoder", dtype), projection]
+    return _cast(nn.ModuleList(parts), placement)
+
+
+def _cast(module: nn.Module, placement: Placement) -> nn.Module:
+    return nn.Module.to(module, placement.dtype) if placement.cast_everything else module
 
 
 def outline_shapes(name: str, placement: Placement) -> Outline:

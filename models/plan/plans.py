@@ -40,7 +40,7 @@ class StagePeak:
 
     Args:
         stage: One of :data:`~.needs.STAGES`.
-        weights_bytes: Weights that are there at the worst moment.
+        weights_bytes: Weights that are there at the worst moment; on a CPU those that are not in memory yet.
         activation_bytes: What the forward keeps alive beside them.
     """
 
@@ -99,14 +99,16 @@ class Plan:
         """A placement that runs a stage as planned."""
         return replace(placement, offload=self.text_offload if stage == "encode" else self.offload)
 
-    def describe(self) -> str:
-        """In words."""
-        texts = "" if self.text_offload == self.offload else f" (text encoders {self.text_offload})"
-        tiles = "in tiles" if self.tiling == "on" else "whole"
-        return (
-            f"offload {self.offload}{texts}, {self.storage} {self.dtype} weights, "
-            f"guidance {self.guidance_batching}, picture decoded {tiles}"
-        )
+    def describe(self, stage: str | None = None) -> str:
+        """In words; with a stage only what it is about."""
+        texts = "" if stage or self.text_offload == self.offload else f" (text encoders {self.text_offload})"
+        offload = self.text_offload if stage == "encode" else self.offload
+        said = [f"offload {offload}{texts}, {self.storage} {self.dtype} weights"]
+        if stage in (None, "sample"):
+            said.append(f"guidance {self.guidance_batching}")
+        if stage in (None, "decode video"):
+            said.append("picture decoded " + ("in tiles" if self.tiling == "on" else "whole"))
+        return ", ".join(said)
 
     def as_json(self) -> dict[str, Any]:
         """For machines."""
@@ -181,7 +183,9 @@ def _plan(needs: Needs, placement: Placement, way: tuple[str, str, str], batchin
     is_cpu = placement.device.type == "cpu"
 
     def weights(stage: str) -> int:
-        mode = "none" if is_cpu else text_offload if stage == "encode" else offload
+        if is_cpu:
+            return needs.weights_to_come(stage)
+        mode = text_offload if stage == "encode" else offload
         return needs.weights_on_device(stage, mode, prefetch=placement.device.type == "cuda")
 
     stages = tuple(
@@ -193,7 +197,7 @@ def _plan(needs: Needs, placement: Placement, way: tuple[str, str, str], batchin
         codec, (_, _, frames, height, width) = needs.outline.video_codec, needs.workload.video_shape
         num_frames = (frames - 1) * codec.temporal_stride + 1
         clip = FRAME_COPIES * 4 * 3 * num_frames * height * width * codec.spatial_stride**2
-    host = sum(needs.weights().values()) + clip
+    host = needs.kept_bytes() + max(needs.freed_bytes(), clip)
     if is_cpu:
         host += max(peak.activation_bytes for peak in stages)
     dtype = str(placement.dtype).removeprefix("torch.")
@@ -207,44 +211,57 @@ def required_bytes(num_bytes: int, device: torch.device) -> int:
     return int(num_bytes * (1 + RESERVE_SHARE)) + RESERVE_BYTES
 
 
-def choose(
-    candidates: Sequence[Plan], free_bytes: int, device: torch.device, *, stages: Sequence[str] | None = None
-) -> Choice:
+def choose(candidates: Sequence[Plan], free_bytes: int, device: torch.device, *, stage: str | None = None) -> Choice:
     """The first plan that fits.
 
     Args:
         candidates: From :func:`plans`, fastest first.
         free_bytes: Free memory of the device.
         device: Decides how much is kept in reserve.
-        stages: Look at these stages only; None looks at all.
+        stage: Look at this stage only; None looks at all.
 
     Raises:
         PlacementError: none fits; says what the smallest needs and what is free.
     """
 
     def need(plan: Plan) -> int:
-        return required_bytes(plan.peak_bytes if stages is None else plan.peak_of(stages), device)
+        return required_bytes(plan.peak_bytes if stage is None else plan.peak_of([stage]), device)
 
     for index, plan in enumerate(candidates):
         if need(plan) <= free_bytes:
-            sentence = f"{plan.describe()}: needs {_gb(need(plan))} of {_gb(free_bytes)} free memory"
+            sentence = f"{plan.describe(stage)}: needs {_gb(need(plan))} of {_gb(free_bytes)} free memory"
             if index:
                 faster = candidates[index - 1]
-                sentence += f"; the next faster plan ({faster.describe()}) needs {_gb(need(faster))}"
+                sentence += f"; the next faster plan ({faster.describe(stage)}) needs {_gb(need(faster))}"
             return Choice(plan, free_bytes, sentence)
     smallest = min(candidates, key=need)
-    worst = smallest.worst.stage if stages is None else ", ".join(stages)
+    worst = smallest.worst.stage if stage is None else stage
     raise PlacementError(
         f"no plan fits the memory of {device}",
         got=f"{_gb(free_bytes)} free",
-        expected=f"{_gb(need(smallest))}, which the smallest plan needs ({smallest.describe()}; stage {worst})",
+        expected=f"{_gb(need(smallest))}, which the smallest plan needs ({smallest.describe(stage)}; stage {worst})",
         remedy="Make the clip smaller or shorter, end other programs on the device, or use --device cpu.",
     )
 
 
-def more_frugal(candidates: Sequence[Plan], failed: Plan, stage: str) -> Plan | None:
-    """The fastest plan that takes less than a failed one in a stage; None when there is none."""
-    return next((plan for plan in candidates if plan.peak_of([stage]) < failed.peak_of([stage])), None)
+def more_frugal(
+    candidates: Sequence[Plan], stage: str, *, below: int, free_bytes: int, device: torch.device
+) -> Plan | None:
+    """The fastest plan that takes less than an amount in a stage and fits; where none fits, the one that takes least.
+
+    Args:
+        candidates: From :func:`plans`, fastest first.
+        stage: The stage that ran out of memory.
+        below: What was taken then, with everything else that was on the device.
+        free_bytes: Free memory of the device.
+        device: Decides how much is kept in reserve.
+
+    Returns:
+        None when nothing takes less.
+    """
+    less = [plan for plan in candidates if plan.peak_of([stage]) < below]
+    fitting = (plan for plan in less if required_bytes(plan.peak_of([stage]), device) <= free_bytes)
+    return next(fitting, min(less, key=lambda plan: plan.peak_of([stage]), default=None))
 
 
 def free_bytes(device: torch.device) -> int:

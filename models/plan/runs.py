@@ -15,6 +15,7 @@ from ..codecs.oobleck import OobleckCodec
 from ..codecs.wan_vae import LARGEST_UNTILED, WanVAECodec
 from ..joint import JointModel
 from ..placement import on_device
+from ..storage import packing_of
 from ..text._encoder import PromptEncoder
 from .fit import StageRun, note, run_fitting
 from .needs import Workload
@@ -29,10 +30,11 @@ def encoding(encoder: PromptEncoder) -> StageRun:
 
     def outline() -> Outline:
         model, projection = without_weights(encoder.model), getattr(encoder, "projection", None)
+        rest = {"storage": packing_of(encoder)}
         if projection is None:
-            return Outline("", None, model, None, None, None, video_text_length=encoder.max_length)
+            return Outline("", None, model, None, None, None, video_text_length=encoder.max_length, **rest)
         modules = nn.ModuleList([model, without_weights(projection)])
-        return Outline("", None, None, modules, None, None, audio_text_length=encoder.max_length)
+        return Outline("", None, None, modules, None, None, audio_text_length=encoder.max_length, **rest)
 
     return StageRun("encode", outline, Workload(None, None), (encoder,))
 
@@ -50,7 +52,7 @@ def sampling(
     """
 
     def outline() -> Outline:
-        return Outline("", without_weights(joint), None, None, None, None, *text_lengths)
+        return Outline("", without_weights(joint), None, None, None, None, *text_lengths, packing_of(joint))
 
     return StageRun("sample", outline, workload, (joint,), batchings=batchings)
 
@@ -86,13 +88,13 @@ def tilings(num_pixels: int, tiling: str) -> tuple[str, ...]:
     return ("on",) if num_pixels > LARGEST_UNTILED else ("off", "on")
 
 
-def run_codec(run: StageRun, placement: Placement, decode: Callable[[Plan | None], Tensor]) -> Tensor:
+def run_codec(run: StageRun, placement: Placement, decode: Callable[[str], Tensor]) -> Tensor:
     """Decode with the codec on the device for as long as it works.
 
     Args:
         run: From :func:`decoding_video` or :func:`decoding_audio`.
         placement: Where.
-        decode: Told the plan, or None when nothing was left open.
+        decode: Told whether to work in tiles: ``on`` or ``off``.
 
     Raises:
         PlacementError, torch.OutOfMemoryError: as :func:`~.fit.run_fitting`.
@@ -100,7 +102,7 @@ def run_codec(run: StageRun, placement: Placement, decode: Callable[[Plan | None
 
     def attempt(where: Placement, plan: Plan | None) -> Tensor:
         with on_device(run.modules[0], where):
-            return decode(plan)
+            return decode(plan.tiling if plan else run.tilings[0])
 
     return run_fitting(run, placement, attempt)
 
@@ -112,10 +114,12 @@ def settle(
     *,
     batchings: Sequence[str],
     tilings: Sequence[str],
-) -> Placement:
+) -> tuple[Placement, str] | None:
     """Decide offload ``auto`` for a whole run, and say it: ``none`` when everything may stay on the device.
 
-    Else ``auto`` remains and each stage picks the fastest way that fits when it begins.
+    Returns:
+        The placement with offload ``none``, and the way of decoding with which it fits. None where not everything may
+        stay: then each stage picks the fastest way that fits when it begins.
 
     Raises:
         PlacementError: no plan fits the device's memory.
@@ -124,7 +128,7 @@ def settle(
     choice = choose(candidates, free_bytes(placement.device), placement.device)
     log.info("offload auto: %s", choice.sentence)
     note(f"offload auto: {choice.sentence}")
-    return replace(placement, offload="none") if choice.plan.offload == "none" else placement
+    return (replace(placement, offload="none"), choice.plan.tiling) if choice.plan.offload == "none" else None
 
 
 def forecast(

@@ -9,6 +9,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from ._encoder import PromptEncoder
 
@@ -26,10 +28,19 @@ class TextEncoderHandle:
     Args:
         load: Reads the encoder.
         fingerprint: Names what the encoder computes; equal for equal weights, tokenizer and settings.
+        source: What it is read from (a folder or single files), for whoever plans its memory; None leaves it out.
+        text_length: Tokens of a text, where the source does not say it.
     """
 
-    def __init__(self, load: Callable[[], PromptEncoder], fingerprint: str) -> None:
+    def __init__(
+        self,
+        load: Callable[[], PromptEncoder],
+        fingerprint: str,
+        source: Any | None = None,
+        text_length: int | None = None,
+    ) -> None:
         self._load, self.fingerprint = load, fingerprint
+        self.source, self.text_length = source, text_length
         self._encoder: PromptEncoder | None = None
 
     @property
@@ -88,8 +99,16 @@ def fingerprint_encoder(encoder: PromptEncoder) -> str:
         _VOCABULARIES[encoder.tokenizer] = hashlib.sha256(vocabulary).hexdigest()
     digest.update(_VOCABULARIES[encoder.tokenizer].encode())
     for name, tensor in encoder.state_dict().items():
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        step = max(1, tensor.numel() // _NUM_VALUES)
-        values = tensor.detach().flatten()[::step].to("cpu", torch.float32)
-        digest.update(values.numpy().tobytes())
+        for plain in _plain_tensors(tensor):
+            digest.update(f"{name}{tuple(plain.shape)}{plain.dtype}".encode())
+            step = max(1, plain.numel() // _NUM_VALUES)
+            values = plain.detach().flatten()[::step].to("cpu", torch.float32)
+            digest.update(values.numpy().tobytes())
     return digest.hexdigest()
+
+
+def _plain_tensors(tensor: Tensor) -> list[Tensor]:
+    """A tensor, or those that a packed one is made of."""
+    if not is_traceable_wrapper_subclass(tensor):
+        return [tensor]
+    return [plain for name in tensor.__tensor_flatten__()[0] for plain in _plain_tensors(getattr(tensor, name))]

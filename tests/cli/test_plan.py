@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
-from sounding_video.cli import plan
+from sounding_video.cli import doctor, plan
 
 
 def test_the_published_model_is_planned_for_without_weights(command) -> None:
@@ -47,9 +48,31 @@ def test_models_on_disk_are_planned_for_on_this_machine(command, small_models_di
     assert "device cpu:" not in outcome.out, "the plan instead of the usual report"
 
 
+def test_the_bridge_that_is_named_is_planned_for(command, small_models_dir: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    bare = tmp_path / "b.safetensors"
+    save_file(load_file(small_models_dir / "bridge.safetensors"), bare)  # as published ones: without metadata
+
+    def ask(*options: object):
+        small = ("--models", small_models_dir, "--frames", 5, "--width", 32, "--height", 32, "--device", "cpu")
+        return command("doctor", "--plan", *small, "--json", *options)
+
+    beside, none = (ask(*options).json["weights_bytes"] for options in ((), ("--bridge", "none")))
+    assert none == {name: size for name, size in beside.items() if name != "bridges"} != beside
+    assert "does not say which fusion kind" in ask("--bridge", bare).out
+    assert "does not say how many heads" in ask("--bridge", bare, "--fusion", "dual_cross").out
+    assert "got full for a file that is dual_cross" in ask("--fusion", "full").out
+    kept, freed = (ask(*options).json["plans"][0]["host_bytes"] for options in ((), ("--free-text-encoders",)))
+    assert freed < kept
+
+
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [
+        (("--bridge", "none", "--fusion", "full"), 2, "a bridge is described but none is loaded"),
+        (("--shapes", "wan-1.3b", "--fusion", "full"), 2, "the published sizes come with their own"),
+        (("--placement", "everywhere"), 2, "everywhere"),
         (("--memory", "lots"), 2, "this is no amount of memory: got 'lots'; expected for example 8GB"),
         (("--shapes", "wan-2b"), 2, "unknown model shape: got 'wan-2b'; expected one of wan-1.3b, wan-14b"),
         (("--frames", "80"), 2, "the number of frames does not fit the video codec: got 80"),
@@ -63,6 +86,18 @@ def test_what_cannot_be_planned_for_is_refused(command, small_models_dir, option
     assert outcome.code == code and sentence in outcome.err
 
 
+def test_doctor_names_what_packs_weights(monkeypatch) -> None:
+    for name in ("torchao", "bitsandbytes"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(doctor, "REQUIRED", {})
+    rows = doctor.packages()
+    told = {name: (rows[name]["pip"], rows[name]["purpose"]) for name in ("torchao", "bitsandbytes")}
+    assert told == {
+        "torchao": ("pip install torchao", "weight storage int8"),
+        "bitsandbytes": ("pip install bitsandbytes", "weight storage nf4"),
+    }
+
+
 def test_amounts_of_memory() -> None:
     assert plan.parse_bytes("8GB") == 8_000_000_000
     assert plan.parse_bytes(" 7.5 GiB") == int(7.5 * 2**30)
@@ -70,13 +105,12 @@ def test_amounts_of_memory() -> None:
 
 
 def test_generate_with_auto_says_its_plan_and_gives_the_same_clip(generate, tmp_path) -> None:
-    usual = generate("--device", "cpu", "--json", "-o", tmp_path / "usual.mp4", "a dog barks")
-    auto = generate(
+    given = ("--device", "cpu", "--json", "--offload", "none", "-o", tmp_path / "usual.mp4", "a dog barks")
+    usual = generate(*given)
+    auto = generate(  # offload auto is the default
         "--device",
         "cpu",
         "--json",
-        "--offload",
-        "auto",
         "--storage",
         "auto",
         "-o",

@@ -33,6 +33,30 @@ def test_dtypes_on_a_cpu(name, dtype):
     assert name in DTYPE_NAMES
 
 
+@pytest.mark.parametrize(("supported", "dtype"), [(True, torch.bfloat16), (False, torch.float16)])
+def test_a_card_without_bfloat16_gets_float16(monkeypatch, supported, dtype):
+    """Turing emulates it, which CUDA reports as support unless asked."""
+    answer = lambda including_emulation=True: including_emulation or supported  # noqa: E731
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", answer)
+    assert resolve_dtype("auto", torch.device("cuda")) is dtype
+    assert resolve_dtype("bfloat16", torch.device("cuda")) is torch.bfloat16, "an explicit word stays"
+
+
+@pytest.mark.parametrize("error", [None, TypeError, RuntimeError])
+def test_other_devices_are_tried(monkeypatch, error):
+    """The device's own answer stands in for MPS: a CPU multiplies, an old macOS refuses the type."""
+    eye = torch.eye
+
+    def on_a_mac(size: int, *, device: torch.device) -> torch.Tensor:
+        assert device.type == "mps"
+        if error is not None:
+            raise error("BFloat16 is not supported on MPS")
+        return eye(size)
+
+    monkeypatch.setattr(torch, "eye", on_a_mac)
+    assert resolve_dtype("auto", torch.device("mps")) is (torch.bfloat16 if error is None else torch.float16)
+
+
 def test_a_placement_says_what_was_asked():
     placement = resolve_placement(device="cpu", dtype="official-bf16", offload="group", attention="sdpa")
     assert placement == Placement(CPU, torch.bfloat16, "group", "sdpa", cast_everything=True)

@@ -34,6 +34,19 @@ def test_a_preview_is_made_only_when_it_is_looked_at():
     assert seen == ["picture"] and made == [1]
 
 
+def test_a_part_of_the_work_is_told_under_one_name():
+    events = []
+
+    def check() -> None:
+        raise Cancelled
+
+    part = Progress(lambda *values: events.append(values), check).told_as("preview")
+    part.report("encode", 1, 2)
+    with pytest.raises(Cancelled):
+        part.step("decode", 1, 5, None)
+    assert events == [("preview", 1, 2, None), ("preview", 1, 5, None)]
+
+
 def test_a_host_interrupt_of_its_own_kind_passes_through():
     class HostInterrupt(Exception):
         pass

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from sounding_video.core import residency
 from sounding_video.core.device import Placement
 from sounding_video.core.residency import (
     Moving,
+    bytes_on,
     current_residency,
     expected_bytes,
     expecting,
@@ -27,6 +31,45 @@ def test_without_a_manager_modules_are_moved_in_and_out():
     assert staying.weight.device == META
     with pytest.raises(NotImplementedError), current_residency().hold(leaving, Placement(META, torch.float32, "model")):
         pass  # leaving "meta" cannot work, which shows that the way out is taken
+
+
+def test_what_stayed_counts_as_free_until_it_is_cleared(monkeypatch):
+    manager, staying, other = Moving(), Sheet(100), Sheet(10)
+    for module in (staying, other):
+        with manager.hold(module, Placement(META, torch.float32)):
+            pass
+    monkeypatch.setattr(residency, "unused_bytes", lambda device: 5)
+    assert (manager.free_bytes(META), manager.free_bytes(torch.device("cpu"))) == (445, 5)
+    assert manager.clear(torch.device("cpu")) == 0 and staying.weight.device == META
+    assert manager.clear(META, besides=[other]) == 400
+    assert {staying.weight.device.type, other.weight.device.type} == {"cpu"}
+    assert manager.clear(META) == 0
+
+
+class Sheet(nn.Module):
+    """A module that can leave ``meta``, with new numbers; of ``size`` float32."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(size))
+
+    def to(self, device: torch.device) -> Sheet:
+        self.weight = nn.Parameter(torch.zeros(len(self.weight), device=device))
+        return self
+
+
+def test_a_device_without_an_index_is_any_of_its_kind():
+    """Tensors on a card carry one, a placement may not."""
+
+    class OnCard:
+        def parameters(self):
+            return [SimpleNamespace(nbytes=3, device=torch.device("cuda", 1))]
+
+        def buffers(self):
+            return []
+
+    sizes = [bytes_on(OnCard(), torch.device(name)) for name in ("cuda", "cuda:1", "cuda:0", "cpu")]
+    assert sizes == [3, 3, 0, 0]
 
 
 def test_a_manager_is_in_charge_inside_its_block_only():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
+from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import InputError
 from sounding_video.models.attention import AttentionKernel, StableAudioKernelProcessor, use_kernel
 from sounding_video.models.joint import JointModel
+from sounding_video.pipeline import load_models
 
 
 class CountingKernel(AttentionKernel):
@@ -42,6 +45,33 @@ def test_an_explicit_kernel_reaches_everything_and_changes_nothing(joint, inputs
     for block in joint.video.blocks:
         assert block.attn1.processor._attention_backend == kernel.backend
         assert block.attn2.processor._attention_backend == kernel.backend
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["sdpa", "auto"])
+def test_a_model_that_is_loaded_with_a_kernel_computes_with_it(small_models_dir, inputs, monkeypatch, name) -> None:
+    """Every attention of both towers and the bridges is watched where diffusers picks the kernel."""
+    from diffusers.models.transformers import transformer_wan
+    from sounding_video.models import attention as ours
+
+    model = load_models(small_models_dir, placement=resolve_placement(device="cpu", attention=name))
+    asked: dict[str, list[object]] = {"wan": [], "ours": []}
+    for key, module in (("wan", transformer_wan), ("ours", ours)):
+
+        def watched(*args: Any, _key: str = key, _real: Any = module.dispatch_attention_fn, **options: Any) -> Any:
+            asked[_key].append(options.get("backend"))
+            return _real(*args, **options)
+
+        monkeypatch.setattr(module, "dispatch_attention_fn", watched)
+    joint = model.joint
+    joint(inputs["video"], inputs["audio"])
+    kernel = AttentionKernel(name)
+    video_attentions, bridge_attentions = 2 * joint.video.num_blocks, 2 * len(joint.bridges)
+    if name == "auto":  # the stock processors: Wan's leaves the pick to diffusers, Stable Audio's calls PyTorch itself
+        assert asked == {"wan": [None] * video_attentions, "ours": [kernel.backend] * bridge_attentions}
+    else:
+        own = 2 * joint.audio.num_blocks + bridge_attentions
+        assert asked == {"wan": [kernel.backend] * video_attentions, "ours": [kernel.backend] * own}
 
 
 @torch.no_grad()

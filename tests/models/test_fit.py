@@ -8,12 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 from sounding_video.core.clock import Timeline
-from sounding_video.core.device import resolve_placement
+from sounding_video.core.device import Placement, resolve_placement
 from sounding_video.core.errors import PlacementError
+from sounding_video.core.residency import Moving, managed_by, module_bytes
 from sounding_video.core.types import Captions, JointLatents, ModalityConditioning
 from sounding_video.models.conditioning import ConditioningCache
+from sounding_video.models.placement import on_device
 from sounding_video.models.plan import fit, runs
-from sounding_video.models.plan.fit import noted
+from sounding_video.models.plan.fit import noted, run_fitting
+from sounding_video.models.plan.needs import Needs, Workload
+from sounding_video.models.plan.outline import outline_loaded, outline_shapes
+from sounding_video.models.plan.runs import decoding_video, settle
 from sounding_video.models.text._handle import TextEncoderHandle, fingerprint_encoder, fingerprint_files
 from sounding_video.models.weights.load import load_wan
 from sounding_video.pipeline import (
@@ -28,6 +33,7 @@ from sounding_video.pipeline import (
     settled,
 )
 
+CUDA, META, CPU = torch.device("cuda"), torch.device("meta"), torch.device("cpu")
 CAPTIONS = Captions("a dog runs", "a dog barks")
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
@@ -130,13 +136,160 @@ def test_auto_is_decided_by_what_is_free(model, timeline, monkeypatch, room) -> 
         assert not forecast["fits"] and "no plan fits" in forecast["sentence"]
         return
     with noted() as notes:
-        assert settled(open_model, timeline, SamplingOptions()).placement.offload == "none"
+        assert settled(open_model, timeline, SamplingOptions())[0].placement.offload == "none"
         clip = generate(open_model, CAPTIONS, timeline=timeline, options=SamplingOptions(num_steps=1))
     assert clip.video.frames.shape[0] == 5
     assert notes[0].startswith("offload auto: offload none, native float32 weights")
     forecast = forecast_of(open_model, timeline)
     assert forecast["fits"] and set(forecast["stages"]) == {"encode", "sample", "decode video", "decode audio"}
     assert forecast["required_bytes"] == max(forecast["stages"].values()) < forecast["free_bytes"] == room
+
+
+def test_an_explicit_none_goes_on_in_tiles_and_says_so(model) -> None:
+    latents = JointLatents(video=torch.randn(1, 4, 2, 40, 40, generator=torch.Generator().manual_seed(1)))
+    ask = {"video_codec": model.video.codec, "audio_codec": None, "fps": 15, "placement": model.placement}
+
+    def refuse(_: torch.nn.Module, args: tuple) -> None:
+        if args[0].shape[-1] > 32:
+            raise FULL
+
+    handle = model.video.codec.vae.decoder.register_forward_pre_hook(refuse)
+    with noted() as notes:
+        decode_latents(latents, **ask)
+    with pytest.raises(torch.OutOfMemoryError):
+        decode_latents(latents, **ask, tiling="off")
+    handle.remove()
+    assert len(notes) == 1 and "decode video ran out of memory; once more with" in notes[0] and "in tiles" in notes[0]
+
+
+class Sheet(torch.nn.Module):
+    """A module that can leave ``meta``, which stands for a card, with new numbers; of ``size`` float32."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(size))
+
+    def to(self, device: torch.device | str) -> Sheet:
+        self.weight = torch.nn.Parameter(torch.zeros(len(self.weight), device=device))
+        return self
+
+
+def _decoding(model: JoinedModel, codec: Sheet):
+    """Decoding without tiles, as it was asked for; the card holds a sheet in the codec's place."""
+    return replace(decoding_video(model.video.codec, (1, 4, 2, 8, 8), "off"), modules=(codec,))
+
+
+def test_what_other_stages_left_on_the_card_makes_room_first(model) -> None:
+    towers, codec = Sheet(1000), Sheet(10)
+    stays = Placement(META, torch.float32)
+
+    def attempt(where: Placement, plan) -> tuple[str, str]:
+        with on_device(codec, where):
+            if towers.weight.device == META:
+                raise FULL
+            return where.offload, plan.tiling
+
+    with managed_by(Moving()), noted() as notes:
+        with on_device(towers, stays):
+            pass
+        assert towers.weight.device == META, "offload none leaves the towers on the card"
+        assert run_fitting(_decoding(model, codec), stays, attempt) == ("model", "off")
+    assert (towers.weight.device, codec.weight.device) == (CPU, CPU)
+    [sentence] = notes
+    assert "decode video ran out of memory; once more with offload model" in sentence
+    assert "picture decoded whole; what was left on the device has been moved off" in sentence
+
+
+def test_with_nothing_else_on_the_card_the_failure_is_final(model) -> None:
+    calls = []
+
+    def attempt(where: Placement, plan) -> None:
+        calls.append(where)
+        raise FULL
+
+    with managed_by(Moving()), pytest.raises(torch.OutOfMemoryError):
+        run_fitting(_decoding(model, Sheet(10)), Placement(META, torch.float32), attempt)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("evicts", "offload", "rest"), [(True, "none", META), (False, "model", CPU)])
+def test_auto_leaves_on_the_card_what_others_can_push_off(model, monkeypatch, evicts, offload, rest) -> None:
+    codec, manager = Sheet(10), Moving()
+    monkeypatch.setattr(manager, "evicts", evicts, raising=False)
+
+    def attempt(where: Placement, plan) -> str:
+        with on_device(codec, where):
+            return where.offload
+
+    with managed_by(manager):
+        assert run_fitting(_decoding(model, codec), Placement(META, torch.float32, "auto"), attempt) == offload
+    assert codec.weight.device == rest
+
+
+def test_weights_that_are_in_memory_already_are_not_asked_for_again(model, timeline, monkeypatch) -> None:
+    """On a CPU only what is computed takes more than there is."""
+    open_model = replace(model, placement=replace(model.placement, offload="auto"))
+    told = forecast_of(open_model, timeline)
+    required = told["required_bytes"]
+    work = Workload((1, *timeline.video_latent_shape), (1, *timeline.audio_latent_shape))
+    needs = Needs(outline_loaded(model.joint, model.video, model.audio), work)
+    computed = {"sample": needs.activations("sample", batched=True), "decode audio": needs.activations("decode audio")}
+    assert {stage: told["stages"][stage] for stage in computed} == computed
+    for room in (required, required - 1):
+        for module in (fit, runs):
+            monkeypatch.setattr(module, "free_bytes", lambda device, room=room: room)
+        assert forecast_of(open_model, timeline)["fits"] is (room == required)
+    for module in (fit, runs):
+        monkeypatch.setattr(module, "free_bytes", lambda device: required)
+    clip = generate(open_model, CAPTIONS, timeline=timeline, options=SamplingOptions(num_steps=1))
+    assert clip.video.frames.shape[0] == 5
+    with noted() as notes:  # and a stage on its own, as a node runs it
+        _sample(open_model, timeline, _conditioning(open_model))
+    assert [note.partition(":")[0] for note in notes] == ["encode", "encode", "sample"]
+
+
+def test_an_encoder_that_is_read_later_still_counts(model, small_models_dir, timeline, monkeypatch) -> None:
+    freed = load_models(small_models_dir, placement=model.placement, free_text=True)
+    kept, later = (forecast_of(replace(m, placement=Placement(CPU, torch.float32, "auto"))) for m in (model, freed))
+    assert not freed.video.text.is_loaded, "headers are enough"
+    encoders = [module_bytes(side.text) for side in (model.video, model.audio)]
+    assert later["stages"]["encode"] - kept["stages"]["encode"] == pytest.approx(max(encoders), rel=0.1)
+    assert later["stages"]["sample"] == kept["stages"]["sample"]
+    assert later["host_bytes"] < kept["host_bytes"]
+
+
+@pytest.fixture(scope="module")
+def published():
+    """Wan 1.3B on a card, with text encoders that are let go of after use."""
+    placement = replace(resolve_placement(device="cpu", dtype="bfloat16", offload="auto"), device=CUDA)
+    return replace(outline_shapes("wan-1.3b", placement), freed=("video text", "audio text")), placement
+
+
+@pytest.mark.parametrize(
+    ("free", "offload", "tiling"),
+    [(10e9, "auto", None), (12.4e9, "auto", None), (20e9, "none", "off"), (40e9, "none", "off")],
+)
+def test_towers_stay_only_where_the_encoder_fits_beside_them(published, monkeypatch, free, offload, tiling) -> None:
+    """UMT5 takes 11.8 GB while it works: with 10 GB free it must not be moved in whole."""
+    outline, placement = published
+    monkeypatch.setattr(runs, "free_bytes", lambda device: int(free))
+    found = settle(outline, Workload.of(Timeline()), placement, batchings=("sequential",), tilings=("off", "on"))
+    assert (found and (found[0].offload, found[1])) == (None if offload == "auto" else (offload, tiling))
+
+
+def test_freed_encoders_weigh_only_while_captions_are_encoded(published) -> None:
+    needs = Needs(published[0], Workload.of(Timeline()))
+    weights = needs.weights()
+    rest = sum(weights.values()) - weights["video text"] - weights["audio text"]
+    assert needs.weights_on_device("sample", "none", prefetch=True) == rest
+    assert needs.weights_on_device("encode", "none", prefetch=True) == rest + weights["video text"]
+
+
+def test_tiles_are_remembered_where_only_they_let_everything_stay(published, monkeypatch) -> None:
+    outline, placement = replace(published[0], freed=()), published[1]
+    monkeypatch.setattr(runs, "free_bytes", lambda device: int(24e9))
+    found = settle(outline, Workload.of(Timeline()), placement, batchings=("sequential",), tilings=("off", "on"))
+    assert (found[0].offload, found[1]) == ("none", "on")
 
 
 def _calls_of(encoder) -> list[int]:

@@ -6,21 +6,24 @@ nothing of how the planner counts.
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from sounding_video.core.clock import Timeline
-from sounding_video.core.device import resolve_placement
+from sounding_video.core.device import OFFLOAD_MODES, resolve_placement
 from sounding_video.core.errors import InputError, PlacementError
 from sounding_video.core.types import Modality
 from sounding_video.models.bridges.base import BridgeConfig
 from sounding_video.models.codecs.wan_vae import WanVAECodec
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
-from sounding_video.models.plan.needs import Needs, Workload, num_bytes, streamed_bytes
+from sounding_video.models.plan.needs import STAGES, Needs, Workload, num_bytes, streamed_bytes
 from sounding_video.models.plan.outline import (
     SHAPES,
     Outline,
@@ -34,6 +37,7 @@ from sounding_video.models.plan.tracking import LiveBytes
 from sounding_video.models.towers.stable_audio import StableAudioTower
 from sounding_video.models.towers.wan import WanTower
 from sounding_video.models.weights.find import find_models
+from sounding_video.models.weights.layouts import StableAudioFiles, WanFiles
 from torch import nn
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
@@ -259,6 +263,59 @@ def test_an_outline_from_disk_weighs_what_the_loaded_model_weighs(small_models_d
     assert (outline.video_text_length, outline.audio_text_length) == (model.video.text.max_length, 32)
 
 
+@pytest.mark.parametrize("layout", ["folders", "files"])
+@pytest.mark.parametrize("options", [{}, {"storage": "fp8"}, {"dtype": "official-bf16"}], ids=str)
+def test_encoders_that_are_read_later_are_outlined_from_their_headers(
+    small_models_dir: Path, single_files: tuple[WanFiles, StableAudioFiles], layout, options
+) -> None:
+    from sounding_video.models.weights.load import load_stable_audio, load_wan
+    from sounding_video.pipeline import join_towers
+
+    folders = small_models_dir / "wan", small_models_dir / "stable_audio"
+    placement = resolve_placement(device="cpu", **options)
+    video, audio = folders if layout == "folders" else single_files
+    outlines = []
+    for free in (False, True):
+        sides = load_wan(video, placement, free_text=free), load_stable_audio(audio, placement, free_text=free)
+        outlines.append(outline_loaded(join_towers(*sides).joint, *sides))
+        assert not free or not any(side.text.is_loaded for side in sides)
+    kept, later = outlines
+    assert later.freed == ("video text", "audio text") and kept.freed == ()
+    assert _weights(later) == _weights(kept)
+    assert (later.video_text_length, later.audio_text_length) == (kept.video_text_length, kept.audio_text_length)
+    needs = [Needs(outline, Workload(None, None)) for outline in outlines]
+    assert needs[0].activations("encode") == needs[1].activations("encode")
+
+
+@pytest.fixture(scope="module")
+def single_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[WanFiles, StableAudioFiles]:
+    """Small models in single files, with the tokenizers of their folders."""
+    single = _module_at(Path(__file__).with_name("single_files.py"))
+    root = tmp_path_factory.mktemp("single")
+    folders = single.write_folders(root / "folders")
+    wan, audio = folders / "wan", folders / "stable_audio"
+    states = {
+        "wan": single.wan_original(wan),
+        "vae": single.vae_original(wan),
+        "umt5": single.part(wan / "text_encoder"),
+        "stable_audio": single.stable_audio_original(audio),
+        "t5": single.part(audio / "text_encoder"),
+    }
+    paths = {name: single.save(root / f"{name}.safetensors", state) for name, state in states.items()}
+    return (
+        WanFiles(paths["wan"], paths["vae"], paths["umt5"], wan / "tokenizer"),
+        StableAudioFiles(paths["stable_audio"], paths["t5"], audio / "tokenizer"),
+    )
+
+
+def _module_at(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_the_published_sizes_are_those_of_the_reference() -> None:
     assert SHAPES == ("wan-1.3b", "wan-14b")
     placement = resolve_placement(device="cpu", dtype="bfloat16")
@@ -307,6 +364,54 @@ def test_sequential_offload_holds_the_weights_that_are_foretold() -> None:
     measured = _resident_peak(joint, "sequential")
     assert foretold == pytest.approx(measured + buffers, rel=0.10)
     assert foretold < 0.4 * num_bytes(joint)
+
+
+@pytest.fixture(scope="module")
+def benchmark(root: Path) -> ModuleType:
+    return _module_at(root / "benchmarks" / "peak_memory.py")
+
+
+STAGE_WORK = Workload((1, 4, 2, 8, 8), (1, 6, 20))
+
+
+def test_every_mode_holds_in_every_stage_the_weights_that_are_foretold(benchmark, small_models_dir: Path) -> None:
+    """The stages really run in each mode; account is kept over towers, bridges, text encoders and codecs."""
+    from sounding_video.pipeline import load_models
+
+    model = load_models(small_models_dir, placement=resolve_placement(device="cpu"))
+    rows = {(mode, stage): sizes for mode, stage, *sizes in benchmark.resident_rows(model, STAGE_WORK)}
+    assert set(rows) == {(mode, stage) for mode in OFFLOAD_MODES for stage in STAGES}
+    for place, (foretold, kept) in rows.items():
+        assert foretold == pytest.approx(kept, rel=0.10), place
+    held = {place: kept for place, (_, kept) in rows.items()}
+    for stage in ("encode", "sample"):
+        assert held["none", stage] > held["model", stage] > held["group", stage] >= held["sequential", stage] > 0
+    parts = (model.joint, model.video.text, model.audio.text, model.video.codec, model.audio.codec)
+    assert held["none", "sample"] == sum(num_bytes(part) for part in parts)
+    assert held["model", "decode video"] == num_bytes(model.video.codec) == held["group", "decode video"]
+
+
+def test_the_benchmark_of_a_card_runs_every_stage_of_every_plan(benchmark, small_models_dir: Path) -> None:
+    """On a CPU, where only its way is checked: fp8, tiles and streamed text encoders are among what is run."""
+    from sounding_video.pipeline import load_models
+
+    placement = resolve_placement(device="cpu", offload="auto", storage="auto")
+    model = load_models(small_models_dir, placement=resolve_placement(device="cpu"))
+    outline = outline_loaded(model.joint, model.video, model.audio)
+    candidates = plans(
+        lambda storage: outline.stored(storage, torch.float32), STAGE_WORK, replace(placement, device=CUDA)
+    )
+    rows = benchmark.card_rows(model, STAGE_WORK, candidates, CPU)
+    ran = {(row.stage, row.offload, row.storage, row.tiling) for row in rows}
+    assert len(ran) == len(rows) and all(row.foretold_bytes > 0 and row.seconds > 0 for row in rows)
+    modes = {stage: {(row.offload, row.storage) for row in rows if row.stage == stage} for stage in STAGES}
+    assert modes["encode"] == {("none", "native"), *((m, s) for m in OFFLOAD_MODES[1:] for s in ("native", "fp8"))}
+    assert modes["sample"] == modes["encode"]
+    assert {("decode video", "none", "native", "on"), ("decode video", "model", "native", "on")} < ran
+    peaks = {peak.bytes for plan in candidates for peak in plan.stages}
+    assert peaks == {row.foretold_bytes for row in rows}, "no plan has a stage that is not measured"
+    table = benchmark.report(2, [("none", "encode", 5, 4)], rows, (candidates, Needs(outline, STAGE_WORK)))
+    assert sum(line.startswith("| sample |") for line in table.splitlines()) == len(modes["sample"])
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_placement
-from sounding_video.core.errors import MissingPackageError, PlacementError
+from sounding_video.core.errors import IncompatibleWeightsError, MissingPackageError, PlacementError
 from sounding_video.core.optional import available
 from sounding_video.core.types import Captions
 from sounding_video.models.conditioning import ConditioningCache
@@ -17,8 +18,8 @@ from sounding_video.models.patching import with_tuned_blocks
 from sounding_video.models.placement import running
 from sounding_video.models.plan.needs import Needs, Workload, num_bytes
 from sounding_video.models.plan.outline import outline_loaded
-from sounding_video.models.storage import FP8, is_stored, store
-from sounding_video.pipeline import encode_captions, load_models
+from sounding_video.models.storage import BYTES_PER_WEIGHT, FP8, is_stored, packing_of, shapes, store
+from sounding_video.pipeline import SamplingOptions, encode_captions, forecast_of, load_models, sample_latents
 
 NATIVE = resolve_placement(device="cpu")
 FP8_PLACEMENT = replace(NATIVE, storage="fp8")
@@ -152,21 +153,75 @@ def test_what_cannot_be_is_refused(monkeypatch, small_models_dir) -> None:
         load_models(small_models_dir, placement=FP8_PLACEMENT)
 
 
-@torch.no_grad()
-@pytest.mark.skipif(not available("torchao"), reason="torchao is not installed (pip install torchao)")
-def test_int8_through_torchao_stays_close(native, small_inputs) -> None:
-    joint = copy.deepcopy(native.joint)
-    store(joint, replace(NATIVE, storage="int8"))
-    for one, two in zip(joint(*small_inputs), native.joint(*small_inputs), strict=True):
-        assert not torch.equal(one, two) and _close(one, two) > 0.999
+INT8 = pytest.param(
+    "int8", 0.999,
+    marks=pytest.mark.skipif(not available("torchao"), reason="torchao is not installed (pip install torchao)"),
+)  # fmt: skip
+NF4 = pytest.param(
+    "nf4", 0.9,
+    marks=pytest.mark.skipif(not available("bitsandbytes"), reason="bitsandbytes is not installed (pip install it)"),
+)  # fmt: skip
+CAPTIONS = Captions("a dog runs", "a dog barks")
 
 
 @torch.no_grad()
-@pytest.mark.skipif(not available("bitsandbytes"), reason="bitsandbytes is not installed (pip install bitsandbytes)")
-def test_nf4_through_bitsandbytes_stays_close() -> None:
+@pytest.mark.parametrize(("storage", "closeness"), [INT8, NF4])
+def test_packed_weights_stay_close_and_take_what_is_reckoned(storage, closeness) -> None:
     torch.manual_seed(0)
-    layers = torch.nn.Sequential(torch.nn.Linear(64, 128), torch.nn.GELU(), torch.nn.Linear(128, 64)).eval()
-    packed = store(copy.deepcopy(layers), replace(NATIVE, storage="nf4")).to("cpu")
-    x = torch.randn(4, 64)
-    assert packed[0].weight.dtype == torch.uint8, "packed two to a byte"
-    assert 0.9 < _close(packed(x), layers(x)) < 0.99999
+    layers = torch.nn.Sequential(torch.nn.Linear(512, 1024), torch.nn.GELU(), torch.nn.Linear(1024, 512)).eval()
+    plain, packed = layers[0].weight, store(copy.deepcopy(layers), replace(NATIVE, storage=storage))
+    assert packing_of(layers) == "native" and packing_of(packed) == storage
+    x = torch.randn(4, 512)
+    assert closeness < _close(packed(x), layers(x)) < 0.999999
+    weight = packed[0].weight
+    if storage == "int8":
+        tensors = [getattr(weight, name) for name in weight.__tensor_flatten__()[0]]
+    else:
+        state = weight.quant_state
+        tensors = [weight, state.absmax, state.state2.absmax]
+    reckoned = plain.numel() * BYTES_PER_WEIGHT[storage]
+    assert sum(tensor.nbytes for tensor in tensors) == pytest.approx(reckoned, rel=0.02)
+    assert shapes(packed) == shapes(layers)
+
+
+@pytest.mark.parametrize("offload", ["none", "model", "auto"])
+@pytest.mark.parametrize(("storage", "closeness"), [INT8, NF4])
+def test_packed_weights_go_the_whole_way(native, small_models_dir, storage, closeness, offload) -> None:
+    """Loaded, counted, encoded and sampled as a user does it; nf4's rounding of such small widths is coarse."""
+    model = load_models(small_models_dir, placement=replace(NATIVE, storage=storage, offload=offload))
+    clip = Timeline(5, 15, 32, 32, model.geometry)
+    shapes = {"video_shape": (1, *clip.video_latent_shape), "audio_shape": (1, *clip.audio_latent_shape)}
+    made = []
+    for each in (native, model):
+        ask = {"seconds": 1.0, "placement": each.placement, "cache": ConditioningCache()}
+        texts = encode_captions(each.video, each.audio, CAPTIONS, **ask)
+        made.append((texts, sample_latents(each, texts, **shapes, options=SamplingOptions(num_steps=2))))
+    (texts, latents), (got_texts, got) = made
+    for one, two in (
+        (got_texts.video.positive, texts.video.positive),
+        (got_texts.audio.positive, texts.audio.positive),
+        (got.video, latents.video),
+        (got.audio, latents.audio),
+    ):
+        assert not torch.equal(one, two) and _close(one, two) > closeness
+    told, plain = (forecast_of(each, clip) for each in (model, native))
+    assert told["storage"] == storage and set(told["stages"]) == set(plain["stages"])
+    weights = Needs(outline_loaded(model.joint, model.video, model.audio), Workload(None, None)).weights()
+    usual = Needs(outline_loaded(native.joint, native.video, native.audio), Workload(None, None))
+    assert weights == Needs(usual.outline.stored(storage, torch.float32), Workload(None, None)).weights()
+    assert weights["video tower"] < usual.weights()["video tower"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("storage", "closeness"), [INT8, NF4])
+def test_fine_tuned_blocks_reach_packed_towers(native, small_models_dir, small_inputs, storage, closeness) -> None:
+    tower = load_models(small_models_dir, placement=replace(NATIVE, storage=storage)).video.tower
+    names = ("blocks.1.ffn.net.0.proj.weight", "blocks.1.ffn.net.0.proj.bias")
+    own = dict(native.video.tower.model.named_parameters())
+    weights = {name: torch.randn_like(own[name]) * 0.3 for name in names}
+    expected, before = with_tuned_blocks(native.video.tower, weights)(small_inputs[0]), tower(small_inputs[0])
+    got = with_tuned_blocks(tower, weights)(small_inputs[0])
+    assert closeness < _close(got, expected) and not torch.equal(got, before)
+    assert torch.equal(tower(small_inputs[0]), before), "the loaded tower stays as it was"
+    with pytest.raises(IncompatibleWeightsError, match="fine-tuned blocks"):
+        with_tuned_blocks(tower, {names[0]: torch.zeros(3, 3)})
