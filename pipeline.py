@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from .models.plan.plans import Plan
     from .models.text.t5 import T5TextEncoder
     from .models.text.umt5 import UMT5TextEncoder
+    from .models.weights.find import ModelSet
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ def geometry_of(video_codec: WanVAECodec | None, audio_codec: OobleckCodec | Non
 
 
 def load_models(
-    models: str | Path = "pocket",
+    models: str | Path | ModelSet = "pocket",
     *,
     placement: Placement,
     bridge: str | Path = "auto",
@@ -156,7 +157,7 @@ def load_models(
     """Load both towers and the bridges from one folder.
 
     Args:
-        models: ``pocket`` for the bundled model, or a folder that holds a Wan and a Stable Audio diffusers folder.
+        models: ``pocket`` for the bundled model, a folder or a hub id as :func:`find_models` takes it, or what it gave.
         placement: Device, dtype, offload, kernel.
         bridge: A file, ``none``, or ``auto`` for the one beside the towers.
         bridge_options: What a bridge file without metadata does not say.
@@ -347,16 +348,19 @@ def _planning(
     return (outline_loaded(model.joint, model.video, model.audio), work, model.placement), ways
 
 
-def settled(model: JoinedModel, timeline: Timeline, options: SamplingOptions, *, tiling: str = "auto") -> JoinedModel:
-    """The model with offload ``auto`` decided as far as the whole run shows it (:func:`~.models.plan.runs.settle`).
+def settled(
+    model: JoinedModel, timeline: Timeline, options: SamplingOptions, *, tiling: str = "auto"
+) -> tuple[JoinedModel, str]:
+    """Model and tiling with offload ``auto`` decided as far as the whole run shows it (:func:`.runs.settle`).
 
     Raises:
         PlacementError: no plan fits the device's memory.
     """
     if model.placement.offload != "auto":
-        return model
+        return model, tiling
     run, ways = _planning(model, timeline, options, tiling)
-    return replace(model, placement=settle(*run, **ways))
+    placement, tiling = settle(*run, **ways) or (model.placement, tiling)
+    return replace(model, placement=placement), tiling
 
 
 def forecast_of(model: JoinedModel, timeline: Timeline | None = None) -> dict[str, Any]:
@@ -364,19 +368,25 @@ def forecast_of(model: JoinedModel, timeline: Timeline | None = None) -> dict[st
     timeline = timeline or Timeline(geometry=model.geometry)
     run, ways = _planning(model, timeline, SamplingOptions(), "auto")
     clip = {"frames": timeline.num_frames, "width": timeline.width, "height": timeline.height}
-    return {"clip": clip, **forecast(*run, **ways)}
+    told = forecast(*run, **ways)
+    size = f"{timeline.num_frames} frames of {timeline.width}×{timeline.height}"
+    return {"clip": clip, **told, "sentence": f"{size}: {told['sentence']}"}
 
 
-def preview_maps(model: JoinedModel) -> PreviewMaps:
+def preview_maps(model: JoinedModel, progress: Progress = SILENT) -> PreviewMaps:
     """The maps that show latents while they are sampled, fitted once a codec and kept as long as it lives.
 
     To be called before the sampler fills the device.
+
+    Args:
+        model: Whose codecs make and read the latents.
+        progress: Told as stage ``preview``; one unit a block of each codec that is not known yet.
     """
     maps = []
     for parts, fit in ((model.video, fit_colours), (model.audio, fit_levels)):
         if parts is not None and parts.codec not in _PREVIEW_MAPS:
             with on_device(parts.codec, model.placement):
-                _PREVIEW_MAPS[parts.codec] = fit(parts.codec)
+                _PREVIEW_MAPS[parts.codec] = fit(parts.codec, progress.told_as("preview"))
         maps.append(parts and _PREVIEW_MAPS[parts.codec])
     audio = model.audio and model.audio.codec
     return PreviewMaps(*maps, audio and audio.hop / audio.sample_rate)
@@ -409,7 +419,7 @@ def decode_latents(
         frames = run_codec(
             decoding_video(video_codec, latents.video.shape, tiling),
             placement,
-            lambda plan: video_codec.decode(latents.video, tiling=plan.tiling if plan else tiling, progress=progress),
+            lambda tiling: video_codec.decode(latents.video, tiling=tiling, progress=progress),
         )
         video = VideoClip(frames, fps)
     if latents.audio is not None:
@@ -457,7 +467,7 @@ def generate(
         cache: Where encoded captions are kept.
     """
     options = options or SamplingOptions()
-    model = settled(model, timeline, options, tiling=tiling)
+    model, tiling = settled(model, timeline, options, tiling=tiling)
     conditioning = encode_captions(
         model.video,
         model.audio,

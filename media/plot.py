@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from ..core.errors import InputError
 from ..core.types import AudioClip, AVClip, VideoClip, require_finite
 from .files import new_file
+from .tags import encode_tags
 from .video import to_uint8
 
 _BACKGROUND, _PANEL, _INK, _FAINT = (250, 250, 248), (255, 255, 255), (40, 40, 46), (214, 214, 210)
@@ -30,7 +33,12 @@ _STEPS_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120,
 
 
 def time_axis_picture(
-    clip: AVClip, path: str | Path, *, width: int = 1200, markers_seconds: Sequence[float] | None = None
+    clip: AVClip,
+    path: str | Path,
+    *,
+    width: int = 1200,
+    markers_seconds: Sequence[float] | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Draw frames, waveform and spectrogram above one axis in seconds, and save a PNG.
 
@@ -42,9 +50,11 @@ def time_axis_picture(
         path: A name ending in .png.
         width: Pixels, at least 320.
         markers_seconds: Times to mark by vertical lines, for example onsets.
+        metadata: Tags as in a clip: a text each, anything but text as JSON.
 
     Raises:
-        InputError: a width below 320, another suffix, or a marker that is not a time in the clip.
+        InputError: a width below 320, another suffix, a marker that is not a time in the clip, or a tag that cannot
+            be kept.
         NonFiniteError: NaN or infinity in the clip.
         OutputError: the place cannot be written.
     """
@@ -68,8 +78,11 @@ def time_axis_picture(
         panels.append(("sound", _waveform(clip.audio, seconds, plot_width)))
         panels.append(("Hz", _spectrogram(clip.audio, seconds, plot_width)))
     canvas = _assemble(clip, panels, width, seconds, markers)
+    texts = PngInfo()
+    for name, text in encode_tags(metadata).items():
+        texts.add_text(name, text)
     with new_file(path) as part:
-        canvas.save(part, format="PNG")
+        canvas.save(part, format="PNG", pnginfo=texts)
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

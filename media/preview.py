@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ..core.progress import Progress
+from ..core.progress import SILENT, Progress
 from ..core.types import JointLatents
 from .plot import coloured
 
@@ -31,6 +31,7 @@ _RIDGE_LEVELS = 1.0
 _FIT_PIXELS, _FIT_TOKENS = 96, 40
 _FLOOR_POWER = 1e-7
 _TILE_PIXELS = 96  # the shorter side of a picture, at least
+_LONGEST_PIXELS = 1024  # its longer side, unless its latent is longer; a JPEG has 65535 at most
 _STRIP_PIXELS = 56
 _MAX_TILES = 48
 
@@ -41,11 +42,11 @@ class VideoCodec(Protocol):
     temporal_stride: int
     spatial_stride: int
 
-    def encode(self, frames: Tensor) -> Tensor:
+    def encode(self, frames: Tensor, *, progress: Progress) -> Tensor:
         """Frames ``(F, H, W, 3)`` to latents ``(1, C, T, h, w)``."""
         ...
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, *, progress: Progress) -> Tensor:
         """And back."""
         ...
 
@@ -57,11 +58,11 @@ class AudioCodec(Protocol):
     hop: int
     sample_rate: int
 
-    def encode(self, waveform: Tensor) -> Tensor:
+    def encode(self, waveform: Tensor, *, progress: Progress) -> Tensor:
         """Waveform ``(channels, samples)`` to latents ``(1, C, L)``."""
         ...
 
-    def decode(self, latents: Tensor) -> Tensor:
+    def decode(self, latents: Tensor, *, progress: Progress) -> Tensor:
         """And back."""
         ...
 
@@ -106,8 +107,8 @@ class PreviewMaps:
     levels: AffineMap | None = None
     token_seconds: float | None = None
 
-    def render(self, latents: JointLatents) -> Preview:
-        """The estimate of the first clip of a batch, to look at."""
+    def render(self, latents: JointLatents) -> Preview | None:
+        """The estimate of the first clip of a batch, to look at; None when the maps know nothing of these latents."""
         frames = spectrogram = seconds = None
         if latents.video is not None and self.colours is not None:
             frames = self.colours(latents.video[:1]).clamp(0, 1).mul(255).round().to(torch.uint8)
@@ -115,13 +116,14 @@ class PreviewMaps:
             decibels = self.levels(latents.audio[:1]).T
             spectrogram = ((decibels - decibels.max()) / RANGE_DB + 1).clamp(0, 1)
             seconds = self.token_seconds and self.token_seconds * spectrogram.shape[1]
-        return Preview(frames, spectrogram, seconds)
+        return None if frames is None and spectrogram is None else Preview(frames, spectrogram, seconds)
 
     def watch(self, progress: Progress) -> Progress:
-        """The same progress, but its previews are :class:`Preview` pictures instead of latents."""
+        """The same progress, but its previews are :class:`Preview` pictures instead of latents, or nothing."""
+        blind = self.colours is None and self.levels is None
 
         def report(stage: str, done: int, total: int, preview: Callable[[], Any] | None = None) -> None:
-            shown = None if preview is None else lambda: self.render(preview())
+            shown = None if preview is None or blind else lambda: self.render(preview())
             progress.report(stage, done, total, shown)
 
         return Progress(report, progress.check_cancelled)
@@ -159,7 +161,7 @@ class Preview:
     def _tiles(self) -> list[Image.Image]:
         """At most 48 pictures, evenly spaced in time."""
         num_frames, height, width = self.frames.shape[:3]
-        scale = max(1, math.ceil(_TILE_PIXELS / min(height, width)))
+        scale = max(1, min(math.ceil(_TILE_PIXELS / min(height, width)), _LONGEST_PIXELS // max(height, width)))
         count = min(num_frames, _MAX_TILES)
         chosen = [self.frames[index * num_frames // count] for index in range(count)]
         size = (width * scale, height * scale)
@@ -192,24 +194,27 @@ class Sheet:
         return {**layout, "seconds": self.seconds}
 
 
-def fit_colours(codec: VideoCodec) -> AffineMap:
+def fit_colours(codec: VideoCodec, progress: Progress = SILENT) -> AffineMap:
     """Fit latent channels to the mean colour of the patch that the codec decodes them to.
 
     Costs one encode and one decode of five pictures of 96×96 pixels (of one latent frame and the next).
     """
-    latents = codec.encode(_moving_fields(1 + codec.temporal_stride, _FIT_PIXELS // codec.spatial_stride * 8))
-    targets = patch_means(codec.decode(latents), codec.temporal_stride, codec.spatial_stride)
+    pictures = _moving_fields(1 + codec.temporal_stride, _FIT_PIXELS // codec.spatial_stride * 8)
+    latents = codec.encode(pictures, progress=progress)
+    decoded = codec.decode(latents, progress=progress)
+    targets = patch_means(decoded, codec.temporal_stride, codec.spatial_stride)
     return AffineMap.fit(latents[0].float().movedim(0, -1).flatten(0, 2), targets.flatten(0, 2))
 
 
-def fit_levels(codec: AudioCodec) -> AffineMap:
+def fit_levels(codec: AudioCodec, progress: Progress = SILENT) -> AffineMap:
     """Fit latent channels to the band levels of the sound that the codec decodes them to.
 
     Costs one encode and one decode of 40 latent tokens (1.9 s for Stable Audio Open).
     """
     sound = _noises_and_tones(_FIT_TOKENS * codec.hop, codec.hop, codec.sample_rate)
-    latents = codec.encode(sound.expand(codec.channels, -1))
-    targets = band_levels(codec.decode(latents), codec.sample_rate, codec.hop, latents.shape[-1])
+    latents = codec.encode(sound.expand(codec.channels, -1), progress=progress)
+    decoded = codec.decode(latents, progress=progress)
+    targets = band_levels(decoded, codec.sample_rate, codec.hop, latents.shape[-1])
     return AffineMap.fit(latents[0].float().T, targets.T, _RIDGE_LEVELS)
 
 

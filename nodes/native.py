@@ -11,7 +11,9 @@ from .sampling import MAX_SEED, guidance_inputs
 from .sockets import CATEGORY, Bridge
 
 if TYPE_CHECKING:
+    from ..core.progress import Progress
     from ..models.weights.bridges import LoadedBridges
+    from .host.native import NativeSide
 
 TEXTS = ("official", "native")
 # Modality, its model's input and title, what it makes, and what of it the latent sets.
@@ -67,7 +69,17 @@ class NativeSampler(io.ComfyNode):
                     tooltip="Length that the audio model is told; connect seconds of Empty AV Latent. 0 leaves it to "
                     "the conditioning (Conditioning Stable Audio).",
                 ),
-                io.Boolean.Input("preview", default=True, tooltip="Show the picture while it emerges."),
+                io.Boolean.Input(
+                    "preview",
+                    default=True,
+                    tooltip="Show the picture while it emerges, and the sound where audio_vae is connected.",
+                ),
+                io.Vae.Input(
+                    "audio_vae",
+                    optional=True,
+                    tooltip="For the preview only: the VAE of the Stable Audio checkpoint, by which the sound is shown "
+                    "while it emerges.",
+                ),
             ],
             outputs=[
                 io.Latent.Output(
@@ -94,6 +106,7 @@ class NativeSampler(io.ComfyNode):
         audio_negative: Any = None,
         audio_latent: dict[str, Any] | None = None,
         bridge: LoadedBridges | None = None,
+        audio_vae: Any = None,
         **options: Any,
     ) -> io.NodeOutput:
         """Sample what is connected; results leave in the native VAEs' space."""
@@ -105,10 +118,10 @@ class NativeSampler(io.ComfyNode):
         }
         _require_whole(given)
         require_choice("text", options["text"], TEXTS)
-        from .host.native import NativeSide, preview_maps, sample_native  # only ComfyUI can make a MODEL
+        from .host.native import NativeSide, sample_native  # only ComfyUI can make a MODEL
 
         sides = [NativeSide(name, *values) for name, values in given.items() if values[0] is not None]
-        watched = preview_maps(sides).watch(progress()) if options.pop("preview") and shows_previews() else progress()
+        watched = _watched(sides, audio_vae) if options.pop("preview") else progress()
         results = sample_native(
             sides,
             bridges=bridge,
@@ -122,6 +135,14 @@ class NativeSampler(io.ComfyNode):
             None if video is None else {"samples": video},
             None if audio is None else {"samples": audio, "type": "audio"},
         )
+
+
+def _watched(sides: list[NativeSide], audio_vae: Any) -> Progress:
+    """The node's progress, with pictures when somebody looks."""
+    from .host.native_preview import preview_maps
+
+    plain = progress()
+    return preview_maps(sides, audio_vae, plain).watch(plain) if shows_previews() else plain
 
 
 def _require_whole(given: dict[str, tuple[Any, ...]]) -> None:

@@ -101,13 +101,13 @@ class Mux(io.ComfyNode):
         )
         height, width = (0, 0) if images is None else images.shape[1:3]
         place = save_place(filename_prefix, width=width, height=height, suffix=f".{format}")
-        write_clip(clip, place.path, writer=writer, metadata=_tags(cls.hidden), progress=progress())
+        write_clip(clip, place.path, writer=writer, metadata=file_tags(cls.hidden), progress=progress())
         saved = ui.SavedResult(place.path.name, place.subfolder, io.FolderType.output)
         shown = {**ui.PreviewVideo([saved]).as_dict(), "sounding_video_timeline": [timeline(clip)]}
         return io.NodeOutput(video_value(place.path), ui=shown)
 
 
-def _tags(hidden: Any) -> dict[str, Any] | None:
+def file_tags(hidden: Any) -> dict[str, Any] | None:
     """What ComfyUI's own nodes write into a file: the prompt and, where the page sent it, the graph."""
     if not embeds_metadata():
         return None

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..sampling.guidance import BATCHING
 from ..sampling.schedules import FLOW_SIGMAS, SCHEDULES
-from .host import io, managed_memory, progress, shows_previews
+from .host import io, progress, shows_previews
 from .sockets import CATEGORY, Conditioning, JointModel
+from .telling import managed_stage
 
 if TYPE_CHECKING:
     from ..core.types import Conditioning as EncodedCaptions
@@ -115,9 +116,9 @@ class JointSampler(io.ComfyNode):
         from ..pipeline import SamplingOptions, preview_maps, sample_latents
 
         watched = progress()
-        with managed_memory():
+        with managed_stage() as shown:
             if preview and shows_previews():
-                watched = preview_maps(model).watch(watched)
+                watched = preview_maps(model, watched).watch(watched)
             latents = sample_latents(
                 model,
                 conditioning,
@@ -128,7 +129,7 @@ class JointSampler(io.ComfyNode):
             )
         video = None if latents.video is None else {"samples": model.video.codec.to_raw(latents.video)}
         audio = None if latents.audio is None else {"samples": model.audio.codec.to_raw(latents.audio), "type": "audio"}
-        return io.NodeOutput(video, audio)
+        return io.NodeOutput(video, audio, ui=shown)
 
 
 def guidance_inputs() -> list[io.Input]:

@@ -44,6 +44,8 @@ _CLOSED = (
     aiohttp.WSMsgType.CLOSED,
     aiohttp.WSMsgType.ERROR,
 )
+# What a gateway says while the server behind it does not answer.
+_GATEWAY_TROUBLES = (502, 503, 504)
 # Two downloads at once must not take one name.
 _NAMING = threading.Lock()
 
@@ -202,9 +204,8 @@ class _Run:
                 await socket.close()
             if not over:
                 log.warning("the connection to %s was lost, opening it again", self.url)
-                socket = await self._reconnect(http, prompt_id)
-                await self._require_known(http, prompt_id)
-                over = await self._ended(http, prompt_id)
+                socket, over = await self._reconnect(http, prompt_id)
+        await socket.close()
 
     async def _listen(
         self, http: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse, prompt_id: str
@@ -219,8 +220,11 @@ class _Run:
             except asyncio.TimeoutError:
                 if time.monotonic() - heard > _SILENCE_SECONDS:
                     heard = time.monotonic()
-                    if await self._ended(http, prompt_id):
-                        return True
+                    try:
+                        if await self._ended(http, prompt_id):
+                            return True
+                    except aiohttp.ClientError:
+                        return False
                 continue
             heard = time.monotonic()
             if message.type in _CLOSED:
@@ -247,13 +251,20 @@ class _Run:
             return Cancelled("the run was interrupted on the server")
         return None
 
-    async def _reconnect(self, http: aiohttp.ClientSession, prompt_id: str) -> aiohttp.ClientWebSocketResponse:
-        """Open the websocket again under our name."""
+    async def _reconnect(
+        self, http: aiohttp.ClientSession, prompt_id: str
+    ) -> tuple[aiohttp.ClientWebSocketResponse, bool]:
+        """Open the websocket again under our name, and ask whether our run is over by now."""
         deadline = time.monotonic() + self.reconnect_seconds
         while True:
             self.progress.check_cancelled()
             try:
-                return await self._connect(http)
+                socket = await self._connect(http)
+                try:
+                    return socket, await self._ended_or_known(http, prompt_id)
+                except BaseException:
+                    await socket.close()
+                    raise
             except aiohttp.ClientError as error:
                 if time.monotonic() > deadline:
                     raise self._lost(f"The run {prompt_id} may still go on there.") from error
@@ -272,16 +283,18 @@ class _Run:
                 raise failure
         return entry is not None
 
-    async def _require_known(self, http: aiohttp.ClientSession, prompt_id: str) -> None:
-        """Refuse to wait for a run that a restarted server has forgotten."""
+    async def _ended_or_known(self, http: aiohttp.ClientSession, prompt_id: str) -> bool:
+        """Whether our run is over; one that a restarted server has forgotten is not waited for."""
         queue = await self._json(http, "GET", "/queue")
         known = [entry[1] for part in ("queue_running", "queue_pending") for entry in queue.get(part, ())]
-        if prompt_id not in known and not await self._ended(http, prompt_id):
+        ended = await self._ended(http, prompt_id)
+        if not ended and prompt_id not in known:
             raise RunLostError(
                 "the server no longer knows the run",
                 got=f"{prompt_id} on {self.url}",
                 remedy="It was probably restarted; queue the workflow again.",
             )
+        return ended
 
     def _lost(self, remedy: str = "") -> RunLostError:
         return RunLostError("the connection to the server was lost", got=self.url, remedy=remedy)
@@ -296,6 +309,8 @@ class _Run:
 
     async def _json(self, http: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> dict[str, Any]:
         async with http.request(method, f"{self.url}{path}", json=body) as answer:
+            if answer.status in _GATEWAY_TROUBLES:
+                answer.raise_for_status()
             text = await answer.text()
         try:
             content = json.loads(text)

@@ -8,7 +8,7 @@ kept alive by being registered, and nothing waits for a garbage collection to le
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -72,6 +72,8 @@ def _stand_in_named(name: str) -> type[StandIn]:
 class ComfyMemory:
     """ComfyUI's manager behind the questions that our stages ask."""
 
+    evicts = True
+
     def __init__(self) -> None:
         self._patchers: weakref.WeakKeyDictionary[nn.Module, ModelPatcher] = weakref.WeakKeyDictionary()
 
@@ -107,6 +109,18 @@ class ComfyMemory:
             return free
         loaded = [entry for entry in model_management.current_loaded_models if entry.model is not None]
         return free + sum(entry.model_loaded_memory() for entry in loaded if entry.device == device)
+
+    def clear(self, device: torch.device, besides: Collection[nn.Module] = ()) -> int:
+        """Have ComfyUI move everything off a device, others' models too."""
+        if device.type == "cpu":
+            return 0
+        own = [patcher for patcher in map(self._patchers.get, besides) if patcher is not None]
+        entries = [entry for entry in model_management.current_loaded_models if entry.device == device]
+        others = [entry for entry in entries if not any(entry.model is patcher for patcher in own)]
+        moved = sum(entry.model_loaded_memory() for entry in others if entry.model is not None)
+        model_management.free_memory(EVERYTHING, device)
+        model_management.soft_empty_cache()
+        return moved
 
     def _patcher(self, module: nn.Module, device: torch.device) -> ModelPatcher:
         patcher = self._patchers.get(module)

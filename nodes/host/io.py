@@ -113,6 +113,7 @@ Audio = SocketType("AUDIO")
 Video = SocketType("VIDEO")
 Latent = SocketType("LATENT")
 Model = SocketType("MODEL")
+Vae = SocketType("VAE")
 Conditioning = SocketType("CONDITIONING")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ...core.device import Placement
-from ...core.residency import expected_bytes, module_bytes, unused_bytes
+from ...core.residency import bytes_on, expected_bytes, module_bytes, unused_bytes
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class LastUsedFirst:
     Args:
         unused: Bytes that are unused on a device.
     """
+
+    evicts = True
 
     def __init__(self, unused: Callable[[torch.device], int] = unused_bytes) -> None:
         self._unused = unused
@@ -68,6 +70,16 @@ class LastUsedFirst:
         held = sum(resident.num_bytes for resident in self.residents() if resident.device == device)
         return self._unused(device) + (0 if device.type == "cpu" else held)
 
+    def clear(self, device: torch.device, besides: Collection[nn.Module] = ()) -> int:
+        """Move everything off a device."""
+        if device.type == "cpu":
+            return 0
+        there = [module for reference, where in self._kept if where == device and (module := reference()) is not None]
+        for module in there:
+            module.to("cpu")
+            self._forget(module)
+        return sum(module_bytes(module) for module in there if module not in besides)
+
     def residents(self) -> list[Resident]:
         """What is on a device and alive, the one used last at the end."""
         alive = ((reference(), device) for reference, device in self._kept)
@@ -94,7 +106,7 @@ class LastUsedFirst:
         num_bytes += expected_bytes()
         own = {id(parameter) for parameter in besides.parameters()}
         for reference, where in list(self._kept):
-            present = sum(p.nbytes for p in besides.parameters() if p.device == device)
+            present = bytes_on(besides, device)
             if self._unused(device) >= num_bytes - present:
                 return
             module = reference()

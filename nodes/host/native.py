@@ -20,7 +20,6 @@ from torch import Tensor
 
 from ...core.errors import InputError
 from ...core.types import Conditioning, JointLatents, ModalityConditioning
-from ...media.preview import AffineMap, PreviewMaps
 from ...models.joint import BridgeStack, require_fit
 from ...models.native import BridgedForwards
 from ...models.weights.native import native_replacements
@@ -137,20 +136,6 @@ def sample_native(
     return _inside_guiders(parts[::-1], {}, schedule, options.seed, loop)[1]
 
 
-def preview_maps(sides: list[NativeSide]) -> PreviewMaps:
-    """How to show a native video latent while it is sampled: the colours that ComfyUI knows of its format.
-
-    ComfyUI knows none of Stable Audio's, so the sound is not shown.
-    """
-    for side in sides:
-        known = side.model.model.latent_format
-        if side.name == "video" and known.latent_rgb_factors is not None:
-            bias = known.latent_rgb_factors_bias or [0.0, 0.0, 0.0]
-            # They give -1..1.
-            return PreviewMaps(AffineMap(torch.tensor(known.latent_rgb_factors) / 2, torch.tensor(bias) / 2 + 0.5))
-    return PreviewMaps()
-
-
 def _run_loop(
     denoiser: NativeDenoiser,
     sides: list[NativeSide],
@@ -259,7 +244,8 @@ def _tuned(side: NativeSide, bridges: LoadedBridges | None) -> comfy.model_patch
         return model
     # The inner model may still wear the object patches of an earlier run; what they added is not its own.
     added = {name for name, own in model.object_patches_backup.items() if own is None}
-    shapes = {name: tuple(value.shape) for name, value in model.model.state_dict().items() if name not in added}
+    # Not the state dict: that of a GGUF model holds the sizes of its bytes, for ComfyUI's count of the memory.
+    shapes = {name: tuple(value.shape) for name, value in model.model.named_parameters() if name not in added}
     replacements = native_replacements(side.name, weights, shapes)
     earlier = {name: list(patches) for name, patches in model.patches.items()}
     for part in replacements:

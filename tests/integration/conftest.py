@@ -24,6 +24,17 @@ def comfyui(
 
 
 @pytest.fixture(scope="session")
+def native_comfyui(
+    comfyui_path: Path, root: Path, small_models_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComfyServer]:
+    """A server with small models of ComfyUI's own."""
+    probe = Path(__file__).with_name("native_probe")
+    base = tmp_path_factory.mktemp("comfyui")
+    with serving(comfyui_path, root, base, small_models_dir, others=(probe,)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def watched_comfyui(
     comfyui_path: Path, root: Path, small_models_dir: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ComfyServer]:

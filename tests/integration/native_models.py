@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import torch
 from diffusers import StableAudioDiTModel, StableAudioProjectionModel, WanTransformer3DModel
@@ -93,6 +94,26 @@ def small_autoencoder() -> dict[str, torch.Tensor]:
         encoder_hidden_size=4, downsampling_ratios=[2], channel_multiples=[1], decoder_channels=4,
         decoder_input_channels=2,
     ).state_dict()  # fmt: skip
+
+
+def audio_vae(root: Path) -> Any:
+    """ComfyUI's VAE of Stable Audio with its strides, narrow; random weights."""
+    import comfy.sd
+    from comfy.ldm.audio.autoencoder import AudioOobleckVAE
+    from diffusers import AutoencoderOobleck
+
+    sizes = {"strides": [2, 4, 4, 8, 8], "c_mults": [1, 2, 2, 4, 4]}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(6)
+        ours = AutoencoderOobleck(
+            encoder_hidden_size=4, downsampling_ratios=sizes["strides"], channel_multiples=sizes["c_mults"],
+            decoder_channels=4, decoder_input_channels=64,
+        )  # fmt: skip
+        last = ours.encoder.conv2  # diffusers cannot be told that the latent is wider than the last layer
+        ours.encoder.conv2 = torch.nn.utils.weight_norm(torch.nn.Conv1d(last.in_channels, 128, 3, padding=1))
+    state = _single_files(root)._oobleck_original(ours.state_dict(), True)
+    with mock.patch.object(comfy.sd, "AudioOobleckVAE", lambda: AudioOobleckVAE(channels=4, **sizes)):
+        return comfy.sd.VAE(sd={name.removeprefix("pretransform.model."): value for name, value in state.items()})
 
 
 def bridges(*, identity: bool, tower_weights: dict[str, dict[str, torch.Tensor]] | None = None) -> LoadedBridges:

@@ -8,6 +8,8 @@ import time
 import urllib.request
 
 import pytest
+from comfyui_server import PACK
+from PIL import Image
 from sounding_video.core.errors import Cancelled, ServerError
 from sounding_video.core.progress import Progress
 from sounding_video.media.probe import probe
@@ -67,12 +69,25 @@ def test_the_stand_in_describes_every_node_as_comfyui_does(comfyui, node):
     assert theirs == ours
 
 
-def test_pages_and_templates_are_served(comfyui):
-    for path in ("docs/T2SVMux.md",):
-        with urllib.request.urlopen(f"{comfyui.url}/extensions/ComfyUI-SoundingVideo/{path}", timeout=30) as answer:
-            assert answer.status == 200
-    templates = get_json(f"{comfyui.url}/workflow_templates")["ComfyUI-SoundingVideo"]
-    assert "text_to_sounding_video_pocket" in templates
+def test_pages_and_templates_are_served(comfyui, root):
+    with urllib.request.urlopen(f"{comfyui.url}/extensions/{PACK}/docs/T2SVMux.md", timeout=30) as answer:
+        assert answer.status == 200
+    templates = get_json(f"{comfyui.url}/workflow_templates")[PACK]
+    assert sorted(templates) == sorted(path.stem for path in (root / "workflows").glob("*.json"))
+    for name in templates:
+        for suffix in (".json", ".jpg"):
+            address = f"{comfyui.url}/api/workflow_templates/{PACK}/{name}{suffix}"
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                assert answer.status == 200
+                assert answer.read() == (root / "workflows" / f"{name}{suffix}").read_bytes()
+
+
+def test_the_texts_of_six_languages_are_served(comfyui, root):
+    spoken = get_json(f"{comfyui.url}/i18n")
+    titles = {language: texts["nodeDefs"]["T2SVMux"]["display_name"] for language, texts in spoken.items()}
+    assert set(titles) == {folder.name for folder in (root / "locales").iterdir()}
+    assert len(titles) == 6
+    assert len(set(titles.values())) > 3, titles
 
 
 def test_the_pocket_template_runs_and_its_file_carries_the_workflow(comfyui, template, tmp_path):
@@ -122,6 +137,10 @@ def test_a_pocket_template_runs_on_the_server(comfyui, root, tmp_path, name):
         if path.suffix == ".mp4":
             info = probe(path)
             assert (info.num_frames, info.num_samples) == (33, 97_020)
+        else:
+            with Image.open(path) as picture:
+                assert json.loads(picture.text["prompt"]).keys() == graph.keys()
+                assert len(json.loads(picture.text["workflow"])["nodes"]) == len(graph)
 
 
 def test_a_second_identical_run_is_cached_and_keeps_the_first_download(comfyui, small, tmp_path):

@@ -5,7 +5,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import os
+import pty
+import re
+import select
+import signal
 import threading
+import time
 import urllib.request
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -115,7 +121,7 @@ def test_a_cut_connection_does_not_lose_the_run(comfyui, small, tmp_path):
     with proxy(comfyui.url) as (url, cut):
 
         def report(stage, done, total, preview=None):
-            if stage == "T2SVJointSampler":
+            if stage == "T2SVJointSampler" and total == 60:  # the node's bar moves for the preview's fit too
                 steps.append(done)
                 if done in (5, 25):
                     cut()
@@ -125,6 +131,43 @@ def test_a_cut_connection_does_not_lose_the_run(comfyui, small, tmp_path):
     assert {5, 25} <= set(steps) and steps == sorted(steps)
     runs = [entry for entry in get_json(f"{comfyui.url}/history").values() if entry["prompt"][2] == small]
     assert len(runs) == 1, "the workflow must not be queued a second time"
+
+
+def test_ctrl_c_interrupts_the_prompt_while_its_steps_run(comfyui, small, python_with_package, tmp_path):
+    """The command on a terminal of its own, on which its bar shows that the sampler is at work."""
+    small["7"]["inputs"].update(steps=1000, seed=1003)
+    file, shown = tmp_path / "long.json", b""
+    file.write_text(json.dumps(small))
+    screen, terminal = pty.openpty()
+    process = python_with_package(
+        "import sounding_video.cli as cli\nsys.exit(cli.main(sys.argv[1:]))",
+        ["queue", str(file), "--server", comfyui.url, "--output-dir", str(tmp_path / "out")],
+        cwd=tmp_path,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    deadline, at_work = time.monotonic() + 120, False
+    while process.poll() is None and time.monotonic() < deadline:
+        if select.select([screen], [], [], 0.1)[0]:
+            try:
+                shown += os.read(screen, 65536)
+            except OSError:  # the terminal is closed with its last process
+                break
+        if not at_work and re.search(rb"\b[1-9]\d*/1000\b", shown):
+            at_work = True
+            process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    os.close(screen)
+    words = shown.decode()
+    assert at_work, words
+    assert process.returncode == 130, words
+    assert "stopped by the user" in words and "Traceback" not in words
+    while get_json(f"{comfyui.url}/queue")["queue_running"]:
+        assert time.monotonic() < deadline, "the server still runs what was cancelled"
+        time.sleep(0.2)
+    (run,) = [entry for entry in get_json(f"{comfyui.url}/history").values() if entry["prompt"][2] == small]
+    assert "execution_interrupted" in [message[0] for message in run["status"]["messages"]]
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_interrupt_from_elsewhere_ends_the_run_and_leaves_the_queue_usable(comfyui, small, tmp_path):

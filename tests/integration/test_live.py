@@ -138,8 +138,88 @@ def test_picture_and_sound_appear_while_they_are_sampled(comfyui, pocket, with_m
     shown = [name for name in seen.order if name in ("sounding_video.preview", kind)]
     assert shown == ["sounding_video.preview", kind] * len(layouts)
     bar = [(data["value"], data["max"]) for data in seen.of("progress") if data["node"] == SAMPLER]
-    assert bar == [(step, 12) for step in range(1, 13)]
+    assert bar[-12:] == [(step, 12) for step in range(1, 13)], "before it, the fit of the preview moves the bar"
     assert any(node == SAMPLER and text.startswith("sampling") for node, text in seen.texts)
+
+
+def native_graph(steps: int, *, only: tuple[str, ...] = ("video", "audio"), audio_vae: bool = True) -> dict:
+    """The native sampler on small models of ComfyUI's own; its node is the same as of the other graphs."""
+    graph = {
+        "1": {"class_type": "TinyWan", "inputs": {}},
+        "2": {"class_type": "TinyStableAudio", "inputs": {}},
+        "3": {"class_type": "TinyBridge", "inputs": {}},
+        "5": {
+            "class_type": "T2SVEmptyAVLatent",
+            "inputs": {"width": 64, "height": 48, "num_frames": 9, "fps": 15.0, "batch_size": 1},
+        },
+        SAMPLER: {
+            "class_type": "T2SVNativeSampler",
+            "inputs": {
+                "bridge": ["3", 0], "seed": time.time_ns() % 2**32, "steps": steps, "video_guidance_scale": 4.0,
+                "audio_guidance_scale": 3.0, "schedule": "lockstep", "flow_sigmas": "diffusers-0.36",
+                "flow_shift": 3.0, "text": "official", "seconds": ["5", 3], "preview": True,
+            },
+        },
+    }  # fmt: skip
+    wanted = graph[SAMPLER]["inputs"]
+    for slot, (name, model) in enumerate((("video", "wan_model"), ("audio", "stable_audio_model"))):
+        if name not in only:
+            continue
+        wanted |= {model: [str(slot + 1), 0], f"{name}_latent": ["5", slot]}
+        for part in ("positive", "negative"):
+            graph[f"{name} {part}"] = {"class_type": "TinyText", "inputs": {"name": f"{name}_{part}"}}
+            wanted[f"{name}_{part}"] = [f"{name} {part}", 0]
+        inputs = {"samples": [SAMPLER, slot], "filename_prefix": f"native/{name}"}
+        graph[f"{name} kept"] = {"class_type": "SaveLatent", "inputs": inputs}
+    if audio_vae:
+        wanted["audio_vae"] = ["2", 1]
+        graph["sound"] = {"class_type": "VAEDecodeAudio", "inputs": {"samples": [SAMPLER, 1], "vae": ["2", 1]}}
+        graph["heard"] = {"class_type": "PreviewAudio", "inputs": {"audio": ["sound", 0]}}
+    return graph
+
+
+def saved_latents(seen: Seen) -> list[str]:
+    return [item["filename"] for data in seen.of("executed") for item in data["output"].get("latents", ())]
+
+
+def test_the_native_sampler_on_the_server(native_comfyui):
+    seen = asyncio.run(follow(native_comfyui.url, native_graph(8)))
+    assert seen.of("execution_success"), seen.of("execution_error")
+    assert len(saved_latents(seen)) == 2
+    layouts = seen.of("sounding_video.preview")
+    assert len(layouts) == len(seen.images) >= 1
+    # 9 frames are 3 latent frames of 6×8 latent pixels, each shown sixteen times as large; 12 tokens of sound.
+    assert layouts[0] == {
+        "node": SAMPLER, "count": 3, "columns": 2, "tile": [128, 96], "strip": 56, "seconds": 12 * 2048 / 44_100,
+    }  # fmt: skip
+    for _, data in seen.images:
+        with Image.open(io.BytesIO(data)) as picture:
+            assert (picture.format, picture.size) == ("JPEG", (256, 192 + 56))
+
+    long = native_graph(1000)
+    seen = asyncio.run(
+        follow(
+            native_comfyui.url, long, stop_at=lambda event: at_step(SAMPLER, 3)(event) and event["data"]["max"] == 1000
+        )
+    )
+    assert [data["node_id"] for data in seen.of("execution_interrupted")] == [SAMPLER]
+    assert [data["value"] for data in seen.of("progress") if data["node"] == SAMPLER][-1] < 200
+    seen = asyncio.run(follow(native_comfyui.url, native_graph(2)))
+    assert seen.of("execution_success"), seen.of("execution_error")
+
+
+@pytest.mark.parametrize("audio_vae", [False, True])
+def test_sound_alone_is_sampled_by_the_native_sampler(native_comfyui, audio_vae):
+    """Without its VAE there is nothing to show, and the server must live: an empty picture ends ComfyUI's sender."""
+    for _ in range(2):
+        graph = native_graph(4, only=("audio",), audio_vae=audio_vae)
+        seen = asyncio.run(follow(native_comfyui.url, graph))
+        assert seen.of("execution_success"), seen.of("execution_error")
+        assert len(saved_latents(seen)) == 1
+        layouts = seen.of("sounding_video.preview")
+        assert len(layouts) == len(seen.images)
+        assert bool(layouts) is audio_vae
+        assert all((layout["count"], layout["strip"]) == (0, 56) for layout in layouts)
 
 
 def test_every_long_node_moves_a_bar(comfyui, small):
@@ -215,7 +295,8 @@ def test_writing_the_file_can_be_interrupted(comfyui, small):
         },
     }  # fmt: skip
     assert_stopped_in(comfyui.url, graph, "2", at_step("2", 2), small)
-    assert not list((comfyui.base / "output").rglob("stopped*"))
+    left = [path.name for path in (comfyui.base / "output").rglob("*")]
+    assert [name for name in left if name.startswith("stopped") or "part" in name] == []
 
 
 def test_waiting_for_a_language_model_can_be_interrupted(comfyui, small):

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import os
+import shutil
 import urllib.request
 from pathlib import Path
 
 import pytest
+import torch
+from comfyui_server import serving
+from sounding_video.media.probe import probe
 from sounding_video.nodes.host.client import queue_workflow
 from sounding_video.nodes.host.graph import read_workflow
+
+_spec = importlib.util.spec_from_file_location("single_files", Path(__file__).parents[1] / "models" / "single_files.py")
+single = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(single)
 
 MIB = 2**20
 OURS = {"JointModel", "WanVAECodec", "OobleckCodec", "UMT5TextEncoder", "T5TextEncoder"}
@@ -54,6 +63,7 @@ def changed(graph, seed: int, **inputs):
     return graph
 
 
+LOADERS = {"T2SVLoadWanTower": "video_model", "T2SVLoadStableAudioTower": "audio_model"}
 SMALL = {
     "node1": {"video_model": "wan"},
     "node2": {"audio_model": "stable_audio"},
@@ -144,6 +154,42 @@ def test_a_folder_of_extra_model_paths_is_searched(watched_comfyui):
     assert choices("T2SVLoadWanTower", "video_model")[:2] == ["pocket", "wan"]
     assert choices("T2SVLoadStableAudioTower", "audio_model")[:2] == ["pocket", "stable_audio"]
     assert choices("T2SVLoadBridge", "bridge_file") == ["pocket", "bridge.safetensors"]
+
+
+@pytest.fixture(scope="module")
+def comfyui_with_files(comfyui_path, root, tmp_path_factory):
+    """A server whose models are single files in folders that only ``extra_model_paths.yaml`` names."""
+    base, elsewhere = tmp_path_factory.mktemp("comfyui"), tmp_path_factory.mktemp("elsewhere")
+    folders = single.write_folders(tmp_path_factory.mktemp("folders"))
+    wan, audio = folders / "wan", folders / "stable_audio"
+    single.save(elsewhere / "nets" / "video" / "w.safetensors", single.cast(single.wan_original(wan), torch.float16))
+    single.save(elsewhere / "decoders" / "v.safetensors", single.vae_original(wan))
+    single.save(elsewhere / "texts" / "umt5" / "u.safetensors", single.scaled_fp8(single.part(wan / "text_encoder"))[0])
+    shutil.copytree(wan / "tokenizer", elsewhere / "texts" / "umt5" / "tokenizer")
+    single.save(elsewhere / "texts" / "t5" / "t.safetensors", single.part(audio / "text_encoder"))
+    shutil.copytree(audio / "tokenizer", elsewhere / "texts" / "t5" / "tokenizer")
+    single.save(elsewhere / "all" / "a.safetensors", single.stable_audio_original(audio))
+    (base / "extra.yaml").write_text(
+        f"mine:\n    base_path: {elsewhere}\n    diffusion_models: nets\n    vae: decoders\n"
+        "    text_encoders: texts\n    checkpoints: all\n"
+    )
+    with serving(comfyui_path, root, base, None, ("--extra-model-paths-config", str(base / "extra.yaml"))) as server:
+        yield server
+
+
+def test_single_files_of_extra_model_paths_are_listed_and_run(comfyui_with_files, template, tmp_path):
+    with urllib.request.urlopen(f"{comfyui_with_files.url}/object_info", timeout=180) as answer:
+        info = json.load(answer)
+    lists = {node: info[node]["input"]["required"][name][1]["options"] for node, name in LOADERS.items()}
+    assert lists == {
+        "T2SVLoadWanTower": ["pocket", "video/w.safetensors"],
+        "T2SVLoadStableAudioTower": ["pocket", "a.safetensors"],
+    }
+    graph = changed(template, 500, node1={"video_model": "video/w.safetensors"}, node2={"audio_model": "a.safetensors"})
+    del graph["3"], graph["4"]["inputs"]["bridge"]
+    (clip,) = queue_workflow(comfyui_with_files.url, graph, output_dir=tmp_path).files
+    info = probe(clip)
+    assert (info.num_frames, info.width, info.height, info.sample_rate) == (5, 32, 32, 44_100)
 
 
 def test_a_lora_of_extra_model_paths_is_found_and_used(watched_comfyui, template, small_models_dir, tmp_path):

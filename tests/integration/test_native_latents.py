@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
+from comfyui_server import serving
+from PIL import Image
 from sounding_video.core.clock import Timeline
 from sounding_video.models.codecs.oobleck import OobleckCodec
 from sounding_video.models.codecs.wan_vae import WanVAECodec
+from sounding_video.nodes.host.client import queue_workflow
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +54,13 @@ def test_the_audio_latent_is_the_same_in_both_spaces(latent_formats) -> None:
     assert torch.equal(codec.to_raw(latents), native.process_out(latents))
 
 
+def single_files(root: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("single_files", root / "tests" / "models" / "single_files.py")
+    files = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(files)
+    return files
+
+
 @pytest.fixture(scope="module")
 def native_vaes(comfyui_path: Path, root: Path):
     """ComfyUI's own VAE classes, small, with the weights of small ones of ours: ``(ours, theirs)`` a modality."""
@@ -61,9 +74,7 @@ def native_vaes(comfyui_path: Path, root: Path):
     from comfy.ldm.wan.vae import WanVAE
     from diffusers import AutoencoderKLWan, AutoencoderOobleck
 
-    spec = importlib.util.spec_from_file_location("single_files", root / "tests" / "models" / "single_files.py")
-    files = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(files)
+    files = single_files(root)
     torch.manual_seed(4)
     wan = AutoencoderKLWan(base_dim=8).eval()
     native_wan = WanVAE(
@@ -110,3 +121,77 @@ def test_the_native_decoder_makes_the_same_sound_of_our_latent(native_vaes) -> N
     codec, native = native_vaes["audio"]
     latents = torch.randn(1, 64, 12, generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(codec.decode(latents), native.decode(codec.to_raw(latents))[0], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_native_audio_node_makes_our_sound_at_its_own_loudness(native_vaes) -> None:
+    """ComfyUI's node divides loud sound by five times its deviation; ours leaves that to the muxer."""
+    import comfy.ldm.audio.autoencoder
+    import comfy.sd
+    from comfy_extras.nodes_audio import VAEDecodeAudio
+
+    codec, native = native_vaes["audio"]
+    state = native.state_dict()
+    with mock.patch.object(comfy.sd, "AudioOobleckVAE", lambda: native):
+        vae = comfy.sd.VAE(sd=state)
+    generator = torch.Generator().manual_seed(3)
+    for loudness, is_divided in ((1, False), (60, True)):
+        latents = loudness * torch.randn(1, 64, 12, generator=generator)
+        (theirs,) = VAEDecodeAudio().decode(vae, {"samples": codec.to_raw(latents), "type": "audio"})
+        ours = codec.decode(latents)
+        divisor = max(1.0, 5 * float(ours.std()))
+        assert (divisor > 1) is is_divided
+        torch.testing.assert_close(theirs["waveform"][0], ours / divisor, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_both_decoding_nodes_make_the_same_pictures_of_one_file(comfyui_path, root, tmp_path_factory, tmp_path) -> None:
+    """A small model in single files; its VAE has the published size, which ComfyUI takes for granted."""
+    from diffusers import AutoencoderKLWan
+
+    files, base = single_files(root), tmp_path_factory.mktemp("comfyui")
+    wan = files.write_folders(tmp_path_factory.mktemp("folders")) / "wan"
+    models = base / "models"
+    torch.manual_seed(5)
+    vae = {name: tensor.half() for name, tensor in AutoencoderKLWan().state_dict().items()}
+    files.save(models / "vae" / "wan.safetensors", files.vae_names(vae))
+    files.save(models / "diffusion_models" / "wan.safetensors", files.wan_original(wan))
+    files.save(models / "text_encoders" / "umt5.safetensors", files.part(wan / "text_encoder"))
+    shutil.copytree(wan / "tokenizer", models / "text_encoders" / "umt5 tokenizer")
+    loading = {"dtype": "float32", "attention": "auto", "offload": "none"}
+    size = {"width": 32, "height": 32, "num_frames": 5, "fps": 15.0, "batch_size": 1}
+    texts = {"video_caption": "a dog", "audio_caption": "", "video_negative": "", "audio_negative": ""}
+    sampling = {
+        "seed": 1, "steps": 1, "video_guidance_scale": 1.0, "audio_guidance_scale": 1.0, "schedule": "lockstep",
+        "flow_sigmas": "diffusers-0.36", "guidance_batching": "auto", "preview": False,
+    }  # fmt: skip
+    graph = {
+        "1": ("T2SVLoadWanTower", {"video_model": "wan.safetensors", **loading}),
+        "2": ("T2SVJoinTowers", {"video_tower": ["1", 0]}),
+        "3": ("T2SVEmptyAVLatent", size),
+        "4": ("T2SVEncodeCaptions", {"video_text_encoder": ["1", 1], "seconds": ["3", 3], **texts}),
+        "5": (
+            "T2SVJointSampler",
+            {"model": ["2", 0], "conditioning": ["4", 0], "video_latent": ["3", 0], **sampling},
+        ),
+        "6": (
+            "T2SVDecodeAV",
+            {"video_codec": ["1", 2], "video_samples": ["5", 0], "fps": 15.0, "tiling": "off"},
+        ),
+        "7": ("VAELoader", {"vae_name": "wan.safetensors"}),
+        "8": ("VAEDecode", {"samples": ["5", 0], "vae": ["7", 0]}),
+        "9": ("SaveImage", {"images": ["6", 0], "filename_prefix": "ours/frame"}),
+        "10": ("SaveImage", {"images": ["8", 0], "filename_prefix": "native/frame"}),
+    }
+    prompt = {number: {"class_type": name, "inputs": inputs} for number, (name, inputs) in graph.items()}
+    with serving(comfyui_path, root, base, None) as server:
+        report = queue_workflow(server.url, prompt, output_dir=tmp_path)
+    assert len(report.files) == 10
+    for number in range(1, 6):
+        ours, native = (
+            np.asarray(Image.open(tmp_path / folder / f"frame_{number:05}_.png"), dtype=int)
+            for folder in ("ours", "native")
+        )
+        assert ours.shape == (32, 32, 3)
+        assert ours.std() > 5, "a picture of one colour says nothing"
+        assert abs(ours - native).max() <= 1

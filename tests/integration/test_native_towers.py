@@ -13,6 +13,7 @@ import torch
 from sounding_video.core.errors import Cancelled, IncompatibleWeightsError, InputError
 from sounding_video.core.progress import SILENT, Progress
 from sounding_video.core.types import Conditioning, JointLatents, Modality
+from sounding_video.media.preview import band_levels
 from sounding_video.models.joint import JointModel
 from sounding_video.models.patching import with_tuned_blocks
 from sounding_video.pipeline import SamplingOptions
@@ -45,13 +46,18 @@ def native(comfy_importable):
     return importlib.import_module("sounding_video.nodes.host.native")
 
 
-@pytest.fixture(scope="module")
-def parts(native, root):
-    spec = importlib.util.spec_from_file_location("native_models", root / "tests" / "integration" / "native_models.py")
+def beside(name):
+    """A module of this folder."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(spec)
-    sys.modules["native_models"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def parts(native):
+    return beside("native_models")
 
 
 @pytest.fixture(scope="module")
@@ -135,32 +141,53 @@ def test_an_identity_bridge_changes_nothing_bit_for_bit(run, parts):
     assert_same(run(parts.bridges(identity=True)), run())
 
 
-def test_without_bridges_each_forward_is_the_native_one(native, parts, models):
-    """Against ComfyUI's own sampling function on the same latent, inside a guider of ComfyUI's."""
+@pytest.mark.parametrize("name", ["video", "audio"])
+def test_each_forward_is_the_native_one_bit_for_bit(native, parts, models, name):
+    """Against ComfyUI's own sampling function on the same latent, inside a guider of ComfyUI's; with hooks too."""
     import comfy.samplers
 
-    seen = []
+    model, shape, timestep = {
+        "video": (models.native_wan, parts.VIDEO_SHAPE, torch.tensor([700])),
+        "audio": (models.native_audio, parts.AUDIO_SHAPE, torch.tensor([0.6])),
+    }[name]
+    seen, passed = [], []
+
+    def identity(number, state):
+        passed.append(number)
+        return state.hidden.clone()
 
     class Compare(comfy.samplers.Sampler):
         def sample(self, guider, sigmas, extra_args, *rest, **more):
-            options = extra_args["model_options"]
-            tower = native.TOWERS["video"](models.native_wan)
-            ready = native.ReadyTower(tower, guider, options)
-            noisy = torch.randn(parts.VIDEO_SHAPE, generator=torch.Generator().manual_seed(2))
-            mine = ready.predict(Modality(noisy, torch.tensor([700]), native.label("positive")))
-            sigma = torch.tensor([0.7])
+            options, points = extra_args["model_options"], getattr(parts.POINTS, name)
+            ready = native.ReadyTower(native.TOWERS[name](model), guider, options, points)
+            latents = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+            modality = Modality(latents, timestep, native.label("positive"))
+            if name == "video":
+                sigma = torch.tensor([0.7])
+                noisy = latents
+            else:
+                sigma = torch.tan(timestep.double() * torch.pi / 2).float()
+                noisy = latents * (sigma**2 + 1).sqrt()
             clean = comfy.samplers.sampling_function(
                 guider.inner_model, noisy, sigma, None, guider.conds["positive"], 1.0, options
             )
-            seen.append((mine, (noisy - clean) / sigma))
-            return noisy
+            if name == "video":
+                native_one = (noisy - clean) / sigma
+            else:  # its model's own prediction, from x0 = x/(σ²+1) − v·σ/√(σ²+1)
+                native_one = (noisy / (sigma**2 + 1) - clean) * (sigma**2 + 1).sqrt() / sigma
+            seen.extend([native_one, ready.predict(modality), ready.predict(modality, identity)])
+            return latents
 
-    guider = comfy.samplers.CFGGuider(models.native_wan)
-    guider.inner_set_conds({"positive": [[parts.texts()["video_positive"], {}]]})
+    guider = comfy.samplers.CFGGuider(model)
+    extra = {"seconds_start": 0.0, "seconds_total": SECONDS} if name == "audio" else {}
+    guider.inner_set_conds({"positive": [[parts.texts()[f"{name}_positive"], extra]]})
     with torch.inference_mode():
-        empty = torch.zeros(parts.VIDEO_SHAPE)
+        empty = torch.zeros(shape)
         guider.sample(empty, empty, Compare(), torch.tensor([1.0, 0.0]), disable_pbar=True, seed=0)
-    assert torch.equal(*seen[0])
+    native_one, plain, hooked = seen
+    assert torch.equal(plain, native_one)
+    assert torch.equal(hooked, native_one)
+    assert tuple(passed) == getattr(parts.POINTS, name)
 
 
 def test_bridged_native_models_equal_our_towers(run, ours, parts):
@@ -191,7 +218,7 @@ def test_the_length_reaches_the_audio_model_from_either_place(run, parts):
     assert not torch.equal(run(only=("audio",), seconds=2.0)["audio"], same["audio"])
 
 
-def tuned_weights(models, seed=7):
+def tuned_weights(models, seed=7, spread=0.02):
     """Two blocks of each tower as a bridge file holds them: diffusers' names, biases that are not zero."""
     generator = torch.Generator().manual_seed(seed)
     result = {}
@@ -205,7 +232,7 @@ def tuned_weights(models, seed=7):
             if key.startswith((f"{stem}.0.", f"{stem}.1."))
         }
         result[name] = {
-            key: value + 0.02 * torch.randn(value.shape, generator=generator) for key, value in state.items()
+            key: value + spread * torch.randn(value.shape, generator=generator) for key, value in state.items()
         }
     return result
 
@@ -261,24 +288,95 @@ def test_tuned_blocks_that_fit_nowhere_are_refused(run, parts, models):
         run(parts.bridges(identity=True, tower_weights=weights))
 
 
-def test_wan_stored_in_fp8_stays_close(run, ours, parts, models):
-    import comfy.sd
-
-    state = {
+def wan_state(models):
+    """The native Wan's weights by their names in a file."""
+    return {
         name.removeprefix("diffusion_model."): tensor.clone()
         for name, tensor in models.native_wan.model.state_dict().items()
         if name.startswith("diffusion_model.")
     }
+
+
+def relative(rough, exact):
+    return float((rough["video"] - exact["video"]).norm() / exact["video"].norm())
+
+
+def test_wan_stored_in_fp8_stays_close(run, ours, parts, models):
+    import comfy.sd
+
     narrow = {
         name: tensor.to(torch.float8_e4m3fn) if tensor.ndim == 2 and ".blocks." in f".{name}" else tensor
-        for name, tensor in state.items()
+        for name, tensor in wan_state(models).items()
     }
     wan = comfy.sd.load_diffusion_model_state_dict(narrow, model_options={"dtype": torch.float8_e4m3fn})
     assert wan.model.state_dict()["diffusion_model.blocks.0.self_attn.q.weight"].dtype == torch.float8_e4m3fn
     bridges = parts.bridges(identity=False)
-    exact, rough = ours(bridges), run(bridges, video=wan)
-    error = float((rough["video"] - exact["video"]).norm() / exact["video"].norm())
-    assert 0 < error < 0.15
+    assert 0 < relative(run(bridges, video=wan), ours(bridges)) < 0.15
+
+
+def scaled_fp8(state):
+    """A file of scaled fp8, and what ComfyUI makes of it: matrices with their scale, their layers' biases without."""
+    fp8 = torch.float8_e4m3fn
+    stored, meaning = {"scaled_fp8": torch.zeros(2, dtype=fp8)}, dict(state)
+    for name, tensor in state.items():
+        stored[name] = tensor
+        if tensor.ndim == 2 and name.endswith(".weight"):
+            stem, scale = name.removesuffix(".weight"), tensor.abs().max() / 448
+            stored |= {name: (tensor / scale).to(fp8), f"{stem}.scale_weight": scale}
+            meaning |= {name: stored[name].float() * scale, f"{stem}.bias": state[f"{stem}.bias"].to(fp8).float()}
+    return stored, meaning
+
+
+def test_wan_in_scaled_fp8_computes_what_its_file_means(run, ours, parts, models):
+    import comfy.sd
+
+    stored, meaning = scaled_fp8(wan_state(models))
+    wan = comfy.sd.load_diffusion_model_state_dict(stored)
+    kept = wan.model.state_dict()
+    assert kept["diffusion_model.blocks.0.self_attn.q.weight"].dtype == torch.float8_e4m3fn
+    assert "diffusion_model.blocks.0.self_attn.q.scale_weight" in kept
+    plain = comfy.sd.load_diffusion_model_state_dict(meaning, model_options={"dtype": torch.float32})
+    bridges = parts.bridges(identity=False)
+    rough = run(bridges, video=wan)
+    assert_close(rough, run(bridges, video=plain))
+    assert 0 < relative(rough, ours(bridges)) < 0.15
+
+    weights = tuned_weights(models, spread=0.002)
+    tuned = parts.bridges(identity=False, tower_weights=weights)
+    expected = ours(
+        tuned,
+        wan=with_tuned_blocks(models.wan, weights["video"]),
+        audio=with_tuned_blocks(models.stable_audio, weights["audio"]),
+    )
+    changed = run(tuned, video=wan)
+    assert relative(changed, expected) < 0.15
+    assert not torch.equal(changed["video"], rough["video"])
+    assert_same(run(bridges, video=wan), rough)
+
+
+def test_packed_weights_take_bridges_tuned_blocks_and_a_lora(run, parts, models):
+    """As loaders of GGUF files keep them: the state dict tells the bytes only, patches wait for the unpacking."""
+    pytest.importorskip("gguf", reason="the gguf package is not installed")
+    import comfy.sd
+
+    packed, meaning = beside("packed_models").packed_wan(wan_state(models))
+    plain = comfy.sd.load_diffusion_model_state_dict(meaning, model_options={"dtype": torch.float32})
+    bridges, weights = parts.bridges(identity=False), tuned_weights(models)
+    tuned = parts.bridges(identity=False, tower_weights=weights)
+    before = run(bridges, video=packed)
+    assert_close(before, run(bridges, video=plain))
+    changed = run(tuned, video=packed)
+    assert_close(changed, run(tuned, video=plain))
+    assert not torch.equal(changed["video"], before["video"])
+    difference = 0.05 * torch.randn(96, parts.WIDTH, generator=torch.Generator().manual_seed(1))
+    with_lora = []
+    for model in (packed, plain):
+        lora = model.clone()
+        lora.add_patches({"diffusion_model.blocks.0.ffn.0.weight": ("diff", (difference,))})
+        with_lora.append(run(tuned, video=lora))
+    assert_close(*with_lora)
+    assert not torch.equal(with_lora[0]["video"], changed["video"])
+    assert_same(run(bridges, video=packed), before)
 
 
 def test_another_pack_s_replacement_of_a_block_is_kept(run, parts, models):
@@ -392,6 +490,7 @@ def test_the_node_gives_latents_that_the_native_decoders_take(run, parts, models
             text="official",
             seconds=SECONDS,
             preview=True,
+            audio_vae=None,
             seed=OPTIONS.seed,
             steps=OPTIONS.num_steps,
             video_guidance_scale=OPTIONS.video_guidance_scale,
@@ -405,16 +504,73 @@ def test_the_node_gives_latents_that_the_native_decoders_take(run, parts, models
     assert_same({"video": video["samples"], "audio": audio["samples"]}, run(bridges))
 
 
-def test_a_preview_has_the_colours_comfyui_knows(native, parts, models):
+@pytest.fixture
+def maps_of(native):
+    return importlib.import_module("sounding_video.nodes.host.native_preview").preview_maps
+
+
+def audio_side(native, parts, models):
+    return native.NativeSide("audio", models.native_audio, [], None, {"samples": torch.zeros(parts.AUDIO_SHAPE)})
+
+
+def test_a_preview_has_the_colours_comfyui_knows(native, maps_of, parts, models):
     side = native.NativeSide("video", models.native_wan, [], None, {"samples": torch.zeros(parts.VIDEO_SHAPE)})
     seen = []
-    progress = native.preview_maps([side]).watch(
-        Progress(lambda stage, done, total, preview=None: seen.append(preview()))
-    )
+    progress = maps_of([side]).watch(Progress(lambda stage, done, total, preview=None: seen.append(preview())))
     latents = torch.randn(parts.VIDEO_SHAPE)
     progress.report("sample", 1, 2, lambda: JointLatents(video=latents))
     factors = models.native_wan.model.latent_format
     colours = latents[0].movedim(0, -1) @ torch.tensor(factors.latent_rgb_factors)
     expected = ((colours + torch.tensor(factors.latent_rgb_factors_bias) + 1) / 2).clamp(0, 1)
     assert (seen[0].frames.float() / 255 - expected).abs().max() < 0.01
-    assert native.preview_maps([]).render(JointLatents(video=latents)).frames is None
+    assert maps_of([audio_side(native, parts, models)]).render(JointLatents(video=latents)) is None
+
+
+@pytest.fixture
+def audio_vae(parts, root):
+    return parts.audio_vae(root)
+
+
+@torch.no_grad()
+def test_the_sound_is_shown_as_its_vae_would_decode_it(native, maps_of, parts, models, audio_vae):
+    units = []
+    progress = Progress(lambda stage, done, total, preview=None: units.append((stage, done, total)))
+    sides = [audio_side(native, parts, models)]
+    maps = maps_of(sides, audio_vae, progress)
+    # Every layer of the encoder and of the decoder is a unit; the decoder has one more, which does nothing.
+    assert units == [("preview", done, total) for total in (8, 9) for done in range(total + 1)]
+    time = torch.arange(24 * 2048) / 44_100
+    sound = 0.5 * torch.sin(2 * torch.pi * 440 * time) * (time % 0.4 < 0.2)
+    torch.manual_seed(9)  # ComfyUI draws from the encoder's posterior
+    latents = audio_vae.encode(sound.expand(2, -1).T[None])
+    preview = maps.render(JointLatents(audio=latents))
+    assert (preview.frames, preview.seconds) == (None, 24 * 2048 / 44_100)
+    shown, heard = maps.levels(latents).T, band_levels(audio_vae.decode(latents)[0].T, 44_100, 2048, 24)
+    assert shown.shape == heard.shape
+    correlation = torch.corrcoef(torch.stack([shown.flatten(), heard.flatten()]))[0, 1]
+    assert correlation > 0.6
+    assert maps_of(sides, audio_vae, progress).levels is maps.levels
+    assert len(units) == 9 + 10, "the same VAE is fitted once"
+    assert maps_of([], audio_vae).levels is None, "there is no sound in this run"
+
+
+def test_fitting_the_sound_s_preview_can_be_stopped(native, maps_of, parts, models, audio_vae):
+    sides, units = [audio_side(native, parts, models)], []
+
+    def check_cancelled():
+        if len(units) == 12:
+            raise Cancelled
+
+    progress = Progress(lambda *given: units.append(given), check_cancelled)
+    with torch.inference_mode(), pytest.raises(Cancelled):
+        maps_of(sides, audio_vae, progress)
+    assert len(units) == 12
+    assert maps_of(sides, audio_vae).levels is not None
+
+
+def test_another_vae_shows_no_sound(native, maps_of, parts, models):
+    import comfy.sd
+
+    other = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
+    with pytest.raises(InputError, match=r"not the VAE of Stable Audio: got PixelspaceConversionVAE.*Load Checkpoint"):
+        maps_of([audio_side(native, parts, models)], other)

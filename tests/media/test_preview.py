@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from sounding_video.core.device import resolve_placement
+from sounding_video.core.errors import Cancelled
 from sounding_video.core.progress import Progress
 from sounding_video.core.types import JointLatents
 from sounding_video.media.plot import coloured
@@ -138,6 +139,16 @@ def test_the_sheet_holds_every_picture_and_the_strip(num_frames, columns, count)
     assert sheet.picture.getpixel((sheet.picture.width - 1, rows * 96 + 20)) == tuple(coloured(torch.tensor(1.0)))
 
 
+@pytest.mark.parametrize("size", [(2, 1024), (1024, 2)])
+def test_a_picture_of_any_shape_can_be_sent(size):
+    """JPEG ends at 65535 pixels; the nodes allow pictures of 8192 by 16."""
+    sheet = Preview(torch.zeros(21, *size, 3, dtype=torch.uint8), torch.rand(NUM_BANDS, 30)).sheet()
+    encoded = io.BytesIO()
+    sheet.picture.save(encoded, "JPEG")
+    assert max(Image.open(encoded).size) < 16_384
+    assert sheet.tile == size[::-1]
+
+
 def test_one_modality_alone_has_a_sheet_too():
     assert Preview(torch.zeros(3, 4, 4, 3, dtype=torch.uint8), None).sheet().strip == 0
     sound = Preview(None, torch.rand(NUM_BANDS, 30)).sheet()
@@ -164,14 +175,48 @@ def test_watching_hands_out_pictures_and_costs_nothing_unasked():
     assert rendered == [1]
 
 
+def test_maps_that_know_nothing_show_nothing():
+    """An empty picture cannot be encoded, and whoever sends pictures may not survive that."""
+    seen = []
+    progress = Progress(lambda stage, done, total, preview=None: seen.append(preview))
+    sound = JointLatents(audio=torch.rand(1, 6, 20))
+    PreviewMaps().watch(progress).step("sample", 1, 5, preview=lambda: sound)
+    assert seen == [None]
+    maps = PreviewMaps(colours=AffineMap(torch.eye(4)[:, :3], torch.zeros(3)))
+    maps.watch(progress).step("sample", 2, 5, preview=lambda: sound)
+    assert seen[1]() is None
+
+
 def test_maps_are_fitted_once_a_codec(small_models_dir, monkeypatch):
     model = load_models(small_models_dir, placement=CPU)
     encodes = []
     encode = model.video.codec.encode
-    monkeypatch.setattr(model.video.codec, "encode", lambda *given: encodes.append(1) or encode(*given))
+    monkeypatch.setattr(
+        model.video.codec, "encode", lambda *given, **named: encodes.append(1) or encode(*given, **named)
+    )
     first, second = preview_maps(model), preview_maps(model)
     assert first.colours is second.colours and first.levels is second.levels
     assert encodes == [1]
     latents = JointLatents(torch.randn(1, 4, 3, 4, 4), torch.randn(1, 6, 20))
     sheet = first.render(latents).sheet()
     assert (sheet.count, sheet.seconds) == (3, pytest.approx(20 * 16 / 8000))
+
+
+@pytest.mark.parametrize("unit", [1, 4, 7, 10])
+def test_fitting_moves_a_bar_and_can_be_stopped_on_the_way(small_models_dir, unit):
+    model = load_models(small_models_dir, placement=CPU)
+    steps = []
+
+    def check_cancelled():
+        if len(steps) == unit:
+            raise Cancelled
+
+    progress = Progress(lambda stage, done, total, preview=None: steps.append((stage, done, total)), check_cancelled)
+    with pytest.raises(Cancelled):
+        preview_maps(model, progress)
+    assert len(steps) == unit
+    assert {stage for stage, _, _ in steps} == {"preview"}
+    assert preview_maps(model).levels is not None, "what was stopped is fitted when it is asked for again"
+    steps.clear()
+    preview_maps(model, progress)
+    assert steps == [], "what is known takes no time"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import itertools
 import json
 import socket
 from contextlib import ExitStack
@@ -30,7 +31,9 @@ END_UNSEEN, FORGET = "the run ends while nobody listens", "the server restarts"
 class Server:
     """Speaks what ComfyUI 0.3.64 was seen to say; ``script`` is what goes over the websocket after the queueing."""
 
-    def __init__(self, script=(), outputs=None, refusal=None, view=b"content", messages=()):
+    def __init__(self, script=(), outputs=None, refusal=None, view=b"content", messages=(), faults=()):
+        # How the next questions about the run go wrong. 0 is no answer at all, of which aiohttp itself forgives one.
+        self.faults = iter(faults)
         self.script, self.outputs, self.refusal, self.view = script, outputs or {}, refusal, view
         self.messages, self.queued, self.stopped, self.names = messages, [], [], []
         self.finished = self.forgotten = False
@@ -81,11 +84,21 @@ class Server:
                 self.finished = self.finished or message == DONE
                 await self._socket.send_str(json.dumps({"type": kind, "data": {"prompt_id": RUN, **data}}))
 
+    async def _fault(self, request):
+        status = next(self.faults, None)
+        if status == 0:
+            request.transport.abort()
+        return None if status is None else web.Response(status=status, text="<html>")
+
     async def _history(self, request):
+        if fault := await self._fault(request):
+            return fault
         entry = {"outputs": self.outputs, "status": {"messages": self.messages}}
         return web.json_response({RUN: entry} if self.finished else {})
 
     async def _queue(self, request):
+        if fault := await self._fault(request):
+            return fault
         running = [] if self.finished or self.forgotten else [[0, RUN, {}, {}, []]]
         return web.json_response({"queue_running": running, "queue_pending": []})
 
@@ -207,6 +220,32 @@ def test_what_happened_while_nobody_listened_is_read_from_the_history(tmp_path, 
         else:
             with pytest.raises(error, match=words):
                 queue_workflow(url, GRAPH, output_dir=tmp_path)
+
+
+@pytest.mark.parametrize("faults", [(0, 0), (502,), (None, 0, 0), (None, 503, 0, 0, None, 504)])
+def test_a_question_that_fails_after_the_reconnection_is_asked_again(tmp_path, faults):
+    """A server behind a gateway, or one that has just come back: it takes the socket, and the next request fails."""
+    server = Server([END_UNSEEN, None], saved("clip.mp4"), faults=faults)
+    with running(server.application()) as url:
+        report = queue_workflow(url, GRAPH, output_dir=tmp_path, reconnect_seconds=20)
+    assert [path.name for path in report.files] == ["clip.mp4"]
+    assert len(server.names) > 2
+    assert list(server.faults) == []
+
+
+def test_a_question_that_fails_on_a_silent_connection_is_asked_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(client, "_SILENCE_SECONDS", 0.3)
+    with running(Server([END_UNSEEN], saved("clip.mp4"), faults=(0, 0)).application()) as url:
+        assert len(queue_workflow(url, GRAPH, output_dir=tmp_path).files) == 1
+
+
+def test_a_server_that_never_answers_the_question_is_given_up(tmp_path):
+    server = Server([END_UNSEEN, None], faults=itertools.repeat(502))
+    with (
+        running(server.application()) as url,
+        pytest.raises(ServerGoneError, match=r"connection to the server was lost.*run-1 may still go on"),
+    ):
+        queue_workflow(url, GRAPH, output_dir=tmp_path, reconnect_seconds=0.6)
 
 
 def test_an_end_that_was_missed_on_a_silent_connection_is_found(tmp_path, monkeypatch):

@@ -81,6 +81,31 @@ def test_a_stopped_download_goes_on_where_it_stopped(asked, hub, tmp_path, monke
     assert (models / "vae" / "wan_2.1_vae.safetensors").read_bytes() == FILES[wanted]
 
 
+def test_what_a_stopped_download_left_needs_no_room_again(asked, hub, tmp_path, monkeypatch):
+    wanted = next(name for name in FILES if "vae" in name)
+    monkeypatch.setitem(FILES, wanted, b"v" * 25_000_000)
+    reached = []
+
+    def stop() -> None:
+        if reached and reached[-1] >= 15:
+            raise Cancelled
+
+    progress = Progress(lambda stage, done, total, preview=None: reached.append(done), stop)
+    with pytest.raises(Cancelled):
+        asked("wan-1.3b", True, progress=progress, file="wan_2.1_vae.safetensors")
+    (half,) = (tmp_path / "models").rglob("*.part")
+    rest = 25_000_000 - half.stat().st_size
+    usage = downloads.shutil.disk_usage
+    for room, fits in ((rest - 1, False), (rest, True)):
+        free = downloads.SPARE_BYTES + room
+        monkeypatch.setattr(downloads.shutil, "disk_usage", lambda path, free=free: usage(path)._replace(free=free))
+        if fits:
+            assert "fetched:" in asked("wan-1.3b", True, file="wan_2.1_vae.safetensors")
+        else:
+            with pytest.raises(OutputError, match="too little room on the disk"):
+                asked("wan-1.3b", True, file="wan_2.1_vae.safetensors")
+
+
 def test_a_damaged_file_is_not_put_in_place(asked, hub, tmp_path):
     wanted = next(name for name in FILES if "vae" in name)
     hub.server.etags[wanted] = hashlib.sha256(b"something else").hexdigest()

@@ -11,7 +11,7 @@ from PIL import Image
 from sounding_video.core.types import AudioClip, AVClip, VideoClip
 from sounding_video.nodes import evaluation
 from sounding_video.nodes.evaluation import SyncReport, measured
-from sounding_video.nodes.host import standalone
+from sounding_video.nodes.host import io, standalone
 
 RATE, FPS = 16_000, 15
 
@@ -31,11 +31,12 @@ def knocking(times, *, shifted=0.0):
 
 @pytest.fixture
 def run(tmp_path):
-    def start(clip, **options):
+    def start(clip, *, hidden=None, embed_metadata=True, **options):
         values = {"fps": 15.0, "filename_prefix": "sync/clip", "width": 800, **options}
         audio = {"waveform": clip.audio.waveform[None], "sample_rate": RATE}
-        with standalone.session(standalone.Session(output_dir=tmp_path)):
-            return SyncReport.execute(images=clip.video.frames, audio=audio, **values)
+        node = type("Run", (SyncReport,), {"hidden": io.HiddenValues(hidden)})  # as the runner does
+        with standalone.session(standalone.Session(output_dir=tmp_path, embed_metadata=embed_metadata)):
+            return node.execute(images=clip.video.frames, audio=audio, **values)
 
     return start
 
@@ -50,6 +51,19 @@ def test_the_picture_is_saved_shown_and_handed_on(run, tmp_path):
     assert picture.min() >= 0 and picture.max() <= 1
     assert json.loads(report)["seconds"] == 3.0
     assert result.ui["sounding_video_report"] == [json.loads(report)["summary"]]
+
+
+def test_the_picture_carries_prompt_and_workflow_as_comfyui_s_own_do(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluation, "available", lambda name: False)  # nothing is measured here
+    hidden = {"prompt": {"1": {"class_type": "Ü"}}, "extra_pnginfo": {"workflow": {"nodes": []}}}
+    for given, embed in ((hidden, True), (hidden, False), ({"prompt": hidden["prompt"], "extra_pnginfo": None}, True)):
+        run(knocking([0.6]), hidden=given, embed_metadata=embed)
+    texts = []
+    for number in (1, 2, 3):
+        with Image.open(tmp_path / "sync" / f"clip_0000{number}_.png") as picture:
+            texts.append({name: json.loads(text) for name, text in picture.text.items()})
+    whole = {"prompt": hidden["prompt"], "workflow": {"nodes": []}}
+    assert texts == [whole, {}, {"prompt": hidden["prompt"]}]
 
 
 def test_what_belongs_together_scores_higher_than_what_does_not():
