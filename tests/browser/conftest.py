@@ -21,8 +21,23 @@ ARGUMENTS = (
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
     "--autoplay-policy=no-user-gesture-required",
 )  # fmt: skip
+PATIENCE = 300_000  # milliseconds; a page takes ten seconds where the machine has nothing else to do
 READY = "!!(window.app && window.app.graph && window.LiteGraph?.registered_node_types?.T2SVMux)"
 OWN_PAGE, OTHER_PAGE, OTHER_PAGE_VUE = "own page", "other page", "other page, Vue nodes"
+# Keeps the milliseconds of every interval that runs, in window.ticking.
+COUNT_INTERVALS = """
+const [set, clear] = [window.setInterval, window.clearInterval];
+window.ticking = new Map();
+window.setInterval = (tick, every, ...more) => {
+  const id = set(tick, every, ...more);
+  window.ticking.set(id, every);
+  return id;
+};
+window.clearInterval = (id) => {
+  window.ticking.delete(id);
+  clear(id);
+};
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -90,6 +105,7 @@ class Page:
         self.errors: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.route("**/*", lambda route: self._let(route))
+        page.add_init_script(COUNT_INTERVALS)
         self.evaluate = page.evaluate
         self.open()
 
@@ -100,7 +116,7 @@ class Page:
 
     def open(self) -> None:
         self.page.goto(self.server.url, wait_until="domcontentloaded")
-        self.page.wait_for_function(READY, timeout=120_000)
+        self.page.wait_for_function(READY)
         self.page.wait_for_timeout(1500)
         self.evaluate(
             "async vue => { const s = window.app.extensionManager.setting;"
@@ -111,15 +127,23 @@ class Page:
         self.page.keyboard.press("Escape")
         self.page.wait_for_timeout(500)
         self.errors.clear()  # the page's own start-up noise
+        # What an earlier test ran would not run again, and the page would be told nothing of it.
+        self.evaluate(
+            "() => window.app.api.fetchApi('/free', { method: 'POST', body: JSON.stringify({ free_memory: true }) })"
+        )
         self.evaluate(
             "() => { window.seen = []; for (const kind of ['executed', 'execution_success', 'execution_error',"
             " 'execution_interrupted'])"
             " window.app.api.addEventListener(kind, event => window.seen.push([kind, event.detail])); }"
         )
 
-    def load(self, workflow: dict[str, Any]) -> None:
-        self.evaluate("async w => { await window.app.loadGraphData(w, true, true, 'test'); }", workflow)
+    def load(self, workflow: dict[str, Any], name: str = "test") -> None:
+        self.evaluate("async ([w, name]) => { await window.app.loadGraphData(w, true, true, name); }", [workflow, name])
         self.page.wait_for_timeout(1200)
+        if self.flavour == OTHER_PAGE_VUE:
+            self.wait_for("document.querySelectorAll('[data-node-id]').length > 0")
+        else:
+            assert self.evaluate("document.querySelectorAll('[data-node-id]').length") == 0, "rendered by Vue"
 
     def view(self, x: float, y: float, scale: float = 1.0) -> None:
         """Show the graph with its point (x, y) in the upper left corner."""
@@ -152,8 +176,8 @@ class Page:
     def queue(self) -> None:
         self.evaluate("async () => { window.seen.length = 0; await window.app.queuePrompt(0, 1); }")
 
-    def wait_for(self, expression: str, seconds: float = 150) -> None:
-        self.page.wait_for_function(expression, timeout=seconds * 1000)
+    def wait_for(self, expression: str) -> None:
+        self.page.wait_for_function(expression)
 
     def run(self) -> None:
         """Queue the graph and wait for its end."""
@@ -168,6 +192,10 @@ class Page:
         return self.evaluate(
             "id => window.seen.find(([kind, d]) => kind === 'executed' && d.node == id)?.[1].output", str(node)
         )
+
+    def intervals(self, every: int) -> int:
+        """How many timers of this period run on the page."""
+        return self.evaluate("every => [...window.ticking.values()].filter(e => e === every).length", every)
 
     def shoot(self, name: str) -> Path:
         path = self._shots / f"{name}, {self.flavour}.png"
@@ -185,7 +213,9 @@ def page(
         headless=True,
         args=list(ARGUMENTS),
         viewport={"width": 1900, "height": 1100},
+        timeout=PATIENCE,
     )
+    context.set_default_timeout(PATIENCE)
     try:
         yield Page(context.pages[0], servers(flavour), flavour, shots)
     finally:

@@ -2,20 +2,15 @@
 // it and writes it, and the server says whether it can be used.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
-import { el, panel, widgetOf } from "./dom.js";
+import { el, panel, whileInGraph, widgetOf, write } from "./dom.js";
+import { t } from "./texts.js";
 
 const NODE = "T2SVEditAnchors";
 const PANEL = "t2sv_anchors";
 const HEIGHT = 330;
 const LOOK_EVERY = 400; // milliseconds: the text may be typed, pasted, loaded or set by a script
 const ASK_AFTER = 300;
-const SINGLE = [
-  ["environment", "place"],
-  ["ambient_sound", "background"],
-  ["camera", "camera"],
-  ["style", "style"],
-  ["mood", "mood"],
-];
+const SINGLE = { environment: "place", ambient_sound: "background", camera: "camera", style: "style", mood: "mood" };
 const EMPTY = {
   entities: [{ name: "", attributes: [], visual: "" }],
   environment: "",
@@ -33,10 +28,17 @@ const EMPTY = {
 function parsed(text) {
   try {
     const found = JSON.parse(text);
-    return Array.isArray(found?.entities) && Array.isArray(found?.events) ? found : null;
+    if (!objects(found?.entities) || !objects(found?.events)) return null;
+    for (const entity of found.entities) entity.attributes ??= [];
+    return found;
   } catch {
     return null; // half-typed JSON; the server's answer says what is wrong with it
   }
+}
+
+/** @param {unknown} value whether it is a list of objects */
+function objects(value) {
+  return Array.isArray(value) && value.every((item) => item !== null && typeof item === "object");
 }
 
 /**
@@ -45,27 +47,36 @@ function parsed(text) {
  * @param {object} target
  * @param {string} key
  * @param {() => void} changed
- * @param {{read?: (text: string) => unknown, write?: (value: unknown) => string}} [form]
+ * @param {(text: string) => unknown} [read]
  */
-function field(label, target, key, changed, form = {}) {
-  const write = form.write ?? ((value) => value ?? "");
-  const input = el("input", { value: write(target[key]) });
+function field(label, target, key, changed, read = (text) => text) {
+  const value = target[key] ?? "";
+  const input = el("input", { value: Array.isArray(value) ? value.join(", ") : value });
   input.oninput = () => {
-    target[key] = form.read ? form.read(input.value) : input.value;
+    target[key] = read(input.value);
     changed();
   };
   return el("label", {}, el("span", {}, label), input);
 }
 
-const LIST = {
-  read: (text) => text.split(",").map((part) => part.trim()).filter(Boolean),
-  write: (list) => list.join(", "),
-};
-const WHOLE = { read: (text) => (/^\d+$/.test(text.trim()) ? Number(text) : text), write: String };
-const TIME = {
-  read: (text) => (text.trim() === "" ? null : Number(text)),
-  write: (value) => (value === null ? "" : String(value)),
-};
+/** @param {string} text */
+function listed(text) {
+  return text.split(",").map((part) => part.trim()).filter(Boolean);
+}
+
+// A text that is no number stays as it is, so that the server can say so.
+
+/** @param {string} text */
+function whole(text) {
+  return /^\d+$/.test(text.trim()) ? Number(text) : text;
+}
+
+/** @param {string} text */
+function time(text) {
+  if (!text.trim()) return null;
+  const number = Number(text.replace(",", "."));
+  return Number.isFinite(number) ? number : text;
+}
 
 /**
  * @param {object} event
@@ -73,7 +84,7 @@ const TIME = {
  * @param {() => void} remove
  */
 function eventFields(event, changed, remove) {
-  const heard = { heard: event.sound?.heard ?? "", source: event.sound?.source ?? "" };
+  const heard = { heard: String(event.sound?.heard ?? ""), source: String(event.sound?.source ?? "") };
   const sounds = () => {
     const silent = !heard.heard.trim() && !heard.source.trim();
     event.sound = silent ? null : { heard: heard.heard, source: heard.source };
@@ -82,19 +93,19 @@ function eventFields(event, changed, remove) {
   const row = el(
     "div",
     { className: "t2sv-row" },
-    field("order", event, "order", changed, WHOLE),
-    field("from 0–1", event, "start", changed, TIME),
-    field("to 0–1", event, "end", changed, TIME),
-    el("button", { type: "button", title: "Remove this event", onclick: remove }, "✕"),
+    field(t("order"), event, "order", changed, whole),
+    field(t("from"), event, "start", changed, time),
+    field(t("to"), event, "end", changed, time),
+    el("button", { type: "button", title: t("remove"), onclick: remove }, "✕"),
   );
   return el(
     "fieldset",
     {},
     row,
-    field("who", event, "entity", changed),
-    field("seen", event, "visual_action", changed),
-    field("heard", heard, "heard", sounds),
-    field("its cause", heard, "source", sounds),
+    field(t("who"), event, "entity", changed),
+    field(t("seen"), event, "visual_action", changed),
+    field(t("heard"), heard, "heard", sounds),
+    field(t("cause"), heard, "source", sounds),
   );
 }
 
@@ -104,13 +115,13 @@ function eventFields(event, changed, remove) {
  * @param {() => void} remove
  */
 function entityFields(entity, changed, remove) {
-  const button = el("button", { type: "button", title: "Remove", onclick: remove }, "✕");
+  const button = el("button", { type: "button", title: t("remove"), onclick: remove }, "✕");
   return el(
     "fieldset",
     {},
-    el("div", { className: "t2sv-row" }, field("name", entity, "name", changed), button),
-    field("look", entity, "visual", changed),
-    field("details", entity, "attributes", changed, LIST),
+    el("div", { className: "t2sv-row" }, field(t("name"), entity, "name", changed), button),
+    field(t("look"), entity, "visual", changed),
+    field(t("details"), entity, "attributes", changed, listed),
   );
 }
 
@@ -124,49 +135,46 @@ class AnchorsForm {
     this.message = el("p", { className: "t2sv-message" });
     this.body = el("div");
     this.element.replaceChildren(this.message, this.body);
-    const look = setInterval(() => (node.graph ? this.look() : this.detached(look)), LOOK_EVERY);
+    whileInGraph(node, LOOK_EVERY, () => this.look());
     this.look();
-  }
-
-  /** A node that was taken out of the graph may come back by undo as another object; this one is done. */
-  detached(timer) {
-    if (this.wasThere) clearInterval(timer);
   }
 
   /** Follow the text wherever it was changed. */
   look() {
-    this.wasThere = true;
     const linked = this.node.inputs?.some((input) => input.name === "anchors" && input.link != null);
     const text = linked ? null : (widgetOf(this.node, "anchors")?.value ?? "");
     if (this.text === text && this.linked === linked) return;
     [this.text, this.linked] = [text, linked];
-    this.build();
     this.ask();
+    this.build();
   }
 
   /** Write the form's anchors into the widget, which is what the workflow keeps. */
   changed() {
-    const widget = widgetOf(this.node, "anchors");
     this.text = JSON.stringify(this.anchors, null, 2);
-    widget.value = this.text;
-    widget.callback?.(this.text);
+    write(widgetOf(this.node, "anchors"), this.text);
     this.ask();
   }
 
   /** Show the server's opinion of the text, which is the same as when the prompt runs. */
   ask() {
     clearTimeout(this.waiting);
-    if (this.linked) return this.say("The anchors come from a link; cut it to edit them here.", "");
-    if (!this.text.trim()) {
-      return this.say("No anchors yet. Run Expand Prompt and press Edit anchors…, or start here.", "");
-    }
-    this.waiting = setTimeout(async () => {
-      const text = this.text;
+    if (this.linked) this.say(t("linked"), "");
+    else if (!this.text.trim()) this.say(t("empty"), "");
+    else this.waiting = setTimeout(() => this.answered(this.text), ASK_AFTER);
+  }
+
+  /** @param {string} text */
+  async answered(text) {
+    let [sentence, kind] = [t("usable"), "t2sv-good"];
+    try {
       const answer = await api.fetchApi("/sounding_video/anchors", { method: "POST", body: text });
       const { problem } = await answer.json();
-      if (text === this.text) this.say(problem ?? "These anchors can be used.", problem ? "t2sv-bad" : "t2sv-good");
-    }, ASK_AFTER);
-    return undefined;
+      if (problem) [sentence, kind] = [problem, "t2sv-bad"];
+    } catch (error) {
+      [sentence, kind] = [t("noAnswer", { error: error.message }), "t2sv-bad"];
+    }
+    if (text === this.text) this.say(sentence, kind);
   }
 
   /**
@@ -188,7 +196,7 @@ class AnchorsForm {
         this.changed();
         this.build();
       };
-      const button = el("button", { type: "button", onclick: start }, "Start with empty anchors");
+      const button = el("button", { type: "button", onclick: start }, t("startEmpty"));
       return this.body.replaceChildren(...(this.text.trim() ? [] : [button]));
     }
     const { anchors } = this;
@@ -210,7 +218,7 @@ class AnchorsForm {
     };
     const newEvent = () => ({
       id: `e${Math.max(0, ...anchors.events.map((event) => Number(/^e(\d+)$/.exec(event.id)?.[1] ?? 0))) + 1}`,
-      order: Math.max(0, ...anchors.events.map((event) => event.order)) + 1,
+      order: Math.max(0, ...anchors.events.map((event) => Number(event.order) || 0)) + 1,
       start: null,
       end: null,
       entity: anchors.entities[0]?.name ?? "",
@@ -218,14 +226,14 @@ class AnchorsForm {
       sound: null,
     });
     return this.body.replaceChildren(
-      el("h4", {}, "what happens"),
+      el("h4", {}, t("happens")),
       ...anchors.events.map((event) => eventFields(event, changed, remove(anchors.events, event))),
-      add("+ event", anchors.events, newEvent),
-      el("h4", {}, "who and what"),
+      add(t("addEvent"), anchors.events, newEvent),
+      el("h4", {}, t("entities")),
       ...anchors.entities.map((entity) => entityFields(entity, changed, remove(anchors.entities, entity))),
-      add("+ entity", anchors.entities, () => ({ name: "", attributes: [], visual: "" })),
-      el("h4", {}, "all around"),
-      ...SINGLE.map(([key, label]) => field(label, anchors, key, changed)),
+      add(t("addEntity"), anchors.entities, () => ({ name: "", attributes: [], visual: "" })),
+      el("h4", {}, t("around")),
+      ...Object.entries(SINGLE).map(([key, label]) => field(t(label), anchors, key, changed)),
     );
   }
 }

@@ -1,12 +1,18 @@
-// Shows what Expand Prompt made of a prompt: both captions, the anchors event by event, the report. One button hands
-// the anchors over to an Edit Anchors node, from which the graph then takes its captions.
+// Shows what Expand Prompt made of a prompt: both captions, to be edited, the anchors event by event, the report.
+// One button writes the captions into the nodes that they feed. Another hands the anchors over to an Edit Anchors node,
+// which then feeds the captions on.
 import { app } from "../../../scripts/app.js";
-import { afterRun, el, panel, widgetOf } from "./dom.js";
+import { el, onOutput, panel, widgetOf, write } from "./dom.js";
+import { t } from "./texts.js";
 
-const SHOWING = ["T2SVExpandPrompt", "T2SVEditAnchors", "T2SVCaptionVideo"];
+const EDITOR = "T2SVEditAnchors";
+const SHOWING = ["T2SVExpandPrompt", EDITOR, "T2SVCaptionVideo"];
+const CAPTIONS = ["video_caption", "audio_caption"];
 const PANEL = "t2sv_captions";
 const HEIGHT = 300;
-const SHARED_WIDGETS = ["backend", "profile", "server", "model"];
+const SHARED_WIDGETS = ["backend", "profile", "server", "model", "quantization", "allow_download", "timeout_seconds"];
+const ANCHORS_OF = "anchors_of"; // properties of an editor: whose anchors it got, and the text it got
+const ANCHORS_GIVEN = "anchors_given";
 
 /** @typedef {{video: string, audio: string, anchors: string, report: string}} Parts all but the captions as JSON */
 
@@ -18,42 +24,118 @@ function anchorLines(anchors) {
   const lines = anchors.entities.map((entity) => `${entity.name}: ${entity.visual}`);
   const events = [...anchors.events].sort((one, other) => one.order - other.order);
   const said = events.map((event) => {
-    const sound = event.sound ? `  →  ${event.sound.heard}` : "  →  (silent)";
+    const sound = `  →  ${event.sound ? event.sound.heard : t("silent")}`;
     return `${event.order}. ${event.entity} ${event.visual_action}${sound}`;
   });
-  return [
-    el("p", {}, lines.join("\n")),
-    el("p", {}, said.join("\n")),
-    el("p", {}, `place: ${anchors.environment}\nbackground: ${anchors.ambient_sound || "(none)"}`),
+  const around = [
+    `${t("place")}: ${anchors.environment}`,
+    `${t("background")}: ${anchors.ambient_sound || t("none")}`,
   ];
+  return [lines, said, around].map((part) => el("p", {}, part.join("\n")));
 }
 
 /**
- * Make an Edit Anchors node beside this one, filled with its anchors, and let it feed what this node's captions fed.
+ * @param {object} node
+ * @param {string} name of an output
+ * @returns {{target_id: number, target_slot: number}[]} its links
+ */
+function linksOf(node, name) {
+  const { links } = node.graph;
+  return [...(node.outputs[node.findOutputSlot(name)].links ?? [])].map((id) => links.get?.(id) ?? links[id]);
+}
+
+/**
+ * Do something that undo takes back at once.
+ * @param {() => void} change
+ */
+function asOneChange(change) {
+  app.canvas.emitBeforeChange();
+  change();
+  app.canvas.emitAfterChange();
+  app.graph.setDirtyCanvas(true, true);
+}
+
+/**
+ * Make an Edit Anchors node beside this one, or take the one that was made, and let it feed what this node's captions
+ * fed. Anchors that are edited in it stay, unless this node has other anchors now.
  * @param {object} node
  * @param {string} anchors JSON
  */
 function editAnchors(node, anchors) {
-  const editor = window.LiteGraph.createNode("T2SVEditAnchors");
-  editor.pos = [node.pos[0] + node.size[0] + 40, node.pos[1]];
-  node.graph.add(editor);
-  for (const name of SHARED_WIDGETS) {
-    const [from, to] = [widgetOf(node, name), widgetOf(editor, name)];
-    if (from && to) to.value = from.value;
-  }
-  const text = widgetOf(editor, "anchors");
-  text.value = JSON.stringify(JSON.parse(anchors), null, 2);
-  text.callback?.(text.value);
-  for (const name of ["video_caption", "audio_caption"]) {
-    const slot = node.findOutputSlot(name);
-    const links = [...(node.outputs[slot].links ?? [])];
-    for (const id of links) {
-      const link = node.graph.links.get?.(id) ?? node.graph.links[id];
-      const target = node.graph.getNodeById(link.target_id);
-      editor.connect(editor.findOutputSlot(name), target, link.target_slot);
+  const given = JSON.stringify(JSON.parse(anchors), null, 2);
+  let editor = node.graph.nodes.find(
+    (other) => other.comfyClass === EDITOR && other.properties[ANCHORS_OF] === String(node.id),
+  );
+  if (!editor) {
+    editor = window.LiteGraph.createNode(EDITOR);
+    editor.pos = [node.pos[0] + node.size[0] + 40, node.pos[1]];
+    node.graph.add(editor);
+    editor.properties[ANCHORS_OF] = String(node.id);
+    for (const name of SHARED_WIDGETS) {
+      const [from, to] = [widgetOf(node, name), widgetOf(editor, name)];
+      if (from && to) to.value = from.value;
     }
   }
-  app.graph.setDirtyCanvas(true, true);
+  if (editor.properties[ANCHORS_GIVEN] !== given) {
+    editor.properties[ANCHORS_GIVEN] = given;
+    write(widgetOf(editor, "anchors"), given);
+  }
+  for (const name of CAPTIONS) {
+    const slot = editor.findOutputSlot(name);
+    for (const link of linksOf(node, name)) {
+      const target = node.graph.getNodeById(link.target_id);
+      if (target) editor.connect(slot, target, link.target_slot);
+      // An output of the subgraph that both stand in is no node.
+      else node.graph.outputs?.[link.target_slot]?.connect(editor.outputs[slot], editor);
+    }
+  }
+  // The page selects the node that was clicked in, when the click is over.
+  setTimeout(() => app.canvas.selectNode(editor));
+}
+
+/** @typedef {{target: object, input: string, widget: object}} Field an input and the text field behind it */
+
+/** @type {WeakMap<object, Record<string, Field[]>>} what captions fed before they were written */
+const fed = new WeakMap();
+
+/**
+ * The inputs with a text field that an output feeds, or fed until its text was written into them.
+ * @param {object} node
+ * @param {string} name of the output
+ * @returns {Field[]}
+ */
+function fieldsOf(node, name) {
+  const linked = linksOf(node, name).flatMap((link) => {
+    const target = node.graph.getNodeById(link.target_id);
+    const { name: input, widget: named } = target?.inputs[link.target_slot] ?? {};
+    const widget = target && widgetOf(target, named?.name ?? input);
+    return widget ? [{ target, input, widget }] : [];
+  });
+  const before = (fed.get(node)?.[name] ?? []).filter(
+    ({ target, input }) =>
+      node.graph.getNodeById(target.id) === target && target.inputs[target.findInputSlot(input)].link == null,
+  );
+  return [...linked, ...before];
+}
+
+/**
+ * Write captions into the nodes that they feed and cut the links.
+ * @param {object} node
+ * @param {Record<string, string>} texts by output
+ * @returns {string} what became of them
+ */
+function useCaptions(node, texts) {
+  const fields = Object.fromEntries(CAPTIONS.map((name) => [name, fieldsOf(node, name)]));
+  fed.set(node, fields);
+  for (const name of CAPTIONS) {
+    for (const { target, input, widget } of fields[name]) {
+      const slot = target.findInputSlot(input);
+      if (target.inputs[slot].link != null) target.disconnectInput(slot);
+      write(widget, texts[name]);
+    }
+  }
+  const titles = new Set(CAPTIONS.flatMap((name) => fields[name].map(({ target }) => target.title)));
+  return titles.size ? t("captionsUsed", { nodes: [...titles].join(", ") }) : t("captionsUnused");
 }
 
 /**
@@ -62,32 +144,29 @@ function editAnchors(node, anchors) {
  */
 function show(node, parts) {
   const element = panel(node, PANEL, HEIGHT);
-  const children = [
-    el("h4", {}, "seen"),
-    el("p", { className: "t2sv-video-caption" }, parts.video),
-    el("h4", {}, "heard"),
-    el("p", { className: "t2sv-audio-caption" }, parts.audio),
-  ];
+  const video = el("textarea", { className: "t2sv-video-caption", value: parts.video, rows: 5 });
+  const audio = el("textarea", { className: "t2sv-audio-caption", value: parts.audio, rows: 2 });
+  const said = el("p", { className: "t2sv-said" });
+  const use = el("button", { type: "button", className: "t2sv-use", title: t("useCaptionsHint") }, t("useCaptions"));
+  use.onclick = () =>
+    asOneChange(() => {
+      said.textContent = useCaptions(node, { video_caption: video.value, audio_caption: audio.value });
+    });
+  const children = [el("h4", {}, t("seen")), video, el("h4", {}, t("heard")), audio, use, said];
   if (parts.anchors) {
-    children.push(el("h4", {}, "anchors"), ...anchorLines(JSON.parse(parts.anchors)));
-    if (node.comfyClass !== "T2SVEditAnchors") {
-      const button = el("button", { type: "button", className: "t2sv-edit" }, "Edit anchors…");
-      button.title = "Opens them in an Edit Anchors node, which then feeds the captions on";
-      button.onclick = () => editAnchors(node, parts.anchors);
-      children.push(button);
+    children.push(el("h4", {}, t("anchors")), ...anchorLines(JSON.parse(parts.anchors)));
+    if (node.comfyClass !== EDITOR) {
+      const edit = el("button", { type: "button", className: "t2sv-edit", title: t("editAnchorsHint") });
+      edit.textContent = t("editAnchors");
+      edit.onclick = () => asOneChange(() => editAnchors(node, parts.anchors));
+      children.push(edit);
     }
   }
-  const report = el("details", {}, el("summary", {}, "report"), el("p", {}, parts.report));
+  const report = el("details", {}, el("summary", {}, t("report")), el("p", {}, parts.report));
   element.replaceChildren(...children, report);
 }
 
-app.registerExtension({
-  name: "SoundingVideo.Captions",
-  beforeRegisterNodeDef(nodeType, nodeData) {
-    if (!SHOWING.includes(nodeData.name)) return;
-    afterRun(nodeType, (node, output) => {
-      const parts = output.sounding_video_captions?.at(-1);
-      if (parts) show(node, parts);
-    });
-  },
+onOutput(SHOWING, (node, output) => {
+  const parts = output.sounding_video_captions?.at(-1);
+  if (parts) show(node, parts);
 });

@@ -49,19 +49,27 @@ export function el(tag, properties = {}, ...children) {
   return element;
 }
 
+/** @type {WeakMap<HTMLElement, number>} height of each panel in pixels, margins included */
+const heights = new WeakMap();
+
 /**
  * Hang an element on a node as a widget that is not part of the workflow. Calling it again with the same name gives the
- * panel that is there.
+ * panel that is there, at the new height.
  * @param {object} node LiteGraph node
  * @param {string} name of the widget
  * @param {number} height in pixels, margins included
  * @returns {HTMLElement} the panel, to be filled
  */
 export function panel(node, name, height) {
-  const existing = node.widgets?.find((widget) => widget.name === name);
-  if (existing) return existing.element;
+  const existing = widgetOf(node, name);
+  if (existing) {
+    resize(node, existing.element, height);
+    return existing.element;
+  }
   addStyle();
   const element = el("div", { className: "t2sv" });
+  heights.set(element, height);
+  const tall = () => heights.get(element);
   // The page zooms on the wheel and deletes nodes on a key; inside a panel both belong to the panel.
   for (const event of ["wheel", "keydown", "pointerdown", "contextmenu"]) {
     element.addEventListener(event, (happened) => happened.stopPropagation());
@@ -69,33 +77,123 @@ export function panel(node, name, height) {
   const widget = node.addDOMWidget(name, "t2sv_panel", element, {
     serialize: false,
     hideOnZoom: false,
-    getMinHeight: () => height,
-    getMaxHeight: () => height,
+    getMinHeight: tall,
+    getMaxHeight: tall,
   });
   widget.serialize = false;
-  widget.computeLayoutSize = () => ({ minHeight: height, maxHeight: height, minWidth: 0 });
-  const [width] = node.size;
-  const wanted = node.computeSize();
-  node.setSize([Math.max(width, wanted[0]), Math.max(node.size[1], wanted[1])]);
-  app.graph.setDirtyCanvas(true, true);
+  widget.computeLayoutSize = () => ({ minHeight: tall(), maxHeight: tall(), minWidth: 0 });
+  makeRoom(node);
   return element;
 }
 
 /**
- * Call a function after a node of one of these kinds has run.
- * @param {object} nodeType
- * @param {(node: object, output: Record<string, any>) => void} show
+ * Give a panel another height.
+ * @param {object} node
+ * @param {HTMLElement} element the panel
+ * @param {number} height in pixels, margins included
  */
-export function afterRun(nodeType, show) {
-  const before = nodeType.prototype.onExecuted;
-  nodeType.prototype.onExecuted = function (output) {
-    before?.apply(this, arguments);
-    if (output) show(this, output);
-  };
+export function resize(node, element, height) {
+  if (heights.get(element) === height) return;
+  heights.set(element, height);
+  makeRoom(node);
 }
 
 /**
- * The node with this id as the server names it: "12", or "5:12" inside a subgraph.
+ * Take a panel off its node, if it is there.
+ * @param {object} node
+ * @param {string} name of the widget
+ */
+export function close(node, name) {
+  const widget = widgetOf(node, name);
+  if (widget) node.removeWidget(widget);
+}
+
+/** Make a node as large as its widgets need, and never smaller than it is. */
+function makeRoom(node) {
+  const [width, height] = node.computeSize();
+  node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], height)]);
+  app.graph.setDirtyCanvas(true, true);
+}
+
+/**
+ * Call a function in turn for as long as a node is in a graph. The page may leave `node.graph` set on a node that it
+ * has thrown away, so only its callbacks tell.
+ * @param {object} node
+ * @param {number} every milliseconds
+ * @param {() => void} tick
+ */
+export function whileInGraph(node, every, tick) {
+  let timer = null;
+  const start = () => {
+    timer ??= setInterval(tick, every);
+  };
+  const stop = () => {
+    clearInterval(timer);
+    timer = null;
+  };
+  chain(node, "onAdded", start);
+  chain(node, "onRemoved", stop);
+  if (node.graph) start();
+}
+
+/** Let a callback of an object do something more. */
+function chain(object, name, more) {
+  const before = object[name];
+  object[name] = function () {
+    const answer = before?.apply(this, arguments);
+    more.apply(this, arguments);
+    return answer;
+  };
+}
+
+/** @typedef {(node: object, output: Record<string, any>) => void} Show */
+
+/** @type {{kinds: string[], show: Show}[]} */
+const shows = [];
+/** @type {WeakMap<object, string>} what is on a node already: edits in a panel outlive a run that changed nothing */
+const standing = new WeakMap();
+
+/**
+ * Call a function with what a node gave: after it has run, and when the page brings the node back with it, as on undo,
+ * on redo, on another workflow's tab.
+ * @param {string[]} kinds ids of nodes; empty for all of ours
+ * @param {Show} show
+ */
+export function onOutput(kinds, show) {
+  shows.push({ kinds, show });
+}
+
+/** @type {Show} */
+function give(node, output) {
+  const text = JSON.stringify(output);
+  if (standing.get(node) === text) return;
+  standing.set(node, text);
+  for (const { kinds, show } of shows) {
+    if (!kinds.length || kinds.includes(node.comfyClass)) show(node, output);
+  }
+}
+
+let waiting = null;
+
+/** Give the nodes what the page remembers of them, once the graph stands. */
+function giveAgain() {
+  waiting ??= setTimeout(() => {
+    waiting = null;
+    for (const [key, output] of Object.entries(app.nodeOutputs ?? {})) {
+      const node = nodeById(key);
+      if (isOurs(node?.comfyClass) && output) give(node, output);
+    }
+  });
+}
+
+/** @param {string|undefined} kind id of a node */
+function isOurs(kind) {
+  return Boolean(kind?.startsWith("T2SV"));
+}
+
+/**
+ * The node with this id: "12"; "5:12" inside a subgraph's node, as the server names it; or the subgraph's own id before
+ * the colon, as the page keeps outputs.
  * @param {string|number} id
  * @returns {object|null}
  */
@@ -103,8 +201,9 @@ export function nodeById(id) {
   let graph = app.graph;
   let node = null;
   for (const part of String(id).split(":")) {
-    node = graph?.getNodeById(Number(part)) ?? graph?.getNodeById(part) ?? null;
-    graph = node?.subgraph;
+    const inside = app.graph.subgraphs?.get(part);
+    node = inside ? null : (graph?.getNodeById(Number(part)) ?? graph?.getNodeById(part) ?? null);
+    graph = inside ?? node?.subgraph;
   }
   return node;
 }
@@ -117,3 +216,27 @@ export function nodeById(id) {
 export function widgetOf(node, name) {
   return node.widgets?.find((widget) => widget.name === name);
 }
+
+/**
+ * Write into a widget as a user does.
+ * @param {object} widget
+ * @param {string} value
+ */
+export function write(widget, value) {
+  widget.value = value;
+  widget.callback?.(value);
+}
+
+app.registerExtension({
+  name: "SoundingVideo.Outputs",
+  beforeRegisterNodeDef(nodeType, nodeData) {
+    if (!isOurs(nodeData.name)) return;
+    chain(nodeType.prototype, "onExecuted", function (output) {
+      if (output) give(this, output);
+    });
+  },
+  nodeCreated(node) {
+    if (isOurs(node.comfyClass)) giveAgain();
+  },
+  onNodeOutputsUpdated: giveAgain,
+});

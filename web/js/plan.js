@@ -1,6 +1,6 @@
 // The memory plan of a loader: one bar a stage, against what is free on the device.
-import { app } from "../../../scripts/app.js";
-import { afterRun, el, panel } from "./dom.js";
+import { el, onOutput, panel } from "./dom.js";
+import { t, TEXTS } from "./texts.js";
 
 const PANEL = "t2sv_plan";
 const LINE = 19;
@@ -29,23 +29,17 @@ function show(node, plan) {
     return el(
       "div",
       { className: "t2sv-row" },
-      el("span", { className: "t2sv-name" }, stage.replaceAll("_", " ")),
+      el("span", { className: "t2sv-name" }, TEXTS[`stage ${stage}`] ? t(`stage ${stage}`) : stage),
       el("div", { className: "t2sv-bar" }, filled),
       el("span", {}, gigabytes(bytes)),
     );
   });
-  const heading = free === null ? "memory" : `memory, ${gigabytes(free)} free`;
+  const heading = free === null ? t("memory") : t("memoryFree", { free: gigabytes(free) });
   const height = LINE * (stages.length + 1) + 30 + LINE * Math.ceil(plan.sentence.length / 40);
   panel(node, PANEL, height).replaceChildren(el("h4", {}, heading), ...lines, el("p", {}, plan.sentence));
 }
 
-app.registerExtension({
-  name: "SoundingVideo.Plan",
-  beforeRegisterNodeDef(nodeType, nodeData) {
-    if (!nodeData.name.startsWith("T2SV")) return;
-    afterRun(nodeType, (node, output) => {
-      const plan = output.sounding_video_plan?.at(-1);
-      if (plan) show(node, plan);
-    });
-  },
+onOutput([], (node, output) => {
+  const plan = output.sounding_video_plan?.at(-1);
+  if (plan) show(node, plan);
 });

@@ -1,35 +1,27 @@
-// Under the video of the save node: the waveform over the clip's time, its onsets, and a line where the player is.
-import { app } from "../../../scripts/app.js";
+// With the video of the save node: the waveform over the clip's time, its onsets, and a line where the player is.
 import { api } from "../../../scripts/api.js";
-import { afterRun, el, panel } from "./dom.js";
+import { el, onOutput, panel, resize, whileInGraph } from "./dom.js";
+import { t } from "./texts.js";
 
-const NODES = ["T2SVMux"];
 const PANEL = "t2sv_timeline";
 const STRIP = 56;
+const WORDS = 28;
+const OWN = { video: 206, audio: 60 };
+const MARGINS = 28;
 const MOST = 6;
 const FOLLOW_EVERY = 90; // milliseconds
+const OWN_AFTER = 2500; // the page shows its own player within this, or later where the link is slow
 
 /** @typedef {{seconds: number, fps: number|null, outline: number[][], onsets: number[]}} Timeline */
+/** @typedef {{filename: string, subfolder: string, type: string}} File */
 
 /**
  * Where a saved file is served.
- * @param {{filename: string, subfolder: string, type: string}} file
+ * @param {File} file
  */
 function address(file) {
   const { filename, subfolder, type } = file;
   return api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`);
-}
-
-/**
- * The page's own video element of a file, if it made one.
- * @param {{filename: string, subfolder: string}} file
- * @returns {HTMLVideoElement|undefined}
- */
-function nativeVideo(file) {
-  return [...document.querySelectorAll("video")].find((video) => {
-    const query = new URL(video.currentSrc || video.src || "about:blank", location.href).searchParams;
-    return query.get("filename") === file.filename && (query.get("subfolder") ?? "") === file.subfolder;
-  });
 }
 
 /**
@@ -39,7 +31,7 @@ function nativeVideo(file) {
  */
 function draw(canvas, timeline, now) {
   const scale = window.devicePixelRatio || 1;
-  const width = canvas.clientWidth || 300;
+  const width = canvas.clientWidth;
   canvas.width = width * scale;
   canvas.height = STRIP * scale;
   const context = canvas.getContext("2d");
@@ -61,68 +53,119 @@ function draw(canvas, timeline, now) {
 }
 
 /**
- * One strip: it follows the clip's video and seeks in it.
- * @param {Timeline} timeline
- * @param {{filename: string, subfolder: string, type: string}} file
- * @returns {HTMLElement}
- */
-function strip(timeline, file) {
-  const canvas = el("canvas", { title: "Click to go there" });
-  canvas.style.height = `${STRIP}px`;
-  canvas.style.cursor = "pointer";
-  const words = el("p", { className: "t2sv-words" });
-  const holder = el("div", {}, canvas, words);
-  let own = null;
-  const media = () => nativeVideo(file) ?? own;
-  words.textContent = describe(timeline);
-  canvas.onclick = (event) => {
-    const player = media();
-    if (player) player.currentTime = (event.offsetX / canvas.clientWidth) * timeline.seconds;
-  };
-  let last = -1;
-  const follow = () => {
-    if (canvas.isConnected) {
-      const now = media()?.currentTime ?? null;
-      if (now !== last || canvas.width !== Math.round(canvas.clientWidth * (window.devicePixelRatio || 1))) {
-        last = now;
-        draw(canvas, timeline, now);
-      }
-    }
-    if (!holder.dataset.gone) setTimeout(follow, FOLLOW_EVERY);
-  };
-  setTimeout(follow, FOLLOW_EVERY);
-  // The page shows no player for sound alone, nor for kinds of files it does not know.
-  setTimeout(() => {
-    if (nativeVideo(file) || holder.dataset.gone) return;
-    own = el(timeline.fps ? "video" : "audio", { src: address(file), controls: true, loop: true });
-    own.style.width = "100%";
-    holder.prepend(own);
-  }, 2500);
-  return holder;
-}
-
-/**
  * @param {Timeline} timeline
  * @returns {string}
  */
 function describe({ seconds, onsets, outline }) {
-  if (!outline.length) return `${seconds.toFixed(2)} s, no sound`;
-  const first = onsets.slice(0, 8).map((time) => time.toFixed(2));
-  const times = onsets.length ? ` at ${first.join(", ")}${onsets.length > 8 ? " …" : ""} s` : "";
-  return `${seconds.toFixed(2)} s, ${onsets.length} onset${onsets.length === 1 ? "" : "s"}${times}`;
+  const length = seconds.toFixed(2);
+  if (!outline.length) return t("noSound", { seconds: length });
+  if (!onsets.length) return t("noOnset", { seconds: length });
+  const first = onsets.slice(0, 5).map((time) => time.toFixed(2));
+  const times = first.join(", ") + (onsets.length > first.length ? " …" : "");
+  return t(onsets.length === 1 ? "oneOnset" : "onsets", { seconds: length, count: onsets.length, times });
 }
 
-app.registerExtension({
-  name: "SoundingVideo.Player",
-  beforeRegisterNodeDef(nodeType, nodeData) {
-    if (!NODES.includes(nodeData.name)) return;
-    afterRun(nodeType, (node, output) => {
-      const timelines = output.sounding_video_timeline ?? [];
-      if (!timelines.length) return;
-      const count = Math.min(MOST, timelines.length);
-      const element = panel(node, PANEL, (STRIP + 28) * count + 28);
-      for (const old of element.children) old.dataset.gone = "yes";
-      element.replaceChildren(...timelines.slice(0, count).map((one, index) => strip(one, output.images[index])));
-    });
-  },
+/** One clip's strip: it follows the clip's player and seeks in it. */
+class Strip {
+  /**
+   * @param {object} node
+   * @param {Timeline} timeline
+   * @param {File} file
+   */
+  constructor(node, timeline, file) {
+    Object.assign(this, { node, timeline, file });
+    this.canvas = el("canvas", { title: t("seek"), onclick: (event) => this.seek(event) });
+    this.canvas.style.height = `${STRIP}px`;
+    this.canvas.style.cursor = "pointer";
+    this.element = el("div", {}, this.canvas, el("p", { className: "t2sv-words" }, describe(timeline)));
+    this.own = null;
+    this.last = null;
+    this.alone = null; // since when the page shows no player of this clip
+  }
+
+  get height() {
+    return STRIP + WORDS + (this.own ? OWN[this.own.localName] : 0);
+  }
+
+  /** The page's own video element of the clip: on the canvas in a container of the node, or in the node's element. */
+  get native() {
+    const homes = [this.node.videoContainer, this.canvas.closest("[data-node-id]")];
+    return homes
+      .flatMap((home) => [...(home?.querySelectorAll("video") ?? [])])
+      .find((video) => {
+        if (!video.isConnected || video.closest(".t2sv")) return false;
+        const query = new URL(video.currentSrc || video.src || "about:blank", location.href).searchParams;
+        return query.get("filename") === this.file.filename && (query.get("subfolder") ?? "") === this.file.subfolder;
+      });
+  }
+
+  seek(event) {
+    const player = this.native ?? this.own;
+    if (player) player.currentTime = (event.offsetX / this.canvas.clientWidth) * this.timeline.seconds;
+  }
+
+  follow() {
+    const { canvas } = this;
+    if (!canvas.isConnected || !canvas.clientWidth) return;
+    const native = this.native;
+    this.standIn(native);
+    const now = (native ?? this.own)?.currentTime ?? null;
+    if (now === this.last && canvas.width === Math.floor(canvas.clientWidth * (window.devicePixelRatio || 1))) return;
+    this.last = now;
+    draw(canvas, this.timeline, now);
+  }
+
+  /**
+   * A player of our own for as long as the page has none: for sound alone, for kinds of files that it does not know,
+   * for all clips but the one that it shows.
+   * @param {HTMLVideoElement|undefined} native
+   */
+  standIn(native) {
+    if (native) {
+      this.alone = null;
+      this.own?.remove();
+      this.own = null;
+      return;
+    }
+    this.alone ??= performance.now();
+    if (this.own || performance.now() - this.alone < OWN_AFTER) return;
+    const kind = this.timeline.fps ? "video" : "audio";
+    this.own = el(kind, { src: address(this.file), controls: true, loop: true });
+    this.own.style.cssText = `display: block; width: 100%; height: ${OWN[kind] - 6}px; margin-bottom: 6px`;
+    this.element.prepend(this.own);
+  }
+}
+
+/**
+ * On the canvas the page makes its player a widget, which comes after ours: let ours stand under it.
+ * @param {object} node
+ */
+function putLast(node) {
+  const at = (name) => node.widgets.findIndex((widget) => widget.name === name);
+  if (at("video-preview") > at(PANEL)) node.widgets.push(...node.widgets.splice(at(PANEL), 1));
+}
+
+/** @type {WeakMap<object, Strip[]>} */
+const strips = new WeakMap();
+
+/** @param {object} node */
+function follow(node) {
+  const shown = strips.get(node);
+  for (const strip of shown) strip.follow();
+  resize(node, shown[0].element.parentElement, heightOf(shown));
+  putLast(node);
+}
+
+/** @param {Strip[]} shown */
+function heightOf(shown) {
+  return shown.reduce((sum, strip) => sum + strip.height, MARGINS);
+}
+
+onOutput(["T2SVMux"], (node, output) => {
+  const timelines = (output.sounding_video_timeline ?? []).slice(0, MOST);
+  if (!timelines.length) return;
+  const shown = timelines.map((timeline, index) => new Strip(node, timeline, output.images[index]));
+  panel(node, PANEL, heightOf(shown)).replaceChildren(...shown.map((strip) => strip.element));
+  if (!strips.has(node)) whileInGraph(node, FOLLOW_EVERY, () => follow(node));
+  strips.set(node, shown);
 });

@@ -2,13 +2,15 @@
 // can show that) and says before it how the frames are laid out.
 import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
-import { nodeById, panel } from "./dom.js";
+import { close, nodeById, panel } from "./dom.js";
 
 const EVENT = "sounding_video.preview";
 const PANEL = "t2sv_preview";
 const HEIGHT = 260;
 const DRAW_EVERY = 90; // milliseconds
 const TILES_A_SECOND = 3.75; // where the length is not known: 15 frames per second, four to a latent frame
+const SAMPLERS = ["T2SVJointSampler", "T2SVNativeSampler"];
+const NOWHERE = "-1"; // no node has this id
 
 /**
  * @typedef {{node: string, count: number, columns: number, tile: number[], strip: number, seconds: number|null}} Layout
@@ -17,6 +19,8 @@ const TILES_A_SECOND = 3.75; // where the length is not known: 15 frames per sec
 
 /** @type {Map<string, Layout>} layouts whose picture is still on its way */
 const announced = new Map();
+/** @type {Map<string, Blob>} the newest picture of a node that may be running */
+const newest = new Map();
 /** @type {Map<string, Playing>} what is shown, by node */
 const playing = new Map();
 
@@ -67,6 +71,7 @@ function tick() {
 
 /** Leave the last picture of every node standing that is not the running one. */
 function stopOthers(running) {
+  for (const id of newest.keys()) if (id !== running) newest.delete(id);
   for (const [id, shown] of playing) {
     if (id === running) continue;
     shown.bitmap.close();
@@ -79,15 +84,23 @@ function stopOthers(running) {
 }
 
 /**
+ * @param {object} node
  * @param {string} id
  * @param {Layout} layout
  * @param {Blob} blob
  */
-async function show(id, layout, blob) {
-  const node = nodeById(id);
-  if (!node) return;
+async function show(node, id, layout, blob) {
+  newest.set(id, blob);
   const bitmap = await createImageBitmap(blob);
+  // The run may have gone on while the picture was decoded.
+  if (newest.get(id) !== blob) {
+    bitmap.close();
+    return;
+  }
   playing.get(id)?.bitmap.close();
+  // What the page showed while the node was not in view.
+  node.imgs = undefined;
+  close(node, "$$canvas-image-preview");
   const element = panel(node, PANEL, HEIGHT);
   let canvas = element.querySelector("canvas");
   if (!canvas) {
@@ -101,14 +114,17 @@ async function show(id, layout, blob) {
 
 api.addEventListener(EVENT, ({ detail }) => announced.set(String(detail.node), detail));
 
-// Extensions are loaded before the page listens itself, so a picture that is played here is not shown there as well.
-api.addEventListener("b_preview_with_metadata", (event) => {
-  const id = String(event.detail.displayNodeId ?? event.detail.nodeId);
+// Extensions are loaded before the page listens itself. A picture that is played here goes on to the page's list of
+// runs and to the subgraph that the sampler is in, but does not lie as a still picture on the same node.
+api.addEventListener("b_preview_with_metadata", ({ detail }) => {
+  const id = String(detail.displayNodeId ?? detail.nodeId);
   const layout = announced.get(id);
-  if (!layout) return;
   announced.delete(id);
-  event.stopImmediatePropagation();
-  show(id, layout, event.detail.blob);
+  const node = nodeById(id);
+  if (!layout || !SAMPLERS.includes(node?.comfyClass) || node.graph !== app.canvas.graph) return;
+  for (const url of app.nodePreviewImages?.[NOWHERE] ?? []) URL.revokeObjectURL(url); // older pages keep them all
+  detail.displayNodeId = id.slice(0, Math.max(0, id.lastIndexOf(":"))) || NOWHERE;
+  show(node, id, layout, detail.blob);
 });
 
 api.addEventListener("executing", ({ detail }) => stopOthers(detail === null ? null : String(detail)));

@@ -1,0 +1,122 @@
+"""Take the pictures of the help pages from ComfyUI's page, with what the bundled model makes.
+
+COMFYUI_PATH names a ComfyUI checkout. Names of nodes as arguments take only theirs. The pictures go to
+``web/docs/img``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "tests" / "browser"), str(ROOT / "tests")]
+
+from comfyui_server import checkout, serving  # noqa: E402
+from conftest import ARGUMENTS, OWN_PAGE, PATIENCE, Page  # noqa: E402
+from PIL import Image  # noqa: E402
+from playwright.sync_api import sync_playwright  # noqa: E402
+
+WIDTH, MARGIN = 440, 10  # of a picture, and of the canvas around the node on it
+TITLE = 30
+QUICK = {"T2SVJointSampler": {"steps": 2}}
+RUN = "sync_report_pocket"
+# The template on which a node is seen after a run; the others stand alone, as they come from the menu.
+SEEN = {
+    RUN: (
+        "T2SVLoadWanTower", "T2SVLoadStableAudioTower", "T2SVLoadBridge", "T2SVJoinTowers", "T2SVEmptyAVLatent",
+        "T2SVEncodeCaptions", "T2SVJointSampler", "T2SVDecodeAV", "T2SVMux", "T2SVSyncReport",
+    ),
+    "expand_prompt_pocket": ("T2SVExpandPrompt", "T2SVEditAnchors"),
+}  # fmt: skip
+ALONE = ("T2SVCaptionVideo", "T2SVDownloadModels", "T2SVLoadLora", "T2SVNativeSampler")
+
+
+def open_template(page: Page, name: str) -> None:
+    """Open a template, let it run, and put its anchors into an editor where it has any."""
+    page.load(json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")))
+    if name != RUN:
+        for kind, values in QUICK.items():
+            for key, value in values.items():
+                page.set_widget(node_of(page, kind), key, value)
+    page.run()
+    if page.evaluate("!!document.querySelector('.t2sv-edit')"):
+        page.evaluate("document.querySelector('.t2sv-edit').click()")
+    page.page.wait_for_timeout(4000)
+
+
+def node_of(page: Page, kind: str) -> int:
+    """The number of the first node of a kind."""
+    return page.evaluate("kind => window.app.graph._nodes.find(n => n.type === kind).id", kind)
+
+
+def picture(page: Page, kind: str) -> Image.Image:
+    """A node on an otherwise empty canvas, as wide as the help pages have it."""
+    node = node_of(page, kind)
+    page.evaluate(
+        "id => { window.app.canvas.deselectAll(); for (const n of window.app.graph._nodes)"
+        " if (n.id !== id) n.pos = [n.pos[0], n.pos[1] + 20000 * (n.pos[1] < 10000)]; }",
+        node,
+    )
+    (x, y), (width, height) = page.evaluate(
+        "id => { const n = window.app.graph.getNodeById(id); return [[...n.pos], [...n.size]]; }", node
+    )
+    scale = (WIDTH - 2 * MARGIN) / width
+    left, top = 500, 150
+    page.view(x - left / scale, y - top / scale, scale)
+    page.page.mouse.move(5, 1000)
+    page.page.wait_for_timeout(1500)
+    shot = Image.open(BytesIO(page.page.screenshot()))
+    title = round(TITLE * scale)
+    return shot.crop((left - MARGIN, top - title - MARGIN, left + WIDTH - MARGIN, round(top + height * scale) + MARGIN))
+
+
+def take(page: Page, wanted: set[str]) -> None:
+    """Take and save the pictures of some nodes."""
+
+    def save(kind: str) -> None:
+        path = ROOT / "web" / "docs" / "img" / f"{kind}.jpg"
+        picture(page, kind).convert("RGB").save(path, quality=88)
+        print(path)
+
+    for template, kinds in SEEN.items():
+        if wanted & set(kinds):
+            open_template(page, template)
+            for kind in kinds:
+                if kind in wanted:
+                    save(kind)
+    for kind in wanted & set(ALONE):
+        page.evaluate("() => window.app.graph.clear()")
+        page.evaluate("kind => window.app.graph.add(window.LiteGraph.createNode(kind))", kind)
+        save(kind)
+
+
+def main(*names: str) -> None:
+    """Start a server and a page and take the pictures of these nodes, or of all."""
+    every = {kind for kinds in SEEN.values() for kind in kinds} | set(ALONE)
+    if strangers := set(names) - every:
+        raise SystemExit(f"no such nodes: {', '.join(sorted(strangers))}")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        base = Path(folder, "comfyui")
+        base.mkdir()
+        with serving(checkout(), ROOT, base, None) as server:
+            context = playwright.chromium.launch_persistent_context(
+                Path(folder, "profile"),
+                executable_path=shutil.which("chromium") or shutil.which("chromium-browser"),
+                args=list(ARGUMENTS),
+                viewport={"width": 1900, "height": 1200},
+                timeout=PATIENCE,
+            )
+            context.set_default_timeout(10 * PATIENCE)
+            page: Any = Page(context.pages[0], server, OWN_PAGE, Path(folder))
+            take(page, set(names) or every)
+            context.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
