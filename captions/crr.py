@@ -23,11 +23,11 @@ from .rewriter import Rewritten, rewrite, rewrite_directly
 
 LOGGER = logging.getLogger(__name__)
 Backend = ChatBackend | RuleBackend
-# The rows of the paper's Table 4: no expansion; one text for both towers; unverified captions; one step without
-# anchors; checker, anchors and rewriter.
-MODES = ("off", "shared", "raw", "direct", "full")
+# The rows of the paper's Table 4: no expansion; both captions together for both towers; unverified captions; one step
+# without anchors; checker, anchors and rewriter; the video caption alone for both towers.
+MODES = ("off", "shared", "raw", "direct", "full", "shared_video")
 MAX_PROMPT_CHARS = 10_000
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 _PROMPT_FILES = ("checker_infer", "rewriter", "direct", "raw_prompt")
 
 
@@ -36,7 +36,8 @@ class Report:
     """How an expansion came about.
 
     Args:
-        mode: One of :data:`MODES`, or "edited" for captions from anchors that a user gave.
+        mode: One of :data:`MODES`, "edited" for captions from anchors that a user gave, or "training" for those of a
+            clip.
         profile: Name of the length profile.
         backend: What wrote it; empty for mode off.
         attempts: Questions to each agent.
@@ -139,7 +140,7 @@ def expand(
         raise InputError(f"the mode {mode!r} needs a caption backend", expected="a backend, or the mode 'off'")
     if isinstance(backend, RuleBackend):
         return _by_rules(text, backend, mode, lengths)
-    key = _cache_key(text, backend, mode, profile) if cache else ""
+    key = _cache_key(text, backend, mode, lengths) if cache else ""
     kept = _from_cache(cache.load(key)) if cache else None
     if kept is not None:
         return kept
@@ -163,7 +164,7 @@ def expand_anchors(
     if isinstance(backend, RuleBackend):
         return _by_rules_checked(backend.rewrite(anchors, lengths), anchors, Report("edited", profile, backend.name))
     written = rewrite(anchors, backend=backend, profile=lengths, progress=progress)
-    return _expansion(written, anchors, Report("edited", profile, backend.identity))
+    return expansion_of(written, anchors, Report("edited", profile, backend.identity))
 
 
 def _by_rules(text: str, backend: RuleBackend, mode: str, profile: LengthProfile) -> Expansion:
@@ -180,7 +181,7 @@ def _by_rules(text: str, backend: RuleBackend, mode: str, profile: LengthProfile
     checked = backend.check(text)
     report = replace(report, notes=checked.notes, unknown=checked.unknown)
     made = _by_rules_checked(backend.rewrite(checked.anchors, profile), checked.anchors, report)
-    return _share(made) if mode == "shared" else made
+    return _shared(made, mode)
 
 
 def _by_rules_checked(captions: Captions, anchors: SemanticAnchors | None, report: Report) -> Expansion:
@@ -200,17 +201,18 @@ def _by_model(text: str, backend: ChatBackend, mode: str, profile: LengthProfile
     if mode == "direct":
         written = rewrite_directly(text, backend=backend, profile=profile, progress=progress)
         progress.step("captions", 1, 1)
-        return _expansion(written, None, report)
+        return expansion_of(written, None, report)
     checked = deduce(text, backend=backend, progress=progress)
     progress.step("captions", 1, 2)
     report = replace(report, attempts=(("checker", checked.attempts),), problems=checked.problems)
     written = rewrite(checked.value, backend=backend, profile=profile, progress=progress)
     progress.step("captions", 2, 2)
-    made = _expansion(written, checked.value, report)
-    return _share(made) if mode == "shared" else made
+    made = expansion_of(written, checked.value, report)
+    return _shared(made, mode)
 
 
-def _expansion(written: Rewritten, anchors: SemanticAnchors | None, report: Report) -> Expansion:
+def expansion_of(written: Rewritten, anchors: SemanticAnchors | None, report: Report) -> Expansion:
+    """What the rewriter wrote, with how it came about added to the report."""
     report = replace(
         report,
         attempts=(*report.attempts, ("rewriter", written.attempts)),
@@ -221,10 +223,15 @@ def _expansion(written: Rewritten, anchors: SemanticAnchors | None, report: Repo
     return Expansion(written.captions, anchors, report)
 
 
-def _share(made: Expansion) -> Expansion:
-    """One text for both towers: the paper's audio-video caption."""
-    text = f"{made.captions.video} {made.captions.audio}"
-    return replace(made, captions=Captions(text, text))
+def _shared(made: Expansion, mode: str) -> Expansion:
+    """One content for both towers: the paper's audio-video caption, or its video caption; other modes keep two.
+
+    Text encoders read so many tokens and no more (Stable Audio's 128), so each tower gets its own part first.
+    """
+    video, audio = made.captions.video, made.captions.audio
+    if mode == "shared":
+        return replace(made, captions=Captions(f"{video} {audio}", f"{audio} {video}"))
+    return replace(made, captions=Captions(video, video)) if mode == "shared_video" else made
 
 
 def _raw(text: str, backend: ChatBackend, progress: Progress) -> Captions:
@@ -242,10 +249,10 @@ def _raw(text: str, backend: ChatBackend, progress: Progress) -> Captions:
     return Captions(*answers)
 
 
-def _cache_key(text: str, backend: ChatBackend, mode: str, profile: str) -> str:
-    versions = {name: load_prompt(name).version for name in _PROMPT_FILES}
-    values = {"prompt": text, "backend": backend.identity, "mode": mode, "profile": profile}
-    return CaptionCache.key({**values, "prompts": versions, "format": _CACHE_FORMAT})
+def _cache_key(text: str, backend: ChatBackend, mode: str, profile: LengthProfile) -> str:
+    prompts = {name: load_prompt(name).sha256 for name in _PROMPT_FILES}
+    values = {"prompt": text, "backend": backend.identity, "mode": mode, "profile": asdict(profile)}
+    return CaptionCache.key({**values, "prompts": prompts, "format": _CACHE_FORMAT})
 
 
 def _from_cache(kept: dict[str, Any] | None) -> Expansion | None:

@@ -114,7 +114,9 @@ def json_object(text: str) -> dict[str, Any]:
     """
     text = text.rpartition("</think>")[2]
     decoder = json.JSONDecoder()
-    for match in re.finditer(r"\{", text):
+    for match in re.finditer(r"\{\s*", text):
+        if text[match.end() : match.end() + 1] not in ('"', "}", ""):
+            continue  # a brace in prose: no object begins with anything but a key
         try:
             value, _ = decoder.raw_decode(text, match.start())
         except (json.JSONDecodeError, RecursionError):

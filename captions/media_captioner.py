@@ -7,25 +7,33 @@ from __future__ import annotations
 
 import base64
 import io
-import json
-import os
 import wave
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from ..core.errors import CaptionError, InputError, OutputError, SoundingVideoError
+from ..core.errors import CaptionError, InputError, SoundingVideoError, require_choice
 from ..core.progress import SILENT, Progress
-from ..core.types import AudioClip, AVClip, VideoClip
+from ..core.types import AudioClip, AVClip, Captions, VideoClip
 from .backends.base import ChatBackend, Message
 from .checker import verify
-from .crr import Expansion, expand_anchors
+from .crr import Expansion, Report, expand_anchors, expansion_of
 from .dialogue import MAX_TOKENS, TEMPERATURE
+from .jsonl import append_row, read_rows
+from .profiles import PROFILES
 from .prompts import load_prompt
+from .ranks import share_of
+from .rewriter import rewrite_directly
+
+T = TypeVar("T")
+# What becomes of raw captions: nothing; one step without anchors; checker, anchors, rewriter (the paper's Table 4).
+TRAINING_MODES = ("raw", "direct", "full")
+VIDEO_RAW, AUDIO_RAW = "video_raw_caption", "audio_raw_caption"
 
 NUM_FRAMES = 16
 FRAME_SIDE = 448
@@ -41,6 +49,10 @@ class Describer(Protocol):
 
     def hear(self, clip: AudioClip, *, progress: Progress = SILENT) -> str:
         """A raw caption of the sound."""
+        ...
+
+    def close(self) -> None:
+        """Free what is loaded; what is needed again loads again."""
         ...
 
 
@@ -70,6 +82,11 @@ class ChatDescriber:
         sound = {"type": "input_audio", "input_audio": {"data": _wav_base64(clip), "format": "wav"}}
         parts = [sound, {"type": "text", "text": user["content"]}]
         return _ask(self.ears, [system, {"role": "user", "content": parts}], AUDIO_TOKENS, AUDIO_TEMPERATURE, progress)
+
+    def close(self) -> None:
+        """Close both backends."""
+        self.eyes.close()
+        self.ears.close()
 
 
 def _ask(backend: ChatBackend, messages: list[Message], max_tokens: int, temperature: float, progress: Progress) -> str:
@@ -123,11 +140,15 @@ def describe(clip: AVClip, describer: Describer, *, progress: Progress = SILENT)
     Raises:
         InputError: the clip has no picture or no sound.
     """
+    _require_both(clip)
+    seen = describer.see(clip.video, progress=progress)
+    return RawCaptions(seen, describer.hear(clip.audio, progress=progress))
+
+
+def _require_both(clip: AVClip) -> None:
     if clip.video is None or clip.audio is None:
         missing = "picture" if clip.video is None else "sound"
         raise InputError(f"the clip has no {missing}", expected="a clip with picture and sound")
-    seen = describer.see(clip.video, progress=progress)
-    return RawCaptions(seen, describer.hear(clip.audio, progress=progress))
 
 
 def verified_captions(
@@ -149,46 +170,67 @@ def verified_captions(
     return Expansion(made.captions, checked.value, report)
 
 
+def written_captions(
+    raw: RawCaptions,
+    *,
+    backend: ChatBackend | None,
+    mode: str = "full",
+    profile: str = "bridgedit",
+    progress: Progress = SILENT,
+) -> Expansion:
+    """What becomes of raw captions in each of :data:`TRAINING_MODES`.
+
+    Args:
+        raw: What was seen and heard.
+        backend: What writes; None for mode raw.
+        mode: raw takes them as they are; direct rewrites both in one step; full checks first.
+        profile: Wanted lengths.
+        progress: Its cancel check stops a waiting request.
+
+    Raises:
+        InputError: an unknown mode, or one that needs a backend.
+        CaptionError: a model gave no usable answer.
+    """
+    _check_mode(mode, backend)
+    if mode == "raw":
+        return Expansion(Captions(raw.video, raw.audio), None, Report(mode, profile))
+    if mode == "full":
+        return verified_captions(raw, backend=backend, profile=profile, progress=progress)
+    material = f"What is seen: {raw.video}\nWhat is heard: {raw.audio}"
+    written = rewrite_directly(material, backend=backend, profile=PROFILES.get(profile), progress=progress)
+    return expansion_of(written, None, Report(mode, profile, backend.identity))
+
+
+def _check_mode(mode: str, backend: ChatBackend | None) -> None:
+    require_choice("way of writing", mode, TRAINING_MODES)
+    if backend is None and mode != "raw":
+        raise InputError(f"the mode {mode!r} needs a language model", expected="a chat backend, or the mode 'raw'")
+
+
 def caption_row(file: str, raw: RawCaptions, made: Expansion) -> dict[str, Any]:
     """One line of the output: the keys that training reads, the raw captions, the anchors and the report."""
     return {
         "file": file,
         "video_caption": made.captions.video,
         "audio_caption": made.captions.audio,
-        "video_raw_caption": raw.video,
-        "audio_raw_caption": raw.audio,
+        VIDEO_RAW: raw.video,
+        AUDIO_RAW: raw.audio,
         "anchors": made.anchors and made.anchors.as_json(),
         "report": made.report.as_json(),
     }
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSONL file, each with a ``file``.
+def own_clips(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """This process's share of the clips, by file; what several rows say of one clip is put together."""
+    clips: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        clips.setdefault(row["file"], {}).update(row)
+    return {file: clips[file] for file in share_of(clips)}
 
-    Raises:
-        InputError: the file cannot be read, or a line is not such a row; a half line at the end is left out, it is
-            where an earlier run was stopped.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("the list of clips cannot be read", got=path, remedy=str(error)) from error
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                continue
-            raise InputError(
-                "a line is not JSON", got=f"{path}, line {number}", expected="one object a line"
-            ) from error
-        if not isinstance(row, dict) or not isinstance(row.get("file"), str):
-            raise InputError("a line names no file", got=f"{path}, line {number}", expected='an object with "file"')
-        rows.append(row)
-    return rows
+
+def raw_captions_file(output: Path) -> Path:
+    """Where a batch keeps what was seen and heard: ``captions.raw.jsonl`` beside ``captions.jsonl``."""
+    return output.with_name(f"{output.stem}.raw.jsonl")
 
 
 def caption_files(
@@ -197,74 +239,111 @@ def caption_files(
     *,
     read: Callable[[str], AVClip],
     describer: Describer | None,
-    backend: ChatBackend,
+    backend: ChatBackend | None,
+    mode: str = "full",
     profile: str = "bridgedit",
     progress: Progress = SILENT,
 ) -> Iterator[tuple[str, SoundingVideoError | None]]:
     """Caption clips and append a line each to ``output``; clips that stand there already are left out.
 
+    All pictures are looked at, then all sounds are listened to, then ``describer`` is closed and all captions are
+    written, so that one model is in memory at a time and each is loaded once. What was seen and heard is kept in
+    :func:`raw_captions_file` and is not asked for again; deleting that file has clips described anew.
+
     Under ``accelerate launch`` each process takes its share of the rows (``RANK``, ``WORLD_SIZE``) and all append to
-    one file.
+    the same files.
 
     Args:
         rows: Each with ``file``; ``video_raw_caption`` and ``audio_raw_caption`` are used where given.
         output: JSONL file.
         read: Reads a clip.
         describer: Makes the raw captions that are not given; None when all are.
-        backend: Checker and rewriter.
+        backend: Checker and rewriter; None for mode raw.
+        mode: One of :data:`TRAINING_MODES`.
         profile: Wanted lengths.
-        progress: Told after each clip.
+        progress: Told after each clip of each stage: "looking", "listening", "caption".
 
     Yields:
         The file and None, or the error for which it was left out.
 
     Raises:
+        InputError: an unknown mode, or one that needs a backend; a file to go on with that cannot be read.
         OutputError: the output cannot be written.
     """
-    done = {row["file"] for row in read_rows(output)} if output.exists() else set()
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    todo = [row for row in rows if row["file"] not in done][rank::world]
-    for number, row in enumerate(todo, start=1):
+    _check_mode(mode, backend)
+    clips, kept = _unfinished(rows, output), raw_captions_file(output)
+    for key, stage in ((VIDEO_RAW, "looking"), (AUDIO_RAW, "listening")):
+        missing = [file for file, row in clips.items() if key not in _given(row)]
+        perceive = partial(_perceived, key=key, read=read, describer=describer, progress=progress)
+        for file, text, problem in _each(missing, perceive, stage, progress):
+            if problem is None:
+                append_row(kept, {"file": file, key: text})
+                clips[file][key] = text
+            else:
+                del clips[file]
+                yield file, problem
+    if describer is not None:
+        describer.close()
+
+    def write(file: str) -> dict[str, Any]:
+        raw = RawCaptions(clips[file][VIDEO_RAW], clips[file][AUDIO_RAW])
+        made = written_captions(raw, backend=backend, mode=mode, profile=profile, progress=progress)
+        return caption_row(file, raw, made)
+
+    for file, row, problem in _each(list(clips), write, "caption", progress):
+        if problem is None:
+            append_row(output, row)
+        yield file, problem
+
+
+def _unfinished(rows: Iterable[Mapping[str, Any]], output: Path) -> dict[str, dict[str, Any]]:
+    """This process's clips that are not in the output, with what was seen and heard of them by an earlier run."""
+    done = {row["file"] for row in _rows_of(output)}
+    clips = {file: row for file, row in own_clips(rows).items() if file not in done}
+    for row in _rows_of(raw_captions_file(output)):
+        if row["file"] in clips:
+            clips[row["file"]] = {**row, **_given(clips[row["file"]])}
+    return clips
+
+
+def _rows_of(path: Path) -> list[dict[str, Any]]:
+    return read_rows(path) if path.exists() else []
+
+
+def _given(row: Mapping[str, Any]) -> dict[str, str]:
+    """The raw captions that a row has."""
+    texts = {key: row.get(key) for key in (VIDEO_RAW, AUDIO_RAW)}
+    return {key: text for key, text in texts.items() if isinstance(text, str) and text.strip()}
+
+
+def _each(
+    files: Sequence[str], work: Callable[[str], T], stage: str, progress: Progress
+) -> Iterator[tuple[str, T | None, SoundingVideoError | None]]:
+    """Each file with its result, or with the error for which it has none."""
+    for number, file in enumerate(files, start=1):
         try:
-            raw = _raw_of(row, read, describer, progress)
-            made = verified_captions(raw, backend=backend, profile=profile, progress=progress)
+            result, problem = work(file), None
         except (InputError, CaptionError, OSError) as error:
-            problem = error if isinstance(error, SoundingVideoError) else InputError(str(error), got=row["file"])
-            yield row["file"], problem
-        else:
-            _append(output, caption_row(row["file"], raw, made))
-            yield row["file"], None
-        progress.step("caption", number, len(todo))
+            result, problem = None, error if isinstance(error, SoundingVideoError) else InputError(str(error), got=file)
+        yield file, result, problem
+        progress.step(stage, number, len(files))
 
 
-def _raw_of(
-    row: Mapping[str, Any], read: Callable[[str], AVClip], describer: Describer | None, progress: Progress
-) -> RawCaptions:
-    given = row.get("video_raw_caption"), row.get("audio_raw_caption")
-    if all(isinstance(text, str) and text.strip() for text in given):
-        return RawCaptions(*given)
+def _perceived(
+    file: str, *, key: str, read: Callable[[str], AVClip], describer: Describer | None, progress: Progress
+) -> str:
     if describer is None:
         raise InputError(
             "the clip has no raw captions",
-            got=row["file"],
-            expected="video_raw_caption and audio_raw_caption in its line, or models that look and listen",
+            got=file,
+            expected=f"{VIDEO_RAW} and {AUDIO_RAW} in its line, or models that look and listen",
         )
-    return describe(read(row["file"]), describer, progress=progress)
-
-
-def _append(output: Path, row: Mapping[str, Any]) -> None:
-    """One line in one write, so that several processes can share the file; a half line of a stopped run is closed."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        half = b""
-        if output.exists() and output.stat().st_size:
-            with output.open("rb") as file:
-                file.seek(-1, os.SEEK_END)
-                half = b"" if file.read(1) == b"\n" else b"\n"
-        handle = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(handle, half + json.dumps(row, ensure_ascii=True).encode("ascii") + b"\n")
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise OutputError("the captions cannot be written", got=output, remedy=str(error)) from error
+    clip = read(file)
+    _require_both(clip)
+    if key == VIDEO_RAW:
+        text = describer.see(clip.video, progress=progress)
+    else:
+        text = describer.hear(clip.audio, progress=progress)
+    if not text:
+        raise CaptionError(f"the model that {'looks' if key == VIDEO_RAW else 'listens'} said nothing", got=file)
+    return text

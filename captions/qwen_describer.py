@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import logging
+import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,11 +15,13 @@ from ..core.errors import MissingModelError
 from ..core.optional import require
 from ..core.progress import SILENT, Progress
 from ..core.types import AudioClip, VideoClip
-from .backends.transformers_local import watch
+from .backends.transformers_local import cause_and_remedy, watch
 from .dialogue import MAX_TOKENS, TEMPERATURE
 from .media_captioner import AUDIO_TEMPERATURE, AUDIO_TOKENS, sampled_frames
 from .prompts import load_prompt
+from .ranks import own_device
 
+LOGGER = logging.getLogger(__name__)
 VIDEO_MODEL = "Qwen/Qwen2.5-VL-7B-Instruct"
 AUDIO_MODEL = "Qwen/Qwen2-Audio-7B-Instruct"
 TIMEOUT_SECONDS = 900.0
@@ -31,6 +36,7 @@ class QwenDescriber:
         device: Torch device, or auto.
         dtype: Weight type, or auto.
         allow_download: Whether a hub id may be downloaded.
+        timeout_seconds: Longest wait for one answer; None for 900.
     """
 
     def __init__(
@@ -41,9 +47,11 @@ class QwenDescriber:
         device: str = "auto",
         dtype: str = "auto",
         allow_download: bool = False,
+        timeout_seconds: float | None = None,
     ) -> None:
         self._sources = {"AutoModelForImageTextToText": video_model, "Qwen2AudioForConditionalGeneration": audio_model}
-        self._device, self._dtype, self._local = device, dtype, not allow_download
+        self._device, self._dtype, self._allow_download = device, dtype, allow_download
+        self._timeout_seconds = timeout_seconds or TIMEOUT_SECONDS
         self._loaded: tuple[str, Any, Any] | None = None
 
     def see(self, clip: VideoClip, *, progress: Progress = SILENT) -> str:
@@ -106,20 +114,22 @@ class QwenDescriber:
         self.close()
         import transformers
 
-        source, device = self._sources[kind], resolve_device(self._device)
+        source, device = self._sources[kind], resolve_device(own_device(self._device))
+        local, started = not self._allow_download, time.monotonic()
         try:
-            processor = transformers.AutoProcessor.from_pretrained(source, local_files_only=self._local)
+            processor = transformers.AutoProcessor.from_pretrained(source, local_files_only=local)
             model = getattr(transformers, kind).from_pretrained(
-                source, local_files_only=self._local, dtype=resolve_dtype(self._dtype, device)
+                source, local_files_only=local, dtype=resolve_dtype(self._dtype, device)
             )
         except (OSError, ValueError) as error:
             raise MissingModelError(
                 "the captioning model cannot be loaded",
                 got=source,
                 expected="a folder with a transformers model, or a hub id that is on this machine",
-                remedy=str(error).splitlines()[0][:300],
+                remedy=cause_and_remedy(error, allow_download=self._allow_download),
             ) from error
         self._loaded = kind, model.to(device).eval(), processor
+        LOGGER.info("loaded %s on %s in %.1f s", Path(source).name, device, time.monotonic() - started)
         return self._loaded[1:]
 
     def _write(
@@ -134,7 +144,7 @@ class QwenDescriber:
                 max_new_tokens=max_tokens,
                 do_sample=True,
                 temperature=temperature,
-                stopping_criteria=StoppingCriteriaList([watch(progress.check_cancelled, TIMEOUT_SECONDS)]),
+                stopping_criteria=StoppingCriteriaList([watch(progress.check_cancelled, self._timeout_seconds)]),
             )
         answer = processor.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)[0]
         return " ".join(answer.split())

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InputError
+from ..core.errors import InputError, require_choice
 from .console import Console
-from .expand import add_backend_options, backend_options
+from .expand import add_backend_options, add_device_option, backend_options
 
 if TYPE_CHECKING:
+    from ..captions.backends.base import ChatBackend
     from ..captions.media_captioner import Describer
     from ..core.types import AVClip
 
 SUFFIXES = (".mp4", ".webm", ".mkv", ".mov")
+# Who looks and listens, and the backend options that are for them too.
+LOOKING = {
+    "transformers": ("device", "allow_download", "timeout_seconds"),
+    "server": ("server", "timeout_seconds"),
+}
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -24,8 +32,10 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         help="describe training clips with models that look, listen, compare and write",
         description="Describe clips: one model looks, one listens, the checker keeps of what was heard what the "
         "picture bears out, the rewriter writes both captions. One JSON object a clip is appended to the output; "
-        "clips that stand there already are left out, so a stopped run goes on where it was. Under accelerate launch "
-        "the processes share the clips.",
+        "clips that stand there already are left out, so a stopped run goes on where it was. All clips are seen, then "
+        "all are heard, then all captions are written: one model is loaded at a time. What was seen and heard is kept "
+        "beside the output, as .raw.jsonl. Under accelerate launch the processes share the clips and each has its "
+        "own card.",
         **options,
     )
     add = parser.add_argument
@@ -38,34 +48,44 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         metavar="HOW",
         help="raw captions through transformers (default) or server (--server, which must take pictures and sound)",
     )
-    add("--video-model", metavar="NAME", help="looks (default: Qwen/Qwen2.5-VL-7B-Instruct; server: --model)")
-    add("--audio-model", metavar="NAME", help="listens (default: Qwen/Qwen2-Audio-7B-Instruct; server: --model)")
+    add("--video-model", metavar="NAME", help="looks (default: Qwen/Qwen2.5-VL-7B-Instruct; server: --looking-model)")
+    add(
+        "--audio-model", metavar="NAME", help="listens (default: Qwen/Qwen2-Audio-7B-Instruct; server: --looking-model)"
+    )
+    add(
+        "--looking-model",
+        metavar="NAME",
+        help="server: looks and listens (default: --model when the backend is openai_server, else its only model)",
+    )
+    add(
+        "--mode",
+        default="full",
+        metavar="NAME",
+        help="full (default), or an ablation: raw (what was seen and heard, unchecked; needs no --backend), direct "
+        "(both captions in one step, without anchors)",
+    )
     add_backend_options(parser, model_option="--model")
+    add_device_option(parser)
     return parser
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Caption what is not captioned yet; name what could not be."""
+    from ..captions.media_captioner import TRAINING_MODES, caption_files, own_clips
+
     output = Path(args.output)
     rows = _rows(args, output)
-    if args.backend in (None, "lexicon"):
-        raise InputError(
-            "captions of clips need a language model",
-            got=f"backend {args.backend or 'lexicon'!r}",
-            expected="--backend openai_server or transformers_local",
-        )
-
-    from ..captions.backends import open_backend
-    from ..captions.media_captioner import caption_files
-
+    require_choice("way of writing", args.mode, TRAINING_MODES)
+    require_choice("way of looking", args.looking, LOOKING)
     done, failed = 0, {}
-    with open_backend(args.backend, backend_options(args)) as backend:
+    with _writer(args) as backend, closing(_describer(args)) as describer:
         made = caption_files(
             rows,
             output,
             read=lambda file: _read(output.parent / file),
-            describer=_describer(args),
+            describer=describer,
             backend=backend,
+            mode=args.mode,
             profile=args.profile or "bridgedit",
             progress=console.progress,
         )
@@ -75,13 +95,34 @@ def run(args: argparse.Namespace, console: Console) -> None:
                 failed[file] = str(error)
                 console.warn(f"{file}: {error}")
     console.close_progress()
-    values = {"output": str(output), "captioned": done, "already_there": len(rows) - done - len(failed)}
+    there = len(own_clips(rows)) - done - len(failed)
+    values = {"output": str(output), "captioned": done, "already_there": there}
     console.report(f"{output}: {done} captioned, {len(failed)} left out", {**values, "left_out": failed})
+
+
+@contextmanager
+def _writer(args: argparse.Namespace) -> Iterator[ChatBackend | None]:
+    """Who writes; what is set for those who look is not held against a backend that has it not."""
+    from ..captions.backends import open_backend, sharing
+
+    if args.mode == "raw":
+        if args.backend is not None:
+            raise InputError("a caption backend is named but raw captions need none", got=args.backend)
+        yield None
+        return
+    if args.backend in (None, "lexicon"):
+        raise InputError(
+            "captions of clips need a language model",
+            got=f"backend {args.backend or 'lexicon'!r}",
+            expected="--backend openai_server or transformers_local",
+        )
+    with open_backend(args.backend, sharing(args.backend, backend_options(args), LOOKING[args.looking])) as backend:
+        yield backend
 
 
 def _rows(args: argparse.Namespace, output: Path) -> list[dict[str, Any]]:
     """What to caption; files are named relative to the output where they lie below it, as a manifest wants it."""
-    from ..captions.media_captioner import read_rows
+    from ..captions.jsonl import read_rows
 
     rows = [] if args.input is None else read_rows(Path(args.input))
     base = Path() if args.input is None else Path(args.input).parent
@@ -112,16 +153,24 @@ def _describer(args: argparse.Namespace) -> Describer:
         from ..captions.backends.base import BackendOptions
         from ..captions.media_captioner import ChatDescriber
 
-        models = [args.video_model or args.caption_model, args.audio_model or args.caption_model]
-        trusted = args.server is not None
-        made = [
-            make_backend("openai_server", BackendOptions(args.server, name, trust_server=trusted)) for name in models
-        ]
-        return ChatDescriber(*made)
-    if args.looking != "transformers":
-        raise InputError("unknown way of looking", got=repr(args.looking), expected="transformers or server")
+        # A writer on this machine has a model that the server knows nothing of.
+        usual = args.looking_model or (None if args.backend == "transformers_local" else args.caption_model)
+        trusted = {"trust_server": args.server is not None, "timeout_seconds": args.timeout}
+        models = [args.video_model or usual, args.audio_model or usual]
+        return ChatDescriber(
+            *(make_backend("openai_server", BackendOptions(args.server, name, **trusted)) for name in models)
+        )
+    if args.looking_model is not None:
+        raise InputError(
+            "one model that looks and listens is a server's",
+            got="--looking-model with --looking transformers",
+            expected="--video-model and --audio-model",
+        )
     from ..captions.qwen_describer import AUDIO_MODEL, VIDEO_MODEL, QwenDescriber
 
+    options = backend_options(args)
     return QwenDescriber(
-        args.video_model or VIDEO_MODEL, args.audio_model or AUDIO_MODEL, allow_download=args.allow_download
+        args.video_model or VIDEO_MODEL,
+        args.audio_model or AUDIO_MODEL,
+        **{name: getattr(options, name) for name in LOOKING["transformers"]},
     )

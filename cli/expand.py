@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
     from ..captions.crr import Expansion
 
 DEFAULT_BACKEND = "lexicon"
+MODES_HELP = (
+    "full (default), or an ablation: off (the prompt for both), shared (both captions together for both), shared_video "
+    "(the video caption for both), raw (unchecked), direct (without anchors)"
+)
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -28,14 +34,10 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     add = parser.add_argument
     add("prompt", nargs="?", default="", metavar="PROMPT", help="what is seen and heard")
     add("--anchors", metavar="FILE", help="write from these edited anchors (JSON) instead of a prompt")
-    add(
-        "--mode",
-        default="full",
-        metavar="NAME",
-        help="full (default), or an ablation: off (the prompt for both), shared (one text for both), raw (unchecked), "
-        "direct (without anchors)",
-    )
+    add("--mode", default="full", metavar="NAME", help=MODES_HELP)
+    add("--schema", action="store_true", help="print the JSON Schema of the anchors and stop")
     add_backend_options(parser, model_option="--model")
+    add_device_option(parser)
     return parser
 
 
@@ -49,36 +51,81 @@ def add_backend_options(parser: argparse.ArgumentParser, *, model_option: str) -
     )
     add("--profile", metavar="NAME", help="lengths: bridgedit (as the released captions) or short")
     add("--server", metavar="URL", help="openai_server: base URL, for example http://127.0.0.1:11434/v1")
-    add(model_option, dest="caption_model", metavar="NAME", help="model on the server, hub id, or local folder")
-    add("--quantization", default="none", metavar="NAME", help="transformers_local: load smaller weights")
+    add(
+        model_option,
+        dest="caption_model",
+        metavar="NAME",
+        help="model on the server, hub id, or local folder (transformers_local: default Qwen/Qwen2.5-7B-Instruct; the "
+        "published system has Qwen/Qwen2.5-72B-Instruct)",
+    )
+    add(
+        "--quantization",
+        default="none",
+        metavar="NAME",
+        help="transformers_local: load smaller weights: none (default), bitsandbytes-8bit, bitsandbytes-4bit, "
+        "torchao-int8",
+    )
     add("--allow-download", action="store_true", help="transformers_local: fetch a hub id that is not there")
+    add(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="longest wait for one answer (default: 120 for a server, 600 for a model on this machine)",
+    )
     add("--no-cache", action="store_true", help="ask the model even when the answer is known")
 
 
-def backend_options(args: argparse.Namespace, **local: str) -> BackendOptions:
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """Where a local language model runs, for commands that have no other use for a device."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="where a model on this machine runs: auto (default), cpu, cuda, cuda:1, mps",
+    )
+
+
+def backend_options(args: argparse.Namespace) -> BackendOptions:
     """The options for :func:`~..captions.backends.make_backend`; a server typed here is meant to get the key."""
     from ..captions.backends.base import BackendOptions
 
     return BackendOptions(
         server=args.server,
         model=args.caption_model,
+        device=args.device,
         quantization=args.quantization,
         allow_download=args.allow_download,
+        timeout_seconds=args.timeout,
         trust_server=args.server is not None,
-        **local,
     )
 
 
 def expand_prompt(
-    args: argparse.Namespace, console: Console, prompt: str, *, mode: str = "full", profile: str = "bridgedit"
+    args: argparse.Namespace,
+    console: Console,
+    prompt: str,
+    *,
+    mode: str = "full",
+    profile: str = "bridgedit",
+    shared_options: Sequence[str] = (),
 ) -> Expansion:
-    """Expand one prompt as the command line says."""
-    from ..captions.backends import open_backend
+    """Expand one prompt as the command line says.
+
+    Args:
+        args: With the options of :func:`add_backend_options` and ``device``.
+        console: Told of progress.
+        prompt: What is seen and heard.
+        mode: One of :data:`~..captions.crr.MODES`.
+        profile: Lengths where the command line names none.
+        shared_options: Backend options that the command uses for other things too.
+    """
+    from ..captions.backends import open_backend, sharing
     from ..captions.cache import CaptionCache, default_cache_folder
     from ..captions.crr import expand
 
     cache = None if args.no_cache else CaptionCache(default_cache_folder())
-    with open_backend(args.backend or DEFAULT_BACKEND, backend_options(args)) as backend:
+    name = args.backend or DEFAULT_BACKEND
+    with open_backend(name, sharing(name, backend_options(args), shared_options)) as backend:
         return expand(
             prompt,
             backend=backend,
@@ -91,6 +138,9 @@ def expand_prompt(
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """Expand and print."""
+    if args.schema:
+        _tell_schema(args, console)
+        return
     if args.anchors is None:
         made = expand_prompt(args, console, args.prompt, mode=args.mode)
     else:
@@ -98,6 +148,15 @@ def run(args: argparse.Namespace, console: Console) -> None:
     console.close_progress()
     tell_report(console, made)
     console.report(f"picture: {made.captions.video}\n\nsound: {made.captions.audio}", made.as_json())
+
+
+def _tell_schema(args: argparse.Namespace, console: Console) -> None:
+    from ..captions.anchors import anchors_schema
+
+    if args.prompt or args.anchors is not None:
+        raise InputError("the schema is printed alone", got="a prompt or anchors beside --schema")
+    schema = anchors_schema()
+    console.report(json.dumps(schema, ensure_ascii=False, indent=2), schema)
 
 
 def tell_report(console: Console, made: Expansion) -> None:

@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..captions.backends import BACKENDS, open_backend
+from ..captions.backends import BACKENDS, open_backend, sharing
 from ..captions.backends.base import BackendOptions
 from ..captions.crr import MODES
 from ..captions.profiles import PROFILES
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from ..captions.media_captioner import Describer
     from ..core.types import AVClip
 
-LOOKING = ("transformers", "server")
+# Who looks and listens, and the backend options that are for them too.
+LOOKING = {"transformers": ("allow_download", "timeout_seconds"), "server": ("server", "timeout_seconds")}
 
 
 class ExpandPrompt(io.ComfyNode):
@@ -51,20 +52,34 @@ class ExpandPrompt(io.ComfyNode):
                     "mode",
                     options=list(MODES),
                     default="full",
-                    tooltip="full: checker, anchors, rewriter. The others are the paper's ablation: off, one shared "
-                    "text, raw and unchecked, direct without anchors.",
+                    tooltip="full: checker, anchors, rewriter. The others are the paper's ablation: off, shared (both "
+                    "captions for both models), shared_video (the video caption for both), raw and unchecked, direct "
+                    "without anchors.",
                 ),
+                *_local_inputs(),
             ],
             outputs=_caption_outputs(with_anchors=True),
         )
 
     @classmethod
-    def execute(cls, *, prompt: str, backend: str, profile: str, server: str, model: str, mode: str) -> io.NodeOutput:
+    def execute(
+        cls,
+        *,
+        prompt: str,
+        backend: str,
+        profile: str,
+        mode: str,
+        quantization: str = "none",
+        allow_download: bool = False,
+        timeout_seconds: float = 0.0,
+        **model: str,
+    ) -> io.NodeOutput:
         """Expand, from the cache when the same was asked before."""
         from ..captions.cache import CaptionCache, default_cache_folder
         from ..captions.crr import expand
 
-        with _backend(backend, server, model) as writer:
+        options = _options(quantization, allow_download, timeout_seconds, **model)
+        with _backend(backend, options) as writer:
             cache = CaptionCache(default_cache_folder())
             made = expand(prompt, backend=writer, mode=mode, profile=profile, cache=cache, progress=progress())
         return _output(made, with_anchors=True)
@@ -90,18 +105,30 @@ class EditAnchors(io.ComfyNode):
                     tooltip="The anchors of Expand Prompt, copied here and edited.",
                 ),
                 *_backend_inputs(),
+                *_local_inputs(),
             ],
             outputs=_caption_outputs(with_anchors=False),
         )
 
     @classmethod
-    def execute(cls, *, anchors: str, backend: str, profile: str, server: str, model: str) -> io.NodeOutput:
+    def execute(
+        cls,
+        *,
+        anchors: str,
+        backend: str,
+        profile: str,
+        quantization: str = "none",
+        allow_download: bool = False,
+        timeout_seconds: float = 0.0,
+        **model: str,
+    ) -> io.NodeOutput:
         """Run the rewriter alone."""
         from ..captions.anchors import from_json
         from ..captions.crr import expand_anchors
 
         edited = from_json(anchors)
-        with _backend(backend, server, model) as writer:
+        options = _options(quantization, allow_download, timeout_seconds, **model)
+        with _backend(backend, options) as writer:
             made = expand_anchors(edited, backend=writer, profile=profile, progress=progress())
         return _output(made, with_anchors=False)
 
@@ -129,18 +156,40 @@ class CaptionVideo(io.ComfyNode):
                     tooltip="Who looks and listens: the server, if its model takes pictures and sound, or "
                     "Qwen2.5-VL and Qwen2-Audio on this machine.",
                 ),
+                *_local_inputs(),
+                io.String.Input(
+                    "looking_model",
+                    default="",
+                    optional=True,
+                    tooltip="Model on the server that looks and listens; empty for the one in model when the server "
+                    "also writes, else for its only one.",
+                ),
             ],
             outputs=_caption_outputs(with_anchors=True),
         )
 
     @classmethod
-    def execute(cls, *, video: Any, backend: str, profile: str, server: str, model: str, looking: str) -> io.NodeOutput:
+    def execute(
+        cls,
+        *,
+        video: Any,
+        backend: str,
+        profile: str,
+        looking: str,
+        quantization: str = "none",
+        allow_download: bool = False,
+        timeout_seconds: float = 0.0,
+        looking_model: str = "",
+        **model: str,
+    ) -> io.NodeOutput:
         """Look, listen, check, write."""
         from ..captions.media_captioner import describe, verified_captions
 
-        with _describer(looking, server, model) as describer:
+        require_choice("way of looking", looking, LOOKING)
+        options = _options(quantization, allow_download, timeout_seconds, **model)
+        with _describer(looking, looking_model, backend, options) as describer:
             raw = describe(_clip(video), describer, progress=progress())
-        with _backend(backend, server, model) as writer:
+        with _backend(backend, sharing(backend, options, LOOKING[looking])) as writer:
             made = verified_captions(raw, backend=writer, profile=profile, progress=progress())
         return _output(made, with_anchors=True)
 
@@ -166,7 +215,41 @@ def _backend_inputs(default: str = "lexicon", without: tuple[str, ...] = ()) -> 
             tooltip="Base URL for openai_server, e.g. http://127.0.0.1:11434/v1. Keys come from the environment.",
         ),
         io.String.Input(
-            "model", default="", tooltip="Model on the server, hub id or local folder; empty for the default."
+            "model",
+            default="",
+            tooltip="Model on the server, hub id or local folder; empty for the default. transformers_local: "
+            "Qwen2.5-7B-Instruct; the published system has Qwen/Qwen2.5-72B-Instruct.",
+        ),
+    ]
+
+
+def _local_inputs() -> list[io.Input]:
+    """Stand after the others: inputs are only ever appended."""
+    from ..captions.backends.transformers_local import QUANTIZATIONS
+
+    return [
+        io.Combo.Input(
+            "quantization",
+            options=list(QUANTIZATIONS),
+            default="none",
+            optional=True,
+            tooltip="transformers_local: load smaller weights, with the package that the name begins with.",
+        ),
+        io.Boolean.Input(
+            "allow_download",
+            default=False,
+            optional=True,
+            tooltip="Models on this machine: fetch a hub id that is not there, once, into the Hugging Face cache.",
+        ),
+        io.Float.Input(
+            "timeout_seconds",
+            default=0.0,
+            min=0.0,
+            max=86400.0,
+            step=1.0,
+            optional=True,
+            tooltip="Longest wait for one answer; 0 for the usual, 120 for a server and 600 for a model on this "
+            "machine.",
         ),
     ]
 
@@ -181,14 +264,27 @@ def _caption_outputs(*, with_anchors: bool) -> list[io.Output]:
     ]
 
 
-def _backend(name: str, server: str, model: str) -> AbstractContextManager[Backend]:
-    """The chosen backend for one node; empty fields mean its defaults, and a local model gets room on the device.
+def _options(
+    quantization: str, allow_download: bool, timeout_seconds: float, *, server: str, model: str
+) -> BackendOptions:
+    """What a node's fields say; empty ones mean the backend's defaults.
 
     The server's address may have come with somebody's workflow, so it is not trusted with a key.
     """
+    return BackendOptions(
+        server=server.strip() or None,
+        model=model.strip() or None,
+        quantization=quantization,
+        allow_download=allow_download,
+        timeout_seconds=timeout_seconds or None,
+    )
+
+
+def _backend(name: str, options: BackendOptions) -> AbstractContextManager[Backend]:
+    """The chosen backend for one node; a local model gets room on the device."""
     if name == "transformers_local":
         make_room()
-    return open_backend(name, BackendOptions(server=server.strip() or None, model=model.strip() or None))
+    return open_backend(name, options)
 
 
 def _output(made: Expansion, *, with_anchors: bool) -> io.NodeOutput:
@@ -213,18 +309,26 @@ def anchors_problem(text: str) -> str | None:
 
 
 @contextmanager
-def _describer(looking: str, server: str, model: str) -> Iterator[Describer]:
-    """Who looks and listens; what is loaded for it is freed at the end."""
+def _describer(looking: str, model: str, writer: str, options: BackendOptions) -> Iterator[Describer]:
+    """Who looks and listens; what is loaded for it is freed at the end.
+
+    Args:
+        looking: A key of :data:`LOOKING`.
+        model: Of the server that looks; empty for the writer's where the writer is that server too.
+        writer: The writer's backend.
+        options: Of the writer; those in :data:`LOOKING` are used.
+    """
     from ..captions.media_captioner import ChatDescriber
     from ..captions.qwen_describer import QwenDescriber
 
-    require_choice("way of looking", looking, LOOKING)
+    shared = {name: getattr(options, name) for name in LOOKING[looking]}
     if looking == "server":
-        with _backend("openai_server", server, model) as both:
+        usual = options.model if writer == "openai_server" else None
+        with _backend("openai_server", BackendOptions(model=model.strip() or usual, **shared)) as both:
             yield ChatDescriber(both, both)
         return
     make_room()
-    with closing(QwenDescriber()) as describer:
+    with closing(QwenDescriber(**shared)) as describer:
         yield describer
 
 

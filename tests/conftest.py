@@ -6,7 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -45,6 +45,7 @@ _load("sounding_video", ROOT / "__init__.py", ROOT)
 small_models = _load("small_models", ROOT / "tests" / "small_models.py")
 _load("comfyui_server", ROOT / "tests" / "comfyui_server.py")
 _load("lora_files", ROOT / "tests" / "lora_files.py")
+chat_servers = _load("chat_server", ROOT / "tests" / "chat_server.py")
 
 
 @pytest.fixture(scope="session")
@@ -69,3 +70,17 @@ def python_with_package() -> Callable[..., subprocess.Popen]:
         return subprocess.Popen([sys.executable, "-c", _LOADER + code, *arguments], **settings)
 
     return start
+
+
+@pytest.fixture
+def no_keys_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the language model's server and keys out of the environment."""
+    for name in ("OPENAI_API_KEY", "SOUNDING_VIDEO_LLM_KEY", "SOUNDING_VIDEO_LLM_SERVER"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def chat_server(no_keys_of_the_machine: None) -> Iterator[chat_servers.ChatServer]:
+    """A language model's server that does as it is told."""
+    with chat_servers.chat_server() as state:
+        yield state

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from ...core.errors import InputError
 from ...core.registry import Registry
@@ -32,6 +33,22 @@ def make_backend(name: str, options: BackendOptions | None = None) -> ChatBacken
             expected=", ".join(sorted(backend.OPTIONS)) or "no option at all",
         )
     return backend(given)
+
+
+def sharing(name: str, options: BackendOptions, used: Iterable[str]) -> BackendOptions:
+    """The options for a backend that is not the only one they are meant for.
+
+    Args:
+        name: A key of :data:`BACKENDS`.
+        options: What the user set, for all of them.
+        used: Options that somebody else has: where this backend has them not, it is not told of them. Others stay,
+            and are refused by :func:`make_backend`.
+
+    Raises:
+        InputError: no such backend.
+    """
+    own = BACKENDS.get(name).OPTIONS
+    return replace(options, **{option: getattr(BackendOptions, option) for option in set(used) - own})
 
 
 @contextmanager

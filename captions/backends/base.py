@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from ...core.errors import InputError
 from ...core.types import Captions
 from ..anchors import SemanticAnchors
 from ..profiles import LengthProfile
@@ -28,8 +30,12 @@ class BackendOptions:
         dtype: Weight type, or auto.
         quantization: ``none``, or the way to load the weights smaller.
         allow_download: Whether a hub id may be downloaded.
+        timeout_seconds: Longest wait for one answer; None for the backend's own.
         trust_server: The user typed the server's address, so the key in the environment is meant for it. An address
             that came in a workflow file is not trusted: it would be a way to collect keys.
+
+    Raises:
+        InputError: a timeout that is not a positive number.
     """
 
     server: str | None = None
@@ -38,7 +44,13 @@ class BackendOptions:
     dtype: str = "auto"
     quantization: str = "none"
     allow_download: bool = False
+    timeout_seconds: float | None = None
     trust_server: bool = False
+
+    def __post_init__(self) -> None:
+        seconds = self.timeout_seconds
+        if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+            raise InputError("the timeout cannot be used", got=seconds, expected="a positive number of seconds")
 
     def changed(self) -> set[str]:
         """Names of the options that are not at their default."""
@@ -81,7 +93,7 @@ class ChatBackend(Protocol):
         max_tokens: int = 1536,
         temperature: float = 0.1,
         check_cancelled: Callable[[], None] = never_cancel,
-        timeout_seconds: float = 120.0,
+        timeout_seconds: float | None = None,
     ) -> str:
         """The model's answer as text.
 
@@ -91,7 +103,7 @@ class ChatBackend(Protocol):
             max_tokens: Longest answer.
             temperature: 0 for the most likely answer.
             check_cancelled: Called at least every 0.2 s while waiting; raises to stop.
-            timeout_seconds: Longest wait for one answer.
+            timeout_seconds: Longest wait for one answer; None for the one in the options, else the backend's own.
         """
         ...
 

@@ -12,6 +12,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -29,10 +30,14 @@ OPENAI_KEY_VARIABLE = "OPENAI_API_KEY"
 OPENAI_HOST = "api.openai.com"
 # How an answer's form is asked for, from strict to free; a server that refuses one is asked with the next.
 FORMATS = ("json_schema", "json_object", "none")
+# Fields that newer models refuse: what stands in for each, or nothing.
+SUBSTITUTES = {"max_tokens": "max_completion_tokens", "temperature": None}
+TIMEOUT_SECONDS = 120.0
 RETRIED = (429, 500, 502, 503, 504)
 MAX_TRIES = 4
 BACKOFF_SECONDS = 0.5  # doubled with each try
 LONGEST_WAIT_SECONDS = 60.0
+LIST_SECONDS = 30.0  # patience with the list of models where nobody can cancel
 
 
 @BACKENDS.register("openai_server")
@@ -40,20 +45,22 @@ class OpenAIServer:
     """A chat model behind an OpenAI-compatible server.
 
     Args:
-        options: ``server``, ``model`` and ``trust_server`` are used.
+        options: ``server``, ``model``, ``timeout_seconds`` and ``trust_server`` are used.
 
     Raises:
         InputError: no server is named, or its address cannot be used.
     """
 
-    OPTIONS: ClassVar[frozenset[str]] = frozenset({"server", "model"})
+    OPTIONS: ClassVar[frozenset[str]] = frozenset({"server", "model", "timeout_seconds"})
     name = "openai_server"
 
     def __init__(self, options: BackendOptions) -> None:
         self._url = _base_url(options.server or os.environ.get(SERVER_VARIABLE, ""))
         self._model = options.model
         self._key = _key_for(self._url, trusted=options.trust_server)
+        self._timeout_seconds = options.timeout_seconds or TIMEOUT_SECONDS
         self._format = 0  # index into FORMATS; only ever rises
+        self._refused: frozenset[str] = frozenset()  # of SUBSTITUTES; only ever grows
         self.backoff_seconds = BACKOFF_SECONDS
 
     @property
@@ -69,36 +76,47 @@ class OpenAIServer:
         max_tokens: int = 1536,
         temperature: float = 0.1,
         check_cancelled: Callable[[], None] = never_cancel,
-        timeout_seconds: float = 120.0,
+        timeout_seconds: float | None = None,
     ) -> str:
         """See :class:`~.base.ChatBackend`.
 
         Raises:
             CaptionError: no connection, no answer in time, or the server refused.
         """
-        waiting = {"check_cancelled": check_cancelled, "timeout_seconds": timeout_seconds}
+        patience = timeout_seconds or self._timeout_seconds
+        waiting = {"check_cancelled": check_cancelled, "timeout_seconds": patience}
         body = {
             "model": self._model or self._only_model(**waiting),
             "messages": [dict(message) for message in messages],
             "max_tokens": max_tokens,
             "temperature": temperature,
         }
+        refused = self._refused
         while True:
             asked = {**body, **(_response_format(FORMATS[self._format], schema) if schema else {})}
-            response = self._request("POST", "/chat/completions", asked, **waiting)
-            if response.status in (400, 422) and schema and self._format + 1 < len(FORMATS):
-                LOGGER.info("the server refused response_format %s; asking without", FORMATS[self._format])
-                self._format += 1
-                continue
+            response = self._request("POST", "/chat/completions", _substituted(asked, refused), **waiting)
+            if response.status in (400, 422):
+                fields = _fields_named(response) - refused
+                if fields:
+                    LOGGER.info("the server refused %s; asking without", ", ".join(sorted(fields)))
+                    refused |= fields
+                    continue
+                if schema and self._format + 1 < len(FORMATS):
+                    LOGGER.info("the server refused response_format %s; asking without", FORMATS[self._format])
+                    self._format += 1
+                    continue
+            if response.status == 200:
+                self._refused = refused
             return self._content(response)
 
     def close(self) -> None:
         """Nothing is held between requests."""
 
-    def _only_model(self, *, check_cancelled: Callable[[], None] = never_cancel, timeout_seconds: float = 30.0) -> str:
-        response = self._request(
-            "GET", "/models", None, check_cancelled=check_cancelled, timeout_seconds=timeout_seconds
-        )
+    def _only_model(
+        self, *, check_cancelled: Callable[[], None] = never_cancel, timeout_seconds: float | None = None
+    ) -> str:
+        patience = timeout_seconds or min(self._timeout_seconds, LIST_SECONDS)
+        response = self._request("GET", "/models", None, check_cancelled=check_cancelled, timeout_seconds=patience)
         try:
             names = [entry["id"] for entry in self._json(response)["data"]]
         except (KeyError, TypeError) as error:
@@ -253,6 +271,31 @@ def _is_loopback(host: str | None) -> bool:
         return ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return False
+
+
+def _substituted(body: Mapping[str, Any], refused: frozenset[str]) -> dict[str, Any]:
+    """The request without the fields that the server refused, or with what stands in for them."""
+    names = {name: SUBSTITUTES[name] if name in refused else name for name in body}
+    return {names[name]: value for name, value in body.items() if names[name]}
+
+
+def _fields_named(response: Response) -> frozenset[str]:
+    """Which of :data:`SUBSTITUTES` a refusal is about."""
+    try:
+        said = _said(json.loads(response.body))
+    except ValueError:
+        said = response.body.decode("utf-8", errors="replace")
+    return frozenset(name for name in SUBSTITUTES if re.search(rf"\b{name}\b", said))
+
+
+def _said(value: Any) -> str:
+    """The words of an error wherever servers put them, without what some repeat of the request."""
+    if isinstance(value, list):
+        return " ".join(map(_said, value))
+    if isinstance(value, dict):
+        places = ("error", "param", "message", "detail", "loc", "msg", "metadata", "raw")
+        return " ".join(_said(value[place]) for place in places if place in value)
+    return str(value)
 
 
 def _response_format(form: str, schema: Mapping[str, Any]) -> dict[str, Any]:

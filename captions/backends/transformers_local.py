@@ -14,6 +14,7 @@ import torch
 from ...core.device import resolve_device, resolve_dtype
 from ...core.errors import CaptionError, InputError, MissingModelError, PlacementError, require_choice
 from ...core.optional import require
+from ..ranks import own_device
 from . import BACKENDS
 from .base import BackendOptions, Message, never_cancel
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 DEFAULT_MODEL = "Qwen/Qwen2.5-7B-Instruct"
 LARGE_MODEL = "Qwen/Qwen2.5-72B-Instruct"  # the published system's checker and rewriter
+TIMEOUT_SECONDS = 600.0
 QUANTIZATIONS = ("none", "bitsandbytes-8bit", "bitsandbytes-4bit", "torchao-int8")
 # As the published pipeline (BridgeDiT reference, section 7).
 TOP_P = 0.9
@@ -34,13 +36,15 @@ class TransformersLocal:
     """A local folder or a hub id; loaded at the first question, freed by :meth:`close`.
 
     Args:
-        options: ``model``, ``device``, ``dtype``, ``quantization`` and ``allow_download`` are used.
+        options: All but ``server`` and ``trust_server`` are used.
 
     Raises:
         InputError: an unknown quantization.
     """
 
-    OPTIONS: ClassVar[frozenset[str]] = frozenset({"model", "device", "dtype", "quantization", "allow_download"})
+    OPTIONS: ClassVar[frozenset[str]] = frozenset(
+        {"model", "device", "dtype", "quantization", "allow_download", "timeout_seconds"}
+    )
     name = "transformers_local"
 
     def __init__(self, options: BackendOptions) -> None:
@@ -65,7 +69,7 @@ class TransformersLocal:
         max_tokens: int = 1536,
         temperature: float = 0.1,
         check_cancelled: Callable[[], None] = never_cancel,
-        timeout_seconds: float = 600.0,
+        timeout_seconds: float | None = None,
     ) -> str:
         """See :class:`~.base.ChatBackend`.
 
@@ -76,6 +80,7 @@ class TransformersLocal:
         """
         from transformers import StoppingCriteriaList
 
+        patience = timeout_seconds or self._options.timeout_seconds or TIMEOUT_SECONDS
         self._load()
         text = self._tokenizer.apply_chat_template(
             [dict(m) for m in messages], tokenize=False, add_generation_prompt=True
@@ -91,7 +96,7 @@ class TransformersLocal:
                 **({"temperature": temperature, "top_p": TOP_P} if sampled else {}),
                 repetition_penalty=REPETITION_PENALTY,
                 **(self._constraint(schema) if schema else {}),
-                stopping_criteria=StoppingCriteriaList([watch(check_cancelled, timeout_seconds)]),
+                stopping_criteria=StoppingCriteriaList([watch(check_cancelled, patience)]),
                 pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id,
             )
         return self._tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -127,7 +132,7 @@ class TransformersLocal:
             return
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        device = resolve_device(self._options.device)
+        device = resolve_device(own_device(self._options.device))
         local = not self._options.allow_download
         settings = self._quantized(device)
         started = time.monotonic()
@@ -141,7 +146,7 @@ class TransformersLocal:
                 "the language model cannot be loaded",
                 got=self._source,
                 expected="a folder with a transformers causal model, or a hub id that is on this machine",
-                remedy=f"{str(error).splitlines()[0][:300]} Allow the download to fetch it.",
+                remedy=cause_and_remedy(error, allow_download=self._options.allow_download),
             ) from error
         if self._tokenizer.chat_template is None:
             raise InputError(
@@ -168,6 +173,14 @@ class TransformersLocal:
 
             config = transformers.TorchAoConfig(Int8WeightOnlyConfig())
         return {"quantization_config": config, "device_map": {"": device}}
+
+
+def cause_and_remedy(error: Exception, *, allow_download: bool) -> str:
+    """Why a model could not be loaded, and how to fetch it when nobody allowed that yet."""
+    cause = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+    if allow_download:
+        return cause
+    return f"{cause} Fetch it with --allow-download or the node's input 'allow_download'."
 
 
 def watch(check_cancelled: Callable[[], None], timeout_seconds: float) -> Callable[..., torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -24,13 +25,15 @@ class Prompt:
 
     Args:
         name: File name without its ending.
-        version: Raised with every change of the text; part of the caption cache's key.
+        version: Raised with every change of the text.
         sections: ``(role, variant or None, template)`` in order.
+        sha256: Of the file's text in UTF-8; part of the caption cache's key.
     """
 
     name: str
     version: int
     sections: tuple[tuple[str, str | None, str], ...]
+    sha256: str
 
     def messages(self, values: Mapping[str, Any], *, variant: str | None = None) -> list[Message]:
         """The conversation with ``{{name}}`` filled in, once: what a value holds is never read as a place itself.
@@ -63,7 +66,7 @@ def load_prompt(name: str) -> Prompt:
     sections = tuple(
         (_ROLES[mark[1]], mark[2], text[mark.end() : end].strip()) for mark, end in zip(marks, ends, strict=True)
     )
-    return Prompt(name, int(front[1]), sections)
+    return Prompt(name, int(front[1]), sections, hashlib.sha256(text.encode("utf-8")).hexdigest())
 
 
 def quoted(text: str) -> str:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sounding_video.captions import crr, prompts
 from sounding_video.captions.anchors import SemanticAnchors
 from sounding_video.captions.backends import make_backend
 from sounding_video.captions.backends.base import BackendOptions, Checked, RuleBackend
 from sounding_video.captions.cache import CaptionCache, default_cache_folder
 from sounding_video.captions.checker import verify
 from sounding_video.captions.crr import MAX_PROMPT_CHARS, MODES, clean_prompt, expand, expand_anchors
+from sounding_video.captions.profiles import PROFILES, WordRange
 from sounding_video.captions.purity import find_impurities
 from sounding_video.core.errors import Cancelled, CaptionError, InputError
 from sounding_video.core.progress import Progress
@@ -138,17 +140,21 @@ def test_a_rewriter_whose_second_answer_is_no_json_keeps_its_first(server, backe
 
 def test_the_modes_of_the_ablation(server, backend, good, good_captions):
     assert expand(" a  dog ", backend=None, mode="off").captions == Captions("a dog", "a dog")
-    both = f"{good_captions['video']} {good_captions['audio']}"
+    seen, heard = good_captions["video"], good_captions["audio"]
     server.answers(*good)
     shared = expand("x", backend=backend, mode="shared", profile="short")
-    assert shared.captions == Captions(both, both) and shared.anchors is not None
+    # The audio tower reads 128 tokens, so that what is heard comes first for it.
+    assert shared.captions == Captions(f"{seen} {heard}", f"{heard} {seen}") and shared.anchors is not None
+    server.answers(*good)
+    silent = expand("x", backend=backend, mode="shared_video", profile="short")
+    assert silent.captions == Captions(seen, seen) and silent.anchors is not None
     server.answers("Some  picture\nwith a loud sound.", "A red noise.")
     raw = expand("x", backend=backend, mode="raw", profile="short")
     assert raw.captions == Captions("Some picture with a loud sound.", "A red noise."), "raw is not checked"
     server.answers(good[1])
     direct = expand("x", backend=backend, mode="direct", profile="short")
     assert direct.captions == Captions(**good_captions) and direct.anchors is None
-    assert {made.report.mode for made in (shared, raw, direct)} == set(MODES) - {"off", "full"}
+    assert {made.report.mode for made in (shared, silent, raw, direct)} == set(MODES) - {"off", "full"}
 
 
 def test_a_backend_is_needed_but_for_off():
@@ -161,8 +167,6 @@ def test_a_backend_is_needed_but_for_off():
 
 
 def test_edited_anchors_go_to_the_rewriter_without_what_was_discarded(server, backend, good, anchors):
-    from dataclasses import replace
-
     server.answers(good[1])
     made = expand_anchors(replace(anchors, discarded=("sawing wood",)), backend=backend, profile="short")
     assert made.report.mode == "edited" and made.anchors == anchors
@@ -170,8 +174,6 @@ def test_edited_anchors_go_to_the_rewriter_without_what_was_discarded(server, ba
 
 
 def test_the_training_checker_gets_both_descriptions(server, backend, anchors):
-    from dataclasses import replace
-
     server.answers(replace(anchors, discarded=("stones knocking",)).to_json())
     answer = verify("a dog", "stones knocking", backend=backend)
     assert answer.value.discarded == ("stones knocking",)
@@ -198,6 +200,20 @@ def test_the_second_time_comes_from_the_cache(server, backend, good, tmp_path):
         made = expand("a dog", **{"backend": backend, "profile": "short", "cache": cache, **change})
         assert not made.report.cached
     assert not list(cache.folder.glob("*.part"))
+
+
+@pytest.mark.parametrize("what", ["a prompt", "a length"])
+def test_another_prompt_or_length_is_asked_anew(server, backend, good, tmp_path, monkeypatch, what):
+    cache = CaptionCache(tmp_path)
+    server.answers(*good, *good)
+    expand("a dog", backend=backend, profile="short", cache=cache)
+    if what == "a prompt":
+        changed = {name: replace(prompts.load_prompt(name), sha256="0" * 64) for name in ("rewriter",)}
+        monkeypatch.setattr(crr, "load_prompt", lambda name: changed.get(name) or prompts.load_prompt(name))
+    else:
+        longer = replace(PROFILES.get("short"), audio=WordRange(16, 6, 29, sentences=1))
+        monkeypatch.setattr(crr, "PROFILES", {"short": longer})
+    assert not expand("a dog", backend=backend, profile="short", cache=cache).report.cached
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"report": {}}', "\udcff"])
@@ -309,3 +325,70 @@ def _fixed_part(server, backend, good) -> list[dict]:
     server.answers(*good)
     expand("fixed", backend=backend, profile="short")
     return server.requests[2]["messages"][:-1]
+
+
+GERMAN_CAPTIONS = {
+    "video": (
+        "In einem gepflasterten Hof unter grauem Himmel läuft ein brauner Hund mit nassem Fell zu einem hohen Tor, "
+        "wirft den Kopf in die Höhe und öffnet weit das Maul, niedrige Kamerafahrt, fotorealistisch, wachsame Stimmung."
+    ),
+    "audio": "Krallen klappern auf Stein, dann zwei heisere Laute eines Hundes über leichtem Wind.",
+}
+CYRILLIC_CAPTIONS = {"video": "Собака бежит по двору к воротам.", "audio": "Когти стучат по камню, дует ветер."}
+GERMAN_ANCHORS = {
+    "entities": [{"name": "Hund", "attributes": ["braun"], "visual": "ein brauner Hund mit nassem Fell"}],
+    "environment": "ein gepflasterter Hof unter grauem Himmel",
+    "events": [
+        {
+            "id": "e1", "order": 1, "start": None, "end": None, "entity": "Hund",
+            "visual_action": "wirft den Kopf in die Höhe und öffnet das Maul",
+            "sound": {"heard": "zwei heisere Laute", "source": "der Hund"},
+        }
+    ],
+    "ambient_sound": "leichter Wind",
+    "camera": "niedrige Kamerafahrt",
+    "style": "fotorealistisch",
+    "mood": "wachsam",
+}  # fmt: skip
+
+
+def test_a_german_prompt_gets_english_captions_from_the_second_answer(server, backend, good, good_captions):
+    server.answers(json.dumps(GERMAN_ANCHORS), good[0], json.dumps(GERMAN_CAPTIONS), good[1])
+    made = expand("ein Hund bellt", backend=backend, profile="short")
+    assert made.captions == Captions(**good_captions)
+    assert made.report.attempts == (("checker", 2), ("rewriter", 2))
+    assert "the anchors are not in English" in made.report.problems[0]
+    assert "The video caption is not in English: write English." in made.report.problems
+    assert "The audio caption is not in English: write English." in server.requests[3]["messages"][-1]["content"]
+    assert (made.report.repaired, made.report.remaining) == ((), ())
+
+
+@pytest.mark.parametrize("foreign", [GERMAN_CAPTIONS, CYRILLIC_CAPTIONS])
+@pytest.mark.parametrize("profile", ["short", "bridgedit"])
+def test_a_model_that_stays_in_its_language_is_never_used(server, backend, good, anchors, foreign, profile):
+    server.answers(good[0], *[json.dumps(foreign)] * 3)
+    made = expand("ein Hund bellt", backend=backend, profile=profile)
+    assert made.report.attempts == (("checker", 1), ("rewriter", 3))
+    assert "dog" in made.captions.video and "barks" in made.captions.audio
+    assert [finding.kind for finding in made.report.remaining] == []
+    assert [note for note in made.report.repaired if "is not in English; it was written from the anchors" in note] == [
+        "The model's video caption is not in English; it was written from the anchors by rules.",
+        "The model's audio caption is not in English; it was written from the anchors by rules.",
+    ]
+
+
+def test_an_english_answer_with_faults_beats_a_flawless_foreign_one(server, backend, good, good_captions):
+    impure = json.dumps({**good_captions, "video": good_captions["video"] + " It barks. A loud train passes."})
+    half = json.dumps({**good_captions, "audio": GERMAN_CAPTIONS["audio"]})
+    server.answers(good[0], impure, half, half)
+    made = expand("ein Hund bellt", backend=backend, profile="short")
+    assert made.captions == Captions(**good_captions)
+
+
+def test_without_english_anchors_it_ends_in_a_sentence(server, backend, anchors):
+    server.answers(*[json.dumps(GERMAN_ANCHORS)] * 3)
+    with pytest.raises(CaptionError, match=r"no usable answer in 3 attempts: got the anchors are not in English"):
+        expand("ein Hund bellt", backend=backend, profile="short")
+    server.answers(*[json.dumps(GERMAN_CAPTIONS)] * 3)
+    with pytest.raises(CaptionError, match=r"no English video caption in 3 attempts.*expected captions in English"):
+        expand("ein Hund bellt", backend=backend, profile="short", mode="direct")

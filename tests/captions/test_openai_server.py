@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import traceback
@@ -42,6 +43,48 @@ def test_the_schema_is_asked_for_and_given_up_step_by_step(server, backend):
     assert asked["schema"]["properties"] == {"a": {"type": "string"}}, "OpenAI's strict mode has no maxLength"
     backend.complete(ASK, schema=SCHEMA)
     assert "response_format" not in server.requests[-1], "what the server cannot do is remembered"
+
+
+NO_MAX_TOKENS = (
+    "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+)
+NO_TEMPERATURE = "Unsupported value: 'temperature' does not support 0.1 with this model. Only the default (1) is."
+
+
+def test_fields_that_newer_models_refuse_are_renamed_or_left_out(server, backend):
+    """And the answer's form stays as strict as it was."""
+    server.refused = {"max_tokens": NO_MAX_TOKENS, "temperature": NO_TEMPERATURE}
+    server.answers("first", "second")
+    assert backend.complete(ASK, schema=SCHEMA, max_tokens=7) == "first"
+    last = server.requests[-1]
+    assert len(server.requests) == 3
+    assert last["max_completion_tokens"] == 7 and not {"max_tokens", "temperature"} & set(last)
+    assert {request["response_format"]["type"] for request in server.requests} == {"json_schema"}
+    assert backend.complete(ASK) == "second"
+    assert len(server.requests) == 4, "what the server refuses is remembered"
+
+
+def test_a_refused_field_may_be_named_apart_from_the_sentence(server, backend):
+    apart = {"error": {"message": "Unsupported value.", "param": "temperature", "code": "unsupported_value"}}
+    server.answers({"status": 400, "raw": json.dumps(apart)}, "hi")
+    assert backend.complete(ASK) == "hi"
+    assert "temperature" not in server.requests[-1] and "max_tokens" in server.requests[-1]
+
+
+def test_a_refusal_that_repeats_the_request_names_no_field(server, backend):
+    """As FastAPI does: the fault is where ``loc`` says, and ``input`` is all that was sent."""
+    echo = {"loc": ["body", "response_format"], "msg": "not known", "input": {"max_tokens": 7, "temperature": 0.1}}
+    server.answers({"status": 422, "raw": json.dumps({"detail": [echo]})}, "hi")
+    assert backend.complete(ASK, schema=SCHEMA) == "hi"
+    assert {"max_tokens", "temperature"} <= set(server.requests[-1])
+    assert server.requests[-1]["response_format"]["type"] == "json_object"
+
+
+def test_a_field_that_is_refused_for_good_ends_in_a_sentence(server, backend):
+    server.answers(*[{"status": 400, "error": "max_tokens is too large for this model's context"}] * 2)
+    with pytest.raises(CaptionError, match=r"refused: got status 400: .*too large"):
+        backend.complete(ASK)
+    assert len(server.requests) == 2
 
 
 def test_a_refusal_for_another_reason_is_told(server, backend):
@@ -101,6 +144,21 @@ def test_a_hanging_server_ends_at_the_timeout(server, backend):
         backend.complete(ASK, timeout_seconds=0.4)
     assert time.monotonic() - started < 1.5
     assert len(server.requests) == 1
+
+
+def test_the_users_patience_is_the_one_that_counts(server):
+    made = make_backend("openai_server", BackendOptions(server=server.url, model="tiny", timeout_seconds=0.3))
+    server.answers({"hang": True})
+    started = time.monotonic()
+    with pytest.raises(CaptionError, match=r"did not answer in time: got no answer within 0\.3 s"):
+        made.complete(ASK)
+    assert time.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
+def test_a_patience_that_is_none_is_refused(seconds):
+    with pytest.raises(InputError, match=r"the timeout cannot be used: got .*; expected a positive number of seconds"):
+        BackendOptions(timeout_seconds=seconds)
 
 
 def test_a_cancel_ends_the_wait_at_once(server, backend, stop_after):
@@ -237,7 +295,8 @@ def test_the_key_never_leaks(server, monkeypatch, caplog, steps):
 
 def test_options_of_another_backend_are_refused():
     with pytest.raises(
-        InputError, match="'openai_server' has no such option: got quantization; expected model, server"
+        InputError,
+        match="'openai_server' has no such option: got quantization; expected model, server, timeout_seconds",
     ):
         make_backend("openai_server", BackendOptions(server="http://a/v1", quantization="torchao-int8"))
     assert {"openai_server", "transformers_local"} <= set(BACKENDS.names())

@@ -89,6 +89,42 @@ def test_the_end_of_patience_is_a_sentence(backend):
         backend.complete(ASK, schema=anchors_schema(), max_tokens=4000, temperature=1.0, timeout_seconds=0.05)
 
 
+def test_the_users_patience_is_the_one_that_counts(tiny_language_model):
+    options = BackendOptions(model=str(tiny_language_model), device="cpu", timeout_seconds=0.05)
+    made = make_backend("transformers_local", options)
+    with pytest.raises(CaptionError, match=r"did not finish in time: got more than 0\.05 s"):
+        made.complete(ASK, schema=anchors_schema(), max_tokens=4000, temperature=1.0)
+    made.close()
+
+
+def test_each_process_loads_onto_its_own_card(tiny_language_model, monkeypatch):
+    from sounding_video.captions.backends import transformers_local
+
+    asked = []
+    monkeypatch.setattr(transformers_local, "resolve_device", lambda name: asked.append(name) or torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    made = make_backend("transformers_local", BackendOptions(model=str(tiny_language_model), dtype="float32"))
+    made.complete(ASK, max_tokens=1)
+    made.close()
+    assert asked == ["cuda:1"]
+
+
+def test_torchao_loads_whole_numbers(tiny_language_model):
+    pytest.importorskip("torchao")
+    made = make_backend(
+        "transformers_local",
+        BackendOptions(model=str(tiny_language_model), device="cpu", quantization="torchao-int8"),
+    )
+    value = json.loads(made.complete(ASK, schema=SMALL, max_tokens=200, temperature=1.0))
+    assert list(value) == ["video", "order", "sound"]
+    weight = made._model.model.layers[0].mlp.up_proj.weight
+    assert type(weight) is not torch.nn.Parameter or weight.dtype is torch.int8, "the weights are as they were"
+    made.close()
+
+
 def test_closing_frees_the_model_and_it_loads_again(tiny_language_model):
     import gc
     import weakref
@@ -104,8 +140,9 @@ def test_closing_frees_the_model_and_it_loads_again(tiny_language_model):
 
 def test_a_model_that_is_not_there(tmp_path):
     made = make_backend("transformers_local", BackendOptions(model=str(tmp_path / "absent"), device="cpu"))
-    with pytest.raises(MissingModelError, match=r"cannot be loaded: got .*absent"):
+    with pytest.raises(MissingModelError, match=r"cannot be loaded: got .*absent") as caught:
         made.complete(ASK)
+    assert "with --allow-download or the node's input 'allow_download'" in str(caught.value)
 
 
 def test_nothing_is_downloaded_unless_asked(monkeypatch):

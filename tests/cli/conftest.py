@@ -51,7 +51,7 @@ def generate(command, small_models_dir: Path, tmp_path: Path) -> Callable[..., O
         given = [str(argument) for argument in arguments]
         extra = [item for name, value in usual.items() if name not in given for item in (name, value)]
         # The small models read a few words only, and these tests look at other things than captions.
-        expands = any(argument in ("--backend", "--profile") for argument in given)
+        expands = any(argument in ("--backend", "--profile", "--mode") for argument in given)
         return command("generate", *given, *extra, *([] if expands else ["--no-expand"]))
 
     return run

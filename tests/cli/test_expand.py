@@ -1,4 +1,4 @@
-"""``expand`` and ``caption``, and expansion inside ``generate``."""
+"""``expand``, and what ``caption`` needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 
 import pytest
 from sounding_video.captions.anchors import from_json
-from sounding_video.media.probe import probe
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +20,33 @@ def test_json_holds_captions_anchors_and_report(command):
     assert from_json(json.dumps(outcome.json["anchors"])).entities
     assert 120 <= len(outcome.json["video"].split()) <= 260
     assert len(outcome.json["audio"].split()) <= 39
+
+
+def test_the_schema_of_the_anchors_is_printed(command):
+    from sounding_video.captions.anchors import anchors_schema
+
+    for arguments in (["--schema"], ["--schema", "--json"]):
+        outcome = command("expand", *arguments)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert outcome.json == anchors_schema()
+
+
+@pytest.mark.parametrize("command_name", ["expand", "generate", "caption"])
+def test_the_help_names_models_and_choices(command, capsys, command_name):
+    from sounding_video.captions.backends.transformers_local import DEFAULT_MODEL, LARGE_MODEL, QUANTIZATIONS
+
+    with pytest.raises(SystemExit):
+        command(command_name, "--help")
+    text = "".join(capsys.readouterr().out.split())
+    for name in (DEFAULT_MODEL, LARGE_MODEL, *QUANTIZATIONS, "--timeoutSECONDS"):
+        assert name in text
+
+
+def test_the_timeout_reaches_the_server(command, chat_server):
+    chat_server.answers({"hang": True})
+    options = ["--backend", "openai_server", "--server", chat_server.url, "--model", "tiny", "--timeout", 0.3]
+    outcome = command("expand", "a dog", *options)
+    assert outcome.code == 1 and "no answer within 0.3 s" in outcome.err
 
 
 def test_text_shows_both_captions(command):
@@ -52,6 +78,11 @@ def test_anchors_can_be_edited_in_a_file(command, tmp_path):
         (["a dog", "--backend", "openai_server"], 2, "no language model server is named"),
         (["a dog", "--backend", "transformers_local", "--model", "no/such"], 3, "cannot be loaded: got no/such"),
         (["a dog", "--mode", "raw"], 2, "'lexicon' has no raw captions"),
+        (["a dog", "--timeout", "nan"], 2, "the timeout cannot be used: got nan; expected a positive number"),
+        (["a dog", "--timeout", "3"], 2, "'lexicon' has no such option: got timeout_seconds"),
+        (["a dog", "--device", "cpu"], 2, "'lexicon' has no such option: got device"),
+        (["a dog", "--schema"], 2, "the schema is printed alone"),
+        (["--anchors", "x", "--schema"], 2, "the schema is printed alone"),
         (["--anchors", "no-such-file"], 2, "the anchors' file cannot be read"),
         (["a dog", "--anchors", "x"], 2, "anchors are written out as they are"),
     ],
@@ -61,19 +92,6 @@ def test_bad_input_is_one_sentence(command, monkeypatch, arguments, code, senten
     outcome = command("expand", *arguments)
     assert (outcome.code, outcome.out) == (code, "")
     assert sentence in outcome.err and outcome.err.splitlines()[-1].startswith("error: ")
-
-
-def test_generate_expands_what_is_not_given(generate, tmp_path):
-    outcome = generate("a dog barks", "--audio-caption", "two barks", "--profile", "short", "--json")
-    assert outcome.code == 0, outcome.err
-    captions = json.loads(probe(tmp_path / "clip.mp4").tags["sounding_video"])["captions"]
-    assert captions["audio"] == "two barks"
-    assert "dog" in captions["video"] and "bark" not in captions["video"] and len(captions["video"].split()) > 15
-
-
-def test_generate_refuses_a_backend_without_work(generate):
-    outcome = generate("a dog", "--no-expand", "--backend", "lexicon")
-    assert outcome.code == 2 and "there is nothing to expand" in outcome.err
 
 
 @pytest.mark.parametrize(

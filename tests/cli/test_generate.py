@@ -12,7 +12,9 @@ import pytest
 import torch
 from sounding_video import pipeline
 from sounding_video.cli import generate as generate_module
+from sounding_video.cli import models
 from sounding_video.core import device
+from sounding_video.core.errors import MissingModelError
 from sounding_video.media.probe import probe, read_clip
 from sounding_video.sampling import guidance, schedules
 
@@ -119,14 +121,95 @@ def test_a_clip_that_no_workflow_can_describe_still_carries_its_settings(generat
     assert json.loads(info.tags["sounding_video"])["fps"] == "1/2"
 
 
-def test_the_environment_names_the_models(generate, small_models_dir, monkeypatch, tmp_path):
+@pytest.fixture(autouse=True)
+def nothing_downloaded(monkeypatch, tmp_path_factory) -> Path:
+    """A home of its own: a folder of downloads and a Hugging Face cache, neither of which exists yet."""
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setattr(models, "DOWNLOADED", home / "models")
+    monkeypatch.setattr("sounding_video.models.weights.hub.hub_cache", lambda: home / "hub")
+    monkeypatch.delenv("SOUNDING_VIDEO_MODELS", raising=False)
+    return home
+
+
+def test_the_environment_names_the_models(small_models_dir, monkeypatch, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    monkeypatch.setenv("SOUNDING_VIDEO_MODELS", f"{empty}:{small_models_dir}")
-    assert generate_module._models(None) == str(small_models_dir)
-    assert generate_module._models("pocket") == "pocket"
+    monkeypatch.setenv("SOUNDING_VIDEO_MODELS", f"{empty}:{tmp_path / 'gone'}:{small_models_dir}")
+    found = models.choose_models(None)
+    assert (found.video, found.notes) == (small_models_dir / "wan", ())
+    assert models.choose_models("pocket").name == "pocket"
+    monkeypatch.setenv("SOUNDING_VIDEO_MODELS", f"{empty}")
+    with pytest.raises(MissingModelError, match=r"no Wan 2\.1 model was found"):
+        models.choose_models(None)
+
+
+def test_with_nothing_named_and_nothing_downloaded_the_bundled_model_runs_and_says_so(
+    nothing_downloaded, small_models_dir, monkeypatch
+):
     monkeypatch.setenv("SOUNDING_VIDEO_MODELS", "")
-    assert generate_module._models(None) == "pocket"
+    found = models.choose_models(None)
+    assert found.name == "pocket" and found.bridge.name == "bridge.safetensors"
+    (note,) = found.notes
+    assert "bundled small model is used, since no Wan 2.1 model was found" in note and "sounding-video models" in note
+    shutil.copytree(small_models_dir / "wan", nothing_downloaded / "hub/models--small--wan/snapshots" / ("a" * 40))
+    found = models.choose_models(None)
+    assert found.name == "pocket" and "no Stable Audio Open model was found" in found.notes[0]
+    with pytest.raises(MissingModelError, match="no Stable Audio Open model was found"):
+        models.choose_models(None, video="small/wan")
+
+
+def test_what_was_downloaded_is_taken_before_the_bundled_model(command, nothing_downloaded, small_models_dir, tmp_path):
+    """First the folder of ``download``, then Hugging Face's cache, the bridge too; what was taken is said."""
+    shutil.copytree(small_models_dir / "wan", nothing_downloaded / "models" / "wan")
+    shutil.copytree(small_models_dir, nothing_downloaded / "hub/models--small--pair/snapshots" / ("a" * 40))
+    small = ("--frames", 5, "--size", "32x32", "--steps", 1, "--no-expand")
+    outcome = command("generate", "a dog", "-o", tmp_path / "clip.mp4", *small)
+    assert outcome.code == 0, outcome.err
+    assert "note: wan + small/pair/stable_audio is used, which was downloaded; --models pocket takes" in outcome.err
+    assert "note: Wan 2.1 is wan; --wan chooses another: small/pair/wan" in outcome.err
+    settings = json.loads(probe(tmp_path / "clip.mp4").tags["sounding_video"])
+    assert settings["models"] == {"video": "wan", "audio": "small/pair/stable_audio", "bridge": "bridge.safetensors"}
+
+
+def test_a_tower_is_chosen_beside_the_model_folder(generate, small_models_dir, tmp_path):
+    from small_models import write_wan_folder
+
+    other = write_wan_folder(tmp_path / "another wan", seed=9)
+    outcome = generate("a dog", "--wan", other, "--json")
+    assert outcome.code == 0, outcome.err
+    assert outcome.json["model"].startswith("another wan + stable_audio")
+    wrong = generate("a dog", "--stable-audio", "nothing", "--json")
+    assert (wrong.code, wrong.json["error"]["expected"]) == (3, "one of stable_audio")
+
+
+def test_the_report_lists_the_bridges_and_the_tuned_blocks(generate, small_models_dir, tmp_path):
+    from safetensors.torch import load_file
+    from sounding_video.models.weights.bridges import load_bridges, save_bridges
+
+    loaded = load_bridges(small_models_dir / "bridge.safetensors")
+    tower = load_file(small_models_dir / "wan/transformer/diffusion_pytorch_model.safetensors")
+    tuned = {name: tensor + 0.1 for name, tensor in tower.items() if name.startswith("blocks.1.")}
+    save_bridges(tmp_path / "tuned.safetensors", loaded.stack, tower_weights={"video": tuned})
+    outcome = generate("a dog", "--bridge", tmp_path / "tuned.safetensors")
+    assert (
+        "model: wan + stable_audio; 2 dual_cross bridges (kind from metadata) after video blocks [0, 1]" in outcome.out
+    )
+    assert "and audio blocks [0, 1]; fine-tuned video blocks [1] (27 tensors)" in outcome.out
+    assert "no bridges" in generate("a dog", "--bridge", "none").out
+
+
+def test_pickles_among_the_models_do_not_stand_in_for_the_bridge(generate, broken_models):
+    """A ComfyUI models folder has embeddings; each may be a pickle that nothing here reads."""
+    (broken_models / "embeddings").mkdir()
+    file = broken_models / "embeddings" / "x.pt"
+    torch.save({"emb": torch.nn.Linear(2, 2)}, file, _use_new_zipfile_serialization=False)
+    outcome = generate("a dog", "--models", broken_models)
+    assert outcome.code == 0 and "2 dual_cross bridges" in outcome.out and "x.pt" not in outcome.err
+    (broken_models / "bridge.safetensors").unlink()
+    outcome = generate("a dog", "--models", broken_models)
+    assert outcome.code == 0 and "no bridges" in outcome.out
+    assert f"note: no bridge was found; {file} cannot be read (one of 1)" in outcome.err
+    assert "note:" not in generate("a dog", "--models", broken_models, "--bridge", "none").err
 
 
 def test_an_untrained_model_says_so(generate, tmp_path, small_models_dir):
@@ -180,6 +263,8 @@ BAD_INPUT = [
     (["a", "--flow-shift", 0], 2, "the flow shift cannot be used"),
     (["a", "--bridge", "nowhere.safetensors"], 3, "the bridge file was not found"),
     (["a", "--models", "no/such/folder"], 3, "the model folder was not found"),
+    (["a", "--models", "pocket", "--wan", "x"], 2, "the bundled model has towers of its own: got x beside it"),
+    (["a", "--wan", "x"], 3, "no Wan 2.1 of that name was found: got 'x'; expected one of wan"),
     (["a", "--writer", "ffmpeg"], 2, "unknown video writer: got 'ffmpeg'; expected one of moviepy, pyav"),
     (["a", "--tiling", "some"], 2, "unknown tiling: got 'some'; expected one of auto, on, off"),
     (["a", "--no-such-option"], 2, "unrecognized arguments: --no-such-option"),

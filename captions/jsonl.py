@@ -1,0 +1,112 @@
+"""Lists of clips, one JSON object a line: several processes append to one, and a stopped one may leave half a line."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..core.errors import InputError, OutputError
+
+_BLOCK_BYTES = 65_536
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSONL file, each with a ``file``.
+
+    Raises:
+        InputError: the file cannot be read, or a line is not such a row; a half line at the end is left out, it is
+            where an earlier run was stopped.
+    """
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError("the list of clips cannot be read", got=path, remedy=str(error)) from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            if number == len(lines):
+                continue
+            raise InputError(
+                "a line is not JSON", got=f"{path}, line {number}", expected="one object a line"
+            ) from error
+        if not isinstance(row, dict) or not isinstance(row.get("file"), str):
+            raise InputError("a line names no file", got=f"{path}, line {number}", expected='an object with "file"')
+        rows.append(row)
+    return rows
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add one line while no other process adds one; half a line that a stopped run left is cut off first.
+
+    Args:
+        path: Made with its folder when it is not there.
+        row: Plain values.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    line = json.dumps(row, ensure_ascii=True).encode("ascii") + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as file, _alone(file):
+            _end_last_line(file)
+            file.write(line)
+            file.flush()
+    except OSError as error:
+        raise OutputError("the captions cannot be written", got=path, remedy=str(error)) from error
+
+
+def _end_last_line(file: BinaryIO) -> None:
+    """Leave the file with whole lines only: a half one goes, a whole one without its end is kept."""
+    start = size = file.seek(0, os.SEEK_END)
+    while start:
+        block = max(0, start - _BLOCK_BYTES)
+        file.seek(block)
+        end = file.read(start - block).rfind(b"\n")
+        if end >= 0:
+            start = block + end + 1
+            break
+        start = block
+    if start == size:
+        return
+    file.seek(start)
+    try:
+        json.loads(file.read())
+    except ValueError:
+        file.truncate(start)
+    else:
+        file.write(b"\n")
+
+
+@contextmanager
+def _alone(file: BinaryIO) -> Iterator[None]:
+    """Keep the other processes that append waiting, for a ``with`` block."""
+    if os.name == "nt":
+        import msvcrt
+
+        def hold(how: int) -> None:
+            # A byte far behind every line, so that nobody who reads is kept out.
+            file.seek(1 << 40)
+            msvcrt.locking(file.fileno(), how, 1)
+
+        hold(msvcrt.LK_LOCK)
+        try:
+            yield
+        finally:
+            hold(msvcrt.LK_UNLCK)
+        return
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)

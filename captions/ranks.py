@@ -1,0 +1,30 @@
+"""One process of several that ``accelerate launch`` started: its share of the clips, and its card."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def share_of(items: Iterable[T]) -> list[T]:
+    """What this process takes of a list that all processes have alike; all of it for a process alone."""
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    return list(items)[rank::world]
+
+
+def own_device(name: str) -> str:
+    """The device that ``auto`` means for this process: a card of its own where there are several.
+
+    Args:
+        name: Torch device, or auto. An explicit device is taken as it is.
+    """
+    rank = os.environ.get("LOCAL_RANK")
+    if name != "auto" or rank is None or not torch.cuda.is_available():
+        return name
+    # Some launchers show each process one card only.
+    return f"cuda:{int(rank) % torch.cuda.device_count()}"
