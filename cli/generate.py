@@ -8,15 +8,16 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError, MissingModelError, require_choice
+from .bridges import add_bridge_options, bridge_options
 from .console import Console
-from .expand import add_backend_options, expand_prompt, tell_report
+from .expand import MODES_HELP, add_backend_options, expand_prompt, tell_report
 from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
 from .loras import add_lora_options, apply_loras, asked_loras
+from .models import MODELS_VARIABLE, choose_models
 from .storage import decide_storage
 
 if TYPE_CHECKING:
@@ -24,12 +25,18 @@ if TYPE_CHECKING:
     from ..core.types import Captions
     from ..media.mux import MuxReport
     from ..models.conditioning import ConditioningCache
-    from ..models.weights.bridges import BridgeOptions
     from ..pipeline import JoinedModel, SamplingOptions
 
-MODELS_VARIABLE = "SOUNDING_VIDEO_MODELS"
 CAPTION_FOLDER = Path("~/.cache/sounding_video/captions")
-PAPER_DEFAULTS = {"frames": 81, "fps": 15, "size": (832, 480), "steps": 50, "video_cfg": 6.0, "audio_cfg": 6.0}
+PAPER_DEFAULTS = {
+    "frames": 81,
+    "fps": 15,
+    "size": (832, 480),
+    "steps": 50,
+    "video_cfg": 6.0,
+    "audio_cfg": 6.0,
+    "flow_shift": 3.0,
+}
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -59,7 +66,8 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     _add_sampling(parser)
     _add_models(parser)
     add_lora_options(parser)
-    add("--no-expand", action="store_true", help="both models read the prompt as it is")
+    add("--mode", metavar="NAME", help=f"how the prompt becomes captions: {MODES_HELP}")
+    add("--no-expand", action="store_true", help="both models read the prompt as it is, as with --mode off")
     add_backend_options(parser, model_option="--caption-model")
     return parser
 
@@ -95,7 +103,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="spacing of the video's points: diffusers-0.36 (default) or diffusers-0.37",
     )
-    add("--flow-shift", type=float, default=3.0, metavar="X", help="3 (default) for 480p, 5 for 720p")
+    add("--flow-shift", type=float, metavar="X", help="3 (default) for 480p, 5 for 720p; pocket: its own")
     add(
         "--guidance-batching",
         default="auto",
@@ -109,12 +117,12 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add(
         "--models",
         metavar="DIR",
-        help="folder with a Wan and a Stable Audio diffusers folder, or pocket for the bundled model "
-        f"(default: ${MODELS_VARIABLE} if set, else pocket)",
+        help="folder with a Wan and a Stable Audio, the id of a model in Hugging Face's cache, or pocket for the "
+        f"bundled model (default: ${MODELS_VARIABLE} if set, else what was downloaded, else pocket)",
     )
-    add("--bridge", default="auto", metavar="FILE", help="a bridge file, none, or auto (default) for the one in DIR")
-    add("--fusion", metavar="KIND", help="bridge kind, for files that do not say it: dual_cross, full, additive, …")
-    add("--placement", metavar="NAME", help="after which blocks the bridges stand, for files that do not say it")
+    add("--wan", metavar="MODEL", help="which Wan: a name as the command models shows it, a hub id, or a path")
+    add("--stable-audio", metavar="MODEL", help="which Stable Audio, the same way")
+    add_bridge_options(add)
     add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
     add(
         "--dtype",
@@ -124,9 +132,9 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--offload",
-        default="none",
+        default="auto",
         metavar="MODE",
-        help="none (default), model, group or sequential: ever less memory; auto: the fastest that fits",
+        help="auto (default): the fastest that fits; none, model, group or sequential: ever less memory",
     )
     add(
         "--storage",
@@ -163,7 +171,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
     if not console.verbose:
         quiet_libraries()
-    models = _models(args.models)
+    found = choose_models(args.models, video=args.wan, audio=args.stable_audio)
+    models = found.name
+    for note in filter(None, (*found.notes, found.bridge_note if args.bridge == "auto" else "")):
+        console.note(f"note: {note}")
     own = _defaults(models)
     negatives = _negatives(args, models)
     width, height = args.size or own["size"]
@@ -177,23 +188,23 @@ def run(args: argparse.Namespace, console: Console) -> None:
     placement = resolve_placement(
         device=args.device, dtype=args.dtype, offload=args.offload, attention=args.attention, storage=args.storage
     )
-    bridge_options = _bridge_options(args)
+    described = bridge_options(args)
     if placement.storage == "auto":
-        placement = decide_storage(placement, models, extent, args.bridge, bridge_options)
+        placement = decide_storage(placement, found, extent, args.bridge, described)
     loras = asked_loras(args)
     _rehearse_writing(Path(args.output), args.writer)
     captions = _expanded(args, console, captions, models)
     model = load_models(
-        models,
+        found,
         placement=placement,
         bridge=args.bridge,
-        bridge_options=bridge_options,
+        bridge_options=described,
         free_text=args.free_text_encoders or args.cache_captions,
     )
     model = apply_loras(model, loras)
     timeline = Timeline(**extent, geometry=model.geometry)
     console.progress.step("load", 1, 1)
-    tags, gap = clip_tags(args, models, captions, negatives, timeline, options)
+    tags, gap = clip_tags(args, found, captions, negatives, timeline, options)
     if gap:
         console.warn(f"note: the file will hold its settings but no workflow: {gap}")
     with explain_full_memory(), noted() as notes:
@@ -239,13 +250,15 @@ def _tell(
         "width": timeline.width,
         "height": timeline.height,
         "model": model.description,
+        "bridges": model.bridges,
         "trained": model.trained,
         "wall_seconds": round(seconds, 3),
         "plan": list(plan),
     }
     console.report(
         f"{report.path}: {float(report.seconds):.3f} s, {report.num_frames} frames {timeline.width}x{timeline.height} "
-        f"at {report.fps} fps, {report.num_samples} samples at {report.sample_rate} Hz; made in {seconds:.1f} s",
+        f"at {report.fps} fps, {report.num_samples} samples at {report.sample_rate} Hz; made in {seconds:.1f} s\n"
+        f"model: {model.description}",
         values,
     )
 
@@ -287,15 +300,19 @@ def _expanded(args: argparse.Namespace, console: Console, captions: Captions, mo
     from ..core.types import Captions
     from ..models.weights.find import POCKET
 
-    if args.no_expand or (args.video_caption is not None and args.audio_caption is not None):
-        if args.backend is not None:
+    mode = _mode(args)
+    given = args.video_caption is not None and args.audio_caption is not None
+    if given or mode == "off":
+        named = args.backend or (args.mode if given else None)
+        if named is not None:
             raise InputError(
-                "a caption backend is named but there is nothing to expand",
-                got=args.backend,
-                expected="no --no-expand, and a caption to be written",
+                "a caption backend or a mode is named but there is nothing to expand",
+                got=named,
+                expected="neither --no-expand nor --mode off, and a caption to be written",
             )
         return captions
-    made = expand_prompt(args, console, args.prompt, profile="short" if models == POCKET else "bridgedit")
+    profile = "short" if models == POCKET else "bridgedit"
+    made = expand_prompt(args, console, args.prompt, mode=mode, profile=profile, shared_options=("device",))
     tell_report(console, made)
     return Captions(
         made.captions.video if args.video_caption is None else args.video_caption,
@@ -303,18 +320,14 @@ def _expanded(args: argparse.Namespace, console: Console, captions: Captions, mo
     )
 
 
-def _models(choice: str | None) -> str:
-    """The folder to load from: the option, else the first complete folder in the environment variable, else pocket."""
-    from ..models.weights.find import POCKET, find_models
+def _mode(args: argparse.Namespace) -> str:
+    from ..captions.crr import MODES
 
-    if choice is not None:
-        return choice
-    named = [part for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
-    for folder in named[:-1]:
-        with suppress(MissingModelError):
-            find_models(folder)
-            return folder
-    return named[-1] if named else POCKET
+    mode = args.mode or ("off" if args.no_expand else "full")
+    require_choice("expansion mode", mode, MODES)
+    if args.no_expand and mode != "off":
+        raise InputError("--no-expand is the mode off", got=f"--mode {mode}", expected="one of the two")
+    return mode
 
 
 def _defaults(models: str) -> dict[str, Any]:
@@ -328,7 +341,7 @@ def _defaults(models: str) -> dict[str, Any]:
         raise MissingModelError("the bundled pocket model is not there", got=note.parent, expected="its files")
     values = json.loads(note.read_text(encoding="utf-8"))
     size = (values["size"], values["size"])
-    named = {key: values[key] for key in ("frames", "fps", "video_cfg", "audio_cfg")}
+    named = {key: values[key] for key in ("frames", "fps", "video_cfg", "audio_cfg", "flow_shift")}
     return {**named, "size": size, "steps": values["num_steps"]}
 
 
@@ -341,11 +354,9 @@ def _options(args: argparse.Namespace, own: Mapping[str, Any]) -> SamplingOption
     from ..sampling.schedules import build_schedule
 
     num_steps = own["steps"] if args.steps is None else args.steps
-    video_cfg, audio_cfg = (
-        own[key] if given is None else given
-        for key, given in (("video_cfg", args.video_cfg), ("audio_cfg", args.audio_cfg))
-    )
-    build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas, flow_shift=args.flow_shift)
+    said = {key: getattr(args, key) for key in ("video_cfg", "audio_cfg", "flow_shift")}
+    video_cfg, audio_cfg, flow_shift = (own[key] if given is None else given for key, given in said.items())
+    build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas, flow_shift=flow_shift)
     Guidance(video_cfg, audio_cfg, args.guidance_batching)
     seeded_generator(args.seed)
     require_choice("tiling", args.tiling, TILING)
@@ -357,22 +368,8 @@ def _options(args: argparse.Namespace, own: Mapping[str, Any]) -> SamplingOption
         schedule=args.schedule,
         flow_sigmas=args.flow_sigmas,
         guidance_batching=args.guidance_batching,
-        flow_shift=args.flow_shift,
+        flow_shift=flow_shift,
     )
-
-
-def _bridge_options(args: argparse.Namespace) -> BridgeOptions:
-    """What the user says about the bridge file; said without a bridge it would be ignored, so it is refused."""
-    from ..models.bridges import BRIDGES
-    from ..models.points import placement
-    from ..models.weights.bridges import OFFICIAL_KINDS, BridgeOptions
-
-    points = placement(args.placement) if args.placement is not None else None
-    if args.fusion is not None:
-        BRIDGES.get(OFFICIAL_KINDS.get(args.fusion, args.fusion))
-    if args.bridge == "none" and (args.fusion is not None or points is not None):
-        raise InputError("a bridge is described but none is loaded", got="--bridge none", expected="a bridge file")
-    return BridgeOptions(fusion=args.fusion, points=points)
 
 
 def _rehearse_writing(path: Path, writer: str) -> None:

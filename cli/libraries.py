@@ -36,5 +36,5 @@ def explain_full_memory() -> Iterator[None]:
             "the device's memory is full",
             got=str(error).splitlines()[0],
             expected="a smaller clip or less on the device at a time",
-            remedy="Try --offload auto, or a smaller --size; sounding-video doctor --plan says what fits.",
+            remedy="Leave --offload at auto, or try a smaller --size; sounding-video doctor --plan says what fits.",
         ) from error

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .bridges import chosen_bridge
 
 if TYPE_CHECKING:
     from ..core.clock import LatentGeometry
     from ..core.device import Placement
     from ..models.plan.outline import Outline
     from ..models.weights.bridges import BridgeOptions
+    from ..models.weights.find import ModelSet
 
 
 def decide_storage(
-    placement: Placement, models: str, extent: dict[str, Any], bridge: str, bridge_options: BridgeOptions
+    placement: Placement, found: ModelSet, extent: dict[str, Any], bridge: str, bridge_options: BridgeOptions
 ) -> Placement:
     """Storage ``auto`` for a run: fp8 if only that makes the fastest plan that fits, else native.
 
     Args:
         placement: With storage ``auto``.
-        models: Folder of the models, or ``pocket``.
+        found: The models.
         extent: Frames, rate and size of the clip.
         bridge: A file, ``none``, or ``auto`` for the one beside the towers.
         bridge_options: What a bridge file does not say.
@@ -33,11 +35,8 @@ def decide_storage(
     from ..models.plan.outline import outline_models
     from ..models.plan.plans import choose, free_bytes, plans
     from ..models.plan.runs import tilings
-    from ..models.weights.find import find_models
 
-    found = find_models(models)
-    chosen = found.bridge if bridge == "auto" else None if bridge == "none" else Path(bridge)
-    outline = outline_models(found, placement, bridge=chosen, bridge_options=bridge_options)
+    outline = outline_models(found, placement, bridge=chosen_bridge(bridge, found), bridge_options=bridge_options)
     timeline = Timeline(**extent, geometry=geometry_of_outline(outline))
     candidates = plans(
         lambda storage: outline.stored(storage, placement.dtype),

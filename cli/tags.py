@@ -12,12 +12,15 @@ from .. import __version__
 from ..core.clock import Timeline
 from ..core.errors import WorkflowError
 from ..core.types import Captions
+from ..models.weights._bridge_layouts import bridge_file
 from ..models.weights.bridges import OFFICIAL_KINDS
-from ..models.weights.find import POCKET, find_models
+from ..models.weights.find import POCKET, ModelSet
+from ..models.weights.hub import is_cached, listed_name
 from ..nodes.host.graph import apply_overrides, read_workflow
 from ..nodes.host.standalone import Session, session
 from ..nodes.host.ui_format import ui_workflow
 from ..pipeline import SamplingOptions
+from .bridges import chosen_bridge
 from .loras import asked_loras, lora_name, lora_root, with_lora_nodes
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "workflows" / "api" / "text_to_sounding_video_pocket.json"
@@ -27,7 +30,7 @@ LOADERS = ("T2SVLoadWanTower", "T2SVLoadStableAudioTower")
 
 def clip_tags(
     args: argparse.Namespace,
-    models: str,
+    models: ModelSet,
     captions: Captions,
     negatives: Captions,
     timeline: Timeline,
@@ -37,7 +40,7 @@ def clip_tags(
 
     Args:
         args: The command line.
-        models: Folder of the towers, or ``pocket``.
+        models: The towers.
         captions: What is wanted.
         negatives: What is not.
         timeline: Its extent.
@@ -145,22 +148,23 @@ def _without(graph: Mapping[str, Any], class_type: str) -> dict[str, Any]:
     }
 
 
-def _model_names(models: str, bridge: str) -> tuple[tuple[Path, ...], dict[str, str | None]]:
+def _model_names(models: ModelSet, bridge: str) -> tuple[tuple[Path, ...], dict[str, str | None]]:
     """How the loader nodes name the chosen models, and the folders in which these names are looked up."""
-    found = find_models(models)
-    chosen = None if bridge == "none" else found.bridge if bridge == "auto" else Path(bridge)
-    paths = {"video": found.video_path, "audio": found.audio_path, "bridge": chosen}
-    root = None if models == POCKET else Path(models).expanduser()
-    roots = [] if root is None else [root]
+    chosen = chosen_bridge(bridge, models)
+    chosen = chosen and bridge_file(chosen)  # of a checkpoint folder, the file that lists name
+    paths = {"video": models.video_path, "audio": models.audio_path, "bridge": chosen}
+    is_pocket = models.name == POCKET
+    roots = [] if is_pocket else list(models.roots)
     names: dict[str, str | None] = {}
     for kind, path in paths.items():
         if path is None:
             names[kind] = None
-        elif models == POCKET and (kind != "bridge" or bridge == "auto"):
+        elif is_pocket and (kind != "bridge" or bridge == "auto"):
             names[kind] = POCKET
-        elif root is not None and root in path.parents:
-            names[kind] = path.relative_to(root).as_posix()
+        elif kind != "bridge" and is_cached(path):
+            names[kind] = listed_name(path)
         else:
-            names[kind] = path.name
-            roots.append(path.absolute().parent)
+            root = next((root for root in roots if root in path.parents), path.absolute().parent)
+            names[kind] = path.absolute().relative_to(root.absolute()).as_posix()
+            roots += [] if root in roots else [root]
     return tuple(roots), names

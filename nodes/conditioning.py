@@ -9,8 +9,9 @@ import torch
 from ..core.clock import Timeline
 from ..core.errors import InputError
 from ..core.types import Captions
-from .host import io, managed_memory, progress
+from .host import io, progress
 from .sockets import CATEGORY, AudioCodec, AudioText, Conditioning, VideoCodec, VideoText
+from .telling import managed_stage
 
 if TYPE_CHECKING:
     from ..models.parts import AudioParts, VideoParts
@@ -81,7 +82,7 @@ class EncodeCaptions(io.ComfyNode):
         parts = video_text_encoder or audio_text_encoder
         if parts is None:
             raise InputError("no caption encoder is connected", expected="the video encoder, the audio encoder or both")
-        with managed_memory():
+        with managed_stage() as shown:
             conditioning = encode_captions(
                 video_text_encoder,
                 audio_text_encoder,
@@ -91,7 +92,7 @@ class EncodeCaptions(io.ComfyNode):
                 placement=parts.placement,
                 progress=progress(),
             )
-        return io.NodeOutput(conditioning)
+        return io.NodeOutput(conditioning, ui=shown)
 
 
 def _text_inputs() -> list[io.Input]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ..core.clock import as_fps
 from ..core.errors import InputError
 from ..core.types import JointLatents
-from .host import io, managed_memory, progress
+from .host import io, progress
 from .sockets import CATEGORY, AudioCodec, VideoCodec
+from .telling import managed_stage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +77,7 @@ class DecodeAV(io.ComfyNode):
             video=_normalised("video", video_codec, video_samples),
             audio=_normalised("audio", audio_codec, audio_samples),
         )
-        with managed_memory():
+        with managed_stage() as shown:
             clips = [
                 decode_latents(
                     item,
@@ -89,7 +90,7 @@ class DecodeAV(io.ComfyNode):
                 )
                 for item in _items(latents)
             ]
-        return io.NodeOutput([_image(clip) for clip in clips], [_audio(clip) for clip in clips])
+        return io.NodeOutput([_image(clip) for clip in clips], [_audio(clip) for clip in clips], ui=shown)
 
 
 def _normalised(name: str, parts: VideoParts | AudioParts | None, samples: dict[str, Any] | None) -> Tensor | None:

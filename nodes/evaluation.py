@@ -15,7 +15,7 @@ from ..core.optional import available
 from ..core.types import AVClip, VideoClip
 from .host import io, save_place, ui
 from .host.common import check_prefix
-from .output import audio_clip
+from .output import audio_clip, file_tags
 from .sockets import CATEGORY
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class SyncReport(io.ComfyNode):
         found = measured(clip)
         place = save_place(filename_prefix, width=width, height=0, suffix=".png")
         markers = [time for time in found["onsets_seconds"] if time <= found["seconds"]]
-        time_axis_picture(clip, place.path, width=width, markers_seconds=markers)
+        time_axis_picture(clip, place.path, width=width, markers_seconds=markers, metadata=file_tags(cls.hidden))
         report = json.dumps(found, indent=2)
         saved = ui.SavedResult(place.path.name, place.subfolder, io.FolderType.output)
         shown = {"images": [saved], "sounding_video_report": [found["summary"]]}

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 PACK = "ComfyUI-SoundingVideo"
-START_SECONDS = 120
+START_SECONDS = float(os.environ.get("COMFYUI_START_SECONDS", 120))
 
 
 @dataclass(frozen=True)
