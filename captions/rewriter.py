@@ -143,20 +143,31 @@ def _in_english(
     Raises:
         CaptionError: there are no anchors, or they are not English.
     """
-    lexicon, notes = load_lexicon(), []
+    notes = []
     texts = {"video": captions.video, "audio": captions.audio}
     for modality in (name for name, text in texts.items() if not is_english(text)):
-        if anchors is None or not is_english(anchors_text(anchors)):
+        written = _by_rules(modality, anchors, profile)
+        if not written:
             raise CaptionError(
                 f"the language model wrote no English {modality} caption in {attempts} attempts",
                 got=repr(texts[modality][:60]),
                 expected="captions in English, which both models were trained on",
                 remedy="Write the prompt in English, try a larger model, or the backend 'lexicon', which needs none.",
             )
-        write = write_video if modality == "video" else write_audio
-        texts[modality] = write(anchors, getattr(profile, modality), lexicon)
+        texts[modality] = written
         notes.append(f"The model's {modality} caption is not in English; it was written from the anchors by rules.")
     return Captions(**texts), tuple(notes)
+
+
+def _by_rules(modality: str, anchors: SemanticAnchors | None, profile: LengthProfile) -> str:
+    """One caption without the model; "" without English anchors."""
+    if anchors is None or not is_english(anchors_text(anchors)):
+        return ""
+    write = write_video if modality == "video" else write_audio
+    try:
+        return write(anchors, getattr(profile, modality), load_lexicon())
+    except InputError:
+        return ""
 
 
 def _parse(text: str) -> Captions:

@@ -112,7 +112,7 @@ class ComfyMemory:
 
     def clear(self, device: torch.device, besides: Collection[nn.Module] = ()) -> int:
         """Have ComfyUI move everything off a device, others' models too."""
-        if device.type == "cpu":
+        if device == torch.device("cpu"):
             return 0
         own = [patcher for patcher in map(self._patchers.get, besides) if patcher is not None]
         entries = [entry for entry in model_management.current_loaded_models if entry.device == device]

@@ -98,6 +98,10 @@ def main() -> None:
             assert registered() == []
         print("a streamed module is not registered")
         use(ours)
+        model_management.load_models_gpu([other])
+        assert memory.clear(CARD, besides=[ours]) == 8 * MIB and registered() == []
+        print("after an out-of-memory everything leaves")
+        use(ours)
         with expecting(lambda: 1):
             pass
     gone, patcher = weakref.ref(ours), weakref.ref(memory._patchers[ours])
