@@ -41,6 +41,8 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
 def run_plan(args: argparse.Namespace, console: Console) -> None:
     """Estimate and print."""
     report = plan_report(args)
+    for note in report["notes"]:
+        console.note(f"note: {note}")
     console.report(describe(report), report)
 
 
@@ -56,7 +58,7 @@ def plan_report(args: argparse.Namespace) -> dict[str, Any]:
     from ..models.plan.runs import tilings
 
     placement = _placement(args)
-    outline = _outline(args, placement)
+    outline, notes = _outline(args, placement)
     timeline = Timeline(args.frames, width=args.width, height=args.height, geometry=geometry_of_outline(outline))
     free = parse_bytes(args.memory) if args.memory else free_bytes(placement.device)
     work = Workload.of(timeline)
@@ -75,6 +77,7 @@ def plan_report(args: argparse.Namespace) -> dict[str, Any]:
         "plans": [_row(plan, required_bytes(plan.peak_bytes, placement.device), free) for plan in candidates],
         "choice": choice,
         "problem": problem,
+        "notes": list(notes),
     }
 
 
@@ -95,7 +98,8 @@ def _placement(args: argparse.Namespace) -> Placement:
     return replace(placement, device=torch.device("cuda"))
 
 
-def _outline(args: argparse.Namespace, placement: Placement) -> Outline:
+def _outline(args: argparse.Namespace, placement: Placement) -> tuple[Outline, tuple[str, ...]]:
+    """What is planned for, and what was picked on the way, a sentence each."""
     from ..models.plan.outline import SHAPES, outline_models, outline_shapes
 
     described = bridge_options(args)
@@ -107,12 +111,13 @@ def _outline(args: argparse.Namespace, placement: Placement) -> Outline:
                 got=f"--shapes {args.shapes}",
                 expected="--shapes without --bridge, --fusion and --placement, or --models",
             )
-        outline = outline_shapes(args.shapes, placement)
+        outline, notes = outline_shapes(args.shapes, placement), ()
     else:
         found = choose_models(args.models)
         bridge = chosen_bridge(args.bridge, found)
-        outline = outline_models(found, placement, bridge=bridge, bridge_options=described)
-    return replace(outline, freed=("video text", "audio text")) if args.free_text_encoders else outline
+        outline, notes = outline_models(found, placement, bridge=bridge, bridge_options=described), found.notes
+    freed = ("video text", "audio text") if args.free_text_encoders else ()
+    return replace(outline, freed=freed), notes
 
 
 def parse_bytes(text: str) -> int:

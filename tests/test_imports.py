@@ -98,7 +98,8 @@ class Without(importlib.machinery.PathFinder):
     def find_spec(cls, name, path=None, target=None):
         return None if name.split('.')[0] in ABSENT else super().find_spec(name, path, target)
 sys.meta_path[sys.meta_path.index(importlib.machinery.PathFinder)] = Without
-skip = {'setup', '__main__'} | {'nodes.host.' + name for name in ('comfy', 'comfy_memory', 'native', 'native_preview', 'native_towers')}
+inside = ('comfy', 'comfy_memory', 'native', 'native_preview', 'native_towers')
+skip = {'setup', '__main__'} | {'nodes.host.' + name for name in inside}
 rooms = [p for p in pathlib.Path(ROOT).iterdir() if (p / '__init__.py').is_file()]
 files = [file for room in rooms for file in room.rglob('*.py')] + list(pathlib.Path(ROOT).glob('*.py'))
 names = ['.'.join(file.relative_to(ROOT).with_suffix('').parts) for file in files]
