@@ -127,14 +127,17 @@ class Page:
         self.page.keyboard.press("Escape")
         self.page.wait_for_timeout(500)
         self.errors.clear()  # the page's own start-up noise
-        # What an earlier test ran would not run again, and the page would be told nothing of it.
-        self.evaluate(
-            "() => window.app.api.fetchApi('/free', { method: 'POST', body: JSON.stringify({ free_memory: true }) })"
-        )
+        self.forget()
         self.evaluate(
             "() => { window.seen = []; for (const kind of ['executed', 'execution_success', 'execution_error',"
             " 'execution_interrupted'])"
             " window.app.api.addEventListener(kind, event => window.seen.push([kind, event.detail])); }"
+        )
+
+    def forget(self) -> None:
+        """Let the server run anew what it has run: of a node that is not run again the page is told nothing."""
+        self.evaluate(
+            "() => window.app.api.fetchApi('/free', { method: 'POST', body: JSON.stringify({ free_memory: true }) })"
         )
 
     def load(self, workflow: dict[str, Any], name: str = "test") -> None:
