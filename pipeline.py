@@ -121,6 +121,9 @@ class SamplingOptions:
         flow_sigmas: Which diffusers version's UniPC flow sigmas.
         guidance_batching: ``auto``, ``batched`` or ``sequential``.
         flow_shift: Wan's shift of the video's points towards high noise; 3 for 480p, 5 for 720p.
+        video_modality_scale: How far the picture is pushed from what it would be without the sound (LTX-2's modality
+            guidance); 1 or less, the published system's, turns it off.
+        audio_modality_scale: The same for the sound and without the picture.
     """
 
     num_steps: int = 50
@@ -131,6 +134,18 @@ class SamplingOptions:
     flow_sigmas: str = "diffusers-0.36"
     guidance_batching: str = "auto"
     flow_shift: float = 3.0
+    video_modality_scale: float = 1.0
+    audio_modality_scale: float = 1.0
+
+    def guidance(self, *, bridged: bool) -> Guidance:
+        """The scales.
+
+        Args:
+            bridged: Whether the model has bridges; without them a modality cannot be pushed from being alone.
+        """
+        scales = (self.video_guidance_scale, self.audio_guidance_scale, self.guidance_batching)
+        guidance = Guidance(*scales, self.video_modality_scale, self.audio_modality_scale)
+        return guidance if bridged else replace(guidance, video_modality_scale=1.0, audio_modality_scale=1.0)
 
 
 def geometry_of(video_codec: WanVAECodec | None, audio_codec: OobleckCodec | None) -> LatentGeometry:
@@ -292,7 +307,7 @@ def sample_latents(
         video=video_shape is not None,
         audio=audio_shape is not None,
     )
-    guidance = Guidance(options.video_guidance_scale, options.audio_guidance_scale, options.guidance_batching)
+    guidance = options.guidance(bridged=model.joint.bridges is not None)
     noise = draw_noise(options.seed, video_shape=video_shape, audio_shape=audio_shape)
 
     def attempt(placement: Placement, plan: Plan | None) -> JointLatents:

@@ -36,7 +36,11 @@ PAPER_DEFAULTS = {
     "video_cfg": 6.0,
     "audio_cfg": 6.0,
     "flow_shift": 3.0,
+    "video_modality_cfg": 1.0,
+    "audio_modality_cfg": 1.0,
 }
+# What the pocket model has a value of its own for, beside its size and steps.
+POCKET_OWN = ("frames", "fps", "video_cfg", "audio_cfg", "flow_shift", "video_modality_cfg", "audio_modality_cfg")
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -90,6 +94,14 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="audio guidance scale; 1 turns it off (default: 6; pocket: its own)",
     )
+    for modality, other in (("video", "sound"), ("audio", "picture")):
+        add(
+            f"--{modality}-modality-cfg",
+            type=float,
+            metavar="X",
+            help=f"how far the {modality} is pushed from what it would be without the {other}, at the cost of one more "
+            "pass of its tower a step (default: 1, off; pocket: its own)",
+        )
     add("--seed", type=int, default=0, metavar="N", help="start of all randomness (default: 0)")
     add(
         "--schedule",
@@ -341,7 +353,7 @@ def _defaults(models: str) -> dict[str, Any]:
         raise MissingModelError("the bundled pocket model is not there", got=note.parent, expected="its files")
     values = json.loads(note.read_text(encoding="utf-8"))
     size = (values["size"], values["size"])
-    named = {key: values[key] for key in ("frames", "fps", "video_cfg", "audio_cfg", "flow_shift")}
+    named = {key: values[key] for key in POCKET_OWN}
     return {**named, "size": size, "steps": values["num_steps"]}
 
 
@@ -349,27 +361,29 @@ def _options(args: argparse.Namespace, own: Mapping[str, Any]) -> SamplingOption
     """Sampling options; what cannot be used is refused here and not after minutes of loading or sampling."""
     from ..models.codecs.wan_vae import TILING
     from ..pipeline import SamplingOptions
-    from ..sampling.guidance import Guidance
     from ..sampling.noise import seeded_generator
     from ..sampling.schedules import build_schedule
 
     num_steps = own["steps"] if args.steps is None else args.steps
-    said = {key: getattr(args, key) for key in ("video_cfg", "audio_cfg", "flow_shift")}
-    video_cfg, audio_cfg, flow_shift = (own[key] if given is None else given for key, given in said.items())
-    build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas, flow_shift=flow_shift)
-    Guidance(video_cfg, audio_cfg, args.guidance_batching)
+    keys = ("video_cfg", "audio_cfg", "flow_shift", "video_modality_cfg", "audio_modality_cfg")
+    values = {key: own[key] if getattr(args, key) is None else getattr(args, key) for key in keys}
+    build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas, flow_shift=values["flow_shift"])
     seeded_generator(args.seed)
     require_choice("tiling", args.tiling, TILING)
-    return SamplingOptions(
+    options = SamplingOptions(
         num_steps=num_steps,
-        video_guidance_scale=video_cfg,
-        audio_guidance_scale=audio_cfg,
+        video_guidance_scale=values["video_cfg"],
+        audio_guidance_scale=values["audio_cfg"],
         seed=args.seed,
         schedule=args.schedule,
         flow_sigmas=args.flow_sigmas,
         guidance_batching=args.guidance_batching,
-        flow_shift=flow_shift,
+        flow_shift=values["flow_shift"],
+        video_modality_scale=values["video_modality_cfg"],
+        audio_modality_scale=values["audio_modality_cfg"],
     )
+    options.guidance(bridged=True)
+    return options
 
 
 def _rehearse_writing(path: Path, writer: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import InputError, require_choice
 from ..sampling.schedules import FLOW_SIGMAS, SCHEDULES
 from .host import io, progress, shows_previews
-from .sampling import MAX_SEED, guidance_inputs
+from .sampling import MAX_SEED, guidance_inputs, modality_inputs
 from .sockets import CATEGORY, Bridge
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ class NativeSampler(io.ComfyNode):
                     tooltip="For the preview only: the VAE of the Stable Audio checkpoint, by which the sound is shown "
                     "while it emerges.",
                 ),
+                *modality_inputs(),
             ],
             outputs=[
                 io.Latent.Output(
@@ -107,6 +108,8 @@ class NativeSampler(io.ComfyNode):
         audio_latent: dict[str, Any] | None = None,
         bridge: LoadedBridges | None = None,
         audio_vae: Any = None,
+        video_modality_scale: float = 1.0,
+        audio_modality_scale: float = 1.0,
         **options: Any,
     ) -> io.NodeOutput:
         """Sample what is connected; results leave in the native VAEs' space."""
@@ -127,7 +130,12 @@ class NativeSampler(io.ComfyNode):
             bridges=bridge,
             official_text=options.pop("text") == "official",
             seconds=options.pop("seconds"),
-            options=SamplingOptions(num_steps=options.pop("steps"), **options),
+            options=SamplingOptions(
+                num_steps=options.pop("steps"),
+                video_modality_scale=video_modality_scale,
+                audio_modality_scale=audio_modality_scale,
+                **options,
+            ),
             progress=watched,
         )
         video, audio = results.get("video"), results.get("audio")

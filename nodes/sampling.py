@@ -85,6 +85,7 @@ class JointSampler(io.ComfyNode):
                     optional=True,
                     tooltip="Show picture and sound while they emerge. It takes at most a twentieth of the time.",
                 ),
+                *modality_inputs(),
             ],
             outputs=[
                 io.Latent.Output(
@@ -110,6 +111,8 @@ class JointSampler(io.ComfyNode):
         audio_latent: dict[str, Any] | None = None,
         flow_shift: float = 3.0,
         preview: bool = True,
+        video_modality_scale: float = 1.0,
+        audio_modality_scale: float = 1.0,
         **options: Any,
     ) -> io.NodeOutput:
         """Sample; results leave in raw VAE space."""
@@ -124,7 +127,13 @@ class JointSampler(io.ComfyNode):
                 conditioning,
                 video_shape=video_latent and tuple(video_latent["samples"].shape),
                 audio_shape=audio_latent and tuple(audio_latent["samples"].shape),
-                options=SamplingOptions(num_steps=options.pop("steps"), flow_shift=flow_shift, **options),
+                options=SamplingOptions(
+                    num_steps=options.pop("steps"),
+                    flow_shift=flow_shift,
+                    video_modality_scale=video_modality_scale,
+                    audio_modality_scale=audio_modality_scale,
+                    **options,
+                ),
                 progress=watched,
             )
         video = None if latents.video is None else {"samples": model.video.codec.to_raw(latents.video)}
@@ -144,4 +153,21 @@ def guidance_inputs() -> list[io.Input]:
             tooltip=f"How strongly the {thing} follows its caption (CFG). 1 turns guidance off.",
         )
         for modality, thing in (("video", "picture"), ("audio", "sound"))
+    ]
+
+
+def modality_inputs() -> list[io.Input]:
+    """One scale of modality guidance a modality."""
+    return [
+        io.Float.Input(
+            f"{modality}_modality_scale",
+            default=1.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            optional=True,
+            tooltip=f"How far the {thing} is pushed from what it would be without the {other}: more in time with it. "
+            "1 is off, as published; more costs a pass of this tower at every step.",
+        )
+        for modality, thing, other in (("video", "picture", "sound"), ("audio", "sound", "picture"))
     ]

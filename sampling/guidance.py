@@ -1,4 +1,8 @@
-"""Classifier-free guidance with one scale per modality (BridgeDiT eq. 9–10) around a joint denoiser."""
+"""Classifier-free guidance with one scale per modality (BridgeDiT eq. 9–10) around a joint denoiser.
+
+Beside it modality guidance, which is not the paper's but LTX-2's: each modality is pushed away from what it would be if
+it did not know the other.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +35,9 @@ class Guidance:
         audio_scale: w_A. At 1 or below guidance is off for audio. When both are off there is one pass instead of two.
         batching: ``batched`` runs both passes as one forward of [negative, positive], ``sequential`` one after the
             other (same result, half the activation memory), ``auto`` decides by the size of the video latent.
+        video_modality_scale: m_V: how far the video is pushed from what it would be without the sound. At 1 or below
+            this is off; else it costs one more pass of the video tower a step.
+        audio_modality_scale: m_A: the same for the audio and without the picture.
 
     Raises:
         InputError: a scale that is negative or not finite, an unknown batching.
@@ -39,12 +46,20 @@ class Guidance:
     video_scale: float = 6.0
     audio_scale: float = 6.0
     batching: str = "auto"
+    video_modality_scale: float = 1.0
+    audio_modality_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, scale in (("video", self.video_scale), ("audio", self.audio_scale)):
+        scales = {
+            "video guidance": self.video_scale,
+            "audio guidance": self.audio_scale,
+            "video modality": self.video_modality_scale,
+            "audio modality": self.audio_modality_scale,
+        }
+        for name, scale in scales.items():
             if not math.isfinite(scale) or scale < 0:
                 raise InputError(
-                    f"the {name} guidance scale cannot be used",
+                    f"the {name} scale cannot be used",
                     got=scale,
                     expected="a finite number from 0; 1 or less turns guidance off",
                 )
@@ -65,11 +80,12 @@ class View:
 
 
 class GuidedDenoiser:
-    """A joint denoiser with guidance folded in: as many passes as needed, ``u + w·(c − u)`` per modality.
+    """A joint denoiser with guidance folded in: ``u + w·(c − u) + (m − 1)·(c − s)`` per modality, in few passes.
 
     Both rows of both modalities pass the bridges, so the unconditional row u is the one where every caption is
     negative. A modality whose guidance is off takes its conditional row c; its caption in the other row is the negative
-    one if there is one, else the positive.
+    one if there is one, else the positive. s is the conditional prediction of this modality alone, where bridges do not
+    act; it is only computed where m is over 1 and both modalities are generated.
 
     Args:
         denoiser: The joint model.
@@ -90,9 +106,10 @@ class GuidedDenoiser:
         self._guided = (conditioning.video is not None and guidance.video_scale > 1) or (
             conditioning.audio is not None and guidance.audio_scale > 1
         )
-        self._passes = [_rows(conditioning, "positive")]
+        self._positive = _rows(conditioning, "positive")
+        self._passes = [self._positive]
         if self._guided:
-            self._passes = [_rows(conditioning, "negative"), *self._passes]
+            self._passes = [_rows(conditioning, "negative"), self._positive]
             if _batched(guidance.batching, num_positions):
                 self._passes = [_joined(*self._passes)]
 
@@ -100,13 +117,23 @@ class GuidedDenoiser:
         """Guided predictions ``(B, …)``, float32 on the CPU, where the solvers work."""
         outputs = [self._denoiser(_modality(video, rows.video), _modality(audio, rows.audio)) for rows in self._passes]
         videos, audios = zip(*outputs, strict=True)
+        g, both = self._guidance, video is not None and audio is not None
+        alone_video = self._alone(video, None)[0] if both and g.video_modality_scale > 1 else None
+        alone_audio = self._alone(None, audio)[1] if both and g.audio_modality_scale > 1 else None
         return (
-            None if video is None else self._combine("video", videos, self._guidance.video_scale),
-            None if audio is None else self._combine("audio", audios, self._guidance.audio_scale),
+            video and self._combine("video", videos, g.video_scale, alone_video, g.video_modality_scale),
+            audio and self._combine("audio", audios, g.audio_scale, alone_audio, g.audio_modality_scale),
         )
 
-    def _combine(self, name: str, outputs: tuple[Tensor | None, ...], scale: float) -> Tensor:
-        """BridgeDiT eq. 9 (video) and eq. 10 (audio)."""
+    def _alone(self, video: View | None, audio: View | None) -> tuple[Tensor | None, Tensor | None]:
+        """The conditional prediction of one modality that does not know the other."""
+        rows = self._positive
+        return self._denoiser(_modality(video, rows.video), _modality(audio, rows.audio))
+
+    def _combine(
+        self, name: str, outputs: tuple[Tensor | None, ...], scale: float, alone: Tensor | None, modality_scale: float
+    ) -> Tensor:
+        """BridgeDiT eq. 9 (video) and eq. 10 (audio), and LTX-2's term for the other modality."""
         if outputs[0] is None:
             raise InputError(
                 f"the model predicts no {name} but {name} noise is given",
@@ -114,10 +141,13 @@ class GuidedDenoiser:
                 remedy=f"Join a {name} tower to the model, or generate without {name}.",
             )
         rows = torch.cat([output.to("cpu", torch.float32) for output in outputs])
-        if not self._guided:
-            return rows
-        negative, positive = rows.chunk(2)
-        return positive if scale <= 1 else negative + scale * (positive - negative)
+        result = positive = rows
+        if self._guided:
+            negative, positive = rows.chunk(2)
+            result = positive if scale <= 1 else negative + scale * (positive - negative)
+        if alone is not None:
+            result = result + (modality_scale - 1) * (positive - alone.to("cpu", torch.float32))
+        return result
 
 
 def _require_negative(name: str, conditioning: ModalityConditioning | None, scale: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import comfy.conds
@@ -23,7 +23,6 @@ from ...core.types import Conditioning, JointLatents, ModalityConditioning
 from ...models.joint import BridgeStack, require_fit
 from ...models.native import BridgedForwards
 from ...models.weights.native import native_replacements
-from ...sampling.guidance import Guidance
 from ...sampling.loop import sample
 from ...sampling.noise import draw_noise
 from ...sampling.schedules import Schedule, build_schedule
@@ -154,7 +153,7 @@ def _run_loop(
         Conditioning(**texts),
         draw_noise(options.seed, **shapes),
         schedule=schedule,
-        guidance=Guidance(options.video_guidance_scale, options.audio_guidance_scale, "sequential"),
+        guidance=replace(options.guidance(bridged=denoiser.bridged), batching="sequential"),
         seed=options.seed,
         device=sides[0].model.load_device,
         progress=progress,

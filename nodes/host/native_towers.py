@@ -230,15 +230,20 @@ class NativeDenoiser:
     Args:
         video: Ready, or None.
         audio: Ready, or None.
-        bridged: What runs both with the bridges between; None runs them one after the other.
+        bridged: What runs both with the bridges between, when both are wanted; None runs them one after the other.
     """
 
     def __init__(self, video: ReadyTower | None, audio: ReadyTower | None, bridged: BridgedForwards | None) -> None:
         self._video, self._audio, self._bridged = video, audio, bridged
 
+    @property
+    def bridged(self) -> bool:
+        """Whether the two hear each other."""
+        return self._bridged is not None
+
     def __call__(self, video: Modality | None, audio: Modality | None) -> tuple[Tensor | None, Tensor | None]:
         """Predictions shaped like the latents."""
-        if self._bridged is not None:
+        if self._bridged is not None and video is not None and audio is not None:
             return self._bridged(
                 lambda stop: self._video.predict(video, stop), lambda stop: self._audio.predict(audio, stop)
             )

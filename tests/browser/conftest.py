@@ -139,6 +139,7 @@ class Page:
         self.evaluate(
             "() => window.app.api.fetchApi('/free', { method: 'POST', body: JSON.stringify({ free_memory: true }) })"
         )
+        self.page.wait_for_timeout(1500)  # the server does it when it gets round to it
 
     def load(self, workflow: dict[str, Any], name: str = "test") -> None:
         self.evaluate("async ([w, name]) => { await window.app.loadGraphData(w, true, true, name); }", [workflow, name])

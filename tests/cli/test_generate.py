@@ -243,6 +243,8 @@ BAD_INPUT = [
     (["a", "--fps", "fast"], 2, "the frame rate is not a number"),
     (["a", "--video-cfg", "nan"], 2, "the video guidance scale cannot be used"),
     (["a", "--audio-cfg", -1], 2, "the audio guidance scale cannot be used"),
+    (["a", "--video-modality-cfg", "inf"], 2, "the video modality scale cannot be used"),
+    (["a", "--audio-modality-cfg", -1], 2, "the audio modality scale cannot be used"),
     (["a", "--schedule", "lock"], 2, "unknown schedule: got 'lock'; expected one of lockstep, coupled"),
     (["a", "--flow-sigmas", "0.36"], 2, "unknown flow sigmas"),
     (["a", "--guidance-batching", "both"], 2, "unknown guidance batching"),

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from sounding_video.media.preview import band_levels
 from sounding_video.models.joint import JointModel
 from sounding_video.models.patching import with_tuned_blocks
 from sounding_video.pipeline import SamplingOptions
-from sounding_video.sampling.guidance import Guidance
 from sounding_video.sampling.loop import sample
 from sounding_video.sampling.noise import draw_noise
 from sounding_video.sampling.schedules import build_schedule
@@ -96,7 +96,7 @@ def run(native, parts, models):
 def ours(native, parts, models):
     """The same through our own towers, in the native VAEs' space."""
 
-    def start(bridges=None, *, wan=None, audio=None, only=("video", "audio")):
+    def start(bridges=None, *, wan=None, audio=None, only=("video", "audio"), options=OPTIONS):
         joint = JointModel(
             wan or models.wan if "video" in only else None,
             audio or models.stable_audio if "audio" in only else None,
@@ -109,7 +109,7 @@ def ours(native, parts, models):
             Conditioning(**{name: conditioning[name] for name in only}),
             draw_noise(OPTIONS.seed, **shapes),
             schedule=build_schedule("lockstep", OPTIONS.num_steps, video="video" in only, audio="audio" in only),
-            guidance=Guidance(OPTIONS.video_guidance_scale, OPTIONS.audio_guidance_scale, "sequential"),
+            guidance=options.guidance(bridged=bridges is not None),
             seed=OPTIONS.seed,
         )
         return in_vae_space(latents)
@@ -197,6 +197,16 @@ def test_bridged_native_models_equal_our_towers(run, ours, parts):
     plain = run()
     for name in bridged:
         assert float((bridged[name] - plain[name]).abs().max()) > 1e-2, "the bridges must do something"
+
+
+def test_modality_guidance_of_native_models_equals_ours(run, ours, parts):
+    bridges = parts.bridges(identity=False)
+    options = replace(OPTIONS, video_modality_scale=2.5, audio_modality_scale=1.5)
+    pushed = run(bridges, options=options)
+    assert_close(pushed, ours(bridges, options=options))
+    for name, plain in run(bridges).items():
+        assert float((pushed[name] - plain).abs().max()) > 1e-2, "the scales must do something"
+    assert_same(run(options=options), run())
 
 
 @pytest.mark.parametrize("name", ["video", "audio"])

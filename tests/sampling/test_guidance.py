@@ -121,12 +121,62 @@ def test_half_precision_predictions_are_combined_in_float32(conditioning, noise)
         assert prediction.dtype == torch.float32
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    m_video=st.floats(0, 9), m_audio=st.floats(0, 9), w_video=st.floats(0, 9), batching=st.sampled_from(BATCHING[1:])
+)
+def test_each_modality_is_pushed_from_what_it_is_alone(
+    mixing_class, conditioning, fixed_noise, m_video, m_audio, w_video, batching
+):
+    """LTX-2: c + (w − 1)·(c − u) + (m − 1)·(c − s)."""
+    denoiser, texts = mixing_class(), conditioning()
+    guidance = Guidance(w_video, 3, batching, video_modality_scale=m_video, audio_modality_scale=m_audio)
+    predictions = GuidedDenoiser(denoiser, texts, guidance, num_positions=0)(*views(fixed_noise))
+    num_passes = {"batched": 1, "sequential": 2}[batching]
+    assert len(denoiser.calls) == num_passes + (m_video > 1) + (m_audio > 1)
+
+    positive = by_hand(denoiser, texts, fixed_noise, "positive")
+    negative = by_hand(denoiser, texts, fixed_noise, "negative")
+    (video, audio), text, sound = views(fixed_noise), texts.video, texts.audio
+    alone = (
+        denoiser(Modality(video.latents, video.timestep, text.positive), None)[0],
+        denoiser(None, Modality(audio.latents, audio.timestep, sound.positive, sound.duration))[1],
+    )
+    scales = ((w_video, m_video), (3, m_audio))
+    for prediction, (w, m), c, u, s in zip(predictions, scales, positive, negative, alone, strict=True):
+        expected = c + max(w - 1, 0) * (c - u) + max(m - 1, 0) * (c - s)
+        torch.testing.assert_close(prediction, expected, rtol=1e-5, atol=2e-5)
+
+
+def test_modality_scales_alone_need_no_negative(mixing, conditioning, noise):
+    guidance = Guidance(1, 1, video_modality_scale=2, audio_modality_scale=2)
+    GuidedDenoiser(mixing, conditioning(negative=False), guidance, num_positions=1)(*views(noise))
+    assert [(video is None, audio is None) for video, audio in mixing.calls] == [
+        (False, False),
+        (False, True),
+        (True, False),
+    ]
+
+
+def test_one_modality_has_nothing_to_be_pushed_from(mixing, conditioning, noise):
+    guidance = Guidance(6, 6, "sequential", video_modality_scale=4, audio_modality_scale=4)
+    texts = conditioning(audio=False)
+    pushed = GuidedDenoiser(mixing, texts, guidance, num_positions=1)(views(noise)[0], None)[0]
+    assert len(mixing.calls) == 2
+    plain = GuidedDenoiser(mixing, texts, Guidance(6, 6, "sequential"), num_positions=1)(views(noise)[0], None)[0]
+    assert torch.equal(pushed, plain)
+
+
 @pytest.mark.parametrize("scale", [-0.1, math.nan, math.inf])
 def test_unusable_scales_are_refused(scale):
     with pytest.raises(InputError, match=r"the video guidance scale cannot be used.*a finite number from 0"):
         Guidance(video_scale=scale)
     with pytest.raises(InputError, match="the audio guidance scale cannot be used"):
         Guidance(audio_scale=scale)
+    with pytest.raises(InputError, match="the video modality scale cannot be used"):
+        Guidance(video_modality_scale=scale)
+    with pytest.raises(InputError, match="the audio modality scale cannot be used"):
+        Guidance(audio_modality_scale=scale)
 
 
 def test_unknown_batching_lists_the_choices():
