@@ -123,8 +123,10 @@ def climb(rung: Rung, seed: int, args: argparse.Namespace) -> Evaluation:
     options = pocket_options(
         args.models,
         steps=args.sampling_steps,
-        video_guidance=args.guidance,
-        audio_guidance=args.guidance,
+        video_guidance_scale=args.guidance,
+        audio_guidance_scale=args.guidance,
+        video_modality_scale=1.0,
+        audio_modality_scale=1.0,
         schedule=rung.schedule,
     )
     wanted = wishes(args.clips, pocket_size(args.models), split="validation", first_seed=1000 * seed)

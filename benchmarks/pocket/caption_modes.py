@@ -50,7 +50,8 @@ def main() -> None:
     add("--write", action="store_true", help=f"write {FILE.name}")
     args = parser.parse_args()
     started, results, model = time.monotonic(), {}, load_pocket(args.models)
-    options = pocket_options(args.models, steps=args.steps, video_guidance=args.guidance, audio_guidance=args.guidance)
+    scales = {f"{modality}_guidance_scale": args.guidance for modality in ("video", "audio")}
+    options = pocket_options(args.models, steps=args.steps, **scales)
     wanted = wishes(args.clips, pocket_size(args.models))
     for mode, title in TITLES.items():
         folder = args.output / f"{mode}-{args.steps}-{args.guidance:g}"

@@ -50,17 +50,17 @@ def pocket_size(models: str | Path = POCKET) -> int:
     return _note(models)["size"]
 
 
-def pocket_options(
-    models: str | Path = POCKET, *, steps: int, video_guidance: float, audio_guidance: float, **others: Any
-) -> SamplingOptions:
-    """Sampling options with the flow shift that a pocket model's bridges were trained for."""
-    return SamplingOptions(
-        num_steps=steps,
-        video_guidance_scale=video_guidance,
-        audio_guidance_scale=audio_guidance,
-        flow_shift=_note(models)["flow_shift"],
-        **others,
-    )
+def pocket_options(models: str | Path = POCKET, *, steps: int, **others: Any) -> SamplingOptions:
+    """Sampling options with the flow shift that a pocket model's bridges were trained for, and its own scales."""
+    note = _note(models)
+    own = {
+        "video_guidance_scale": note["video_cfg"],
+        "audio_guidance_scale": note["audio_cfg"],
+        "flow_shift": note["flow_shift"],
+        "video_modality_scale": note["video_modality_cfg"],
+        "audio_modality_scale": note["audio_modality_cfg"],
+    }
+    return SamplingOptions(num_steps=steps, **{**own, **others})
 
 
 def _note(models: str | Path) -> dict[str, Any]:

@@ -49,6 +49,9 @@ TITLES = {
 }
 
 
+SCALES = ("video_guidance", "audio_guidance", "video_modality", "audio_modality")
+
+
 def make(variant: str, args: argparse.Namespace, options: SamplingOptions) -> Path:
     """The clips of one variant; give their folder."""
     folder = args.output / variant
@@ -76,22 +79,22 @@ def main() -> None:
     add("--bridge", default="auto", help="bridge file (default: the model's own)")
     add("--clips", type=int, default=100, help="test prompts, scenes in turn (default: 100)")
     add("--steps", type=int, default=50)
-    add("--video-guidance", type=float, default=3.0)
-    add("--audio-guidance", type=float, default=3.0)
+    for name in SCALES:
+        add(f"--{name.replace('_', '-')}", type=float, help="scale (default: the model's own)")
     add("--only", nargs="+", choices=tuple(TITLES), default=list(TITLES))
     add("--output", type=Path, default=Path("output/pocket/evaluation"), help="folder of the clips")
     add("--write", action="store_true", help=f"write {FILE.name}")
     args = parser.parse_args()
-    options = pocket_options(
-        args.models, steps=args.steps, video_guidance=args.video_guidance, audio_guidance=args.audio_guidance
-    )
+    scales = {f"{name}_scale": getattr(args, name) for name in SCALES if getattr(args, name) is not None}
+    options = pocket_options(args.models, steps=args.steps, **scales)
     started, results = time.monotonic(), {}
     for variant in args.only:
         results[TITLES[variant]] = measure(make(variant, args, options))
         print(table(results), flush=True)
     text = (
-        f"{args.clips} prompts of the world's test split, {args.steps} steps, guidance {args.video_guidance:g} (video) "
-        f"and {args.audio_guidance:g} (audio). Event F1 is pooled over the clips.\n\n{table(results)}\n\n"
+        f"{args.clips} prompts of the world's test split, {args.steps} steps, guidance "
+        f"{options.video_guidance_scale:g} (video) and {options.audio_guidance_scale:g} (audio), modality guidance {options.video_modality_scale:g} and "
+        f"{options.audio_modality_scale:g}. Event F1 is pooled over the clips.\n\n{table(results)}\n\n"
         f"{time.monotonic() - started:.0f} s on {os.cpu_count()} CPU cores."
     )
     print(text)
