@@ -91,10 +91,11 @@ def main() -> None:
     for variant in args.only:
         results[TITLES[variant]] = measure(make(variant, args, options))
         print(table(results), flush=True)
+    o = options
     text = (
-        f"{args.clips} prompts of the world's test split, {args.steps} steps, guidance "
-        f"{options.video_guidance_scale:g} (video) and {options.audio_guidance_scale:g} (audio), modality guidance {options.video_modality_scale:g} and "
-        f"{options.audio_modality_scale:g}. Event F1 is pooled over the clips.\n\n{table(results)}\n\n"
+        f"{args.clips} prompts of the world's test split, {args.steps} steps, guidance {o.video_guidance_scale:g} (video) "
+        f"and {o.audio_guidance_scale:g} (audio), modality guidance {o.video_modality_scale:g} and "
+        f"{o.audio_modality_scale:g}. Event F1 is pooled over the clips.\n\n{table(results)}\n\n"
         f"{time.monotonic() - started:.0f} s on {os.cpu_count()} CPU cores."
     )
     print(text)
