@@ -93,7 +93,7 @@ def main() -> None:
         print(table(results), flush=True)
     o = options
     text = (
-        f"{args.clips} prompts of the world's test split, {args.steps} steps, guidance {o.video_guidance_scale:g} (video) "
+        f"{args.clips} prompts of the test split, {args.steps} steps, guidance {o.video_guidance_scale:g} (video) "
         f"and {o.audio_guidance_scale:g} (audio), modality guidance {o.video_modality_scale:g} and "
         f"{o.audio_modality_scale:g}. Event F1 is pooled over the clips.\n\n{table(results)}\n\n"
         f"{time.monotonic() - started:.0f} s on {os.cpu_count()} CPU cores."
