@@ -34,6 +34,8 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", metavar="NAME", help="plan for this device (default: auto)")
     add("--dtype", default="auto", metavar="NAME", help="number type, as in generate (default: auto)")
     add("--storage", default="native", metavar="NAME", help="weight storage, as in generate (default: native)")
+    add("--wan", metavar="MODEL", help="which Wan of several, as in generate")
+    add("--stable-audio", metavar="MODEL", help="which Stable Audio, the same way")
     add_bridge_options(add)
     add("--free-text-encoders", action="store_true", help="plan for text encoders that are let go of after use")
 
@@ -102,18 +104,18 @@ def _outline(args: argparse.Namespace, placement: Placement) -> tuple[Outline, t
     """What is planned for, and what was picked on the way, a sentence each."""
     from ..models.plan.outline import SHAPES, outline_models, outline_shapes
 
-    described = bridge_options(args)
+    described, towers = bridge_options(args), {"video": args.wan, "audio": args.stable_audio}
     if args.shapes:
         require_choice("model shape", args.shapes, SHAPES)
-        if args.bridge != "auto" or args.fusion is not None or args.placement is not None:
+        if args.bridge != "auto" or any(part is not None for part in (args.fusion, args.placement, *towers.values())):
             raise InputError(
-                "a bridge is described but the published sizes come with their own",
+                "a model or a bridge is named but the published sizes come with their own",
                 got=f"--shapes {args.shapes}",
-                expected="--shapes without --bridge, --fusion and --placement, or --models",
+                expected="--shapes without --wan, --stable-audio, --bridge, --fusion and --placement, or --models",
             )
         outline, notes = outline_shapes(args.shapes, placement), ()
     else:
-        found = choose_models(args.models)
+        found = choose_models(args.models, **towers)
         bridge = chosen_bridge(args.bridge, found)
         outline, notes = outline_models(found, placement, bridge=bridge, bridge_options=described), found.notes
     freed = ("video text", "audio text") if args.free_text_encoders else ()

@@ -67,11 +67,24 @@ def test_the_bridge_that_is_named_is_planned_for(command, small_models_dir: Path
     assert freed < kept
 
 
+def test_the_towers_that_are_named_are_planned_for(command, small_models_dir: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    for name, copied in (("wan_a", "wan"), ("wan_b", "wan"), ("stable_audio", "stable_audio")):
+        (models / name).parent.mkdir(exist_ok=True)
+        (models / name).symlink_to(small_models_dir / copied)
+    small = ("--models", models, "--bridge", "none", "--frames", 5, "--width", 32, "--height", 32, "--device", "cpu")
+    named = command("doctor", "--plan", *small, "--wan", "wan_b", "--stable-audio", "stable_audio", "--json")
+    assert named.code == 0 and named.json["model"] == "wan_b + stable_audio"
+    assert not [note for note in named.json["notes"] if "wan" in note], "nothing had to be picked"
+
+
 @pytest.mark.parametrize(
     ("options", "code", "sentence"),
     [
         (("--bridge", "none", "--fusion", "full"), 2, "a bridge is described but none is loaded"),
         (("--shapes", "wan-1.3b", "--fusion", "full"), 2, "the published sizes come with their own"),
+        (("--shapes", "wan-1.3b", "--wan", "x"), 2, "the published sizes come with their own"),
+        (("--wan", "x"), 3, "no Wan 2.1 of that name was found: got 'x'; expected one of wan"),
         (("--placement", "everywhere"), 2, "everywhere"),
         (("--memory", "lots"), 2, "this is no amount of memory: got 'lots'; expected for example 8GB"),
         (("--shapes", "wan-2b"), 2, "unknown model shape: got 'wan-2b'; expected one of wan-1.3b, wan-14b"),
