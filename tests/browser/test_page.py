@@ -405,6 +405,7 @@ def test_the_panels_and_help_pages_speak_six_languages(page, workflow):
         assert len(row) == 6 and all(text.strip() for text in row), key
         names = [sorted(re.findall(r"\{\w+\}", text)) for text in row]
         assert names == [names[0]] * 6, key
+    spoken = set()
     try:
         for language, place in zip(languages, rows["place"], strict=True):
             page.evaluate(
@@ -413,6 +414,7 @@ def test_the_panels_and_help_pages_speak_six_languages(page, workflow):
             )
             if page.evaluate("window.app.extensionManager.setting.get('Comfy.Locale')") != language:
                 continue  # this page does not speak it
+            spoken.add(language)
             page.load(workflow("expand_prompt_pocket"))
             page.evaluate(
                 "() => { const n = window.LiteGraph.createNode('T2SVEditAnchors'); window.app.graph.add(n); }"
@@ -423,6 +425,7 @@ def test_the_panels_and_help_pages_speak_six_languages(page, workflow):
             address = own.replace("/js/texts.js", f"/docs/T2SVMux/{language}.md")
             answer = page.evaluate("async a => { const r = await fetch(a); return [r.ok, await r.text()]; }", address)
             assert answer[0] is (language != "en"), language
+        assert spoken >= {"en", "zh", "ja", "fr", "es"}, "ComfyUI's page speaks these; German is ours"
     finally:
         page.evaluate("async () => { await window.app.extensionManager.setting.set('Comfy.Locale', 'en'); }")
     assert page.errors == []
