@@ -37,8 +37,8 @@ PICTURE = Path(__file__).with_name("fusion_ladder.png")
 # Blocks of eight after which three bridges stand; the names are those of the paper's Table 7.
 PLACES = {"early": "0,1,2", "middle": "2,3,4", "late": "5,6,7", "spread": "1,3,5"}
 NONE = "no bridge"
-# Steps that a point of the training curves is the mean of.
-WINDOW = 50
+# Steps that a point of the training curves, and a loss of the table, is the mean of.
+WINDOW = 40
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,16 @@ def climb(rung: Rung, seed: int, args: argparse.Namespace) -> Evaluation:
     return measure(folder)
 
 
-def ladder_table(results: dict[str, list[Evaluation]]) -> str:
-    """Markdown: mean over seeds and, in brackets, each seed's event F1."""
-    lines = ["| rung | seeds | " + " | ".join(title for title, *_ in COLUMNS) + " |"]
-    lines.append("|---|---:|" + "---:|" * len(COLUMNS))
+def ladder_table(results: dict[str, list[Evaluation]], rungs: Sequence[Rung], args: argparse.Namespace) -> str:
+    """Markdown: mean over seeds and, in brackets, each seed's event F1; the last 40 steps' mean loss beside it.
+
+    Rungs of one seed see the same clips, noise and times at the same step, so that their losses can be compared, where
+    they train at the same kind of times.
+    """
+    by_title = {rung.title: rung for rung in rungs}
+    titles = (*(title for title, *_ in COLUMNS), "loss, video", "loss, audio")
+    lines = ["| rung | seeds | " + " | ".join(titles) + " |"]
+    lines.append("|---|---:|" + "---:|" * len(titles))
     for title, runs in results.items():
         cells = []
         for index, (_, metric, value) in enumerate(COLUMNS):
@@ -145,6 +151,10 @@ def ladder_table(results: dict[str, list[Evaluation]]) -> str:
             text = f"{mean(found):.3f}" if found else "–"
             each = ", ".join(f"{number:.2f}" for number in found)
             cells.append(f"{text} ({each})" if index == 0 and len(found) > 1 else text)
+        for modality in ("video", "audio"):
+            ends = [_losses(by_title[title], seed, args, modality)[-1:] for seed in args.seeds[: len(runs)]]
+            ends = [end[0] for end in ends if end]
+            cells.append(f"{mean(ends):.4f}" if ends else "–")
         lines.append(f"| {title} | {len(runs)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -156,13 +166,13 @@ def seconds_per_step(args: argparse.Namespace, rungs: Sequence[Rung]) -> float:
 
 
 def draw_curves(args: argparse.Namespace, rungs: Sequence[Rung]) -> None:
-    """Training loss of every rung, means over 50 steps and over seeds, in each modality."""
+    """Training loss of every rung, means over 40 steps and over seeds, in each modality."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     for axes, modality in zip(figure.subplots(1, 2), ("video", "audio"), strict=True):
         for rung in rungs:
-            logs = [_losses(rung, seed, args, modality) for seed in args.seeds] if rung.overrides else []
+            logs = [_losses(rung, seed, args, modality) for seed in args.seeds]
             logs = [log for log in logs if log]
             if not logs:
                 continue
@@ -174,6 +184,9 @@ def draw_curves(args: argparse.Namespace, rungs: Sequence[Rung]) -> None:
 
 
 def _losses(rung: Rung, seed: int, args: argparse.Namespace, modality: str) -> list[float]:
+    """Means over 40 steps each; none of a rung that is not trained."""
+    if rung.overrides is None:
+        return []
     rows = read_log(run_folder(rung, seed, args) / "loss.jsonl")
     losses = [row[modality] for row in rows]
     return [mean(losses[start : start + WINDOW]) for start in range(0, len(losses) - WINDOW + 1, WINDOW)]
@@ -202,16 +215,18 @@ def main() -> None:
     for seed in args.seeds:
         for rung in rungs:
             results.setdefault(rung.title, []).append(climb(rung, seed, args))
-            print(ladder_table(results), flush=True)
+            print(ladder_table(results, rungs, args), flush=True)
     text = (
         f"{args.steps} training steps a rung, seeds {', '.join(map(str, args.seeds))}; {args.clips} validation prompts "
         f"a rung and seed, {args.sampling_steps} sampling steps, guidance {args.guidance:g} in both modalities.\n\n"
-        f"{ladder_table(results)}\n\n"
+        f"{ladder_table(results, rungs, args)}\n\n"
         f"A step of training took {seconds_per_step(args, rungs):.2f} s on one of {os.cpu_count()} CPU cores."
     )
     if args.write:
         draw_curves(args, rungs)
-        command = f"python benchmarks/{FILE.stem}.py --steps {args.steps} --clips {args.clips} --write"
+        seeds, settings = " ".join(map(str, args.seeds)), " ".join(args.set)
+        command = f"python benchmarks/{FILE.stem}.py --steps {args.steps} --seeds {seeds} --clips {args.clips}"
+        command += (f" --set {settings}" if settings else "") + " --write"
         FILE.write_text(
             f"# The ladder of fusion kinds\n\n`{command}`\n\n{text}\n\n![training curves]({PICTURE.name})\n",
             encoding="utf-8",
