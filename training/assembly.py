@@ -34,7 +34,7 @@ from .config import TrainConfig
 from .data import cut_timeline
 from .randomness import derived_seed
 from .step import AudioCodecStep, JointStep, VideoCodecStep
-from .trainable import select, tuned_tower_blocks
+from .trainable import select, trained_halves, tuned_tower_blocks
 
 EXPORT = "export"
 # In the export of a codec of which only a half was trained: the prefixes of the tensors that are to be laid over.
@@ -145,7 +145,7 @@ def write_export(
     is_codec = config.task.endswith("codec")
     module = step.vae if is_codec else (step.joint.video or step.joint.audio).model
     with _holding(bench.parameters, state):
-        if config.task == "video_codec":
+        if "video_codec" in config.trainable:
             mean, std = latent_statistics(step.vae, samples)
             module.register_to_config(latents_mean=mean, latents_std=std)
         elif config.task == "audio_codec" and config.objective.codes == "learned" and "audio_codec" in config.trainable:
@@ -153,9 +153,7 @@ def write_export(
         target = folder / parts.name / ("vae" if is_codec else "transformer")
         module.save_pretrained(target, safe_serialization=True)
     _forget_origin(target / "config.json")
-    halves = [
-        f"{part.removeprefix('audio_')}." for part in config.trainable if part in ("audio_encoder", "audio_decoder")
-    ]
+    halves = trained_halves(config)
     if halves:
         (target / HALVES).write_text(json.dumps(halves) + "\n", encoding="utf-8")
 

@@ -145,8 +145,8 @@ class ObjectiveConfig:
         waveform_weight: Audio codec: of the L1 of samples.
         codes: Audio codec: ``learned``, or ``cepstral``: the encoder is told what its latents say (see
             :mod:`.sound_codes`), and the decoder learns from that.
-        code_noise: Audio codec: deviation of further noise on what is decoded, so that the decoder forgives a tower's
-            errors.
+        code_noise: Codecs: deviation of further noise on what is decoded, so that the decoder forgives a tower's
+            errors; of the video codec in units of the normalised latents.
     """
 
     timestep: str = "paper"

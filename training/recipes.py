@@ -116,6 +116,19 @@ def pocket_wan_vae_long() -> TrainConfig:
     )
 
 
+@RECIPES.register("pocket_wan_vae_decoder")
+def pocket_wan_vae_decoder() -> TrainConfig:
+    """Goes on with the decoder alone, on noisy latents, so that it forgives what the tower leaves."""
+    long = pocket_wan_vae_long()
+    return replace(
+        long,
+        recipe="pocket_wan_vae_decoder",
+        trainable=("video_decoder",),
+        num_steps=600,
+        objective=replace(long.objective, code_noise=0.2),
+    )
+
+
 @RECIPES.register("pocket_oobleck")
 def pocket_oobleck() -> TrainConfig:
     """The pocket model's sound decoder, on sound alone: from cepstral codes to windows of 9 frames, 0.6 s."""

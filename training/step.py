@@ -72,7 +72,8 @@ def _rounded(modality: Modality | None) -> Modality | None:
 class VideoCodecStep(nn.Module):
     """Reconstruction of pictures through the Wan autoencoder.
 
-    ``loss = L1 + edge_weight · L1 of spatial differences + kl_weight · KL(posterior ‖ N(0, 1))``.
+    ``loss = L1 + edge_weight · L1 of spatial differences + kl_weight · KL(posterior ‖ N(0, 1))``; no KL where the
+    encoder does not learn. ``objective.code_noise`` is in units of the normalised latents.
 
     Args:
         vae: To be trained.
@@ -88,11 +89,15 @@ class VideoCodecStep(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Losses ``total``, ``pixels``, ``edges`` and ``kl`` of pictures ``video (B, 3, F, H, W)`` in -1..1."""
-        pictures = batch["video"]
+        pictures, noise = batch["video"], batch["noise"]
+        blur = self.objective.code_noise * noise.new_tensor(self.vae.config.latents_std).view(1, -1, 1, 1, 1)
         with torch.autocast(pictures.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            posterior = self.vae.encode(pictures).latent_dist
-            decoded = self._decode(posterior.mean + posterior.std * batch["noise"])
+            with torch.set_grad_enabled(_learns(self.vae.encoder)):
+                posterior = self.vae.encode(pictures).latent_dist
+            decoded = self._decode(posterior.mean + (posterior.std + blur) * noise)
         pixels, edges = F.l1_loss(decoded.float(), pictures), edge_loss(decoded.float(), pictures)
+        if not any(parameter.requires_grad for parameter in self.vae.encoder.parameters()):
+            return {"total": pixels + self.objective.edge_weight * edges, "pixels": pixels, "edges": edges}
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(1).mean()
         total = pixels + self.objective.edge_weight * edges + self.objective.kl_weight * kl

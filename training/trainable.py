@@ -7,7 +7,7 @@
 ``video_last:5``         its last five blocks, as the paper says
 ``video_blocks:4``       blocks by number; ``audio_blocks:3-4`` is a range
 ``video_codec``          the whole video autoencoder (``audio_codec``: the audio one, but for units that are idle)
-``audio_decoder``        its second half (``audio_encoder``: its first)
+``video_decoder``        its second half (``video_encoder``: its first; the same of ``audio``)
 ======================== =====================================================================
 """
 
@@ -30,7 +30,12 @@ from .config import TrainConfig
 
 _PART = re.compile(r"(bridges)|(video|audio)_(tower|codec)|(video|audio)_(first|last):(\d+)|"
                    r"(video|audio)_blocks:(\d+)(?:-(\d+))?|"
-                   r"audio_(decoder|encoder)")  # fmt: skip
+                   r"(video|audio)_(decoder|encoder)")  # fmt: skip
+# The modules of each half of an autoencoder.
+_HALVES = {
+    "video": {"encoder": ("encoder", "quant_conv"), "decoder": ("post_quant_conv", "decoder")},
+    "audio": {"encoder": ("encoder",), "decoder": ("decoder",)},
+}
 
 
 def select(config: TrainConfig, step: nn.Module) -> dict[str, nn.Parameter]:
@@ -59,6 +64,12 @@ def select(config: TrainConfig, step: nn.Module) -> dict[str, nn.Parameter]:
             for block in joint.bridges:
                 block.get_parameter(name).requires_grad_(False)
     return {name: parameter for name, parameter in step.named_parameters() if parameter.requires_grad}
+
+
+def trained_halves(config: TrainConfig) -> list[str]:
+    """Where the parameters' names begin in the file of an autoencoder of which only halves are trained; else none."""
+    matches = [_PART.fullmatch(part) for part in config.trainable]
+    return [f"{name}." for match in matches if match and match[10] for name in _HALVES[match[10]][match[11]]]
 
 
 def tuned_blocks(part: str, num_blocks: int) -> range:
@@ -101,12 +112,14 @@ def _modules(part: str, step: nn.Module) -> list[nn.Module]:
         raise InputError(
             "unknown trainable part",
             got=repr(part),
-            expected="bridges, video_tower, video_first:5, video_last:5, video_blocks:4, video_blocks:3-4, video_codec "
-            "or the same of audio, audio_encoder or audio_decoder",
+            expected="bridges, video_tower, video_first:5, video_last:5, video_blocks:4, video_blocks:3-4, "
+            "video_codec, video_encoder, video_decoder or the same of audio",
         )
-    modality = match[2] or match[4] or match[7]
+    modality = match[2] or match[4] or match[7] or match[10]
+    if match[10] and getattr(step, "modality", None) == modality:
+        return [getattr(step.vae, name) for name in _HALVES[modality][match[11]]]
     if match[10]:
-        module = getattr(step.vae, match[10]) if getattr(step, "modality", None) == "audio" else None
+        module = None
     elif match[3] == "codec":
         module = getattr(step, "vae", None) if getattr(step, "modality", None) == modality else None
     else:
@@ -125,7 +138,7 @@ def _modules(part: str, step: nn.Module) -> list[nn.Module]:
 def _parts_of(step: nn.Module) -> str:
     joint = getattr(step, "joint", None)
     if joint is None:
-        return "audio_codec, audio_encoder, audio_decoder" if step.modality == "audio" else "video_codec"
+        return ", ".join(f"{step.modality}_{part}" for part in ("codec", "encoder", "decoder"))
     present = ["bridges"] if joint.bridges is not None else []
     return ", ".join(present + [f"{side}_tower" for side in ("video", "audio") if getattr(joint, side) is not None])
 
