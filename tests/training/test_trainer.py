@@ -142,17 +142,26 @@ def test_codecs_and_towers_chain_by_overlays(small_run, small_models_dir, tmp_pa
 
 
 @pytest.mark.parametrize("order", [("decoder", "encoder"), ("encoder", "decoder")])
-def test_halves_of_a_codec_are_laid_over_apart(small_run, small_models_dir, tmp_path, order) -> None:
-    """A run that trained one half does not bring back an older state of the other."""
+@pytest.mark.parametrize("modality", ["video", "audio"])
+def test_halves_of_a_codec_are_laid_over_apart(small_run, small_models_dir, tmp_path, modality, order) -> None:
+    """A run that trained one half does not bring back an older state of the other, nor move the latents."""
+    recipe_name, place = {
+        "video": ("pocket_wan_vae_decoder", "wan/vae"),
+        "audio": ("pocket_oobleck", "stable_audio/vae"),
+    }[modality]
     for half in order:
-        train(small_run("pocket_oobleck", f"trainable=audio_{half}", "num_steps=3"), tmp_path / half)
+        train(small_run(recipe_name, f"trainable={modality}_{half}", "num_steps=3"), tmp_path / half)
     models = assemble(small_models_dir, tuple(tmp_path / half for half in order), tmp_path / "models")
-    laid, base = (load_file(next((f / "stable_audio/vae").glob("*.safetensors"))) for f in (models, small_models_dir))
+    laid, base = (load_file(next((f / place).glob("*.safetensors"))) for f in (models, small_models_dir))
     for half in order:
         own = load_file(next(exported(tmp_path / half).rglob("*.safetensors")))
         mine = [name for name in own if name.startswith(half)]
         assert mine and all(torch.equal(laid[name], own[name]) for name in mine)
         assert any(not torch.equal(laid[name], base[name]) for name in mine)
+    if modality == "video":
+        configs = [json.loads((f / place / "config.json").read_text()) for f in (models, small_models_dir)]
+        assert configs[0]["latents_mean"] == configs[1]["latents_mean"]
+        assert configs[0]["latents_std"] == configs[1]["latents_std"]
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(small_run, tmp_path) -> None:
