@@ -116,19 +116,6 @@ def pocket_wan_vae_long() -> TrainConfig:
     )
 
 
-@RECIPES.register("pocket_wan_vae_decoder")
-def pocket_wan_vae_decoder() -> TrainConfig:
-    """Goes on with the decoder alone, on noisy latents, so that it forgives what the tower leaves."""
-    long = pocket_wan_vae_long()
-    return replace(
-        long,
-        recipe="pocket_wan_vae_decoder",
-        trainable=("video_decoder",),
-        num_steps=600,
-        objective=replace(long.objective, code_noise=0.2),
-    )
-
-
 @RECIPES.register("pocket_oobleck")
 def pocket_oobleck() -> TrainConfig:
     """The pocket model's sound decoder, on sound alone: from cepstral codes to windows of 9 frames, 0.6 s."""
@@ -149,7 +136,7 @@ def pocket_oobleck() -> TrainConfig:
 @RECIPES.register("pocket_oobleck_long")
 def pocket_oobleck_long() -> TrainConfig:
     """Goes on with ``pocket_oobleck``: what is left above 10 kHz takes longest to go quiet."""
-    return replace(pocket_oobleck(), recipe="pocket_oobleck_long", num_steps=3_500)
+    return replace(pocket_oobleck(), recipe="pocket_oobleck_long", num_steps=5_000)
 
 
 @RECIPES.register("pocket_oobleck_encoder")
@@ -197,7 +184,7 @@ def pocket_bridges() -> TrainConfig:
         task="joint",
         models=POCKET_MODELS,
         trainable=("bridges",),
-        num_steps=4_700,
+        num_steps=5_700,
         batch_size=8,
         precision="float32",
         bridges=POCKET_BRIDGES,

@@ -37,8 +37,6 @@ TOWERS = ("pocket_video", "pocket_audio")
 STAGES = {
     "pocket_wan_vae": (),
     "pocket_wan_vae_long": ("pocket_wan_vae",),
-    # After the towers' latents: it leaves the encoder as it is.
-    "pocket_wan_vae_decoder": VIDEO_CODEC,
     "pocket_oobleck": (),
     "pocket_oobleck_long": ("pocket_oobleck",),
     "pocket_oobleck_encoder": SOUND_DECODER,
@@ -50,7 +48,6 @@ STAGES = {
 PARTS = {
     "pocket_wan_vae": "wan/vae",
     "pocket_wan_vae_long": "wan/vae",
-    "pocket_wan_vae_decoder": "wan/vae",
     "pocket_oobleck": "stable_audio/vae decoder",
     "pocket_oobleck_long": "stable_audio/vae decoder",
     "pocket_oobleck_encoder": "stable_audio/vae encoder",

@@ -44,7 +44,7 @@ TRAINABLE = {
     ("pocket_video", "video_tower"): ("joint.video.model.",),
     ("pocket_audio", "audio_tower"): ("joint.audio.model.",),
     ("pocket_wan_vae", "video_codec"): ("vae.",),
-    ("pocket_wan_vae_decoder", "video_decoder"): ("vae.decoder.", "vae.post_quant_conv."),
+    ("pocket_wan_vae", "video_decoder"): ("vae.decoder.", "vae.post_quant_conv."),
     ("pocket_wan_vae", "video_encoder"): ("vae.encoder.", "vae.quant_conv."),
     ("pocket_oobleck", "audio_codec"): ("vae.",),
     ("pocket_oobleck", "audio_decoder"): ("vae.decoder.",),

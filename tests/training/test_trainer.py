@@ -145,10 +145,8 @@ def test_codecs_and_towers_chain_by_overlays(small_run, small_models_dir, tmp_pa
 @pytest.mark.parametrize("modality", ["video", "audio"])
 def test_halves_of_a_codec_are_laid_over_apart(small_run, small_models_dir, tmp_path, modality, order) -> None:
     """A run that trained one half does not bring back an older state of the other, nor move the latents."""
-    recipe_name, place = {
-        "video": ("pocket_wan_vae_decoder", "wan/vae"),
-        "audio": ("pocket_oobleck", "stable_audio/vae"),
-    }[modality]
+    codecs = {"video": ("pocket_wan_vae", "wan/vae"), "audio": ("pocket_oobleck", "stable_audio/vae")}
+    recipe_name, place = codecs[modality]
     for half in order:
         train(small_run(recipe_name, f"trainable={modality}_{half}", "num_steps=3"), tmp_path / half)
     models = assemble(small_models_dir, tuple(tmp_path / half for half in order), tmp_path / "models")
