@@ -77,8 +77,8 @@ class JointSampler(io.ComfyNode):
                     max=100.0,
                     step=0.1,
                     optional=True,
-                    tooltip="Wan's shift of the video's points towards high noise: 3 for 480p, 5 for 720p, 1 for the pocket "
-                    "model.",
+                    tooltip="Wan's shift of the video's points towards high noise: 3 for 480p, 5 for 720p, 1 for the "
+                    "pocket model.",
                 ),
                 io.Boolean.Input(
                     "preview",
