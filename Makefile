@@ -16,9 +16,10 @@ demo: $(STAMPS)/eval
 	@$(BIN)/sounding-video probe $(DEMO) --picture $(DEMO:.mp4=.png)
 	@echo "The clip is in $(CURDIR)/$(DEMO)"
 
-# Every test that takes less than a minute.
+# Every test that takes less than a minute. A file's tests stay in one process, which share what the file builds.
+PARALLEL ?= --numprocesses auto --maxprocesses 4 --dist loadfile
 test: $(STAMPS)/dev
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" $(PARALLEL)
 
 # The slow ones too.
 test-slow: $(STAMPS)/dev

@@ -13,6 +13,11 @@ from types import ModuleType
 import pytest
 from hypothesis import settings
 
+# Workers of pytest-xdist share the cores; read when torch is imported.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+if _WORKERS > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _WORKERS)))
+
 # One verdict for one commit: continuous integration draws the same examples every time, a developer fresh ones.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
