@@ -72,6 +72,9 @@ def picture(page: Page, kind: str) -> Image.Image:
     page.page.mouse.move(5, 1000)
     page.page.wait_for_timeout(1500)
     shot = Image.open(BytesIO(page.page.screenshot()))
+    # Newer pages have bars beside and above the canvas.
+    origin = page.evaluate("() => { const r = window.app.canvas.canvas.getBoundingClientRect(); return [r.x, r.y]; }")
+    left, top = left + round(origin[0]), top + round(origin[1])
     title = round(TITLE * scale)
     return shot.crop((left - MARGIN, top - title - MARGIN, left + WIDTH - MARGIN, round(top + height * scale) + MARGIN))
 
