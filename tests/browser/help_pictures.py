@@ -59,8 +59,8 @@ def picture(page: Page, kind: str) -> Image.Image:
     """A node on an otherwise empty canvas, as wide as the help pages have it."""
     node = node_of(page, kind)
     page.evaluate(
-        "id => { window.app.canvas.deselectAll(); for (const n of window.app.graph._nodes)"
-        " if (n.id !== id) n.pos = [n.pos[0], n.pos[1] + 20000 * (n.pos[1] < 10000)]; }",
+        "id => { window.app.canvas.deselectAll(); const [x, y] = window.app.graph.getNodeById(id).pos;"
+        " for (const n of window.app.graph._nodes) if (n.id !== id) n.pos = [x, y + 20000]; }",
         node,
     )
     (x, y), (width, height) = page.evaluate(
