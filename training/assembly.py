@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLWan, AutoencoderOobleck
@@ -233,8 +234,18 @@ def _write_bridges(path: Path, config: TrainConfig, joint: JointModel, state: Ma
     stack = BridgeStack(joint.bridges.kind, joint.bridges.config, joint.bridges.points)
     own = {name: state.get(f"joint.bridges.{name}", tensor) for name, tensor in joint.bridges.state_dict().items()}
     stack.load_state_dict(own)
-    notes = {"recipe": config.recipe, "training": json.dumps(config.as_dict()), "training_hash": config.hash}
+    training = json.dumps(_without_folders(config.as_dict()))
+    notes = {"recipe": config.recipe, "training": training, "training_hash": config.hash}
     save_bridges(path, stack, tower_weights=tuned, notes=notes)
+
+
+def _without_folders(value: Any) -> Any:
+    """Settings as a file that is passed on may tell them: of an absolute path only the last name."""
+    if isinstance(value, dict):
+        return {key: _without_folders(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_folders(part) for part in value]
+    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
 def exported(run: str | Path) -> Path:

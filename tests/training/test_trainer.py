@@ -16,6 +16,7 @@ from sounding_video.core.errors import Cancelled, InputError, MissingModelError,
 from sounding_video.core.progress import SILENT, Progress
 from sounding_video.models.patching import with_tuned_blocks
 from sounding_video.models.weights.bridges import load_bridges
+from sounding_video.models.weights.files import read_safetensors
 from sounding_video.training.assembly import assemble, build_workbench, exported
 from sounding_video.training.batches import Batches, Share
 from sounding_video.training.checkpoint import checkpoints, latest_checkpoint, load_checkpoint
@@ -160,6 +161,16 @@ def test_halves_of_a_codec_are_laid_over_apart(small_run, small_models_dir, tmp_
         configs = [json.loads((f / place / "config.json").read_text()) for f in (models, small_models_dir)]
         assert configs[0]["latents_mean"] == configs[1]["latents_mean"]
         assert configs[0]["latents_std"] == configs[1]["latents_std"]
+
+
+def test_a_bridge_file_does_not_tell_where_it_was_trained(small_run, tmp_path) -> None:
+    config = small_run("pocket_bridges", "num_steps=2")
+    assert Path(config.models.root).is_absolute() and Path(config.data.cache).is_absolute()
+    train(config, tmp_path / "run")
+    notes = read_safetensors(exported(tmp_path / "run") / "bridge.safetensors")[1]
+    told = json.loads(notes["training"])
+    assert told["models"]["root"] == Path(config.models.root).name and told["num_steps"] == 2
+    assert str(tmp_path.parent.parent) not in json.dumps(notes)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(small_run, tmp_path) -> None:
