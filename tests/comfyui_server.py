@@ -71,7 +71,9 @@ def serving(
         "--database-url", f"sqlite:///{base / 'comfyui.db'}", *options,
         "--disable-all-custom-nodes", "--whitelist-custom-nodes", *packs,
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONDONTWRITEBYTECODE": "1"}
+    # One heap for all threads: what grows is then what is kept, and not one more arena of glibc's.
+    heap = {"OMP_NUM_THREADS": "2", "MALLOC_ARENA_MAX": "1"}
+    environment = {**os.environ, **heap, "PYTHONDONTWRITEBYTECODE": "1"}
     with server.log.open("wb") as log:
         process = subprocess.Popen(command, cwd=comfyui_path, stdout=log, stderr=log, env=environment)
         try:
