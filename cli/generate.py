@@ -39,8 +39,8 @@ PAPER_DEFAULTS = {
     "video_modality_cfg": 1.0,
     "audio_modality_cfg": 1.0,
 }
-# What the pocket model has a value of its own for, beside its size and steps.
-POCKET_OWN = ("frames", "fps", "video_cfg", "audio_cfg", "flow_shift", "video_modality_cfg", "audio_modality_cfg")
+# What a model has its own value of and the command line may say otherwise.
+SCALES = ("video_cfg", "audio_cfg", "flow_shift", "video_modality_cfg", "audio_modality_cfg")
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -353,7 +353,7 @@ def _defaults(models: str) -> dict[str, Any]:
         raise MissingModelError("the bundled pocket model is not there", got=note.parent, expected="its files")
     values = json.loads(note.read_text(encoding="utf-8"))
     size = (values["size"], values["size"])
-    named = {key: values[key] for key in POCKET_OWN}
+    named = {key: values[key] for key in ("frames", "fps", *SCALES)}
     return {**named, "size": size, "steps": values["num_steps"]}
 
 
@@ -365,8 +365,7 @@ def _options(args: argparse.Namespace, own: Mapping[str, Any]) -> SamplingOption
     from ..sampling.schedules import build_schedule
 
     num_steps = own["steps"] if args.steps is None else args.steps
-    keys = ("video_cfg", "audio_cfg", "flow_shift", "video_modality_cfg", "audio_modality_cfg")
-    values = {key: own[key] if getattr(args, key) is None else getattr(args, key) for key in keys}
+    values = {key: own[key] if getattr(args, key) is None else getattr(args, key) for key in SCALES}
     build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas, flow_shift=values["flow_shift"])
     seeded_generator(args.seed)
     require_choice("tiling", args.tiling, TILING)

@@ -169,3 +169,19 @@ def write_models(root: str | Path, seed: int = 0) -> Path:
     write_stable_audio_folder(root / "stable_audio", seed)
     write_bridge(root / "bridge.safetensors", seed=seed)
     return root
+
+
+class Sheet(torch.nn.Module):
+    """A module that can leave ``meta``, with new numbers; of ``size`` float32."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(size))
+
+    def to(self, device: torch.device | str) -> Sheet:
+        self.weight = torch.nn.Parameter(torch.zeros(len(self.weight), device=device))
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.weight.device

@@ -96,7 +96,7 @@ class VideoCodecStep(nn.Module):
                 posterior = self.vae.encode(pictures).latent_dist
             decoded = self._decode(posterior.mean + (posterior.std + blur) * noise)
         pixels, edges = F.l1_loss(decoded.float(), pictures), edge_loss(decoded.float(), pictures)
-        if not any(parameter.requires_grad for parameter in self.vae.encoder.parameters()):
+        if not _is_trained(self.vae.encoder):
             return {"total": pixels + self.objective.edge_weight * edges, "pixels": pixels, "edges": edges}
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(1).mean()
@@ -166,4 +166,8 @@ class AudioCodecStep(nn.Module):
 
 
 def _learns(module: nn.Module) -> bool:
-    return torch.is_grad_enabled() and any(parameter.requires_grad for parameter in module.parameters())
+    return torch.is_grad_enabled() and _is_trained(module)
+
+
+def _is_trained(module: nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())

@@ -116,9 +116,9 @@ def _modules(part: str, step: nn.Module) -> list[nn.Module]:
             "video_codec, video_encoder, video_decoder or the same of audio",
         )
     modality = match[2] or match[4] or match[7] or match[10]
-    if match[10] and getattr(step, "modality", None) == modality:
-        return [getattr(step.vae, name) for name in _HALVES[modality][match[11]]]
     if match[10]:
+        if getattr(step, "modality", None) == modality:
+            return [getattr(step.vae, name) for name in _HALVES[modality][match[11]]]
         module = None
     elif match[3] == "codec":
         module = getattr(step, "vae", None) if getattr(step, "modality", None) == modality else None

@@ -9,12 +9,13 @@ scales; it is off in the other. Clips that are there already are kept.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from clips import EXPANDED, load_pocket, make_clips, measure, pocket_options, pocket_size, wishes
+from clips import EXPANDED, Wish, load_pocket, make_clips, measure, pocket_options, pocket_size, wishes
 from sounding_video.evaluation.runner import Evaluation
 from sounding_video.pipeline import JoinedModel, SamplingOptions
 
@@ -43,13 +44,13 @@ def grids(results: dict[Cell, Evaluation], scales: list[float], kind: str) -> st
     return "\n\n".join(parts)
 
 
-def draw(grids: dict[str, tuple[dict[Cell, Evaluation], list[float]]]) -> None:
+def draw(made: dict[str, tuple[dict[Cell, Evaluation], list[float]]]) -> None:
     """The same as pictures, one row a grid."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.6 * len(grids)), layout="constrained")
-    rows = figure.subplots(len(grids), len(SHOWN), squeeze=False)
-    for axes_of_row, (kind, (results, scales)) in zip(rows, grids.items(), strict=True):
+    figure = Figure(figsize=(11, 3.6 * len(made)), layout="constrained")
+    rows = figure.subplots(len(made), len(SHOWN), squeeze=False)
+    for axes_of_row, (kind, (results, scales)) in zip(rows, made.items(), strict=True):
         for axes, (title, metric, value) in zip(axes_of_row, SHOWN, strict=True):
             values = [[results[v, a].summary[metric][value] or 0.0 for a in scales] for v in scales]
             image = axes.imshow(values, vmin=0, vmax=1, origin="lower", cmap="viridis")
@@ -77,9 +78,11 @@ def main() -> None:
     args = parser.parse_args()
     started, model = time.monotonic(), load_pocket(args.models)
     own = pocket_options(args.models, steps=args.steps)
+    wanted = wishes(args.clips, pocket_size(args.models), split="validation")
     made = {}
     for kind, scales in ((GUIDANCE, args.scales), (MODALITY, args.modality_scales)):
-        cells = {(video, audio): cell(model, args, own, kind, video, audio) for video in scales for audio in scales}
+        pairs = itertools.product(scales, scales)
+        cells = {pair: cell(model, wanted, args, own, kind, *pair) for pair in pairs}
         made |= {kind: (cells, scales)} if scales else {}
     tables = "\n\n".join(grids(cells, scales, kind) for kind, (cells, scales) in made.items())
     text = (
@@ -99,7 +102,13 @@ def main() -> None:
 
 
 def cell(
-    model: JoinedModel, args: argparse.Namespace, own: SamplingOptions, kind: str, video: float, audio: float
+    model: JoinedModel,
+    wanted: list[Wish],
+    args: argparse.Namespace,
+    own: SamplingOptions,
+    kind: str,
+    video: float,
+    audio: float,
 ) -> Evaluation:
     """Clips with one pair of scales, and what they measure."""
     if kind == GUIDANCE:
@@ -108,7 +117,6 @@ def cell(
     else:
         scales = {"video_modality_scale": video, "audio_modality_scale": audio}
     folder = args.output / f"{kind.replace(' ', '_')}-{video:g}-{audio:g}-{args.steps}"
-    wanted = wishes(args.clips, pocket_size(args.models), split="validation")
     make_clips(model, wanted, folder, options=replace(own, **scales), captions=EXPANDED)
     print(f"{kind}: video {video:g}, audio {audio:g} done", flush=True)
     return measure(folder)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from small_models import Sheet
 from sounding_video.core import residency
 from sounding_video.core.device import Placement
 from sounding_video.core.residency import (
@@ -44,18 +45,6 @@ def test_what_stayed_counts_as_free_until_it_is_cleared(monkeypatch):
     assert manager.clear(META, besides=[other]) == 400
     assert {staying.weight.device.type, other.weight.device.type} == {"cpu"}
     assert manager.clear(META) == 0
-
-
-class Sheet(nn.Module):
-    """A module that can leave ``meta``, with new numbers; of ``size`` float32."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(size))
-
-    def to(self, device: torch.device) -> Sheet:
-        self.weight = nn.Parameter(torch.zeros(len(self.weight), device=device))
-        return self
 
 
 def test_a_device_without_an_index_is_any_of_its_kind():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_models import Sheet
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import Placement, resolve_placement
 from sounding_video.core.errors import PlacementError
@@ -160,18 +161,6 @@ def test_an_explicit_none_goes_on_in_tiles_and_says_so(model) -> None:
         decode_latents(latents, **ask, tiling="off")
     handle.remove()
     assert len(notes) == 1 and "decode video ran out of memory; once more with" in notes[0] and "in tiles" in notes[0]
-
-
-class Sheet(torch.nn.Module):
-    """A module that can leave ``meta``, which stands for a card, with new numbers; of ``size`` float32."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(size))
-
-    def to(self, device: torch.device | str) -> Sheet:
-        self.weight = torch.nn.Parameter(torch.zeros(len(self.weight), device=device))
-        return self
 
 
 def _decoding(model: JoinedModel, codec: Sheet):

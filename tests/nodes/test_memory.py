@@ -11,6 +11,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from small_models import Sheet
 from sounding_video.core.device import Placement
 from sounding_video.core.residency import expecting, managed_by, module_bytes
 from sounding_video.models.conditioning import REMEMBERED
@@ -22,22 +23,6 @@ from torch import nn
 
 META, CPU = torch.device("meta"), torch.device("cpu")
 STAYS = Placement(META, torch.float32)
-
-
-class Sheet(nn.Module):
-    """A module that can leave ``meta``, with new numbers; of ``size`` float32."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(size))
-
-    def to(self, device: torch.device) -> Sheet:
-        self.weight = nn.Parameter(torch.zeros(len(self.weight), device=device))
-        return self
-
-    @property
-    def device(self) -> torch.device:
-        return self.weight.device
 
 
 def card(num_bytes: int, sheets: list[Sheet]) -> LastUsedFirst:
