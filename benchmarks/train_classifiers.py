@@ -36,7 +36,9 @@ from torch.nn import functional
 SIZES = (64, 96, 128)
 NUM_FRAMES, FPS = 33, 15
 BATCH, FRAMES_A_STEP = 32, 10
+HAZE_STEPS = 25  # of a spectrogram, 0.3 s
 MODALITIES = ("picture", "sound")
+EPOCHS = {"picture": 6, "sound": 12}
 RESERVED_SEED = 1_000_000
 
 
@@ -90,8 +92,13 @@ def vary_sounds(mels: Tensor, generator: torch.Generator) -> Tensor:
     varied = varied + torch.linspace(0, 1, num_bands)[:, None] * draw(-0.25, 0.1)
     # Energy in neighbouring bands and moments, and noise as loud as the sound allows.
     spilt = functional.avg_pool2d(varied, (9, 5), 1, (4, 2)) - draw(0.1, 0.6)
-    hiss = varied.amax(2, keepdim=True) - draw(0.4, 0.9)
-    varied = torch.maximum(varied, torch.maximum(spilt, hiss))
+    loudest = varied.amax(2, keepdim=True)
+    hiss = loudest - draw(0.4, 0.9)
+    # Decoders do not fall silent at once, and start to rustle before a blow.
+    near = functional.max_pool2d(loudest, (1, HAZE_STEPS), 1, (0, HAZE_STEPS // 2))
+    haze = functional.avg_pool2d(near, (1, HAZE_STEPS), 1, (0, HAZE_STEPS // 2)) - draw(0.45, 1)
+    for more in (spilt, hiss, haze):
+        varied = torch.maximum(varied, more)
     varied = varied + draw(0, 0.06) * torch.randn(mels.shape, generator=generator)
     varied = torch.maximum(varied, draw(0, 0.35)).clamp(0, 1)
     return varied.roll(int(torch.randint(num_steps, (1,), generator=generator)), -1)
@@ -147,7 +154,7 @@ def main() -> None:
     add("--clips", type=int, default=1500, help="training clips of the train split (default: 1500)")
     add("--reserved-clips", type=int, default=700, help="training clips with test-only materials (default: 700)")
     add("--test-clips", type=int, default=400, help="test clips (default: 400)")
-    add("--epochs", type=int, default=6, help="rounds over the training clips (default: 6)")
+    add("--epochs", type=int, help="rounds over the training clips (default: 6 for pictures, 12 for sounds)")
     args = parser.parse_args()
     started = time.monotonic()
     *test, test_labels = features_of("test", args.test_clips)
@@ -159,7 +166,7 @@ def main() -> None:
         print(f"clips made: {time.monotonic() - started:.0f} s", flush=True)
     for index, modality in enumerate(MODALITIES):
         if args.train:
-            net = train(modality, training[index], labels, epochs=args.epochs)
+            net = train(modality, training[index], labels, epochs=args.epochs or EPOCHS[modality])
             net.load_state_dict({name: value.half().float() for name, value in net.state_dict().items()})
             classifier = SceneClassifier(net, tuple(SCENES.names()), 0.0, args.test_clips)
             accuracy = report(classifier, confusion(classifier, test[index], test_labels))

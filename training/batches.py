@@ -21,6 +21,7 @@ from .cache import LatentCache, MediaCache, TextCache, fingerprint
 from .config import TrainConfig
 from .data import Source, cut, cut_timeline, find_sources
 from .randomness import clip_at, derived_generator, draw_time
+from .sound_variation import vary_sound
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,10 @@ class Batches:
         channels, hop = self.timeline.geometry.audio_channels, self.timeline.geometry.audio_hop
         num_latents = -(-self.timeline.num_samples // hop)
         sound = nn.functional.pad(window.audio.waveform, (0, num_latents * hop - self.timeline.num_samples))
-        return {"audio": sound, "noise": torch.randn(channels, num_latents, generator=generator)}
+        noise = torch.randn(channels, num_latents, generator=generator)
+        if float(torch.rand(1, generator=generator)) < self.config.data.varied_share:
+            sound = vary_sound(sound, window.audio.sample_rate, generator)
+        return {"audio": sound, "noise": noise}
 
 
 def _random_square(pictures: Tensor, side: int, generator: torch.Generator) -> Tensor:

@@ -90,6 +90,8 @@ class DataConfig:
         width: Pixels.
         height: Pixels.
         crop_size: Video codec: side of a random square of the picture to train on; 0 takes the whole.
+        varied_share: Audio codec: share of the windows that are played at another speed and through a random equaliser, so
+            that the codec meets voices that the data lacks.
         crops_per_clip: Random windows of a longer clip; each is encoded and cached once.
         crop: ``random``, or ``head`` as the released code does.
         short: Clips that are too short are held and silent at the end (``pad``) or repeated (``loop``, released code).
@@ -115,6 +117,7 @@ class DataConfig:
     width: int = 832
     height: int = 480
     crop_size: int = 0
+    varied_share: float = 0.0
     crops_per_clip: int = 1
     crop: str = "random"
     short: str = "pad"
@@ -332,6 +335,7 @@ def _require_ranges(config: TrainConfig) -> None:
         ("data.num_clips", config.data.num_clips, 0, None),
         ("data.expanded_share", config.data.expanded_share, 0, 1),
         ("data.crop_size", config.data.crop_size, 0, min(config.data.width, config.data.height)),
+        ("data.varied_share", config.data.varied_share, 0, 1),
         ("data.crops_per_clip", config.data.crops_per_clip, 1, None),
         ("data.workers", config.data.workers, 0, None),
         ("objective.video_text_dropout", objective.video_text_dropout, 0, 1),

@@ -135,8 +135,10 @@ def pocket_oobleck() -> TrainConfig:
 
 @RECIPES.register("pocket_oobleck_long")
 def pocket_oobleck_long() -> TrainConfig:
-    """Goes on with ``pocket_oobleck``: what is left above 10 kHz takes longest to go quiet."""
-    return replace(pocket_oobleck(), recipe="pocket_oobleck_long", num_steps=5_000)
+    """Goes on with ``pocket_oobleck``, on varied sounds too, so that the decoder can say what the data does not."""
+    short = pocket_oobleck()
+    varied = replace(short.data, varied_share=0.7)
+    return replace(short, recipe="pocket_oobleck_long", num_steps=7_600, data=varied)
 
 
 @RECIPES.register("pocket_oobleck_encoder")
@@ -173,7 +175,14 @@ def pocket_video() -> TrainConfig:
 def pocket_audio() -> TrainConfig:
     """The pocket model's audio tower, on sound alone. Needs the trained codec: ``models.overlays=RUN``."""
     video = pocket_video()
-    return replace(video, recipe="pocket_audio", task="audio", trainable=("audio_tower",), num_steps=9_000)
+    return replace(
+        video,
+        recipe="pocket_audio",
+        task="audio",
+        trainable=("audio_tower",),
+        num_steps=13_200,
+        data=replace(video.data, num_clips=3200),
+    )
 
 
 @RECIPES.register("pocket_bridges")
