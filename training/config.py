@@ -90,8 +90,8 @@ class DataConfig:
         width: Pixels.
         height: Pixels.
         crop_size: Video codec: side of a random square of the picture to train on; 0 takes the whole.
-        varied_share: Audio codec: share of the windows that are played at another speed and through a random equaliser, so
-            that the codec meets voices that the data lacks.
+        varied_share: Audio codec: share of the windows that are played at another speed and through a random
+            equaliser, so that the codec meets voices that the data lacks.
         crops_per_clip: Random windows of a longer clip; each is encoded and cached once.
         crop: ``random``, or ``head`` as the released code does.
         short: Clips that are too short are held and silent at the end (``pad``) or repeated (``loop``, released code).
