@@ -193,7 +193,7 @@ def pocket_bridges() -> TrainConfig:
         task="joint",
         models=POCKET_MODELS,
         trainable=("bridges",),
-        num_steps=5_700,
+        num_steps=6_350,
         batch_size=8,
         precision="float32",
         bridges=POCKET_BRIDGES,
