@@ -166,21 +166,31 @@ def seconds_per_step(args: argparse.Namespace, rungs: Sequence[Rung]) -> float:
 
 
 def draw_curves(args: argparse.Namespace, rungs: Sequence[Rung]) -> None:
-    """Training loss of every rung, means over 40 steps and over seeds, in each modality."""
+    """Training loss, means over 40 steps and over seeds, in each modality; below, each rung against all of them.
+
+    Without the rungs that train at one shared time, whose losses are of other times.
+    """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    for axes, modality in zip(figure.subplots(1, 2), ("video", "audio"), strict=True):
-        for rung in rungs:
-            logs = [_losses(rung, seed, args, modality) for seed in args.seeds]
-            logs = [log for log in logs if log]
-            if not logs:
-                continue
-            curve = [mean(values) for values in zip(*logs, strict=False)]
-            axes.plot([WINDOW * (i + 1) for i in range(len(curve))], curve, label=rung.title, linewidth=1.3)
-        axes.set(xlabel="step", ylabel=f"{modality} loss", title=modality)
-        axes.legend(fontsize=7)
-    figure.savefig(PICTURE, dpi=110)
+    trained = {run_folder(rung, 0, args): rung for rung in reversed(rungs) if rung.overrides}
+    shown = [rung for rung in reversed(trained.values()) if not set(SHARED) <= set(rung.overrides or ())]
+    colours = colormaps["tab20"].colors
+    figure = Figure(figsize=(12, 7.5), layout="constrained")
+    for column, modality in zip(figure.subplots(2, 2, sharex=True).T, ("video", "audio"), strict=True):
+        by_seed = [[_losses(rung, seed, args, modality) for seed in args.seeds] for rung in shown]
+        curves = [[mean(values) for values in zip(*logs, strict=True)] for logs in by_seed]
+        middle = [mean(values) for values in zip(*curves, strict=True)]
+        steps = [WINDOW * (i + 1) for i in range(len(middle))]
+        for rung, curve, colour in zip(shown, curves, colours, strict=False):
+            column[0].plot(steps, curve, color=colour, linewidth=1.5)
+            apart = [loss - everyone for loss, everyone in zip(curve, middle, strict=True)]
+            column[1].plot(steps, apart, color=colour, linewidth=1.5, label=rung.title)
+        column[0].set(ylabel=f"{modality} loss", title=modality)
+        column[1].set(xlabel="step", ylabel="difference to the mean of all")
+    handles, titles = column[1].get_legend_handles_labels()
+    figure.legend(handles, titles, loc="outside lower center", ncols=4, fontsize=8)
+    figure.savefig(PICTURE, dpi=100)
 
 
 def _losses(rung: Rung, seed: int, args: argparse.Namespace, modality: str) -> list[float]:
