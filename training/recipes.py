@@ -175,14 +175,7 @@ def pocket_video() -> TrainConfig:
 def pocket_audio() -> TrainConfig:
     """The pocket model's audio tower, on sound alone. Needs the trained codec: ``models.overlays=RUN``."""
     video = pocket_video()
-    return replace(
-        video,
-        recipe="pocket_audio",
-        task="audio",
-        trainable=("audio_tower",),
-        num_steps=13_200,
-        data=replace(video.data, num_clips=3200),
-    )
+    return replace(video, recipe="pocket_audio", task="audio", trainable=("audio_tower",), num_steps=9_000)
 
 
 @RECIPES.register("pocket_bridges")
@@ -193,7 +186,7 @@ def pocket_bridges() -> TrainConfig:
         task="joint",
         models=POCKET_MODELS,
         trainable=("bridges",),
-        num_steps=6_350,
+        num_steps=5_700,
         batch_size=8,
         precision="float32",
         bridges=POCKET_BRIDGES,
