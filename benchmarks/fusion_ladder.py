@@ -173,8 +173,11 @@ def draw_curves(args: argparse.Namespace, rungs: Sequence[Rung]) -> None:
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    trained = {run_folder(rung, 0, args): rung for rung in reversed(rungs) if rung.overrides}
-    shown = [rung for rung in reversed(trained.values()) if not set(SHARED) <= set(rung.overrides or ())]
+    trained: dict[Path, Rung] = {}
+    for rung in rungs:
+        if rung.overrides and not set(SHARED) <= set(rung.overrides):
+            trained.setdefault(run_folder(rung, 0, args), rung)
+    shown = list(trained.values())
     colours = colormaps["tab20"].colors
     figure = Figure(figsize=(12, 7.5), layout="constrained")
     for column, modality in zip(figure.subplots(2, 2, sharex=True).T, ("video", "audio"), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,8 +38,5 @@ def vary_sound(sound: Tensor, sample_rate: int, generator: torch.Generator) -> T
 
 def _equaliser(gains: Tensor, length: int, sample_rate: int) -> Tensor:
     """Gain of each frequency of a spectrum, straight over the logarithm of Hz between the given points."""
-    hertz = torch.fft.rfftfreq(length, 1 / sample_rate).clamp(GAIN_HZ[0], GAIN_HZ[-1] - 1e-3).log()
-    points = torch.tensor(GAIN_HZ).log()
-    after = torch.bucketize(hertz, points, right=True).clamp(1, len(GAIN_HZ) - 1)
-    share = (hertz - points[after - 1]) / (points[after] - points[after - 1])
-    return torch.lerp(gains.log()[after - 1], gains.log()[after], share).exp()
+    hertz = torch.fft.rfftfreq(length, 1 / sample_rate).clamp_min(GAIN_HZ[0])
+    return torch.from_numpy(np.interp(hertz.log(), np.log(GAIN_HZ), gains.log())).float().exp()
