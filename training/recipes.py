@@ -29,7 +29,7 @@ POCKET_BRIDGES = BridgesConfig(
     moment_bias=3.0,
 )
 POCKET_CODEC_DATA = DataConfig(num_clips=2400, num_frames=33, width=64, height=64, keep_media=True)
-POCKET_DATA = replace(POCKET_CODEC_DATA, num_clips=1600, looks=8, sound_latents="cepstral", expanded_share=0.4)
+POCKET_DATA = replace(POCKET_CODEC_DATA, num_clips=3200, looks=8, sound_latents="cepstral", expanded_share=0.4)
 # The bundled model's own text length (pocket.json): the world's captions fit.
 POCKET_MODELS = ModelsConfig(text_length=128)
 POCKET_OPTIMIZER = OptimizerConfig(
@@ -163,7 +163,7 @@ def pocket_video() -> TrainConfig:
         num_steps=6_900,
         batch_size=16,
         precision="float32",
-        data=POCKET_DATA,
+        data=replace(POCKET_DATA, num_clips=1600),
         objective=ObjectiveConfig(times="lockstep"),
         optimizer=replace(POCKET_OPTIMIZER, lr=1e-3),
     )
@@ -172,8 +172,14 @@ def pocket_video() -> TrainConfig:
 @RECIPES.register("pocket_audio")
 def pocket_audio() -> TrainConfig:
     """The pocket model's audio tower, on sound alone. Needs the trained codec: ``models.overlays=RUN``."""
-    video = pocket_video()
-    return replace(video, recipe="pocket_audio", task="audio", trainable=("audio_tower",), num_steps=9_000)
+    return replace(
+        pocket_video(),
+        recipe="pocket_audio",
+        task="audio",
+        trainable=("audio_tower",),
+        num_steps=13_200,
+        data=POCKET_DATA,
+    )
 
 
 @RECIPES.register("pocket_bridges")
@@ -184,7 +190,7 @@ def pocket_bridges() -> TrainConfig:
         task="joint",
         models=POCKET_MODELS,
         trainable=("bridges",),
-        num_steps=5_700,
+        num_steps=9_550,
         batch_size=8,
         precision="float32",
         bridges=POCKET_BRIDGES,
