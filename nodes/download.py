@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from ..core.errors import require_choice
 from ..models.weights.download import DOWNLOADS, download
-from .host import io, model_roots, progress, ui
+from .host import io, model_roots, progress
 from .sockets import CATEGORY
+from .telling import told
 
 
 class DownloadModels(io.ComfyNode):
@@ -55,7 +56,7 @@ class DownloadModels(io.ComfyNode):
             )
         else:
             text += f"\nwould go to {folder}. Nothing was fetched: download_now is off."
-        return io.NodeOutput(text, ui=ui.PreviewText(text))
+        return io.NodeOutput(text, ui=told(text, as_text=True))
 
 
 def describe(what: str) -> str:

@@ -17,6 +17,7 @@ from .host import io, save_place, ui
 from .host.common import check_prefix
 from .output import audio_clip, file_tags
 from .sockets import CATEGORY
+from .telling import told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +86,7 @@ class SyncReport(io.ComfyNode):
         time_axis_picture(clip, place.path, width=width, markers_seconds=markers, metadata=file_tags(cls.hidden))
         report = json.dumps(found, indent=2)
         saved = ui.SavedResult(place.path.name, place.subfolder, io.FolderType.output)
-        shown = {"images": [saved], "sounding_video_report": [found["summary"]]}
+        shown = {"images": [saved], **told(found["summary"])}
         return io.NodeOutput(_image(place.path), report, ui=shown)
 
 

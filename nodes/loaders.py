@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from ..core.device import ATTENTION_KERNELS, DTYPE_NAMES, OFFLOAD_CHOICES, STORAGES, Placement, resolve_placement
 from ..models.bridges import BRIDGES
 from ..models.points import PLACEMENTS
-from .host import default_device, io, ui
+from .host import default_device, io
 from .host.folders import list_models, resolve_model
 from .sockets import CATEGORY, AudioCodec, AudioText, AudioTower, Bridge, JointModel, VideoCodec, VideoText, VideoTower
+from .telling import told
 
 if TYPE_CHECKING:
     from ..models.parts import AudioParts, VideoParts
@@ -243,7 +244,7 @@ class LoadBridge(io.ComfyNode):
             points=None if placement == PLACEMENT_FROM_FILE else named_placement(placement),
         )
         bridges = load_bridges(resolve_model("bridge", bridge_file), options)
-        return io.NodeOutput(bridges, ui=ui.PreviewText(bridges.summary()))
+        return io.NodeOutput(bridges, ui=told(bridges.summary(), as_text=True))
 
 
 class JoinTowers(io.ComfyNode):

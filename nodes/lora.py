@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .host import io
 from .host.folders import list_loras, resolve_lora
 from .sockets import CATEGORY, JointModel
+from .telling import told
 
 if TYPE_CHECKING:
     from ..pipeline import JoinedModel
@@ -65,7 +66,8 @@ class LoadLora(io.ComfyNode):
         from ..pipeline import add_lora
 
         if lora_file == NO_LORA:
-            return io.NodeOutput(model, "no LoRA chosen")
+            return io.NodeOutput(model, "no LoRA chosen", ui=told("no LoRA chosen"))
         lora = read_lora(resolve_lora(lora_file))
         changed = add_lora(model, lora, strength, part=None if part == PARTS[0] else part)
-        return io.NodeOutput(changed, changed.loras[-1].summary())
+        report = changed.loras[-1].summary()
+        return io.NodeOutput(changed, report, ui=told(report))

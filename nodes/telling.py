@@ -1,14 +1,26 @@
-"""What the stages decided about memory, told on the page."""
+"""What a node says on the page: one key for all of them, whatever it is about."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from .host import managed_memory
+from .host import managed_memory, ui
 
 # Under this name the page finds sentences in a node's results.
 REPORT_KEY = "sounding_video_report"
+
+
+def told(text: str, *, as_text: bool = False) -> dict[str, Any]:
+    """What a node shows: each line of ``text`` is a sentence.
+
+    Args:
+        text: Lines; empty ones are left out.
+        as_text: Also under ``text``, where ComfyUI's own text preview puts it and queue clients read it.
+    """
+    shown = {REPORT_KEY: [line for line in text.splitlines() if line.strip()]}
+    return {**ui.PreviewText(text).as_dict(), **shown} if as_text else shown
 
 
 @contextmanager

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from sounding_video.nodes.download import DownloadModels
+from sounding_video.nodes.host import standalone
 from sounding_video.nodes.host.common import Pace, StageClock
+from sounding_video.nodes.loaders import LoadBridge
+from sounding_video.nodes.lora import LoadLora
+from sounding_video.nodes.telling import REPORT_KEY
 
 
 class Clock:
@@ -83,3 +88,16 @@ def test_a_cheap_extra_is_still_not_done_all_the_time(clock):
             with pace.measured():
                 pass
     assert begun == 20
+
+
+def test_every_node_that_says_something_says_it_under_one_key(small_models_dir):
+    with standalone.session(standalone.Session((small_models_dir,), device="cpu")):
+        read = LoadBridge.execute("bridge.safetensors", "from file")
+        planned = DownloadModels.execute("wan-1.3b", download_now=False)
+        alone = LoadLora.execute(None, "none", 1.0)
+    for output in (read, planned, alone):
+        sentences = output.ui[REPORT_KEY]
+        assert sentences and all(sentence.strip() and "\n" not in sentence for sentence in sentences)
+    assert read.ui["text"] == (read.args[0].summary(),), "queue clients read it there"
+    assert planned.ui[REPORT_KEY] == [line for line in planned.args[0].splitlines() if line]
+    assert alone.ui[REPORT_KEY] == ["no LoRA chosen"]
