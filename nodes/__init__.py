@@ -7,11 +7,12 @@ from .conditioning import EmptyAVLatent, EncodeCaptions
 from .decode import DecodeAV
 from .download import DownloadModels
 from .evaluation import SyncReport
-from .host import ComfyExtension, answer_posts, io
+from .host import ComfyExtension, answer_posts, io, rename_nodes
 from .loaders import JoinTowers, LoadBridge, LoadStableAudioTower, LoadWanTower
 from .lora import LoadLora
 from .native import NativeSampler
 from .output import Mux
+from .renames import RENAMES
 from .sampling import JointSampler
 
 NODES: tuple[type[io.ComfyNode], ...] = (
@@ -40,6 +41,10 @@ class SoundingVideoExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node class."""
         return list(NODES)
+
+    async def on_load(self) -> None:
+        """Called once by ComfyUIs that have something to say renames to."""
+        await rename_nodes(RENAMES)
 
 
 def extension() -> SoundingVideoExtension:

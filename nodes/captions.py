@@ -15,6 +15,7 @@ from ..captions.crr import MODES
 from ..captions.profiles import PROFILES
 from ..core.errors import SoundingVideoError, require_choice
 from .host import io, make_room, progress, ui
+from .listing import ADVANCED, listing
 from .sockets import CATEGORY
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class ExpandPrompt(io.ComfyNode):
             display_name="Expand Prompt (CRR)",
             category=f"{CATEGORY}/captions",
             description="Turns a short prompt into a caption of what is seen and one of what is heard.",
+            **listing("T2SVExpandPrompt"),
             inputs=[
                 io.String.Input(
                     "prompt",
@@ -96,6 +98,7 @@ class EditAnchors(io.ComfyNode):
             display_name="Edit Anchors (CRR)",
             category=f"{CATEGORY}/captions",
             description="Writes both captions from semantic anchors that you edited; nothing else is added.",
+            **listing("T2SVEditAnchors"),
             inputs=[
                 io.String.Input(
                     "anchors",
@@ -145,6 +148,7 @@ class CaptionVideo(io.ComfyNode):
             display_name="Caption Video (CRR)",
             category=f"{CATEGORY}/captions",
             description="Describes a clip for training: one model looks, one listens, the checker compares.",
+            **listing("T2SVCaptionVideo"),
             inputs=[
                 io.Video.Input("video", tooltip="A clip with picture and sound."),
                 backend,
@@ -163,6 +167,7 @@ class CaptionVideo(io.ComfyNode):
                     optional=True,
                     tooltip="Model on the server that looks and listens; empty for the one in model when the server "
                     "also writes, else for its only one.",
+                    **ADVANCED,
                 ),
             ],
             outputs=_caption_outputs(with_anchors=True),
@@ -234,6 +239,7 @@ def _local_inputs() -> list[io.Input]:
             default="none",
             optional=True,
             tooltip="transformers_local: load smaller weights, with the package that the name begins with.",
+            **ADVANCED,
         ),
         io.Boolean.Input(
             "allow_download",
@@ -250,6 +256,7 @@ def _local_inputs() -> list[io.Input]:
             optional=True,
             tooltip="Longest wait for one answer; 0 for the usual, 120 for a server and 600 for a model on this "
             "machine.",
+            **ADVANCED,
         ),
     ]
 

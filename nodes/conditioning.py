@@ -10,6 +10,7 @@ from ..core.clock import Timeline
 from ..core.errors import InputError
 from ..core.types import Captions
 from .host import io, progress
+from .listing import listing
 from .sockets import CATEGORY, AudioCodec, AudioText, Conditioning, VideoCodec, VideoText
 from .telling import managed_stage
 
@@ -38,6 +39,7 @@ class EncodeCaptions(io.ComfyNode):
             display_name="Encode Captions",
             category=f"{CATEGORY}/conditioning",
             description="Encodes one caption for the picture and one for the sound, each with its negative.",
+            **listing("T2SVEncodeCaptions"),
             inputs=[
                 VideoText.Input(
                     "video_text_encoder", optional=True, tooltip="From Load Wan Tower; leave open to make sound only."
@@ -119,6 +121,7 @@ class EmptyAVLatent(io.ComfyNode):
             display_name="Empty AV Latent",
             category=f"{CATEGORY}/latent",
             description="Sets size, length and frame rate of the clip; the sound gets the length of the picture.",
+            **listing("T2SVEmptyAVLatent"),
             inputs=[
                 io.Int.Input(
                     "width", default=832, min=16, max=8192, step=16, tooltip="Pixels; a multiple of 16 for Wan 2.1."

@@ -8,6 +8,7 @@ from ..core.clock import as_fps
 from ..core.errors import InputError
 from ..core.types import JointLatents
 from .host import io, progress
+from .listing import ADVANCED, listing
 from .sockets import CATEGORY, AudioCodec, VideoCodec
 from .telling import managed_stage
 
@@ -31,6 +32,7 @@ class DecodeAV(io.ComfyNode):
             display_name="Decode AV",
             category=f"{CATEGORY}/latent",
             description="Decodes picture and sound; the sound is fitted to the picture. Gives one clip a batch item.",
+            **listing("T2SVDecodeAV"),
             inputs=[
                 VideoCodec.Input("video_codec", optional=True, tooltip="From Load Wan Tower."),
                 AudioCodec.Input("audio_codec", optional=True, tooltip="From Load Stable Audio Tower."),
@@ -44,6 +46,7 @@ class DecodeAV(io.ComfyNode):
                     options=list(TILING),
                     default="auto",
                     tooltip="Decode large pictures in overlapping tiles to save memory; auto does so above 832×480.",
+                    **ADVANCED,
                 ),
             ],
             outputs=[

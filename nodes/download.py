@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..core.errors import require_choice
 from ..models.weights.download import DOWNLOADS, download
 from .host import io, model_roots, progress
+from .listing import listing
 from .sockets import CATEGORY
 from .telling import told
 
@@ -21,6 +22,7 @@ class DownloadModels(io.ComfyNode):
             category=f"{CATEGORY}/loaders",
             description="Fetches a model from Hugging Face into models/sounding_video, but only with download_now on. "
             "A stopped download goes on where it stopped.",
+            **listing("T2SVDownloadModels"),
             is_output_node=True,
             inputs=[
                 io.Combo.Input(

@@ -15,6 +15,7 @@ from ..core.optional import available
 from ..core.types import AVClip, VideoClip
 from .host import io, save_place, ui
 from .host.common import check_prefix
+from .listing import listing
 from .output import audio_clip, file_tags
 from .sockets import CATEGORY
 from .telling import told
@@ -38,6 +39,7 @@ class SyncReport(io.ComfyNode):
             display_name="Sync Report",
             category=f"{CATEGORY}/evaluation",
             description="Draws picture and sound on one time axis, marks the onsets and measures AV-Align.",
+            **listing("T2SVSyncReport"),
             is_output_node=True,
             inputs=[
                 io.Image.Input("images", tooltip="The frames of one clip."),

@@ -9,6 +9,7 @@ from ..models.bridges import BRIDGES
 from ..models.points import PLACEMENTS
 from .host import default_device, io
 from .host.folders import list_models, resolve_model
+from .listing import ADVANCED, listing
 from .sockets import CATEGORY, AudioCodec, AudioText, AudioTower, Bridge, JointModel, VideoCodec, VideoText, VideoTower
 from .telling import told
 
@@ -32,12 +33,14 @@ def _placement_inputs() -> list[io.Input]:
             default="auto",
             tooltip="Number type of the weights. auto: bfloat16 on cards that compute in it, float32 on a CPU. "
             "official-bf16 rounds everything as the published system does.",
+            **ADVANCED,
         ),
         io.Combo.Input(
             "attention",
             options=list(ATTENTION_KERNELS),
             default="auto",
             tooltip="Attention kernel. auto picks one that runs here; an explicit one runs or says why it cannot.",
+            **ADVANCED,
         ),
         io.Combo.Input(
             "offload",
@@ -59,6 +62,7 @@ def _memory_inputs() -> list[io.Input]:
             optional=True,
             tooltip="How weights are kept between uses. fp8 takes half of 16-bit weights and rounds them; int8 needs "
             "torchao and nf4 needs bitsandbytes. auto stays native.",
+            **ADVANCED,
         ),
         io.Combo.Input(
             "text_encoder",
@@ -67,6 +71,7 @@ def _memory_inputs() -> list[io.Input]:
             optional=True,
             tooltip="free after use reads the caption encoder from disk for each new caption and lets go of it "
             "afterwards; known captions need no encoder.",
+            **ADVANCED,
         ),
     ]
 
@@ -88,6 +93,7 @@ class LoadWanTower(io.ComfyNode):
             display_name="Load Wan Tower",
             category=f"{CATEGORY}/loaders",
             description="Loads Wan 2.1 (diffusers folder): the video tower, its UMT5 caption encoder and its VAE.",
+            **listing("T2SVLoadWanTower"),
             inputs=[
                 io.Combo.Input(
                     "video_model",
@@ -142,6 +148,7 @@ class LoadStableAudioTower(io.ComfyNode):
             display_name="Load Stable Audio Tower",
             category=f"{CATEGORY}/loaders",
             description="Loads Stable Audio Open (diffusers folder): audio tower, T5 caption encoder and VAE.",
+            **listing("T2SVLoadStableAudioTower"),
             inputs=[
                 io.Combo.Input(
                     "audio_model",
@@ -200,6 +207,7 @@ class LoadBridge(io.ComfyNode):
             display_name="Load Bridge (DCA)",
             category=f"{CATEGORY}/loaders",
             description="Loads the bridges between the two towers; DCA is dual cross-attention.",
+            **listing("T2SVLoadBridge"),
             inputs=[
                 io.Combo.Input(
                     "bridge_file",
@@ -222,6 +230,7 @@ class LoadBridge(io.ComfyNode):
                     optional=True,
                     tooltip="After which blocks the bridges stand, by the names of the paper's Table 7. 'late' is kept "
                     "as printed and lies past the towers; late_shifted is the one that fits.",
+                    **ADVANCED,
                 ),
             ],
             outputs=[
@@ -259,6 +268,7 @@ class JoinTowers(io.ComfyNode):
             category=f"{CATEGORY}/loaders",
             description="Joins the towers through the bridge. One tower alone, or two without a bridge, work too. "
             "Shows whether a clip of 81 frames at 832×480 fits the memory.",
+            **listing("T2SVJoinTowers"),
             inputs=[
                 VideoTower.Input(
                     "video_tower", optional=True, tooltip="From Load Wan Tower; leave open to make sound only."

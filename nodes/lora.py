@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .host import io
 from .host.folders import list_loras, resolve_lora
+from .listing import listing
 from .sockets import CATEGORY, JointModel
 from .telling import told
 
@@ -28,6 +29,7 @@ class LoadLora(io.ComfyNode):
             category=f"{CATEGORY}/loaders",
             description="Lays a LoRA for Wan 2.1, for Stable Audio or for the bridges beside the model's layers. "
             "Chain several in any order.",
+            **listing("T2SVLoadLora"),
             inputs=[
                 JointModel.Input("model", tooltip="From Join Towers or another Load LoRA."),
                 io.Combo.Input(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import InputError, require_choice
 from ..sampling.schedules import FLOW_SIGMAS, SCHEDULES
 from .host import io, progress, shows_previews
+from .listing import ADVANCED, listing
 from .sampling import MAX_SEED, guidance_inputs, modality_inputs
 from .sockets import CATEGORY, Bridge
 
@@ -35,6 +36,7 @@ class NativeSampler(io.ComfyNode):
             category=f"{CATEGORY}/sampling",
             description="Denoises picture and sound together with ComfyUI's own Wan and Stable Audio models, so that "
             "fp8, scaled, GGUF, LoRA and model-patch loaders keep working. The results fit the native VAE nodes.",
+            **listing("T2SVNativeSampler"),
             inputs=[
                 *(port for side in _SIDES for port in _side_inputs(*side)),
                 Bridge.Input(
@@ -59,6 +61,7 @@ class NativeSampler(io.ComfyNode):
                     default="official",
                     tooltip="official: the captions as the published bridges know them (zero rows up to 1024 for the "
                     "picture, no duration tokens for the sound). native: as ComfyUI's own samplers give them.",
+                    **ADVANCED,
                 ),
                 io.Float.Input(
                     "seconds",
@@ -196,12 +199,14 @@ def _schedule_inputs() -> list[io.Input]:
             options=list(SCHEDULES),
             default="lockstep",
             tooltip="lockstep: as published, each model on its own points. coupled: both always at one time.",
+            **ADVANCED,
         ),
         io.Combo.Input(
             "flow_sigmas",
             options=list(FLOW_SIGMAS),
             default="diffusers-0.36",
             tooltip="Which diffusers version's spacing of the video's points; the published system used 0.36.",
+            **ADVANCED,
         ),
         io.Float.Input(
             "flow_shift",

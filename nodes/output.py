@@ -10,6 +10,7 @@ from ..core.optional import require
 from ..core.types import AudioClip, AVClip, VideoClip
 from .host import embeds_metadata, io, progress, save_place, ui, video_value
 from .host.common import check_prefix
+from .listing import ADVANCED, listing
 from .sockets import CATEGORY
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class Mux(io.ComfyNode):
             display_name="AV Mux",
             category=f"{CATEGORY}/output",
             description="Writes pictures and sound into one file, with the workflow inside, and shows it.",
+            **listing("T2SVMux"),
             is_output_node=True,
             inputs=[
                 io.Image.Input("images", optional=True, tooltip="The frames; leave open for sound only."),
@@ -54,6 +56,7 @@ class Mux(io.ComfyNode):
                     options=list(WRITERS),
                     default="pyav",
                     tooltip="pyav needs nothing else; moviepy must be installed.",
+                    **ADVANCED,
                 ),
             ],
             outputs=[

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..sampling.guidance import BATCHING
 from ..sampling.schedules import FLOW_SIGMAS, SCHEDULES
 from .host import io, progress, shows_previews
+from .listing import ADVANCED, listing
 from .sockets import CATEGORY, Conditioning, JointModel
 from .telling import managed_stage
 
@@ -28,6 +29,7 @@ class JointSampler(io.ComfyNode):
             display_name="Joint Sampler (dual CFG)",
             category=f"{CATEGORY}/sampling",
             description="Denoises picture and sound together, with a guidance scale for each (dual CFG).",
+            **listing("T2SVJointSampler"),
             inputs=[
                 JointModel.Input("model", tooltip="From Join Towers."),
                 Conditioning.Input("conditioning", tooltip="From Encode Captions."),
@@ -57,18 +59,21 @@ class JointSampler(io.ComfyNode):
                     default="lockstep",
                     tooltip="lockstep: as published, each tower on its own points. coupled: both towers always at one "
                     "time, as trained.",
+                    **ADVANCED,
                 ),
                 io.Combo.Input(
                     "flow_sigmas",
                     options=list(FLOW_SIGMAS),
                     default="diffusers-0.36",
                     tooltip="Which diffusers version's spacing of the video's points; the published system used 0.36.",
+                    **ADVANCED,
                 ),
                 io.Combo.Input(
                     "guidance_batching",
                     options=list(BATCHING),
                     default="auto",
                     tooltip="Both guidance passes as one batch, or one after the other: same result, half the memory.",
+                    **ADVANCED,
                 ),
                 io.Float.Input(
                     "flow_shift",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+from .newer import Rename, newer
+
 
 def inside_comfyui() -> bool:
     """Whether this process is ComfyUI: its own modules are loaded, not merely somewhere on disk."""
@@ -31,6 +33,7 @@ make_room = current_host.make_room
 managed_memory = current_host.managed_memory
 model_roots = current_host.model_roots
 progress = current_host.progress
+rename_nodes = current_host.rename_nodes
 save_place = current_host.save_place
 shows_previews = current_host.shows_previews
 t5_tokenizer_folder = current_host.t5_tokenizer_folder
@@ -40,6 +43,7 @@ weight_roots = current_host.weight_roots
 __all__ = [
     "HOST_NAME",
     "ComfyExtension",
+    "Rename",
     "answer_posts",
     "default_device",
     "embeds_metadata",
@@ -49,7 +53,9 @@ __all__ = [
     "make_room",
     "managed_memory",
     "model_roots",
+    "newer",
     "progress",
+    "rename_nodes",
     "save_place",
     "shows_previews",
     "t5_tokenizer_folder",

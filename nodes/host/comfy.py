@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import folder_paths
 import torch
 from aiohttp import web
 from comfy.cli_args import args
-from comfy_api.latest import ComfyExtension, InputImpl, io, ui
+from comfy_api.latest import ComfyAPI, ComfyExtension, InputImpl, io, ui
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
@@ -24,6 +24,7 @@ from ...core.residency import Residency, managed_by
 from ...media.preview import Preview
 from .comfy_memory import MEMORY
 from .common import Pace, SavePlace, StageClock, check_prefix
+from .newer import Rename
 
 __all__ = [
     "NAME",
@@ -37,6 +38,7 @@ __all__ = [
     "managed_memory",
     "model_roots",
     "progress",
+    "rename_nodes",
     "save_place",
     "shows_previews",
     "t5_tokenizer_folder",
@@ -69,6 +71,23 @@ def answer_posts(path: str, problem: Callable[[str], str | None]) -> None:
     @PromptServer.instance.routes.post(path)
     async def _(request: web.Request) -> web.Response:
         return web.json_response({"problem": problem(await request.text())})
+
+
+async def rename_nodes(renames: Iterable[Rename]) -> None:
+    """Let the page and the queue put new nodes in the place of old ones, where ComfyUI has this."""
+    replacement = getattr(ComfyAPI(), "node_replacement", None)
+    for rename in renames if replacement is not None else ():
+        inputs = [{"new_id": new, "old_id": old} for new, old in rename.inputs.items()]
+        values = [{"new_id": new, "set_value": value} for new, value in rename.values.items()]
+        await replacement.register(
+            io.NodeReplace(
+                new_node_id=rename.new,
+                old_node_id=rename.old,
+                old_widget_ids=list(rename.widgets),
+                input_mapping=[*inputs, *values],
+                output_mapping=[{"new_idx": new, "old_idx": old} for new, old in rename.outputs.items()],
+            )
+        )
 
 
 def model_roots() -> list[Path]:

@@ -1,8 +1,8 @@
 """Stand-in for the part of ComfyUI's V3 ``io`` that our nodes use, under the same names.
 
 It exists so that node files are written once: with ComfyUI absent they describe themselves, are checked and run through
-these classes. :meth:`ComfyNode.GET_NODE_INFO_V1` gives what ComfyUI's ``/object_info`` gives for the same class; a test
-compares the two over every node.
+these classes. :meth:`ComfyNode.GET_NODE_INFO_V1` gives what ComfyUI's ``/object_info`` gives for the same class, in a
+version that knows all that our nodes say of themselves; a test compares the two over every node.
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class SocketType:
         display_name: str | None = None,
         optional: bool = False,
         tooltip: str | None = None,
+        advanced: bool | None = None,
         **options: Any,
     ) -> Input:
         """Describe an input of this type.
@@ -87,7 +88,7 @@ class SocketType:
             raise TypeError(
                 f"{self.io_type} inputs have no option {sorted(unknown)}; they have {sorted(self._options)}"
             )
-        given = {"display_name": display_name, "tooltip": tooltip, **self._always, **options}
+        given = {"display_name": display_name, "tooltip": tooltip, "advanced": advanced, **self._always, **options}
         page = {_PAGE_NAMES.get(name, name): value for name, value in given.items() if value is not None}
         return Input(self.io_type, id, optional, page)
 
@@ -136,6 +137,10 @@ class Schema:
     is_output_node: bool = False
     is_deprecated: bool = False
     is_experimental: bool = False
+    is_dev_only: bool = False
+    search_aliases: list[str] = field(default_factory=list)
+    essentials_category: str | None = None
+    has_intermediate_output: bool = False
 
     def __post_init__(self) -> None:
         ids = [port.id for port in (*self.inputs, *self.outputs)]
@@ -235,4 +240,8 @@ class ComfyNode:
             "deprecated": schema.is_deprecated,
             "experimental": schema.is_experimental,
             "api_node": False,
+            "dev_only": schema.is_dev_only,
+            "search_aliases": schema.search_aliases or None,
+            "essentials_category": schema.essentials_category,
+            "has_intermediate_output": schema.has_intermediate_output,
         }

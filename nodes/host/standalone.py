@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from ...core.residency import Residency, managed_by
 from . import io, ui
 from .common import SavePlace, check_prefix
 from .memory import MEMORY
+from .newer import Rename
 
 __all__ = [
     "NAME",
@@ -39,6 +40,7 @@ __all__ = [
     "managed_memory",
     "model_roots",
     "progress",
+    "rename_nodes",
     "save_place",
     "session",
     "shows_previews",
@@ -103,6 +105,10 @@ class ComfyExtension:
 
 def answer_posts(path: str, problem: Callable[[str], str | None]) -> None:
     """Nothing to do: there is no page that could ask."""
+
+
+async def rename_nodes(renames: Iterable[Rename]) -> None:
+    """Nothing to do: there is no page with old workflows, and the runner names a node that it does not know."""
 
 
 def model_roots() -> list[Path]:
