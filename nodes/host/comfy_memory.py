@@ -27,6 +27,10 @@ EVERYTHING = 1e32
 class StandIn(nn.Module):
     """A module as ComfyUI's patcher sees it, without keeping it alive.
 
+    Whatever the stand-in does not have itself is read from the module. Since 0.12 the patcher reads every weight by its
+    dotted name, patched or not; that and what other releases may read are names that torch gives to every module, so
+    that nothing here rests on how a release of ComfyUI goes through a model.
+
     Args:
         module: What is really loaded.
     """
@@ -34,6 +38,16 @@ class StandIn(nn.Module):
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self._real = weakref.ref(module)
+        # The patcher's own books: its idea of where the model is stands apart from where the module is.
+        self.device: torch.device | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Of the module: sub-modules, parameters and buffers by their names, dtypes and the rest."""
+        reference = self.__dict__.get("_real")
+        module = None if reference is None else reference()
+        if module is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(module, name)
 
     def state_dict(self, *args: Any, **options: Any) -> dict[str, Any]:
         """Of the module; empty once it is gone."""
@@ -44,6 +58,11 @@ class StandIn(nn.Module):
         """Of the module; ``modules`` goes through here."""
         module = self._real()
         return iter(()) if module is None else module.named_modules(*args, **options)
+
+    def named_children(self) -> Iterator[tuple[str, nn.Module]]:
+        """Of the module; ``children`` goes through here."""
+        module = self._real()
+        return iter(()) if module is None else module.named_children()
 
     def named_parameters(self, *args: Any, **options: Any) -> Iterator[tuple[str, nn.Parameter]]:
         """Of the module; ``parameters`` goes through here."""
