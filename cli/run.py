@@ -107,6 +107,9 @@ def tell_files(console: Console, report: RunReport, more: Mapping[str, Any]) -> 
     from ..media.probe import probe
     from .probe import describe
 
+    for node, shown in report.outputs.items():
+        for sentence in shown.get("sounding_video_report", ()):
+            console.note(f"node {node}: {sentence}")
     lines = [f"{path}: {describe(probe(path))}" if _is_media(path) else str(path) for path in report.files]
     values = {
         "files": [str(path) for path in report.files],
@@ -119,4 +122,6 @@ def tell_files(console: Console, report: RunReport, more: Mapping[str, Any]) -> 
 
 
 def _is_media(path: Path) -> bool:
-    return path.suffix in (".mp4", ".webm", ".mkv")
+    from ..media.writers.base import CONTAINERS
+
+    return path.suffix in CONTAINERS

@@ -15,8 +15,9 @@ from ..core.errors import InputError, OutputError
 from ..core.progress import SILENT, Progress
 from ..core.types import AudioClip, AVClip, require_finite
 from .audio import FADE_SECONDS, fit_length, limit_peak, resample
+from .codecs import AUTO, DEFAULT_QUALITY, with_codec
 from .files import new_file
-from .tags import encode_tags
+from .tags import as_comment, encode_tags
 from .video import check_frames
 from .writers import WRITERS
 from .writers.base import CONTAINERS, Container, WriteJob
@@ -39,6 +40,7 @@ class MuxReport:
         resampled_from_hz: The clip's rate when the codec does not store it, else None.
         gain_db: Level change of the whole sound, 0.0 or below.
         num_values_clamped: Frame values outside 0..1 that were clamped.
+        picture_left_out: Whether there was a picture that the format cannot hold.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class MuxReport:
     resampled_from_hz: int | None = None
     gain_db: float = 0.0
     num_values_clamped: int = 0
+    picture_left_out: bool = False
 
     @property
     def notes(self) -> list[str]:
@@ -65,6 +68,7 @@ class MuxReport:
             f"The sound was resampled from {rate} to {self.sample_rate} Hz for this codec.": self.resampled_from_hz,
             f"The sound's level was lowered by {-self.gain_db:.1f} dB so that it does not clip.": self.gain_db,
             f"{self.num_values_clamped} frame values were outside 0..1 and were clamped.": self.num_values_clamped,
+            f"The picture was left out: {self.path.suffix} files hold sound alone.": self.picture_left_out,
         }
         return [sentence for sentence, happened in sentences.items() if happened]
 
@@ -80,6 +84,8 @@ def write_clip(
     path: str | Path,
     *,
     writer: str = "pyav",
+    codec: str = AUTO,
+    crf: int = DEFAULT_QUALITY,
     metadata: Mapping[str, Any] | None = None,
     fade_seconds: float = FADE_SECONDS,
     progress: Progress = SILENT,
@@ -87,47 +93,54 @@ def write_clip(
     """Write a clip to a file that appears only when it is whole.
 
     The suffix chooses the format: ``.mp4`` H.264 + AAC, ``.webm`` VP9 + Opus at 48 kHz, ``.mkv`` H.264 + FLAC,
-    ``.m4a`` AAC without a picture. Decoded, the sound has exactly the picture's length, to the sample.
+    ``.m4a`` AAC, ``.flac`` and ``.wav`` (24 bits) lossless, these three without the picture. Decoded, the sound has
+    exactly the picture's length, to the sample, also where the picture is left out.
 
     Args:
         clip: Picture, sound or both.
         path: Where to; missing folders are made, an existing file is replaced at the end.
         writer: ``pyav``, or ``moviepy`` for mp4.
+        codec: A name of :data:`.codecs.CODECS` that the format holds, or "auto" for those above.
+        crf: Quality of the picture, less is better; -1 for the house's own.
         metadata: Tags, for example ``prompt`` and ``workflow``; values that are not text are stored as JSON.
         fade_seconds: Fade where the sound ends before the picture or is longer than it.
         progress: Told of each frame under the stage "mux"; may stop the run, and then no file is left.
 
     Raises:
-        InputError: odd size, values out of range, unknown suffix or writer, a tag that cannot be kept.
+        InputError: odd size, values out of range, unknown suffix or writer, a tag that cannot be kept, a codec that the
+            format cannot hold.
+        MissingPackageError: this build of PyAV lacks the codec.
         NonFiniteError: NaN or infinity in frames or waveform.
         OutputError: the place cannot be written, or the disk is full.
         Cancelled: raised by ``progress``.
     """
     path = Path(path)
-    container = _container_for(path, clip)
+    container = with_codec(_container_for(path, clip), codec, crf)
     write = WRITERS.get(writer)
     tags = encode_tags(metadata)
-    num_clamped = 0 if clip.video is None else check_frames(clip.video.frames)
+    video = clip.video if container.video_codec else None
+    num_clamped = 0 if video is None else check_frames(video.frames)
     sound, changes = (None, {}) if clip.audio is None else _prepare_sound(clip, container, fade_seconds)
     try:
         with new_file(path) as part:
-            write(WriteJob(part, container, clip.video, sound, tags), progress)
+            kept = tags if container.keeps_any_tag else as_comment(tags)
+            write(WriteJob(part, container, video, sound, kept), progress)
     except av.error.FFmpegError as error:  # what the operating system refused is an OutputError by now
         raise InputError(
             "the encoder refused this clip",
             got=error.strerror,
             expected=f"a clip that {container.video_codec or container.audio_codec} can hold",
-            remedy="H.264 and VP9 hold pictures of up to 16384 pixels a side.",
+            remedy="H.264 and VP9 hold pictures of up to 16384 pixels a side, HEVC none below 16, AV1 none below 4.",
         ) from error
-    picture = {} if clip.video is None else {"num_frames": clip.video.frames.shape[0], "fps": clip.video.fps}
-    seconds = (clip.video or sound).seconds
-    return MuxReport(path=path, writer=writer, seconds=seconds, num_values_clamped=num_clamped, **picture, **changes)
+    picture = {} if video is None else {"num_frames": video.frames.shape[0], "fps": video.fps}
+    changes |= {"num_values_clamped": num_clamped, "picture_left_out": clip.video is not video}
+    return MuxReport(path=path, writer=writer, seconds=(video or sound).seconds, **picture, **changes)
 
 
 def _container_for(path: Path, clip: AVClip) -> Container:
     container = CONTAINERS.get(path.suffix.lower())
-    if container is None or (container.video_codec is None and clip.video is not None):
-        usable = [name for name, other in CONTAINERS.items() if other.video_codec or clip.video is None]
+    if container is None or (container.video_codec is None and clip.audio is None):
+        usable = [name for name, other in CONTAINERS.items() if other.video_codec or clip.audio]
         raise OutputError(
             "no video format goes with this file name" if clip.video else "no sound format goes with this file name",
             got=repr(path.name),

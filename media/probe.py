@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,10 +15,13 @@ import torch
 
 from ..core.clock import as_fps
 from ..core.errors import InputError
-from ..core.types import AudioClip, AVClip, VideoClip
+from ..core.types import AVClip, VideoClip
+from .channels import mix_down
 from .tags import decode_tags
 from .video import rgb_picture, to_float
 from .whole import require_whole
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,21 +75,31 @@ def probe(path: str | Path) -> MediaInfo:
 def read_clip(path: str | Path) -> AVClip:
     """Decode a file into memory: RGB frames as float32 0..1, the waveform as float32.
 
+    More than two channels of sound are mixed down to two, and the log says so.
+
     Raises:
-        InputError: as :func:`probe`; or more than two sound channels.
+        InputError: as :func:`probe`.
     """
     pictures: list[np.ndarray] = []
     blocks: list[np.ndarray] = []
+    channels: list[str] = []
+
+    def take_sound(frame: av.AudioFrame) -> None:
+        blocks.append(_as_float_planes(frame))
+        channels[:] = [channel.name for channel in frame.layout.channels]
+
     info = _decode(
         Path(path),
         on_picture=lambda frame: pictures.append(rgb_picture(frame)),
-        on_sound=lambda frame: blocks.append(_as_float_planes(frame)),
+        on_sound=take_sound,
     )
     video = audio = None
     if info.num_frames:
         video = VideoClip(to_float(torch.from_numpy(np.stack(pictures))), info.fps)
     if info.num_samples:
-        audio = AudioClip(torch.from_numpy(np.concatenate(blocks, axis=1)), info.sample_rate)
+        audio, note = mix_down(torch.from_numpy(np.concatenate(blocks, axis=1)), info.sample_rate, channels)
+        if note:
+            log.warning("%s: %s", Path(path).name, note)
     return AVClip(video, audio)
 
 
@@ -166,7 +180,8 @@ def _describe(path: Path, source: av.container.InputContainer, num_frames: int, 
         }
     if not values:
         raise _not_media(path, "nothing in it can be decoded")
-    return MediaInfo(container=_container_name(path, source.format.name), tags=decode_tags(source.metadata), **values)
+    tags = decode_tags(source.metadata, from_comment=source.format.name == "wav")
+    return MediaInfo(container=_container_name(path, source.format.name), tags=tags, **values)
 
 
 def _container_name(path: Path, format_name: str) -> str:

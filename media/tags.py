@@ -22,6 +22,7 @@ CONTAINER_TAGS = frozenset(
         "compatible_brands",
     ]
 )
+_COMMENT = "comment"
 # Matroska upper-cases names and turns spaces into underscores.
 _NAME = re.compile(r"[!-<>-~]+")
 
@@ -73,6 +74,26 @@ def _as_text(name: str, value: Any) -> str:
     return text
 
 
-def decode_tags(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What :func:`encode_tags` put in, names in lower case, without the container's own entries."""
-    return {name.lower(): text for name, text in metadata.items() if name.lower() not in CONTAINER_TAGS}
+def as_comment(tags: Mapping[str, str]) -> dict[str, str]:
+    """All tags in one: WAV keeps a comment and drops names that RIFF does not know."""
+    return {_COMMENT: json.dumps(tags)} if tags else {}
+
+
+def decode_tags(metadata: Mapping[str, str], *, from_comment: bool = False) -> dict[str, str]:
+    """What :func:`encode_tags` put in, names in lower case, without the container's own entries.
+
+    Args:
+        metadata: The container's tags.
+        from_comment: Whether the tags may stand in one comment, as :func:`as_comment` writes it.
+    """
+    tags = {name.lower(): text for name, text in metadata.items() if name.lower() not in CONTAINER_TAGS}
+    if not from_comment or _COMMENT not in tags:
+        return tags
+    try:
+        inside = json.loads(tags[_COMMENT])
+    except ValueError:
+        return tags  # a comment of its own
+    if not isinstance(inside, dict) or not all(isinstance(text, str) for text in inside.values()):
+        return tags
+    del tags[_COMMENT]
+    return tags | {name.lower(): text for name, text in inside.items()}

@@ -15,6 +15,7 @@ from ..core.types import VideoClip, require_finite
 
 # Resamplers and upscalers overshoot 0..1 a little; that is clamped and counted. Frames in -1..1 or 0..255 lie beyond.
 MAX_OVERSHOOT = 0.25
+YUV = "yuv420p"
 
 # Without accurate rounding and full chroma, swscale darkens every code by 1 to 2 (measured over random colours).
 _EXACT = (
@@ -68,11 +69,24 @@ def to_float(pictures: Tensor) -> Tensor:
     return pictures.to(torch.float32).div_(255)
 
 
-def yuv_frame(video: VideoClip, index: int) -> av.VideoFrame:
-    """Frame ``index`` as yuv420p, BT.709, limited range, stamped with its time in units of 1 / fps."""
+def coded_frame(video: VideoClip, index: int, pixel_format: str = YUV) -> av.VideoFrame:
+    """Frame ``index`` for an encoder, stamped with its time in units of 1 / fps.
+
+    Args:
+        video: Pictures.
+        index: Which.
+        pixel_format: "yuv420p", and then it is BT.709 in limited range; or a format of RGB, which loses nothing.
+    """
     picture = to_uint8(video.frames[index]).contiguous().numpy()
-    frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
-        format="yuv420p",
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    frame = _as_yuv(frame) if pixel_format == YUV else frame.reformat(format=pixel_format)
+    frame.pts, frame.time_base = index, 1 / Fraction(video.fps)
+    return frame
+
+
+def _as_yuv(frame: av.VideoFrame) -> av.VideoFrame:
+    return frame.reformat(
+        format=YUV,
         src_colorspace=Colorspace.ITU709,
         dst_colorspace=Colorspace.ITU709,
         src_color_range=ColorRange.JPEG,
@@ -81,8 +95,6 @@ def yuv_frame(video: VideoClip, index: int) -> av.VideoFrame:
         dst_color_primaries=ColorPrimaries.BT709,
         interpolation=_EXACT,
     )
-    frame.pts, frame.time_base = index, 1 / Fraction(video.fps)
-    return frame
 
 
 def rgb_picture(frame: av.VideoFrame) -> np.ndarray:

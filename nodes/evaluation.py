@@ -81,14 +81,15 @@ class SyncReport(io.ComfyNode):
         """Measure, draw, save and show."""
         from ..media.plot import time_axis_picture
 
-        clip = AVClip(VideoClip(images[..., :3].float().cpu(), as_fps(fps)), audio_clip(audio))
+        sound, notes = audio_clip(audio)
+        clip = AVClip(VideoClip(images[..., :3].float().cpu(), as_fps(fps)), sound)
         found = measured(clip)
         place = save_place(filename_prefix, width=width, height=0, suffix=".png")
         markers = [time for time in found["onsets_seconds"] if time <= found["seconds"]]
         time_axis_picture(clip, place.path, width=width, markers_seconds=markers, metadata=file_tags(cls.hidden))
         report = json.dumps(found, indent=2)
         saved = ui.SavedResult(place.path.name, place.subfolder, io.FolderType.output)
-        shown = {"images": [saved], **told(found["summary"])}
+        shown = {"images": [saved], **told("\n".join([found["summary"], *notes]))}
         return io.NodeOutput(_image(place.path), report, ui=shown)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import as_fps
@@ -9,15 +10,19 @@ from ..core.errors import InputError, SoundingVideoError, require_choice
 from ..core.optional import require
 from ..core.types import AudioClip, AVClip, VideoClip
 from .host import embeds_metadata, io, progress, save_place, ui, video_value
-from .host.common import check_prefix
+from .host.common import SavePlace, check_prefix
 from .listing import ADVANCED, listing
 from .sockets import CATEGORY
+from .telling import REPORT_KEY
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMATS = ("mp4", "webm", "mkv")
+FORMATS = ("mp4", "webm", "mkv", "wav", "flac", "m4a")
+SOUND_FORMATS = ("wav", "flac", "m4a")
 WRITERS = ("pyav", "moviepy")
+CODEC_NAMES = ("auto", "h264", "hevc", "av1", "vp9", "ffv1", "pcm_s16", "pcm_s24", "pcm_f32")
+OUTPUT, PREVIEW = "output", "preview only"
 
 
 class Mux(io.ComfyNode):
@@ -49,7 +54,8 @@ class Mux(io.ComfyNode):
                     "format",
                     options=list(FORMATS),
                     default="mp4",
-                    tooltip="mp4: H.264 and AAC, plays everywhere. webm: VP9 and Opus. mkv: H.264 and FLAC.",
+                    tooltip="mp4: H.264 and AAC, plays everywhere. webm: VP9 and Opus. mkv: H.264 and FLAC. wav, flac "
+                    "and m4a hold the sound alone, as long as the picture.",
                 ),
                 io.Combo.Input(
                     "writer",
@@ -57,6 +63,33 @@ class Mux(io.ComfyNode):
                     default="pyav",
                     tooltip="pyav needs nothing else; moviepy must be installed.",
                     **ADVANCED,
+                ),
+                io.Combo.Input(
+                    "codec",
+                    optional=True,
+                    options=list(CODEC_NAMES),
+                    default="auto",
+                    tooltip="auto: the format's own. mp4 also holds hevc and av1; webm av1; mkv hevc, av1, vp9 and "
+                    "ffv1, which loses nothing; wav pcm_s16, pcm_s24 and pcm_f32.",
+                    **ADVANCED,
+                ),
+                io.Int.Input(
+                    "quality",
+                    optional=True,
+                    default=-1,
+                    min=-1,
+                    max=63,
+                    tooltip="CRF of the picture: less is better and larger. -1: 18 for h264, 20 for hevc, 24 for vp9 "
+                    "and av1.",
+                    **ADVANCED,
+                ),
+                io.Combo.Input(
+                    "save",
+                    optional=True,
+                    options=[OUTPUT, PREVIEW],
+                    default=OUTPUT,
+                    tooltip="preview only writes into ComfyUI's temporary folder: the clip is shown and nothing is "
+                    "kept.",
                 ),
             ],
             outputs=[
@@ -66,16 +99,22 @@ class Mux(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, filename_prefix: str | None = None, format: str | None = None, writer: str | None = None
+        cls,
+        filename_prefix: str | None = None,
+        format: str | None = None,
+        writer: str | None = None,
+        codec: str | None = None,
+        quality: int | None = None,
     ) -> bool | str:
         """Refuse before the sampler has run for minutes, not after; linked inputs arrive as None."""
         try:
             if filename_prefix is not None:
                 check_prefix(filename_prefix)
-            if format is not None:
-                require_choice("format", format, FORMATS)
             if writer is not None:
                 require_choice("writer", writer, WRITERS)
+            if format is not None:
+                require_choice("format", format, FORMATS)
+                check_encoding(format, writer, "auto" if codec is None else codec, -1 if quality is None else quality)
             if writer == "moviepy":
                 require("moviepy", "writing video through moviepy")
         except SoundingVideoError as error:
@@ -87,27 +126,69 @@ class Mux(io.ComfyNode):
         cls,
         *,
         fps: float,
-        filename_prefix: str,
         format: str,
-        writer: str,
         images: Tensor | None = None,
         audio: dict[str, Any] | None = None,
+        codec: str = "auto",
+        quality: int = -1,
+        save: str = OUTPUT,
+        **options: Any,
     ) -> io.NodeOutput:
-        """Write the file and preview it."""
+        """Write the file and show it."""
         from ..media.mux import write_clip
         from ..media.timeline import timeline
 
         require_choice("format", format, FORMATS)
-        clip = AVClip(
-            video=None if images is None else VideoClip(images[..., :3].float().cpu(), as_fps(fps)),
-            audio=None if audio is None else audio_clip(audio),
+        sound, notes = (None, []) if audio is None else audio_clip(audio)
+        clip = AVClip(None if images is None else VideoClip(images[..., :3].float().cpu(), as_fps(fps)), sound)
+        place = file_place(options["filename_prefix"], format, images, passing=save == PREVIEW)
+        report = write_clip(
+            clip,
+            place.path,
+            writer=options["writer"],
+            codec=codec,
+            crf=quality,
+            metadata=file_tags(cls.hidden),
+            progress=progress(),
         )
-        height, width = (0, 0) if images is None else images.shape[1:3]
-        place = save_place(filename_prefix, width=width, height=height, suffix=f".{format}")
-        write_clip(clip, place.path, writer=writer, metadata=file_tags(cls.hidden), progress=progress())
-        saved = ui.SavedResult(place.path.name, place.subfolder, io.FolderType.output)
-        shown = {**ui.PreviewVideo([saved]).as_dict(), "sounding_video_timeline": [timeline(clip)]}
-        return io.NodeOutput(video_value(place.path), ui=shown)
+        notes += [*report.notes, *(["A preview: nothing was saved."] if save == PREVIEW else [])]
+        shown = {**file_shown(place, format, save), REPORT_KEY: notes}
+        drawn = timeline(clip) | ({"fps": None} if format in SOUND_FORMATS else {})  # what has no rate has no picture
+        return io.NodeOutput(video_value(place.path), ui={**shown, "sounding_video_timeline": [drawn]})
+
+
+def file_place(prefix: str, format: str, images: Tensor | None, *, passing: bool) -> SavePlace:
+    """The file to write; one that is only looked at lies in the temporary folder."""
+    height, width = (0, 0) if images is None else images.shape[1:3]
+    if passing:  # a name of its own, or the page would show what it remembers of an earlier session's preview
+        prefix = f"{prefix}_{uuid.uuid4().hex[:6]}"
+    return save_place(prefix, width=width, height=height, suffix=f".{format}", temporary=passing)
+
+
+def file_shown(place: SavePlace, format: str, save: str) -> dict[str, Any]:
+    """What the page and queue clients are told of a file."""
+    folder = io.FolderType.temp if save == PREVIEW else io.FolderType.output
+    saved = ui.SavedResult(place.path.name, place.subfolder, folder)
+    return {"audio": [saved]} if format in SOUND_FORMATS else ui.PreviewVideo([saved]).as_dict()
+
+
+def check_encoding(format: str, writer: str | None, codec: str, quality: int) -> None:
+    """Refuse a codec or a quality that the format or the writer cannot have, or that this PyAV cannot encode.
+
+    Raises:
+        InputError, MissingPackageError: see the messages.
+    """
+    from ..media.codecs import with_codec
+    from ..media.writers.base import CONTAINERS
+
+    container = with_codec(CONTAINERS[f".{format}"], codec, quality)
+    if writer == "moviepy" and (format != "mp4" or container.video_codec != "libx264"):
+        raise InputError(
+            "the moviepy writer makes .mp4 files with H.264 only",
+            got=f"{format} with codec {codec}",
+            expected="format mp4 with codec auto or h264",
+            remedy="Use writer pyav for others.",
+        )
 
 
 def file_tags(hidden: Any) -> dict[str, Any] | None:
@@ -118,11 +199,18 @@ def file_tags(hidden: Any) -> dict[str, Any] | None:
     return {name: value for name, value in tags.items() if value is not None}
 
 
-def audio_clip(audio: dict[str, Any]) -> AudioClip:
-    """A clip from ComfyUI's AUDIO value, whose waveform is ``(B, C, samples)``."""
+def audio_clip(audio: dict[str, Any]) -> tuple[AudioClip, list[str]]:
+    """A mono or stereo clip from ComfyUI's AUDIO value ``(B, C, samples)``, and a sentence where it had more channels.
+
+    Raises:
+        InputError: a batch of several sounds.
+    """
+    from ..media.channels import mix_down
+
     waveform = audio["waveform"]
     if waveform.shape[0] != 1:
         raise InputError(
             "the sound holds several clips", got=f"a batch of {waveform.shape[0]}", expected="one clip a file"
         )
-    return AudioClip(waveform[0].float().cpu(), int(audio["sample_rate"]))
+    clip, note = mix_down(waveform[0].float().cpu(), int(audio["sample_rate"]))
+    return clip, [note] if note else []

@@ -37,7 +37,7 @@ def write(job: WriteJob, progress: Progress) -> None:
     """Encode the picture, then the sound, each to a part file; then join them.
 
     Raises:
-        InputError: another container than mp4, or no picture.
+        InputError: another container than mp4, another codec than H.264, or no picture.
         MissingPackageError: moviepy is not installed.
         OSError: ffmpeg stopped early; the message is what it printed.
     """
@@ -47,6 +47,13 @@ def write(job: WriteJob, progress: Progress) -> None:
             got=job.container.suffix if job.video is not None else "a clip without a picture",
             expected=".mp4 with a picture",
             remedy="Use writer 'pyav' for webm, mkv and sound alone.",
+        )
+    if job.container.video_codec != "libx264":
+        raise InputError(
+            "the moviepy writer encodes H.264 only",
+            got=job.container.video_codec,
+            expected="codec auto or h264",
+            remedy="Use writer 'pyav' for other codecs.",
         )
     picture, sound = job.path.with_suffix(".picture.mp4"), job.path.with_suffix(".sound.mp4")
     # a file, not moviepy's default pipe: ffmpeg's last words must be readable when it fails at the very end

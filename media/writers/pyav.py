@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 
 import av
@@ -13,24 +15,30 @@ from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTr
 from ...core.progress import Progress
 from ...core.types import AudioClip, VideoClip
 from ..audio import as_planes, layout_of
-from ..video import yuv_frame
+from ..video import YUV, coded_frame
 from . import WRITERS
 from .base import Container, WriteJob
 
 AAC_FRAME = 1024
 _LOSSLESS_BLOCK = 4096
+_SVT_LOG = "SVT_LOG"
 _MAX_INT32 = 2**31 - 1
+_MAX_INT16 = 2**15 - 1
 
 
 @WRITERS.register("pyav")
 def write(job: WriteJob, progress: Progress) -> None:
     """Encode picture and sound side by side, in time order. Progress counts frames; without a picture, sound blocks."""
-    with av.open(str(job.path), "w", format=job.container.format, options=container_options(job)) as output:
+    with (
+        _quiet_svt(),
+        av.open(str(job.path), "w", format=job.container.format, options=container_options(job)) as output,
+    ):
         output.metadata.update(job.tags)
         tracks: list[Iterator[_Stamped]] = []
         if job.video is not None:
             picture = _add_video(output, job.container, job.video)
-            tracks.append((picture, yuv_frame(job.video, index)) for index in range(job.video.frames.shape[0]))
+            kind = job.container.pixel_format
+            tracks.append((picture, coded_frame(job.video, index, kind)) for index in range(job.video.frames.shape[0]))
         if job.audio is not None:
             sound = _add_audio(output, job.container, job.audio)
             tracks.append((sound, block) for block in _audio_blocks(job.container, job.audio, sound))
@@ -45,6 +53,19 @@ def write(job: WriteJob, progress: Progress) -> None:
                 progress.step("mux", done, total)
         for stream in output.streams:
             output.mux(stream.encode(None))
+
+
+@contextmanager
+def _quiet_svt() -> Iterator[None]:
+    """Errors only from the AV1 encoder, which reads its level from the environment and has no other switch."""
+    if _SVT_LOG in os.environ:
+        yield
+        return
+    os.environ[_SVT_LOG] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(_SVT_LOG, None)
 
 
 _Stamped = tuple[av.VideoStream | av.AudioStream, av.VideoFrame | av.AudioFrame]
@@ -88,13 +109,21 @@ def as_int32(samples: np.ndarray) -> np.ndarray:
     return np.rint(samples.astype(np.float64) * _MAX_INT32).astype(np.int32)
 
 
+def as_int16(samples: np.ndarray) -> np.ndarray:
+    """-1..1 to 16-bit integers, rounded to nearest."""
+    return np.rint(samples.astype(np.float64) * _MAX_INT16).astype(np.int16)
+
+
 def _add_video(output: av.container.OutputContainer, container: Container, video: VideoClip) -> av.VideoStream:
     stream = output.add_stream(container.video_codec, rate=video.fps, options=dict(container.video_options))
-    stream.height, stream.width, stream.pix_fmt = *video.frames.shape[1:3], "yuv420p"
+    stream.height, stream.width, stream.pix_fmt = *video.frames.shape[1:3], container.pixel_format
     context = stream.codec_context
     context.time_base = stream.time_base = 1 / video.fps
-    context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
-    context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+    if container.codec_tag:
+        context.codec_tag = container.codec_tag
+    if container.pixel_format == YUV:
+        context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
     context.thread_count = 0
     return stream
 
@@ -128,8 +157,9 @@ def _audio_blocks(container: Container, audio: AudioClip, stream: av.AudioStream
     """The sound in frames of the size the encoder wants, stamped in samples; AAC's lead-in has negative times."""
     total, lead = _samples_with_lead(container, audio)
     samples = np.pad(as_planes(audio.waveform), ((0, 0), (lead, 0)))
-    if container.sample_format == "s32":
-        samples = as_int32(samples)
+    as_integers = {"s32": as_int32, "s16": as_int16}.get(container.sample_format)
+    if as_integers:
+        samples = as_integers(samples)
     packed = container.sample_format != "fltp"
     size = _block_size(stream)
     for start in range(0, total, size):

@@ -171,14 +171,14 @@ def embeds_metadata() -> bool:
     return not args.disable_metadata
 
 
-def save_place(prefix: str, *, width: int, height: int, suffix: str) -> SavePlace:
-    """The next free file name in ComfyUI's output folder, by its own convention.
+def save_place(prefix: str, *, width: int, height: int, suffix: str, temporary: bool = False) -> SavePlace:
+    """The next free file name in ComfyUI's output folder, by its own convention; or in its temporary folder.
 
     Raises:
         OutputError: the prefix leaves the output folder.
     """
     check_prefix(prefix)
-    output = folder_paths.get_output_directory()
+    output = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, width, height)
     return SavePlace(path=Path(folder) / f"{name}_{counter:05}_{suffix}", subfolder=subfolder)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import torch
 
 from ...core.progress import SILENT, Progress
 from .graph import Step, apply_overrides, plan
-from .io import Hidden, HiddenValues, NodeOutput
+from .io import FolderType, Hidden, HiddenValues, NodeOutput
 from .report import RunReport
 from .standalone import Session, default_model_roots, session
 from .ui_format import ui_workflow
@@ -51,11 +54,16 @@ def run_workflow(
     """
     started = time.monotonic()
     roots = (Path(models_dir),) if models_dir is not None else default_model_roots()
-    with session(Session(roots, Path(output_dir), progress, embed_metadata, device)), torch.inference_mode():
-        graph = apply_overrides(graph, overrides or {})
-        steps = plan(graph)
-        hidden = {Hidden.prompt.name: graph, Hidden.extra_pnginfo.name: {"workflow": ui_workflow(graph)}}
-        outputs = _execute(steps, hidden, progress)
+    previews = Path(tempfile.gettempdir()) / f"sounding-video-{uuid.uuid4().hex}"
+    here = Session(roots, Path(output_dir), progress, embed_metadata, device, temporary_dir=previews)
+    try:
+        with session(here), torch.inference_mode():
+            graph = apply_overrides(graph, overrides or {})
+            steps = plan(graph)
+            hidden = {Hidden.prompt.name: graph, Hidden.extra_pnginfo.name: {"workflow": ui_workflow(graph)}}
+            outputs = _execute(steps, hidden, progress)
+    finally:
+        shutil.rmtree(previews, ignore_errors=True)  # nobody looks at them here
     return RunReport(outputs, _files(outputs, Path(output_dir)), time.monotonic() - started)
 
 
@@ -105,5 +113,5 @@ def _files(outputs: Mapping[str, Mapping[str, Any]], output_dir: Path) -> list[P
     return [
         output_dir / item["subfolder"] / item["filename"]
         for item in shown
-        if isinstance(item, dict) and "filename" in item
+        if isinstance(item, dict) and "filename" in item and item.get("type") != FolderType.temp.value
     ]

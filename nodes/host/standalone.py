@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -71,6 +72,7 @@ class Session:
         embed_metadata: Whether the workflow is written into result files.
         device: Where the computation happens, a torch device or "auto".
         lora_roots: Folders of LoRAs beside ``loras`` below each model folder.
+        temporary_dir: Where files go that are only looked at; the runner removes its own after the run.
     """
 
     model_roots: tuple[Path, ...] = field(default_factory=default_model_roots)
@@ -79,6 +81,7 @@ class Session:
     embed_metadata: bool = True
     device: str = "auto"
     lora_roots: tuple[Path, ...] = ()
+    temporary_dir: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "sounding_video")
 
 
 _SESSION: ContextVar[Session | None] = ContextVar("sounding_video_session", default=None)
@@ -161,7 +164,7 @@ def embeds_metadata() -> bool:
     return current().embed_metadata
 
 
-def save_place(prefix: str, *, width: int, height: int, suffix: str) -> SavePlace:
+def save_place(prefix: str, *, width: int, height: int, suffix: str, temporary: bool = False) -> SavePlace:
     """The next free file name for a prefix, by ComfyUI's convention ``name_00001_.mp4``.
 
     Args:
@@ -170,6 +173,7 @@ def save_place(prefix: str, *, width: int, height: int, suffix: str) -> SavePlac
         width: Pixels, for ``%width%``.
         height: Pixels, for ``%height%``.
         suffix: File name ending with its dot.
+        temporary: Whether the file is only looked at: it then lies in the session's temporary folder.
 
     Raises:
         OutputError: the prefix leaves the output folder, or the folder cannot be made.
@@ -188,7 +192,7 @@ def save_place(prefix: str, *, width: int, height: int, suffix: str) -> SavePlac
     for word, value in values.items():
         prefix = prefix.replace(f"%{word}%", value)
     relative = Path(prefix.replace("\\", "/"))
-    folder = current().output_dir / relative.parent
+    folder = (current().temporary_dir if temporary else current().output_dir) / relative.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
         taken = [re.match(rf"{re.escape(relative.name)}_(\d+)", entry.name) for entry in folder.iterdir()]

@@ -256,7 +256,7 @@ def test_bad_requests_say_what_is_possible(make_clip, tmp_path):
     with pytest.raises(OutputError, match=r"'a'; expected a name ending in"):
         write_clip(clip, tmp_path / "a")
     with pytest.raises(OutputError, match=r"no video format goes with this file name: got 'a\.m4a'"):
-        write_clip(clip, tmp_path / "a.m4a")
+        write_clip(AVClip(clip.video), tmp_path / "a.m4a")
     with pytest.raises(InputError, match="unknown video writer: got 'opencv'; expected one of moviepy, pyav"):
         write_clip(clip, tmp_path / "a.mp4", writer="opencv")
     with pytest.raises(InputError, match=r"moviepy writer makes \.mp4 files.*got \.webm"):

@@ -103,17 +103,23 @@ def test_reads_files_of_others(tmp_path):
     assert clip.audio is None and np.array_equal((clip.video.frames[0] * 255).round().numpy(), picture)
 
 
-def test_surround_sound_is_refused(tmp_path):
+def test_surround_sound_is_mixed_down_by_the_file_s_own_layout(tmp_path, caplog):
+    """Side channels, not back ones, as the file says; a value of its own in each."""
     path = tmp_path / "a.mka"
+    values = np.array([1000, 2000, 4000, 30_000, 8000, 12_000], np.int16)
     with av.open(str(path), "w", format="matroska") as output:
-        stream = output.add_stream("flac", rate=48_000, layout="5.1", format="s16")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 6 * 4000), np.int16), format="s16", layout="5.1")
+        stream = output.add_stream("flac", rate=48_000, layout="5.1(side)", format="s16")
+        frame = av.AudioFrame.from_ndarray(np.tile(values, 4000)[None], format="s16", layout="5.1(side)")
         frame.sample_rate = 48_000
         output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     assert (probe(path).num_channels, probe(path).num_samples) == (6, 4000)
-    with pytest.raises(InputError, match="must be mono or stereo: got 6 channels"):
-        read_clip(path)
+    waveform = read_clip(path).audio.waveform
+    assert waveform.shape == (2, 4000)
+    half = 0.5**0.5
+    wanted = np.array([1000 + half * 4000 + half * 8000, 2000 + half * 4000 + half * 12_000]) / 32_768
+    assert np.allclose(waveform[:, 7].numpy(), wanted, atol=1e-6)
+    assert "a.mka: The sound has 6 channels; they were mixed down to stereo" in caplog.text
 
 
 def test_renamed_file_is_read_by_content(written, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sounding_video.core.errors import InputError
 from sounding_video.core.types import VideoClip
-from sounding_video.media.video import check_frames, rgb_picture, to_float, to_uint8, yuv_frame
+from sounding_video.media.video import check_frames, coded_frame, rgb_picture, to_float, to_uint8
 
 
 def test_every_code_survives():
@@ -32,7 +32,7 @@ def test_bt709_codes_are_the_standards():
     """Limited range, ITU-R BT.709: Y = 16 + 219 Y', C = 128 + 224 C', rounded to nearest."""
     generator = torch.Generator().manual_seed(0)
     for colour in torch.rand((100, 3), generator=generator).mul(255).round() / 255:
-        frame = yuv_frame(VideoClip(colour.expand(1, 16, 16, 3), 15), 0)
+        frame = coded_frame(VideoClip(colour.expand(1, 16, 16, 3), 15), 0)
         planes = frame.to_ndarray()
         red, green, blue = colour.double().tolist()
         luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
