@@ -26,6 +26,7 @@ from .models.conditioning import REMEMBERED, ConditioningCache
 from .models.encoding import encode_cached
 from .models.joint import JointModel
 from .models.lora.apply import LoraReport, with_lora
+from .models.own import PUBLISHED, OwnSettings, joint_settings
 from .models.patching import with_tuned_blocks
 from .models.placement import on_device, running
 from .models.plan.fit import run_fitting
@@ -56,16 +57,8 @@ log = logging.getLogger(__name__)
 
 FADE_SECONDS = 0.01
 _PREVIEW_MAPS: WeakKeyDictionary[torch.nn.Module, AffineMap] = WeakKeyDictionary()
-# The published system's negative prompts: Wan's standard list in English, and the audio one of its sampling script.
-DEFAULT_NEGATIVES = Captions(
-    video=(
-        "Bright tones, overexposed, static, blurred details, subtitles, style, works, paintings, images, static, "
-        "overall gray, worst quality, low quality, JPEG compression residue, ugly, incomplete, extra fingers, poorly "
-        "drawn hands, poorly drawn faces, deformed, disfigured, misshapen limbs, fused fingers, still picture, messy "
-        "background, three legs, many people in the background, walking backwards"
-    ),
-    audio="Low quality, unclear and noisy.",
-)
+# The published system's negative prompts.
+DEFAULT_NEGATIVES = Captions(PUBLISHED.video_negative, PUBLISHED.audio_negative)
 
 
 @dataclass(frozen=True)
@@ -94,6 +87,11 @@ class JoinedModel:
     def trained(self) -> bool:
         """False when any part is random and only shows the form."""
         return self.bridges_trained and all(parts.trained for parts in (self.video, self.audio) if parts is not None)
+
+    @property
+    def own(self) -> OwnSettings:
+        """What the towers were made for."""
+        return joint_settings(self.video and self.video.own, self.audio and self.audio.own)
 
     @property
     def geometry(self) -> LatentGeometry:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InputError, MissingModelError, require_choice
+from ..core.errors import InputError, require_choice
 from .bridges import add_bridge_options, bridge_options
 from .console import Console
 from .expand import MODES_HELP, add_backend_options, expand_prompt, tell_report
@@ -25,22 +24,18 @@ if TYPE_CHECKING:
     from ..core.types import Captions
     from ..media.mux import MuxReport
     from ..models.conditioning import ConditioningCache
+    from ..models.own import OwnSettings
     from ..pipeline import JoinedModel, SamplingOptions
 
 CAPTION_FOLDER = Path("~/.cache/sounding_video/captions")
-PAPER_DEFAULTS = {
-    "frames": 81,
-    "fps": 15,
-    "size": (832, 480),
-    "steps": 50,
-    "video_cfg": 6.0,
-    "audio_cfg": 6.0,
-    "flow_shift": 3.0,
-    "video_modality_cfg": 1.0,
-    "audio_modality_cfg": 1.0,
+# Options that a model has a value of its own for, and the setting behind each.
+SCALES = {
+    "video_cfg": "video_guidance_scale",
+    "audio_cfg": "audio_guidance_scale",
+    "flow_shift": "flow_shift",
+    "video_modality_cfg": "video_modality_scale",
+    "audio_modality_cfg": "audio_modality_scale",
 }
-# What a model has its own value of and the command line may say otherwise.
-SCALES = ("video_cfg", "audio_cfg", "flow_shift", "video_modality_cfg", "audio_modality_cfg")
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -177,6 +172,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from ..core.clock import Timeline, as_fps
     from ..core.device import resolve_placement
     from ..media.mux import write_clip
+    from ..models.own import joint_settings, own_settings
     from ..models.plan.fit import noted
     from ..pipeline import generate, load_models
     from .tags import clip_tags
@@ -184,15 +180,14 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if not console.verbose:
         quiet_libraries()
     found = choose_models(args.models, video=args.wan, audio=args.stable_audio)
-    models = found.name
     for note in filter(None, (*found.notes, found.bridge_note if args.bridge == "auto" else "")):
         console.note(f"note: {note}")
-    own = _defaults(models)
-    negatives = _negatives(args, models)
-    width, height = args.size or own["size"]
+    own = joint_settings(own_settings(found.video), own_settings(found.audio))
+    negatives = _negatives(args, own)
+    width, height = args.size or (own.width, own.height)
     extent = {
-        "num_frames": own["frames"] if args.frames is None else args.frames,
-        "fps": as_fps(own["fps"] if args.fps is None else args.fps),
+        "num_frames": own.num_frames if args.frames is None else args.frames,
+        "fps": own.fps if args.fps is None else as_fps(args.fps),
         "width": width,
         "height": height,
     }
@@ -205,7 +200,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         placement = decide_storage(placement, found, extent, args.bridge, described)
     loras = asked_loras(args)
     _rehearse_writing(Path(args.output), args.writer)
-    captions = _expanded(args, console, captions, models)
+    captions = _expanded(args, console, captions, own)
     model = load_models(
         found,
         placement=placement,
@@ -294,23 +289,19 @@ def _captions(args: argparse.Namespace) -> tuple[Captions, Captions]:
     return Captions(*(prompt if text is None else text for text in texts.values()))
 
 
-def _negatives(args: argparse.Namespace, models: str) -> Captions:
-    """What neither should be; the pocket model knows no such words and was trained with none."""
+def _negatives(args: argparse.Namespace, own: OwnSettings) -> Captions:
+    """What neither should be: the model's own, which are none for the pocket model, or those of the command line."""
     from ..core.types import Captions
-    from ..models.weights.find import POCKET
-    from ..pipeline import DEFAULT_NEGATIVES
 
-    usual = Captions("", "") if models == POCKET else DEFAULT_NEGATIVES
     return Captions(
-        usual.video if args.negative_video is None else args.negative_video,
-        usual.audio if args.negative_audio is None else args.negative_audio,
+        own.video_negative if args.negative_video is None else args.negative_video,
+        own.audio_negative if args.negative_audio is None else args.negative_audio,
     )
 
 
-def _expanded(args: argparse.Namespace, console: Console, captions: Captions, models: str) -> Captions:
+def _expanded(args: argparse.Namespace, console: Console, captions: Captions, own: OwnSettings) -> Captions:
     """The captions that the user did not write, from the prompt; short ones for the pocket model's small encoder."""
     from ..core.types import Captions
-    from ..models.weights.find import POCKET
 
     mode = _mode(args)
     given = args.video_caption is not None and args.audio_caption is not None
@@ -323,8 +314,7 @@ def _expanded(args: argparse.Namespace, console: Console, captions: Captions, mo
                 expected="neither --no-expand nor --mode off, and a caption to be written",
             )
         return captions
-    profile = "short" if models == POCKET else "bridgedit"
-    made = expand_prompt(args, console, args.prompt, mode=mode, profile=profile, shared_options=("device",))
+    made = expand_prompt(args, console, args.prompt, mode=mode, profile=own.captions, shared_options=("device",))
     tell_report(console, made)
     return Captions(
         made.captions.video if args.video_caption is None else args.video_caption,
@@ -342,44 +332,26 @@ def _mode(args: argparse.Namespace) -> str:
     return mode
 
 
-def _defaults(models: str) -> dict[str, Any]:
-    """Frames, rate, size, steps and guidance: the paper's, or those the pocket model was made for."""
-    from ..models.weights.find import POCKET, pocket_folder
-
-    if models != POCKET:
-        return PAPER_DEFAULTS
-    note = pocket_folder() / "pocket.json"
-    if not note.is_file():
-        raise MissingModelError("the bundled pocket model is not there", got=note.parent, expected="its files")
-    values = json.loads(note.read_text(encoding="utf-8"))
-    size = (values["size"], values["size"])
-    named = {key: values[key] for key in ("frames", "fps", *SCALES)}
-    return {**named, "size": size, "steps": values["num_steps"]}
-
-
-def _options(args: argparse.Namespace, own: Mapping[str, Any]) -> SamplingOptions:
+def _options(args: argparse.Namespace, own: OwnSettings) -> SamplingOptions:
     """Sampling options; what cannot be used is refused here and not after minutes of loading or sampling."""
     from ..models.codecs.wan_vae import TILING
     from ..pipeline import SamplingOptions
     from ..sampling.noise import seeded_generator
     from ..sampling.schedules import build_schedule
 
-    num_steps = own["steps"] if args.steps is None else args.steps
-    values = {key: own[key] if getattr(args, key) is None else getattr(args, key) for key in SCALES}
-    build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas, flow_shift=values["flow_shift"])
+    num_steps = own.num_steps if args.steps is None else args.steps
+    asked = {name: getattr(args, option) for option, name in SCALES.items()}
+    scales = {name: getattr(own, name) if value is None else value for name, value in asked.items()}
+    build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas, flow_shift=scales["flow_shift"])
     seeded_generator(args.seed)
     require_choice("tiling", args.tiling, TILING)
     options = SamplingOptions(
         num_steps=num_steps,
-        video_guidance_scale=values["video_cfg"],
-        audio_guidance_scale=values["audio_cfg"],
         seed=args.seed,
         schedule=args.schedule,
         flow_sigmas=args.flow_sigmas,
         guidance_batching=args.guidance_batching,
-        flow_shift=values["flow_shift"],
-        video_modality_scale=values["video_modality_cfg"],
-        audio_modality_scale=values["audio_modality_cfg"],
+        **scales,
     )
     options.guidance(bridged=True)
     return options

@@ -19,6 +19,7 @@ from ..models.weights.hub import is_cached, listed_name
 from ..nodes.host.graph import apply_overrides, read_workflow
 from ..nodes.host.standalone import Session, session
 from ..nodes.host.ui_format import ui_workflow
+from ..nodes.own import AS_SET
 from ..pipeline import SamplingOptions
 from .bridges import chosen_bridge
 from .loras import asked_loras, lora_name, lora_root, with_lora_nodes
@@ -111,6 +112,8 @@ def _node_values(
     values["T2SVEmptyAVLatent.fps"] = fps
     sampling = {"steps" if name == "num_steps" else name: value for name, value in asdict(options).items()}
     values |= {f"T2SVJointSampler.{name}": value for name, value in sampling.items()}
+    followers = ("T2SVEmptyAVLatent", "T2SVEncodeCaptions", "T2SVJointSampler")
+    values |= {f"{node}.defaults": AS_SET for node in followers}
     if names["bridge"] is not None:
         values["T2SVLoadBridge.bridge_file"] = names["bridge"]
         if args.fusion is not None:

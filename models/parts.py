@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .own import PUBLISHED, OwnSettings
+
 if TYPE_CHECKING:
     from ..core.device import Placement
     from .codecs.oobleck import OobleckCodec
@@ -25,6 +27,7 @@ class VideoParts:
         placement: Where and how these run.
         name: Shown to the user.
         trained: False for weights that are random and only show the form.
+        own: What the model was made for.
     """
 
     tower: Tower
@@ -33,6 +36,7 @@ class VideoParts:
     placement: Placement
     name: str
     trained: bool = True
+    own: OwnSettings = PUBLISHED
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,4 @@ class AudioParts:
     placement: Placement
     name: str
     trained: bool = True
+    own: OwnSettings = PUBLISHED

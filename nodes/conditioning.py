@@ -9,12 +9,15 @@ import torch
 from ..core.clock import Timeline
 from ..core.errors import InputError
 from ..core.types import Captions
+from ..models.own import joint_settings
 from .host import io, progress
 from .listing import listing
+from .own import AS_SET, defaults_input, followed, settled
 from .sockets import CATEGORY, AudioCodec, AudioText, Conditioning, VideoCodec, VideoText
-from .telling import managed_stage
+from .telling import managed_stage, told
 
 if TYPE_CHECKING:
+    from ..models.own import OwnSettings
     from ..models.parts import AudioParts, VideoParts
 
 # The published system's negative captions, written out because a node's default is frozen with its surface;
@@ -58,6 +61,7 @@ class EncodeCaptions(io.ComfyNode):
                     step=0.001,
                     tooltip="Length that the audio tower is told; connect seconds of Empty AV Latent.",
                 ),
+                defaults_input("negatives"),
             ],
             outputs=[
                 Conditioning.Output(
@@ -77,6 +81,7 @@ class EncodeCaptions(io.ComfyNode):
         seconds: float,
         video_text_encoder: VideoParts | None = None,
         audio_text_encoder: AudioParts | None = None,
+        defaults: str = AS_SET,
     ) -> io.NodeOutput:
         """Encode for the towers that are connected."""
         from ..pipeline import encode_captions
@@ -84,17 +89,24 @@ class EncodeCaptions(io.ComfyNode):
         parts = video_text_encoder or audio_text_encoder
         if parts is None:
             raise InputError("no caption encoder is connected", expected="the video encoder, the audio encoder or both")
-        with managed_stage() as shown:
+        given = {"video_negative": video_negative, "audio_negative": audio_negative}
+        values = settled(defaults, _own(video_text_encoder, audio_text_encoder), given)
+        with managed_stage(followed(given, values)) as shown:
             conditioning = encode_captions(
                 video_text_encoder,
                 audio_text_encoder,
                 Captions(video_caption, audio_caption),
-                negatives=Captions(video_negative, audio_negative),
+                negatives=Captions(values["video_negative"], values["audio_negative"]),
                 seconds=seconds,
                 placement=parts.placement,
                 progress=progress(),
             )
         return io.NodeOutput(conditioning, ui=shown)
+
+
+def _own(video: VideoParts | None, audio: AudioParts | None) -> OwnSettings:
+    """What the connected sides were made for."""
+    return joint_settings(video and video.own, audio and audio.own)
 
 
 def _text_inputs() -> list[io.Input]:
@@ -156,6 +168,7 @@ class EmptyAVLatent(io.ComfyNode):
                     optional=True,
                     tooltip="Connect it when the model is not Stable Audio Open, to take its strides.",
                 ),
+                defaults_input("size, frames and rate"),
             ],
             outputs=[
                 io.Latent.Output("video_latent", display_name="video_latent", tooltip="Empty video latent."),
@@ -176,12 +189,23 @@ class EmptyAVLatent(io.ComfyNode):
         batch_size: int,
         video_codec: VideoParts | None = None,
         audio_codec: AudioParts | None = None,
+        defaults: str = AS_SET,
     ) -> io.NodeOutput:
         """Compute the latents' shapes."""
         from ..pipeline import geometry_of
 
         geometry = geometry_of(video_codec and video_codec.codec, audio_codec and audio_codec.codec)
-        timeline = Timeline(num_frames, fps, width, height, geometry)
+        own = _own(video_codec, audio_codec)
+        given = {"num_frames": num_frames, "fps": fps, "width": width, "height": height}
+        values = settled(defaults, own, given)
+        timeline = Timeline(**values, geometry=geometry)
         video = {"samples": torch.zeros(batch_size, *timeline.video_latent_shape)}
         audio = {"samples": torch.zeros(batch_size, *timeline.audio_latent_shape), "type": "audio"}
-        return io.NodeOutput(video, audio, float(timeline.fps), float(timeline.seconds))
+        said = told(followed(given, values) or _made_for(own, timeline))
+        return io.NodeOutput(video, audio, float(timeline.fps), float(timeline.seconds), ui=said)
+
+
+def _made_for(own: OwnSettings, timeline: Timeline) -> str:
+    """A sentence where the clip is another than the model itself says it was made for."""
+    extents = [(each.width, each.height, each.num_frames) for each in (own, timeline)]
+    return f"this model was made for {own.extent}" if own.is_noted and len(set(extents)) > 1 else ""

@@ -8,14 +8,24 @@ from ..sampling.guidance import BATCHING
 from ..sampling.schedules import FLOW_SIGMAS, SCHEDULES
 from .host import io, progress, shows_previews
 from .listing import ADVANCED, listing
+from .own import AS_SET, defaults_input, followed, settled
 from .sockets import CATEGORY, Conditioning, JointModel
 from .telling import managed_stage
 
 if TYPE_CHECKING:
     from ..core.types import Conditioning as EncodedCaptions
-    from ..pipeline import JoinedModel
+    from ..pipeline import JoinedModel, SamplingOptions
 
 MAX_SEED = 0xFFFF_FFFF_FFFF_FFFF
+# Settings that may follow the model.
+FOLLOWING = (
+    "num_steps",
+    "video_guidance_scale",
+    "audio_guidance_scale",
+    "flow_shift",
+    "video_modality_scale",
+    "audio_modality_scale",
+)
 
 
 class JointSampler(io.ComfyNode):
@@ -92,6 +102,7 @@ class JointSampler(io.ComfyNode):
                     tooltip="Show picture and sound while they emerge. It takes at most a twentieth of the time.",
                 ),
                 *modality_inputs(),
+                defaults_input("steps, scales and shift"),
             ],
             outputs=[
                 io.Latent.Output(
@@ -119,13 +130,16 @@ class JointSampler(io.ComfyNode):
         preview: bool = True,
         video_modality_scale: float = 1.0,
         audio_modality_scale: float = 1.0,
+        defaults: str = AS_SET,
         **options: Any,
     ) -> io.NodeOutput:
         """Sample; results leave in raw VAE space."""
-        from ..pipeline import SamplingOptions, preview_maps, sample_latents
+        from ..pipeline import preview_maps, sample_latents
 
+        scales = {"video_modality_scale": video_modality_scale, "audio_modality_scale": audio_modality_scale}
+        asked, taken = _options(model, defaults, {**options, **scales, "flow_shift": flow_shift})
         watched = progress()
-        with managed_stage() as shown:
+        with managed_stage(taken) as shown:
             if preview and shows_previews():
                 watched = preview_maps(model, watched).watch(watched)
             latents = sample_latents(
@@ -133,18 +147,22 @@ class JointSampler(io.ComfyNode):
                 conditioning,
                 video_shape=video_latent and tuple(video_latent["samples"].shape),
                 audio_shape=audio_latent and tuple(audio_latent["samples"].shape),
-                options=SamplingOptions(
-                    num_steps=options.pop("steps"),
-                    flow_shift=flow_shift,
-                    video_modality_scale=video_modality_scale,
-                    audio_modality_scale=audio_modality_scale,
-                    **options,
-                ),
+                options=asked,
                 progress=watched,
             )
         video = None if latents.video is None else {"samples": model.video.codec.to_raw(latents.video)}
         audio = None if latents.audio is None else {"samples": model.audio.codec.to_raw(latents.audio), "type": "audio"}
         return io.NodeOutput(video, audio, ui=shown)
+
+
+def _options(model: JoinedModel, defaults: str, given: dict[str, Any]) -> tuple[SamplingOptions, str]:
+    """How to sample, and a sentence about what was taken from the model."""
+    from ..pipeline import SamplingOptions
+
+    given["num_steps"] = given.pop("steps")
+    following = {name: given[name] for name in FOLLOWING}
+    values = settled(defaults, model.own, following)
+    return SamplingOptions(**{**given, **values}), followed(following, values)
 
 
 def guidance_inputs() -> list[io.Input]:

@@ -24,8 +24,11 @@ def told(text: str, *, as_text: bool = False) -> dict[str, Any]:
 
 
 @contextmanager
-def managed_stage() -> Iterator[dict[str, list[str]]]:
+def managed_stage(sentence: str = "") -> Iterator[dict[str, list[str]]]:
     """Run a stage in the host's memory; gives what the page is to show of it.
+
+    Args:
+        sentence: What the node says beside, first; may be empty.
 
     After the block it holds a sentence for every plan that was picked and every second attempt after an out-of-memory,
     each once. An empty list takes an earlier run's sentences off the node.
@@ -35,4 +38,4 @@ def managed_stage() -> Iterator[dict[str, list[str]]]:
     with managed_memory(), noted() as notes:
         shown = {REPORT_KEY: notes}
         yield shown
-    notes[:] = dict.fromkeys(notes)
+    notes[:] = dict.fromkeys(filter(None, (sentence, *notes)))

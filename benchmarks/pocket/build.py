@@ -257,6 +257,9 @@ def build(output: Path, seed: int) -> dict[str, Any]:
         "flow_shift": FLOW_SHIFT,
         "video_modality_cfg": 1.0,
         "audio_modality_cfg": AUDIO_MODALITY_GUIDANCE,
+        "video_negative": "",
+        "audio_negative": "",
+        "captions": "short",
         "text_length": TEXT_LENGTH,
         "sizes": {**sizes, "bridge": _size(bridges)},
     }

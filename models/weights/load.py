@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -15,6 +14,7 @@ from ...core.device import Placement
 from ...core.errors import IncompatibleWeightsError, MissingModelError, UnsafeWeightsError
 from ..attention import AttentionKernel, use_kernel
 from ..codecs import CODECS
+from ..own import OwnSettings, own_settings, read_note
 from ..parts import AudioParts, VideoParts
 from ..storage import require_storage, store
 from ..text import TEXT_ENCODERS
@@ -49,7 +49,6 @@ def load_wan(
     """
     placement = require_storage(placement)
     source = _source(source, "wan")
-    note = _note(source) if isinstance(source, Path) else {}
     length = text_length_of(source) if text_length is None else text_length
     read = _wan_from_files if isinstance(source, WanFiles) else _wan_from_folder
     transformer, vae, read_text = read(source, placement)
@@ -64,7 +63,7 @@ def load_wan(
         TextEncoderHandle(load_text, _text_fingerprint(source, length), source, length) if free_text else load_text(),
         placement,
         _name(source),
-        note.get("trained", True),
+        *_noted(source),
     )
 
 
@@ -76,7 +75,6 @@ def load_stable_audio(
     source = _source(source, "stable_audio")
     read = _stable_audio_from_files if isinstance(source, StableAudioFiles) else _stable_audio_from_folder
     transformer, vae, read_text = read(source, placement)
-    note = _note(source) if isinstance(source, Path) else {}
 
     def load_text() -> PromptEncoder:
         encoder, projection, tokenizer = read_text()
@@ -89,7 +87,7 @@ def load_stable_audio(
         TextEncoderHandle(load_text, _text_fingerprint(source), source) if free_text else load_text(),
         placement,
         _name(source),
-        note.get("trained", True),
+        *_noted(source),
     )
 
 
@@ -218,19 +216,18 @@ def _folder_tokenizer(folder: Path) -> Any:
 
 def text_length_of(source: Path | WanFiles) -> int:
     """Text tokens that a video tower is made for, as its note says; the published system's without one."""
-    note = _note(source) if isinstance(source, Path) else {}
+    note = read_note(source) if isinstance(source, Path) else {}
     return note.get("text_length", OFFICIAL_TEXT_LENGTH)
+
+
+def _noted(source: Path | WanFiles | StableAudioFiles) -> tuple[bool, OwnSettings]:
+    """Whether a model is trained, and what it was made for."""
+    return is_trained(source) if isinstance(source, Path) else True, own_settings(source)
 
 
 def is_trained(folder: Path) -> bool:
     """False only while the note beside a folder says that its weights are random."""
-    return _note(folder).get("trained", True)
-
-
-def _note(folder: Path) -> dict[str, Any]:
-    """What ``pocket.json`` beside a tower folder says about it; nothing for any other model."""
-    note = folder.resolve().parent / "pocket.json"
-    return json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    return read_note(folder).get("trained", True)
 
 
 def _vae_dtype(placement: Placement) -> torch.dtype:

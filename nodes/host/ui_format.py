@@ -5,6 +5,7 @@ It knows widgets from schemas alone, hence only graphs of our own nodes.
 
 from __future__ import annotations
 
+import inspect
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -120,6 +121,13 @@ def _layout(steps: list[Step]) -> dict[str, tuple[list[int], list[int]]]:
     return places
 
 
+def _when_absent(step: Step, port: Any) -> Any:
+    """What a workflow without the input means: for an appended one that is not always the choice of a new node."""
+    parameter = inspect.signature(step.node_class.execute).parameters.get(port.id)
+    chosen = parameter is not None and parameter.default is not parameter.empty and port.optional
+    return parameter.default if chosen else port.options.get("default")
+
+
 def _node(
     step: Step,
     source: Mapping[str, Any],
@@ -140,7 +148,7 @@ def _node(
         inputs.append(entry)
     values: list[Any] = []
     for port in widgets:
-        values.append(step.literals.get(port.id, port.options.get("default")))
+        values.append(step.literals.get(port.id, _when_absent(step, port)))
         if port.options.get("control_after_generate"):
             values.append("fixed")
     position, size = places[step.node_id]

@@ -429,3 +429,19 @@ def test_the_panels_and_help_pages_speak_six_languages(page, workflow):
     finally:
         page.evaluate("async () => { await window.app.extensionManager.setting.set('Comfy.Locale', 'en'); }")
     assert page.errors == []
+
+
+def test_a_graph_of_before_keeps_its_values_and_a_new_node_follows_the_model(page, workflow):
+    """Saved graphs lack the choice; a node that is dropped now has it at "from the model"."""
+    graph = workflow("text_to_sounding_video_pocket")
+    followers = ("T2SVEmptyAVLatent", "T2SVEncodeCaptions", "T2SVJointSampler")
+    for node in graph["nodes"]:
+        if node["type"] in followers:
+            assert node["widgets_values"].pop() == "as set here"
+            node["inputs"] = [port for port in node["inputs"] if port["name"] != "defaults"]
+    page.load(graph)
+    sent = page.prompt().values()
+    chosen = [node["inputs"]["defaults"] for node in sent if node["class_type"] in followers]
+    assert chosen == ["as set here"] * 3
+    fresh = "kind => window.LiteGraph.createNode(kind).widgets.at(-1).value"
+    assert [page.evaluate(fresh, kind) for kind in followers] == ["from the model"] * 3

@@ -16,6 +16,7 @@ from sounding_video.cli import models
 from sounding_video.core import device
 from sounding_video.core.errors import MissingModelError
 from sounding_video.media.probe import probe, read_clip
+from sounding_video.models.weights.find import pocket_folder
 from sounding_video.sampling import guidance, schedules
 
 
@@ -417,6 +418,24 @@ def test_ctrl_c_while_sampling_leaves_nothing(python_with_package, small_models_
     else:
         assert err.splitlines()[-1] == "stopped by the user." and "sampling" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_of_the_pocket_folder_is_sampled_as_the_pocket_model(command, tmp_path):
+    shutil.copytree(pocket_folder(), tmp_path / "mine")
+    rest = ("--no-expand", "--steps", 1, "--frames", 5, "--json")
+    outcome = command("generate", "a dog barks", "-o", tmp_path / "clip.mkv", "--models", tmp_path / "mine", *rest)
+    assert outcome.code == 0, outcome.err
+    assert (outcome.json["width"], outcome.json["height"]) == (64, 64)
+    tags = probe(tmp_path / "clip.mkv").tags
+    settings = json.loads(tags["sounding_video"])
+    assert settings["negatives"] == {"video": "", "audio": ""} and settings["models"]["video"] == "wan"
+    assert (settings["flow_shift"], settings["audio_modality_scale"], settings["video_guidance_scale"]) == (
+        1.0,
+        3.0,
+        3.0,
+    )
+    nodes = [node["inputs"] for node in json.loads(tags["prompt"]).values()]
+    assert [inputs["defaults"] for inputs in nodes if "defaults" in inputs] == ["as set here"] * 3
 
 
 @pytest.mark.slow

@@ -147,5 +147,5 @@ def test_the_page_s_layout_is_tidy_and_its_links_consistent(root, name):
         assert api[str(target)]["inputs"][nodes[target]["inputs"][target_slot]["name"]] == [str(source), slot]
     sampler = next(node for node in page["nodes"] if node["type"] == "T2SVJointSampler")
     scale, flow_shift, push = (3.0, 1.0, 3.0) if name in POCKET else (6.0, 3.0, 1.0)
-    rest = ["lockstep", "diffusers-0.36", "auto", flow_shift, True, 1.0, push]
+    rest = ["lockstep", "diffusers-0.36", "auto", flow_shift, True, 1.0, push, "as set here"]
     assert sampler["widgets_values"] == [7, "fixed", 50, scale, scale, *rest]
