@@ -42,8 +42,8 @@ def with_tuned_blocks(tower: Tower, weights: Mapping[str, Tensor]) -> Tower:
     return type(tower)(model).train(tower.training)
 
 
-def with_replaced(root: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
-    """A module that shares everything with ``root`` except the sub-modules named in ``replacements``.
+def with_replaced(root: nn.Module, replacements: Mapping[str, nn.Module | nn.Parameter]) -> nn.Module:
+    """A module that shares everything with ``root`` except the sub-modules and parameters named in ``replacements``.
 
     Only the modules on the way to a replacement are made anew; their parameters are shared.
 
@@ -52,11 +52,13 @@ def with_replaced(root: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.
         replacements: By path below ``root``, such as ``video.model.blocks.0.attn1.to_q``.
     """
     twin = _shallow(root)
-    children: dict[str, dict[str, nn.Module]] = {}
+    children: dict[str, dict[str, nn.Module | nn.Parameter]] = {}
     for path, module in replacements.items():
         child, _, below = path.partition(".")
         if below:
             children.setdefault(child, {})[below] = module
+        elif isinstance(module, nn.Parameter):
+            twin._parameters[child] = module
         else:
             twin._modules[child] = module
     for child, inner in children.items():

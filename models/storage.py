@@ -118,6 +118,24 @@ def shapes(module: nn.Module) -> dict[str, torch.Size]:
     return found | {f"{name}.weight": torch.Size((c.out_features, c.in_features)) for name, c in packed.items()}
 
 
+def whole_weight(layer: nn.Module) -> Tensor:
+    """The weight that a layer works with, in float32, however it is stored; for one look at it, a copy.
+
+    Args:
+        layer: A linear layer or a convolution.
+
+    Returns:
+        ``(out, in)``, or a convolution's shape.
+    """
+    packing = _packing(layer)
+    if packing == "nf4":
+        # Its bytes lie in another order once it has worked on a CPU; its own product knows both.
+        bitsandbytes, weight = require("bitsandbytes", "weight storage nf4"), layer.weight
+        identity = torch.eye(layer.in_features, dtype=layer.compute_dtype, device=weight.device)
+        return bitsandbytes.matmul_4bit(identity, weight, quant_state=weight.quant_state).float().T
+    return (layer.weight.dequantize() if packing == "int8" else layer.weight.detach()).float()
+
+
 def assign(module: nn.Module, name: str, value: Tensor) -> None:
     """Put new numbers into a parameter; they are kept the way the old ones were.
 

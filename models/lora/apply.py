@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from ...core.errors import IncompatibleWeightsError, InputError, require_choice
+from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError, require_choice
 from ..joint import JointModel
 from ..patching import with_replaced
+from ..storage import whole_weight
 from .files import LayerChange, LoraFile
-from .layers import LoraLinear, Term, with_term
+from .forms import Whole
+from .layers import LayerWithLora, Term, is_convolution, with_term
+from .targets import PARTS, SHARED_NAMES, tables_of, with_known_names
 
 log = logging.getLogger(__name__)
-# Part of the joint model -> where its layers are below it, and what it is called.
-PARTS = {
-    "video": ("video.model.", "video tower"),
-    "audio": ("audio.model.", "audio tower"),
-    "bridge": ("bridges.", "bridges"),
-}
-# Layers that both towers have under one name, and many other models too: they do not tell whose the file is.
-SHARED_NAMES = ("proj_in", "proj_out")
-# Diffusers' name of a Wan layer -> the original one (tested against diffusers' own renaming of whole files).
-ORIGINAL_WAN = (
-    (r"\.attn1\.", ".self_attn."),
-    (r"\.attn2\.", ".cross_attn."),
-    (r"\.to_([qkv])$", r".\1"),
-    (r"\.to_out\.0$", ".o"),
-    (r"\.ffn\.net\.0\.proj$", ".ffn.0"),
-    (r"\.ffn\.net\.2$", ".ffn.2"),
-    (r"^condition_embedder\.(text|time)_embedder\.linear_1$", r"\1_embedding.0"),
-    (r"^condition_embedder\.(text|time)_embedder\.linear_2$", r"\1_embedding.2"),
-    (r"^condition_embedder\.time_proj$", "time_projection.1"),
-    (r"^proj_out$", "head.head"),
-)
+PLURALS = {"whole difference": "whole differences", "bias": "biases", "norm": "norms", "modulation": "modulations"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +34,8 @@ class LoraReport:
         strength: Factor it was applied with.
         matched: Layers that were changed, by the model's names.
         unmatched: Names of the file that were not used.
+        kinds: How many layers are changed in which way.
+        text: How many of the file's tensors are for a text encoder; they are not used either.
     """
 
     name: str
@@ -57,13 +43,25 @@ class LoraReport:
     strength: float
     matched: tuple[str, ...]
     unmatched: tuple[str, ...]
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    text: int = 0
 
     def summary(self) -> str:
         """One sentence for the user."""
-        text = f"{self.name} × {self.strength:g} on {len(self.matched)} layers of the {PARTS[self.part][1]}"
+        number = len(self.matched)
+        layers = f"{number} layer{'s' * (number != 1)} of the {PARTS[self.part][1]}"
+        if set(self.kinds) - {"LoRA"}:
+            told = (f"{count} {PLURALS.get(kind, kind) if count > 1 else kind}" for kind, count in self.kinds.items())
+            layers += f" ({', '.join(told)})"
+        text = f"{self.name} × {self.strength:g} on {layers}"
+        if not self.strength:
+            text = f"{self.name} × 0 changes nothing; it fits {layers}"
         if self.unmatched:
             names = ", ".join(self.unmatched[:3]) + (", …" if len(self.unmatched) > 3 else "")
-            text += f"; {len(self.unmatched)} entries of the file were not used: {names}"
+            entries = "1 entry" if len(self.unmatched) == 1 else f"{len(self.unmatched)} entries"
+            text += f"; {entries} of the file not used: {names}"
+        if self.text:
+            text += f"; {self.text} of its tensors are for a text encoder, which stays as it is"
         return text
 
 
@@ -80,84 +78,185 @@ def with_lora(
 
     Raises:
         InputError: a strength that is no finite number, or an unknown part.
-        IncompatibleWeightsError: no layer of the model is named in the file, or the widths are another model's.
+        IncompatibleWeightsError: no layer of the model is changed by the file, or the widths are another model's.
     """
     if not math.isfinite(strength):
         raise InputError("the strength of a LoRA is not a finite number", got=strength, expected="for example 0.8")
     if part is not None:
         require_choice("part of the model", part, PARTS)
-    tables = {name: dict(_aliases(joint, name)) for name in PARTS}
-    telling = [layer for layer in lora.layers if layer not in SHARED_NAMES]
-    counts = {name: sum(layer in table for layer in telling) for name, table in tables.items()}
+    tables = tables_of(joint)
+    names = with_known_names(lora.layers, tables)
+    telling = [name for name in names.values() if name not in SHARED_NAMES]
+    counts = {each: sum(name in table for name in telling) for each, table in tables.items()}
     best = max(counts, key=counts.__getitem__)
     chosen = part or best
     if counts[chosen] == 0 or counts[chosen] < counts[best]:
         raise _no_match(joint, lora, part, best if counts[best] else None)
-    changes, unmatched = _matched(joint, lora, tables[chosen])
-    replacements = {
-        path: with_term(joint.get_submodule(path), _term(lora, change, strength)) for path, change in changes.items()
-    }
+    placing = _Placing(joint, lora, strength)
+    for layer, name in names.items():
+        placing.add(layer, tables[chosen].get(name))
+    if not placing.kinds:
+        raise _no_match(joint, lora, part, None)
     prefix = PARTS[chosen][0]
-    matched = tuple(path.removeprefix(prefix) for path in replacements)
-    report = LoraReport(lora.name, chosen, strength, matched, (*unmatched, *lora.other))
-    (log.warning if report.unmatched else log.info)(report.summary())
-    return (with_replaced(joint, replacements) if strength else joint), report
+    kinds = sorted(Counter(placing.kinds.values()).items(), key=lambda item: (-item[1], item[0]))
+    report = LoraReport(
+        lora.name, chosen, strength, tuple(path.removeprefix(prefix) for path in placing.kinds),
+        (*placing.unmatched, *lora.other), dict(kinds), len(lora.text),
+    )  # fmt: skip
+    (log.warning if report.unmatched or report.text else log.info)(report.summary())
+    return (placing.model() if strength else joint), report
 
 
-def _term(lora: LoraFile, change: LayerChange, strength: float) -> Term:
-    up = (change.up.double() * (strength * change.scale)).float() if strength * change.scale != 1 else change.up
-    bias = None if change.bias is None else change.bias.double() * strength
-    return Term((lora.digest, strength), change.down, up, bias)
+class _Placing:
+    """One LoRA on its way into a model: what was found for which path so far.
 
+    Args:
+        joint: It is not changed.
+        lora: The file.
+        strength: Factor of every change.
+    """
 
-def _aliases(joint: JointModel, part: str) -> Iterator[tuple[str, str]]:
-    """Every name a LoRA file may have for a linear layer of a part, and the layer's path below the joint model."""
-    prefix, _ = PARTS[part]
-    root = {"video": joint.video, "audio": joint.audio, "bridge": joint.bridges}[part]
-    if root is None:
-        return
-    for path in _linear_layers(root if part == "bridge" else root.model):
-        for name in {path, _original_wan(path)} if part == "video" else {path}:
-            yield name, prefix + path
-            yield name.replace(".", "_"), prefix + path
+    def __init__(self, joint: JointModel, lora: LoraFile, strength: float) -> None:
+        self.joint, self.lora, self.strength = joint, lora, strength
+        self.kinds: dict[str, str] = {}
+        self.unmatched: list[str] = []
+        self._new: dict[str, nn.Module | nn.Parameter] = {}
+        self._sums: dict[str, tuple[Tensor, tuple[tuple[tuple[str, float], Tensor], ...]]] = {}
 
+    @property
+    def key(self) -> tuple[str, float]:
+        """Where this LoRA stands among others."""
+        return self.lora.digest, self.strength
 
-def _linear_layers(module: nn.Module) -> Iterator[str]:
-    """Paths of all linear layers, also of those that have LoRAs already."""
-    layers = {name for name, child in module.named_modules() if isinstance(child, LoraLinear)}
-    yield from layers
-    for name, child in module.named_modules():
-        if isinstance(child, nn.Linear) and name.rpartition(".")[0] not in layers:
-            yield name
+    def add(self, layer: str, paths: tuple[str, ...] | None) -> None:
+        """Find a place for the change of one of the file's layers, or note its tensors as not used.
 
-
-def _original_wan(path: str) -> str:
-    for pattern, replacement in ORIGINAL_WAN:
-        path = re.sub(pattern, replacement, path)
-    return path
-
-
-def _matched(joint: JointModel, lora: LoraFile, table: dict[str, str]) -> tuple[dict[str, LayerChange], list[str]]:
-    """Changes by path below the joint model, and the file's tensor names that belong to no layer."""
-    changes: dict[str, LayerChange] = {}
-    unmatched: list[str] = []
-    for layer, roles in lora.layers.items():
-        change = lora.change(layer) if layer in table else None
+        Raises:
+            IncompatibleWeightsError: it is for a layer of another size.
+            CorruptWeightsError, NonFiniteError: see :meth:`~.files.LoraFile.change`.
+        """
+        change = self.lora.change(layer) if paths else None
         if change is None:
-            unmatched += roles.values()
-            continue
-        linear = joint.get_submodule(table[layer])
-        wanted = (linear.out_features, linear.in_features)
-        shape = (*change.up.shape[:1], *change.down.shape[1:])
-        if shape != wanted or change.up.shape[1:] != change.down.shape[:1]:
-            raise IncompatibleWeightsError(
-                "the LoRA was made for a model of another size",
-                got=f"{lora.file.path}, {lora.looks_like}: {layer} is for a layer of {shape}",
-                expected=f"a layer of {wanted}, out and in",
-                remedy="Use a LoRA for this model: 1.3B LoRAs fit Wan 1.3B only, 14B LoRAs Wan 14B only.",
+            self.unmatched += self.lora.layers[layer].values()
+            return
+        twice = next((path for path in paths if path in self.kinds), None)
+        if twice:
+            raise CorruptWeightsError(
+                "the LoRA file changes a layer twice",
+                got=f"{self.lora.file.path}: {layer} and another name of {twice}",
+                expected="one change a layer",
             )
-        changes[table[layer]] = change
-    return changes, unmatched
+        owners = [self._owner(path) for path in paths]
+        if all(_takes_terms(owner) for owner in owners):
+            self._beside(layer, paths, owners, change)
+        elif len(paths) == 1:
+            self._into(layer, paths[0], change)
+
+    def model(self) -> JointModel:
+        """The model with everything that was placed."""
+        twin = with_replaced(self.joint, self._new)
+        for path, record in self._sums.items():
+            owner = self._owner(path.rpartition(".")[0], twin)
+            owner.lora_sums = {**getattr(owner, "lora_sums", {}), path.rpartition(".")[2]: record}
+        return twin
+
+    def _owner(self, path: str, root: nn.Module | None = None) -> nn.Module | None:
+        """The layer of a path; None for a parameter that stands alone."""
+        root = root or self.joint
+        owner, _, leaf = path.rpartition(".")
+        return None if leaf in root.get_submodule(owner)._parameters else root.get_submodule(path)
+
+    def _beside(self, layer: str, paths: tuple[str, ...], owners: list[nn.Module], change: LayerChange) -> None:
+        """Terms beside linear layers or convolutions; a change of joined layers is taken apart."""
+        sizes = [owner.weight.shape[0] if is_convolution(owner) else owner.out_features for owner in owners]
+        first = owners[0]
+        wide = first.weight[0].numel() if is_convolution(first) else first.in_features
+        rows, form = sum(sizes), change.form
+        if form is not None and form.shape != (rows, wide):
+            if is_convolution(first) and form.shape[0] == rows:  # for more channels: those of a picture as input
+                self.unmatched += self.lora.layers[layer].values()
+                return
+            raise self._other_size(layer, form.shape, (rows, wide))
+        if change.bias is not None and change.bias.numel() != rows:
+            raise self._other_size(layer, tuple(change.bias.shape), (rows,))
+        gain, axis = self._gain(layer, owners, change)
+        start = 0
+        for path, owner, size in zip(paths, owners, sizes, strict=True):
+            part = slice(start, start + size)
+            start += size
+            own = form if form is None or len(paths) == 1 else form.rows(part)
+            if own is not None and gain is None:
+                own = own.times(self.strength)
+            bias = None if change.bias is None else change.bias.flatten()[part].double() * self.strength
+            own_gain = gain[part] if gain is not None and axis == 0 else gain
+            base = owner.base if isinstance(owner, LayerWithLora) else owner
+            if own_gain is not None and axis == 0 and base.bias is not None:
+                # The rows of y = W x + b are made longer as a whole, and b must not be.
+                less = self.strength * own_gain.double() * base.bias.detach().double()
+                bias = -less if bias is None else bias - less
+            self._new[path] = with_term(owner, Term(self.key, own, bias, own_gain, axis))
+            self.kinds[path] = change.kind
+
+    def _gain(self, layer: str, owners: list[nn.Module], change: LayerChange) -> tuple[Tensor | None, int]:
+        """What a DoRA makes of the lengths of the changed weight's rows or columns: the factors, minus 1."""
+        if change.magnitude is None:
+            return None, 0
+        bases = [owner.base if isinstance(owner, LayerWithLora) else owner for owner in owners]
+        weight = torch.cat([whole_weight(base) for base in bases])
+        changed = weight + change.form.dense().to(weight.device).reshape(weight.shape)
+        shape, numbers = change.magnitude.shape, change.magnitude.float().flatten().to(weight.device)
+        by_column = len(shape) > 1 and shape[0] == 1 and numbers.numel() == weight.shape[1]
+        axis = int(by_column or numbers.numel() != weight.shape[0])
+        if numbers.numel() != weight.shape[axis]:
+            raise self._other_size(layer, tuple(shape), tuple(weight.shape[:2]))
+        lengths = torch.linalg.vector_norm(changed.movedim(axis, 0).flatten(1), dim=1)
+        return numbers / lengths.clamp_min(torch.finfo(torch.float32).eps) - 1, axis
+
+    def _into(self, layer: str, path: str, change: LayerChange) -> None:
+        """Differences of a norm or of a parameter that stands alone, summed into a copy of it."""
+        roles = self.lora.layers[layer]
+        whole = change.form.weight if isinstance(change.form, Whole) and change.kind == "whole difference" else None
+        alone = self._owner(path) is None
+        for role, leaf, tensor in (("diff", "weight", whole), ("bias", "bias", change.bias)):
+            place = path if alone and leaf == "weight" else f"{path}.{leaf}"
+            old = self._parameter(place)
+            if tensor is None or old is None:
+                continue
+            if [n for n in tensor.shape if n != 1] != [n for n in old.shape if n != 1]:
+                raise self._other_size(layer, tuple(tensor.shape), tuple(old.shape))
+            self._sum(place, old, tensor)
+            self.kinds[path] = "modulation" if alone else "norm"
+            roles = {other: name for other, name in roles.items() if other != role}
+        self.unmatched += roles.values()
+
+    def _parameter(self, path: str) -> nn.Parameter | None:
+        owner, _, leaf = path.rpartition(".")
+        try:
+            return self.joint.get_submodule(owner)._parameters.get(leaf)
+        except AttributeError:
+            return None
+
+    def _sum(self, path: str, old: nn.Parameter, difference: Tensor) -> None:
+        """All differences of a parameter anew from what it was without any, so that their order does not matter."""
+        owner, _, leaf = path.rpartition(".")
+        known = getattr(self.joint.get_submodule(owner), "lora_sums", {})
+        base, terms = known.get(leaf, (old.detach(), ()))
+        scaled = (difference.double() * self.strength).reshape(old.shape)
+        terms = tuple(sorted((*terms, (self.key, scaled)), key=lambda term: term[0]))
+        total = sum((term.to(base.device) for _, term in terms), base.double()).to(old.dtype)
+        self._new[path], self._sums[path] = nn.Parameter(total, requires_grad=False), (base, terms)
+
+    def _other_size(self, layer: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> IncompatibleWeightsError:
+        return IncompatibleWeightsError(
+            "the LoRA was made for a model of another size",
+            got=f"{self.lora.file.path}, {self.lora.looks_like}: {layer} is for a layer of {shape}",
+            expected=f"a layer of {wanted}" + (", out and in" if len(wanted) == 2 else ""),
+            remedy="Use a LoRA for this model: 1.3B LoRAs fit Wan 1.3B only, 14B LoRAs Wan 14B only.",
+        )
+
+
+def _takes_terms(owner: nn.Module | None) -> bool:
+    return isinstance(owner, (LayerWithLora, nn.Linear)) or (owner is not None and is_convolution(owner))
 
 
 def _no_match(joint: JointModel, lora: LoraFile, part: str | None, fitting: str | None) -> IncompatibleWeightsError:

@@ -2,7 +2,9 @@
 
 Known layouts: peft and diffusers (``transformer.blocks.0.attn1.to_q.lora_A.weight``), Wan's original names as ComfyUI's
 trainers write them (``diffusion_model.blocks.0.self_attn.q.lora_down.weight`` with ``alpha``), and kohya's underscores
-(``lora_unet_blocks_0_self_attn_q.lora_up.weight``). Names are matched with the layers of a model in ``apply.py``.
+(``lora_unet_blocks_0_self_attn_q.lora_up.weight``); LoCon, LoHa, LoKr and DoRA in the words of LyCORIS and of peft; and
+whole differences of weights, biases and modulation (``diff``, ``diff_b``, ``diff_m``). ``names.py`` has the names,
+``forms.py`` the arithmetic; ``apply.py`` matches layers with those of a model.
 """
 
 from __future__ import annotations
@@ -24,56 +26,29 @@ from ..weights._header import WeightFile, open_weights
 from ..weights.convert import hash_file
 from ..weights.find import PEFT_CONFIG
 from ..weights.layouts import WAN_WIDTHS, looks_like
+from .forms import Form, Whole, check_form, missing_half, read_form
+from .names import MODELS, TEXT_ENCODER, layer_of, refused_kind, role_of
 
-# End of a tensor's name -> what the tensor is. ``lora_A.default`` carries peft's adapter name.
-ROLES = (
-    (re.compile(r"\.(?:lora_A(?:\.\w+)?|lora_down|lora\.down|lora_linear_layer\.down)\.weight$"), "down"),
-    (re.compile(r"\.(?:lora_B(?:\.\w+)?|lora_up|lora\.up|lora_linear_layer\.up)\.weight$"), "up"),
-    (re.compile(r"\.(?:lora_B(?:\.\w+)?\.bias|diff_b)$"), "bias"),
-    (re.compile(r"\.alpha$"), "alpha"),
-    (re.compile(r"\.diff$"), "diff"),
-)
-# What trainers put in front of a layer's name; several may stand in a row. The names of our own joint model are among
-# them, so that an adapter trained inside it is read too.
-PREFIX = re.compile(
-    r"^(?:base_model\.model\.|model\.diffusion_model\.|diffusion_model\.|transformer\.|unet\.|lora_unet_"
-    r"|lora_transformer_|video\.|audio\.|bridges\.|video_diffusion\.|audio_diffusion\.|dual_dit_blocks\.|model\.)"
-)
-# Other ways of changing a layer, which are no LoRA and would be applied wrongly as one.
-OTHER_KINDS = {
-    "dora_scale": "a DoRA",
-    "lora_magnitude_vector": "a DoRA",
-    "hada_w1": "a LoHa",
-    "lokr_w": "a LoKr",
-    "oft_blocks": "an OFT",
-    "lora_mid": "a LoCon with a middle layer",
-}
-# The names of the layers -> the model they belong to. The first match wins.
-MODELS = (
-    (r"(?:single_transformer|single|double|joint)_blocks[._]|(?:down|up|input|output)_blocks[._]", "an image model"),
-    (r"(?:^|[._])(?:te\d?|text_model|text_encoders?|clip)[._]", "a text encoder"),
-    (r"^blocks[._]\d+[._](?:self_attn|cross_attn|attn1|attn2|ffn)[._]", "Wan"),
-    (r"^transformer_blocks[._]\d+[._]attn", "Stable Audio, or another diffusers transformer"),
-    (r"^\d+[._](?:attn[._][qkvo]_proj|mlp_[12]|adaln_modulation)", "bridges"),
-)  # fmt: skip
 DIFFUSERS_METADATA = "lora_adapter_metadata"
+# One of these makes a file a LoRA; a scale alone does not.
+CHANGES = re.compile(r"^(?:down|up|diff|bias|hada_w|lokr_w)")
 
 
 @dataclass(frozen=True)
 class LayerChange:
-    """What a LoRA adds to one linear layer: ``scale · up @ down`` to the weight, ``bias`` to the bias.
+    """What a LoRA adds to one layer.
 
     Args:
-        down: A, ``(rank, in)``.
-        up: B, ``(out, rank)``.
-        scale: alpha / rank, as the file says it; 1 when it says nothing.
+        kind: "LoRA", "LoHa", "LoKr", "DoRA" and the like, "whole difference" or "bias", for people.
+        form: The change of the weight with alpha in it, or None.
         bias: ``(out,)`` or None.
+        magnitude: DoRA's lengths of the rows (or columns) of the changed weight, or None.
     """
 
-    down: Tensor
-    up: Tensor
-    scale: float
+    kind: str
+    form: Form | None = None
     bias: Tensor | None = None
+    magnitude: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -84,12 +59,14 @@ class LoraFile:
         file: The open file.
         layers: Layer name without the trainer's prefix -> role -> tensor name.
         other: Names that are no part of a LoRA.
+        text: Names of changes of a text encoder, which is none of the model's parts.
         config: peft's configuration (alpha, rank patterns), from the header or the file beside it; may be empty.
     """
 
     file: WeightFile
     layers: Mapping[str, Mapping[str, str]]
     other: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -107,10 +84,13 @@ class LoraFile:
         """Which model the LoRA seems to be for, with its width: "a LoRA for Wan 14B (width 5120)"."""
         model = next((title for pattern, title in MODELS if any(re.search(pattern, name) for name in self.layers)), "")
         widths = [
-            self.file.shape(roles["down"])[1]
+            self.file.shape(roles[role])[-1]
             for name, roles in self.layers.items()
-            if "down" in roles and re.search(r"(?:self_attn|attn1|attn)[._](?:to_)?q", name)
+            for role in ("down", "hada_w1_b", "diff")
+            if role in roles and re.search(r"(?:self_attn|attn1|attn)[._](?:to_)?q$", name)
         ]
+        if not model and self.text:
+            model = "a text encoder"
         if not model:
             examples = ", ".join(list(self.layers)[:3])
             return f"a LoRA for an unknown model ({examples})" if examples else looks_like(self.file)
@@ -118,10 +98,10 @@ class LoraFile:
         return f"a LoRA for {model}{size}" + (f" (width {widths[0]})" if widths else "")
 
     def change(self, layer: str) -> LayerChange | None:
-        """What is added to one layer; None where the file holds nothing a linear layer can take.
+        """What is added to one layer; None where the file holds a scale and nothing that it scales.
 
         Raises:
-            CorruptWeightsError: half of a pair is missing.
+            CorruptWeightsError: half of a pair is missing, or the halves do not fit one another.
             NonFiniteError: NaN or infinite numbers.
         """
         tensors = {role: self.file.tensor(name) for role, name in self.layers[layer].items()}
@@ -132,32 +112,47 @@ class LoraFile:
                     got=f"{self.layers[layer][role]} in {self.file.path}",
                     expected="finite weights",
                 )
-        down, up, bias = tensors.get("down"), tensors.get("up"), tensors.get("bias")
-        if (down is None) != (up is None):
-            raise CorruptWeightsError(
-                "the LoRA file is incomplete",
-                got=f"{self.file.path}: {layer} has only its {'up' if down is None else 'down'} half",
-                expected="both halves of every layer",
-            )
-        if down is None and "diff" in tensors and tensors["diff"].ndim == 2:
-            # A whole difference is a LoRA of full rank.
-            down, up = tensors["diff"], torch.eye(len(tensors["diff"]), dtype=tensors["diff"].dtype)
-            return LayerChange(down, up, 1.0, bias)
-        if down is None:
-            return None
-        return LayerChange(down, up, self._scale(layer, len(down), tensors.get("alpha")), bias)
+        lacking = missing_half(tensors)
+        if lacking:
+            raise self._incomplete(f"{layer} has {lacking}", "both halves of every layer")
+        try:
+            kind, form, rank = read_form(tensors)
+            scale = 1.0 if kind == "whole difference" else self._scale(layer, rank, tensors.get("alpha"))
+            form = None if form is None else form.times(scale)
+            if kind != "whole difference" and "diff" in tensors:
+                form = Whole(form.dense() + tensors["diff"].flatten(1))
+            if kind != "whole difference":
+                check_form(form)
+        except (RuntimeError, IndexError, ValueError, ZeroDivisionError, re.error) as error:
+            shapes = ", ".join(f"{role} {tuple(tensor.shape)}" for role, tensor in tensors.items())
+            raise self._incomplete(f"{layer} with {shapes} ({error})", "factors that fit one another") from error
+        bias, magnitude = tensors.get("bias"), tensors.get("magnitude")
+        if "up_bias" in tensors:  # peft scales the bias of its upper half with the half itself
+            scaled = tensors["up_bias"].double() * scale
+            bias = scaled if bias is None else bias.double() + scaled
+        if form is None:
+            return None if bias is None else LayerChange("bias", bias=bias)
+        if magnitude is not None:
+            kind = "DoRA" if kind == "LoRA" else f"{kind} as DoRA"
+        return LayerChange(kind, form, bias, magnitude)
 
-    def _scale(self, layer: str, rank: int, alpha: Tensor | None) -> float:
+    def _incomplete(self, what: str, expected: str) -> CorruptWeightsError:
+        return CorruptWeightsError("the LoRA file is incomplete", got=f"{self.file.path}: {what}", expected=expected)
+
+    def _scale(self, layer: str, rank: int | None, alpha: Tensor | None) -> float:
         """Alpha / rank; peft's rank-stabilised variant divides by the root of the rank (Kalajdzievski 2023)."""
         if alpha is not None:
-            return float(alpha) / rank
-        value = self.config.get("lora_alpha")
-        for pattern, patterned in (self.config.get("alpha_pattern") or {}).items():
-            if re.match(rf"(?:.*\.)?(?:{pattern})$", layer):
-                value = patterned
-        if value is None:
+            return 1.0 if rank is None else float(alpha) / rank
+        value = self._setting(layer, "alpha_pattern", self.config.get("lora_alpha", self.config.get("alpha")))
+        # peft scales a LoKr without factors by the rank that its configuration names.
+        rank = self._setting(layer, "rank_pattern", self.config.get("r")) if rank is None else rank
+        if value is None or rank is None:
             return 1.0
         return float(value) / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
+
+    def _setting(self, layer: str, patterns: str, default: Any) -> Any:
+        found = (self.config.get(patterns) or {}).items()
+        return next((value for pattern, value in found if re.match(rf"(?:.*\.)?(?:{pattern})$", layer)), default)
 
 
 def read_lora(path: str | Path) -> LoraFile:
@@ -168,54 +163,53 @@ def read_lora(path: str | Path) -> LoraFile:
 
     Raises:
         MissingModelError, CorruptWeightsError, UnsafeWeightsError: it cannot be read.
-        IncompatibleWeightsError: it is no LoRA.
+        IncompatibleWeightsError: it is no LoRA, or of a kind that cannot be laid beside a layer.
     """
     path = Path(path).expanduser()
     if (path / PEFT_CONFIG).is_file():
         path = path / "adapter_model.safetensors"
     file = open_weights(path, "the LoRA file")
     layers: dict[str, dict[str, str]] = {}
-    other = []
+    other, text = [], []
     for name in file:
-        _refuse_other_kinds(file, name)
-        role, stem = _role(name)
-        if role is None:
+        role, stem = role_of(name)
+        if TEXT_ENCODER.match(name):
+            text.append(name)
+        elif role is None:
+            _refuse_other_kinds(file, name)
             other.append(name)
         else:
-            layers.setdefault(_without_prefix(stem), {})[role] = name
-    if not any("down" in roles or "up" in roles or "diff" in roles for roles in layers.values()):
+            _add(file, layers.setdefault(layer_of(stem), {}), role, name)
+    if not text and not any(CHANGES.match(role) for roles in layers.values() for role in roles):
         raise IncompatibleWeightsError(
             "the file is not a LoRA",
             got=f"{path}, which looks like {looks_like(file)}",
             expected="names such as diffusion_model.blocks.0.self_attn.q.lora_down.weight or "
             "transformer.blocks.0.attn1.to_q.lora_A.weight",
         )
-    return LoraFile(file, layers, tuple(other), _config(file))
+    return LoraFile(file, layers, tuple(other), tuple(text), _config(file))
+
+
+def _add(file: WeightFile, roles: dict[str, str], role: str, name: str) -> None:
+    if role in roles:
+        raise CorruptWeightsError(
+            "the LoRA file changes a layer twice",
+            got=f"{file.path}: {roles[role]} and {name}",
+            expected="one change a layer",
+            remedy="Load the halves as two LoRA files.",
+        )
+    roles[role] = name
 
 
 def _refuse_other_kinds(file: WeightFile, name: str) -> None:
-    for part, kind in OTHER_KINDS.items():
-        if part in name:
-            raise IncompatibleWeightsError(
-                "the file changes layers in a way that is not a LoRA's",
-                got=f"{file.path}, {kind} ({name})",
-                expected="pairs of lora_A and lora_B, or lora_down and lora_up",
-                remedy="Convert it to a plain LoRA with the tool it was trained with.",
-            )
-
-
-def _role(name: str) -> tuple[str | None, str]:
-    for pattern, role in ROLES:
-        match = pattern.search(name)
-        if match:
-            return role, name[: match.start()]
-    return None, name
-
-
-def _without_prefix(stem: str) -> str:
-    while PREFIX.match(stem):
-        stem = PREFIX.sub("", stem, count=1)
-    return stem
+    kind = refused_kind(name)
+    if kind:
+        raise IncompatibleWeightsError(
+            "the file changes layers in a way that is not known here",
+            got=f"{file.path}, {kind} ({name})",
+            expected="LoRA, LoCon, DoRA, LoHa, LoKr, or whole differences",
+            remedy="Convert it to a plain LoRA with the tool it was trained with.",
+        )
 
 
 def _config(file: WeightFile) -> dict[str, Any]:
@@ -224,7 +218,7 @@ def _config(file: WeightFile) -> dict[str, Any]:
     try:
         if DIFFUSERS_METADATA in file.metadata:
             packed = json.loads(file.metadata[DIFFUSERS_METADATA])
-            return {_without_prefix(name): value for name, value in packed.items()}
+            return {name.rpartition(".")[2]: v for name, v in packed.items() if not TEXT_ENCODER.match(name)}
         return json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise CorruptWeightsError(

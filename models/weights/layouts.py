@@ -35,6 +35,8 @@ GET = {
 FOREIGN = (
     ("lora_", "a LoRA"),
     (".lora.", "a LoRA"),
+    (".hada_w1_", "a LoRA"),
+    (".lokr_w1", "a LoRA"),
     ("vace_blocks.", "Wan VACE"),
     ("motion_encoder.", "Wan Animate"),
     ("img_emb.proj.", "Wan image to video"),

@@ -69,7 +69,7 @@ def test_a_part_that_is_insisted_on_or_absent(joint, wan_tower, tmp_path):
 def test_a_file_that_is_no_lora_or_another_kind_is_refused(small_models_dir, tmp_path):
     with pytest.raises(IncompatibleWeightsError, match="the file is not a LoRA"):
         read_lora(small_models_dir / "wan/transformer/diffusion_pytorch_model.safetensors")
-    for key, kind in (("hada_w1_a", "a LoHa"), ("lokr_w1", "a LoKr"), ("dora_scale", "a DoRA")):
+    for key, kind in (("oft_blocks", "an OFT"), ("b1.weight", "a GLoRA"), ("lora_E.default", "an AdaLoRA")):
         save_file({f"lora_unet_blocks_0_self_attn_q.{key}": torch.zeros(2, 2)}, tmp_path / "x.safetensors")
         with pytest.raises(IncompatibleWeightsError, match=kind):
             read_lora(tmp_path / "x.safetensors")
