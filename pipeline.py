@@ -466,6 +466,7 @@ def generate(
     tiling: str = "auto",
     progress: Progress = SILENT,
     cache: ConditioningCache = REMEMBERED,
+    with_picture: bool = True,
 ) -> AVClip:
     """The whole way: captions in, a clip with sound out.
 
@@ -478,6 +479,7 @@ def generate(
         tiling: Of the video decoder.
         progress: Stages encode, sample, decode.
         cache: Where encoded captions are kept.
+        with_picture: False decodes the sound alone, as long as the picture would be.
     """
     options = options or SamplingOptions()
     model, tiling = settled(model, timeline, options, tiling=tiling)
@@ -499,8 +501,8 @@ def generate(
         options=options,
         progress=progress,
     )
-    return decode_latents(
-        latents,
+    clip = decode_latents(
+        latents if with_picture else replace(latents, video=None),
         video_codec=model.video and model.video.codec,
         audio_codec=model.audio and model.audio.codec,
         fps=timeline.fps,
@@ -508,3 +510,6 @@ def generate(
         tiling=tiling,
         progress=progress,
     )
+    if with_picture or clip.audio is None:
+        return clip
+    return AVClip(None, fit_length(clip.audio, timeline.num_samples, fade_seconds=FADE_SECONDS))

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import os
-import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError, require_choice
 from .bridges import add_bridge_options, bridge_options
+from .clips import Told, Wanted, add_file_options, rehearse_writing, wanted_clips
 from .console import Console
 from .expand import MODES_HELP, add_backend_options, expand_prompt, tell_report
-from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
+from .libraries import explain_full_memory, quiet_libraries
 from .loras import add_lora_options, apply_loras, asked_loras
 from .models import MODELS_VARIABLE, choose_models
 from .storage import decide_storage
 
 if TYPE_CHECKING:
-    from ..core.clock import Timeline
-    from ..core.types import Captions
+    from ..core.types import AVClip, Captions
     from ..media.mux import MuxReport
     from ..models.conditioning import ConditioningCache
     from ..models.own import OwnSettings
-    from ..pipeline import JoinedModel, SamplingOptions
+    from ..pipeline import SamplingOptions
 
 CAPTION_FOLDER = Path("~/.cache/sounding_video/captions")
 # Options that a model has a value of its own for, and the setting behind each.
@@ -49,7 +48,8 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     )
     add = parser.add_argument
     add("prompt", nargs="?", default="", metavar="PROMPT", help="what is seen and heard")
-    add("-o", "--output", required=True, metavar="FILE", help="file to write: .mp4, .webm or .mkv")
+    add("-o", "--output", required=True, metavar="FILE", help="file to write: .mp4, .webm, .mkv; .wav, .flac or .m4a "
+        "for the sound alone")  # fmt: skip
     add("--video-caption", metavar="TEXT", help="what is seen (default: from the prompt)")
     add("--audio-caption", metavar="TEXT", help="what is heard (default: from the prompt)")
     add(
@@ -63,6 +63,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         help="what the sound should not be (default: the published one; pocket: nothing)",
     )
     _add_sampling(parser)
+    add_file_options(parser.add_argument_group("files").add_argument)
     _add_models(parser)
     add_lora_options(parser)
     add("--mode", metavar="NAME", help=f"how the prompt becomes captions: {MODES_HELP}")
@@ -153,7 +154,6 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     add("--cache-captions", action="store_true", help="keep encoded captions on disk; known ones need no text encoder")
     add("--attention", default="auto", metavar="NAME", help="auto (default), sdpa, xformers, flash or sage")
     add("--tiling", default="auto", metavar="MODE", help="decode the picture in tiles: auto (default), on or off")
-    add("--writer", default="pyav", metavar="NAME", help="pyav (default) or moviepy")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -171,9 +171,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
     from ..core.clock import Timeline, as_fps
     from ..core.device import resolve_placement
-    from ..media.mux import write_clip
+    from ..media.mux import has_picture, write_clip
     from ..models.own import joint_settings, own_settings
-    from ..models.plan.fit import noted
     from ..pipeline import generate, load_models
     from .tags import clip_tags
 
@@ -199,7 +198,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if placement.storage == "auto":
         placement = decide_storage(placement, found, extent, args.bridge, described)
     loras = asked_loras(args)
-    _rehearse_writing(Path(args.output), args.writer)
+    wanted = wanted_clips(Path(args.output), args.number, options)
+    encoding = {"writer": args.writer, "codec": args.codec, "crf": args.crf}
+    rehearse_writing(wanted[-1].path, **encoding)
     captions = _expanded(args, console, captions, own)
     model = load_models(
         found,
@@ -211,63 +212,49 @@ def run(args: argparse.Namespace, console: Console) -> None:
     model = apply_loras(model, loras)
     timeline = Timeline(**extent, geometry=model.geometry)
     console.progress.step("load", 1, 1)
-    tags, gap = clip_tags(args, found, captions, negatives, timeline, options)
+    tags = partial(clip_tags, args, models=found, captions=captions, negatives=negatives, timeline=timeline)
+    make = partial(
+        generate,
+        model,
+        captions,
+        timeline=timeline,
+        negatives=negatives,
+        tiling=args.tiling,
+        cache=_caption_cache(args),
+        with_picture=has_picture(wanted[0].path),
+    )
+    write = partial(write_clip, **encoding)
+    told = Told(console, model, timeline, wanted, started=started)
+    with explain_full_memory(), told.kept():
+        for each in wanted:
+            _make_one(each, make, write, tags, told)
+    told.end()
+
+
+def _make_one(
+    wanted: Wanted,
+    make: Callable[..., AVClip],
+    write: Callable[..., MuxReport],
+    tags: Callable[..., tuple[dict[str, Any], str]],
+    told: Told,
+) -> None:
+    """One clip, from its seed to its file."""
+    from ..models.plan.fit import noted
+
+    metadata, gap = tags(path=wanted.path, options=wanted.options)
     if gap:
-        console.warn(f"note: the file will hold its settings but no workflow: {gap}")
-    with explain_full_memory(), noted() as notes:
-        clip = generate(
-            model,
-            captions,
-            timeline=timeline,
-            negatives=negatives,
-            options=options,
-            tiling=args.tiling,
-            progress=console.progress,
-            cache=_caption_cache(args),
-        )
-    report = write_clip(clip, args.output, writer=args.writer, metadata=tags, progress=console.progress)
-    _tell(console, report, model, timeline=timeline, seconds=time.monotonic() - started, plan=notes)
+        told.gap(gap)
+    progress = told.progress(wanted)
+    with noted() as notes:
+        clip = make(options=wanted.options, progress=progress)
+    wanted = wanted.at_a_free_name()
+    told.clip(wanted, write(clip, wanted.path, metadata=metadata, progress=progress), plan=notes)
 
 
 def _caption_cache(args: argparse.Namespace) -> ConditioningCache:
     from ..models.conditioning import REMEMBERED, ConditioningCache
 
     return ConditioningCache(CAPTION_FOLDER.expanduser()) if args.cache_captions else REMEMBERED
-
-
-def _tell(
-    console: Console,
-    report: MuxReport,
-    model: JoinedModel,
-    *,
-    timeline: Timeline,
-    seconds: float,
-    plan: Sequence[str] = (),
-) -> None:
-    """The result, what was changed while writing, and the truth about untrained weights."""
-    console.close_progress()
-    for note in plan:
-        console.note(f"plan: {note}")
-    for note in report.notes:
-        console.note(f"note: {note}")
-    if not model.trained:
-        console.warn(UNTRAINED)
-    values = {
-        **report.as_json(),
-        "width": timeline.width,
-        "height": timeline.height,
-        "model": model.description,
-        "bridges": model.bridges,
-        "trained": model.trained,
-        "wall_seconds": round(seconds, 3),
-        "plan": list(plan),
-    }
-    console.report(
-        f"{report.path}: {float(report.seconds):.3f} s, {report.num_frames} frames {timeline.width}x{timeline.height} "
-        f"at {report.fps} fps, {report.num_samples} samples at {report.sample_rate} Hz; made in {seconds:.1f} s\n"
-        f"model: {model.description}",
-        values,
-    )
 
 
 def _captions(args: argparse.Namespace) -> tuple[Captions, Captions]:
@@ -355,27 +342,3 @@ def _options(args: argparse.Namespace, own: OwnSettings) -> SamplingOptions:
     )
     options.guidance(bridged=True)
     return options
-
-
-def _rehearse_writing(path: Path, writer: str) -> None:
-    """Write a one-frame clip of the same kind beside the target and remove it, so that no sampled clip is ever lost.
-
-    Raises:
-        OutputError, InputError, MissingPackageError: what writing the real clip would have raised in the end.
-    """
-    import torch
-
-    from ..core.errors import OutputError
-    from ..core.types import AudioClip, AVClip, VideoClip
-    from ..media.files import output_error
-    from ..media.mux import write_clip
-
-    if path.is_dir():
-        raise OutputError("the output is a folder", got=path, expected="the name of a file", remedy="Add a file name.")
-    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
-    clip = AVClip(VideoClip(torch.zeros(1, 16, 16, 3), 1), AudioClip(torch.zeros(2, 44_100), 44_100))
-    try:
-        with tempfile.TemporaryDirectory(prefix=".sounding-video-", dir=folder) as scratch:
-            write_clip(clip, Path(scratch) / path.name, writer=writer)
-    except OSError as error:
-        raise output_error(path, error) from error

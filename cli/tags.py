@@ -31,6 +31,8 @@ LOADERS = ("T2SVLoadWanTower", "T2SVLoadStableAudioTower")
 
 def clip_tags(
     args: argparse.Namespace,
+    *,
+    path: Path,
     models: ModelSet,
     captions: Captions,
     negatives: Captions,
@@ -41,6 +43,7 @@ def clip_tags(
 
     Args:
         args: The command line.
+        path: The file.
         models: The towers.
         captions: What is wanted.
         negatives: What is not.
@@ -69,7 +72,7 @@ def clip_tags(
         "models": names,
         "loras": [{"file": lora_name(lora.path), "strength": lora.strength, "part": lora.part} for lora in loras],
     }
-    values = _node_values(args, names, captions, negatives, timeline, options)
+    values = _node_values(args, path, names, captions, negatives, timeline, options)
     try:
         with session(Session(model_roots=roots, lora_roots=tuple(lora_root(lora.path) for lora in loras))):
             graph = apply_overrides(graph, _only_widgets(graph, values))
@@ -80,6 +83,7 @@ def clip_tags(
 
 def _node_values(
     args: argparse.Namespace,
+    path: Path,
     names: Mapping[str, str | None],
     captions: Captions,
     negatives: Captions,
@@ -87,7 +91,6 @@ def _node_values(
     options: SamplingOptions,
 ) -> dict[str, Any]:
     """Every setting under the node input that carries it."""
-    path = Path(args.output)
     fps = float(timeline.fps)
     values: dict[str, Any] = {
         "T2SVLoadWanTower.video_model": names["video"],
@@ -103,6 +106,8 @@ def _node_values(
         "T2SVMux.filename_prefix": path.stem,
         "T2SVMux.format": path.suffix.lower().removeprefix("."),
         "T2SVMux.writer": args.writer,
+        "T2SVMux.codec": args.codec,
+        "T2SVMux.quality": args.crf,
     }
     for loader in LOADERS:
         values |= {f"{loader}.{name}": getattr(args, name) for name in ("dtype", "attention", "offload", "storage")}

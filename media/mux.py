@@ -137,6 +137,12 @@ def write_clip(
     return MuxReport(path=path, writer=writer, seconds=(video or sound).seconds, **picture, **changes)
 
 
+def has_picture(path: Path) -> bool:
+    """Whether a file of this name holds a picture; so say names that no format goes with."""
+    container = CONTAINERS.get(path.suffix.lower())
+    return container is None or container.video_codec is not None
+
+
 def _container_for(path: Path, clip: AVClip) -> Container:
     container = CONTAINERS.get(path.suffix.lower())
     if container is None or (container.video_codec is None and clip.audio is None):

@@ -295,7 +295,7 @@ def test_no_output_is_refused(command):
     [
         ("clip.avi", "expected a name ending in .mp4, .webm, .mkv"),
         ("clip", "no video format goes with this file name: got 'clip'"),
-        ("clip.m4a", "no video format goes with this file name"),
+        ("clip.mp3", "no video format goes with this file name"),
         ("folder.mp4", "the output is a folder"),
         ("file.txt/clip.mp4", "a part of the path is a file, not a folder"),
     ],

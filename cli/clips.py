@@ -1,0 +1,227 @@
+"""The files that ``generate`` writes: how they are encoded, what several of them are called, what is told of each."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..core.errors import InputError
+from ..core.progress import STAGE_TITLES, Progress
+from .console import Console
+from .libraries import UNTRAINED
+
+if TYPE_CHECKING:
+    from ..core.clock import Timeline
+    from ..media.mux import MuxReport
+    from ..pipeline import JoinedModel, SamplingOptions
+
+DEFAULT_CRF = -1
+
+
+def add_file_options(add: Callable[..., Any]) -> None:
+    """How many files, and how they are encoded."""
+    add(
+        "-n",
+        "--number",
+        type=int,
+        default=1,
+        metavar="N",
+        help="make N clips, with seeds counted up from --seed and numbers behind the name: clip_1.mp4, clip_2.mp4, … "
+        "from the first number that is free",
+    )
+    add("--codec", default="auto", metavar="NAME", help="auto (default): the format's own; h264, hevc, av1, vp9, ffv1, "
+        "for .wav pcm_s24, pcm_s16, pcm_f32")  # fmt: skip
+    add(
+        "--crf",
+        type=int,
+        default=DEFAULT_CRF,
+        metavar="N",
+        help="quality of the picture, less is better and larger (default: 18 for h264, 20 for hevc, 24 for others)",
+    )
+    add("--writer", default="pyav", metavar="NAME", help="pyav (default) or moviepy")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One clip to make.
+
+    Args:
+        path: Its file.
+        options: How it is sampled; the seed is its own.
+        place: Its number and how many there are; None for a clip that was asked for alone.
+    """
+
+    path: Path
+    options: SamplingOptions
+    place: tuple[int, int] | None = None
+
+    def at_a_free_name(self) -> Wanted:
+        """The same clip, under a higher number where another run has taken its name in the meantime."""
+        if self.place is None or not os.path.lexists(self.path):
+            return self
+        stem = self.path.stem.rpartition("_")[0]
+        return replace(self, path=self.path.with_stem(f"{stem}_{_highest(self.path.with_stem(stem)) + 1}"))
+
+
+def wanted_clips(path: Path, number: int, options: SamplingOptions) -> list[Wanted]:
+    """The clips to make: the one that is named, or several with numbers that no file of that name has yet.
+
+    Raises:
+        InputError: no clip is wanted, or the seeds leave their range.
+        OutputError: the folder cannot be looked into.
+    """
+    from ..sampling.noise import seeded_generator
+
+    if number < 1:
+        raise InputError("the number of clips is not usable", got=number, expected="1 or more")
+    if number == 1:
+        return [Wanted(path, options)]
+    seeded_generator(options.seed + number - 1)
+    first = _highest(path) + 1
+    return [
+        Wanted(
+            path.with_stem(f"{path.stem}_{first + index}"),
+            replace(options, seed=options.seed + index),
+            (index + 1, number),
+        )
+        for index in range(number)
+    ]
+
+
+def _highest(path: Path) -> int:
+    """The highest number that a file beside ``path`` bears behind its name; 0 without one."""
+    from ..media.files import output_error
+
+    numbered = re.compile(re.escape(path.stem) + r"_(\d{1,9})" + re.escape(path.suffix), re.IGNORECASE)
+    try:
+        found = [numbered.fullmatch(file.name) for file in path.parent.iterdir()]
+    except FileNotFoundError:
+        return 0  # the folder will be made
+    except OSError as error:
+        raise output_error(path, error) from error
+    return max((int(match[1]) for match in found if match), default=0)
+
+
+def rehearse_writing(path: Path, *, writer: str, codec: str, crf: int) -> None:
+    """Write a one-frame clip of the same kind beside the target and remove it, so that no sampled clip is ever lost.
+
+    Raises:
+        OutputError, InputError, MissingPackageError: what writing the real clip would have raised in the end.
+    """
+    import torch
+
+    from ..core.errors import OutputError
+    from ..core.types import AudioClip, AVClip, VideoClip
+    from ..media.files import output_error
+    from ..media.mux import write_clip
+
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    clip = AVClip(VideoClip(torch.zeros(1, 64, 64, 3), 1), AudioClip(torch.zeros(2, 44_100), 44_100))
+    try:
+        if path.is_dir():
+            raise OutputError(
+                "the output is a folder", got=path, expected="the name of a file", remedy="Add a file name."
+            )
+        with tempfile.TemporaryDirectory(prefix=".sounding-video-", dir=folder) as scratch:
+            write_clip(clip, Path(scratch) / path.name, writer=writer, codec=codec, crf=crf)
+    except OSError as error:
+        raise output_error(path, error) from error
+
+
+class Told:
+    """What is told of the clips: a line each when it is done, and with ``--json`` one object at the end.
+
+    Args:
+        console: Where to.
+        model: What made them.
+        timeline: Their extent.
+        wanted: All that were asked for.
+        started: When the command began, by the monotonic clock.
+    """
+
+    def __init__(
+        self, console: Console, model: JoinedModel, timeline: Timeline, wanted: Sequence[Wanted], *, started: float
+    ) -> None:
+        self._console, self._model, self._timeline, self._wanted = console, model, timeline, wanted
+        self._started = self._begun = started
+        self._clips: list[dict[str, Any]] = []
+
+    def progress(self, wanted: Wanted) -> Progress:
+        """The console's progress, with the clip's number before each stage where there are several."""
+        progress = self._console.progress
+        if wanted.place is None:
+            return progress
+        number, total = wanted.place
+
+        def report(stage: str, done: int, units: int, preview: Callable[[], Any] | None = None) -> None:
+            progress.report(f"clip {number} of {total}, {STAGE_TITLES.get(stage, stage)}", done, units, preview)
+
+        return Progress(report, progress.check_cancelled)
+
+    def gap(self, reason: str) -> None:
+        """Why the files hold no workflow; said once."""
+        if not self._clips:
+            self._console.warn(f"note: the file will hold its settings but no workflow: {reason}")
+
+    def clip(self, wanted: Wanted, report: MuxReport, *, plan: Sequence[str]) -> None:
+        """One is written; what was changed while writing is told at once.
+
+        Args:
+            wanted: Which.
+            report: What is in its file.
+            plan: What was decided about memory.
+        """
+        now = time.monotonic()
+        seconds, self._begun = now - self._begun, now
+        self._console.close_progress()
+        for note in [*(f"plan: {text}" for text in plan), *(f"note: {text}" for text in report.notes)]:
+            self._console.note(note)
+        has_picture = report.num_frames is not None
+        values = {
+            **report.as_json(),
+            "width": self._timeline.width if has_picture else None,
+            "height": self._timeline.height if has_picture else None,
+            "seed": wanted.options.seed,
+            "model": self._model.description,
+            "bridges": self._model.bridges,
+            "trained": self._model.trained,
+            "wall_seconds": round(seconds, 3),
+            "plan": list(plan),
+        }
+        self._clips.append(values)
+        if not self._console.as_json:
+            self._console.report(self._line(report, wanted, seconds), values)
+
+    def _line(self, report: MuxReport, wanted: Wanted, seconds: float) -> str:
+        size = f"{self._timeline.width}x{self._timeline.height}"
+        picture = f"{report.num_frames} frames {size} at {report.fps} fps, " if report.num_frames is not None else ""
+        sound = f"{report.num_samples} samples at {report.sample_rate} Hz"
+        seed = "" if wanted.place is None else f"; seed {wanted.options.seed}"
+        return f"{report.path}: {float(report.seconds):.3f} s, {picture}{sound}{seed}; made in {seconds:.1f} s"
+
+    def end(self) -> None:
+        """All are written."""
+        if not self._model.trained:
+            self._console.warn(UNTRAINED)
+        whole = {"clips": self._clips, "wall_seconds": round(time.monotonic() - self._started, 3)}
+        alone = self._wanted[0].place is None
+        self._console.report(f"model: {self._model.description}", self._clips[0] if alone else whole)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Around the making: what ends it early leaves the finished clips, and they are named."""
+        try:
+            yield
+        except BaseException:
+            if self._clips:
+                self._console.close_progress()
+                names = ", ".join(values["path"] for values in self._clips)
+                self._console.warn(f"{len(self._clips)} of {len(self._wanted)} clips are finished: {names}")
+            raise
