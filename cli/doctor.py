@@ -74,6 +74,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     if args.plan:
         run_plan(args, console)
         return
+    from ..core.disk import user_path
+
     comfyui = args.comfyui or os.environ.get(COMFYUI_VARIABLE)
     report = {
         "versions": versions(),
@@ -81,7 +83,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         "encoders": encoders(),
         "packages": packages(),
         "models": collect(model_folders(args.models)),
-        "comfyui": comfyui_version(Path(comfyui).expanduser()) if comfyui else None,
+        "comfyui": comfyui_version(user_path(comfyui)) if comfyui else None,
     }
     report["problems"] = problems(report)
     console.report(describe(report), report)
@@ -232,10 +234,12 @@ def comfyui_version(folder: Path) -> dict[str, Any]:
     Raises:
         MissingModelError: the folder is not a ComfyUI checkout.
     """
+    from ..core.disk import is_file
     from ..core.errors import MissingModelError
 
     file = folder / "comfyui_version.py"
-    match = re.search(r'__version__ = "([^"]+)"', file.read_text(encoding="utf-8")) if file.is_file() else None
+    text = file.read_text(encoding="utf-8", errors="replace") if is_file(file) else ""
+    match = re.search(r'__version__ = "([^"]+)"', text)
     if match is None:
         raise MissingModelError(
             "the folder is not a ComfyUI checkout", got=folder, expected="a folder with comfyui_version.py"
@@ -258,6 +262,9 @@ def problems(report: dict[str, Any]) -> list[str]:
     for device in report["devices"]:
         if device["attention"]["auto"] != "works":
             found.append(f"Attention does not run on {device['device']}: {device['attention']['auto']}")
+    models = report.get("models") or {}
+    found += models.get("refused", [])
+    found += [f"{row['path']} was passed over: {row['reason']}." for row in models.get("passed_over", [])]
     if report["comfyui"] and not report["comfyui"]["is_new_enough"]:
         oldest = ".".join(map(str, OLDEST_COMFYUI))
         found.append(f"ComfyUI {report['comfyui']['version']} is older than {oldest}; update it.")
@@ -284,6 +291,7 @@ def describe(report: dict[str, Any]) -> str:
         lines.append(f"ComfyUI {report['comfyui']['version']} in {report['comfyui']['path']}")
     from .models import describe as describe_models
 
-    lines.append(describe_models(report["models"]))
+    # What cannot be used stands among the problems.
+    lines.append(describe_models(report["models"] | {"refused": [], "passed_over": []}))
     lines += [f"problem: {problem}" for problem in report["problems"]] or ["no problems found"]
     return "\n".join(lines)

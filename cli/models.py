@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 MODELS_VARIABLE = "SOUNDING_VIDEO_MODELS"
 # Where ``download`` puts models when no folder is named.
 DOWNLOADED = Path("~/.cache/sounding_video/models")
+# Levels of a diffusers folder whose bytes count.
+FOLDER_DEPTH = 4
+# Lines of what cannot be used or looked into, without --all.
+MOST_LINES = 10
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -48,9 +52,11 @@ def model_folders(choice: str | None) -> list[Path]:
     """Where models are looked for beside Hugging Face's cache; with nothing named the folder of downloads.
 
     Raises:
-        MissingModelError: a folder that was named does not exist.
+        MissingModelError: a folder that was named does not exist or cannot be looked into.
     """
+    from ..core.disk import is_dir, user_path, what_is_there
     from ..core.errors import MissingModelError
+    from ..models.weights.find import require_listable
     from ..models.weights.hub import hub_snapshots
 
     if choice is None and not os.environ.get(MODELS_VARIABLE):
@@ -58,12 +64,13 @@ def model_folders(choice: str | None) -> list[Path]:
     named = [choice] if choice is not None else os.environ[MODELS_VARIABLE].split(os.pathsep)
     folders = []
     for part in filter(None, named):
-        folder = Path(part).expanduser()
-        if not folder.is_dir():
+        folder = user_path(part)
+        if not is_dir(folder):
             folder = hub_snapshots().get(part)
         if folder is None:
-            raise MissingModelError("the model folder was not found", got=Path(part).expanduser(), expected="a folder")
-        folders.append(folder)
+            got = f"{user_path(part)} ({what_is_there(user_path(part))})"
+            raise MissingModelError("the model folder was not found", got=got, expected="a folder")
+        folders.append(require_listable(folder))
     return folders
 
 
@@ -78,6 +85,7 @@ def choose_models(choice: str | None, *, video: str | None = None, audio: str | 
     Raises:
         MissingModelError, InputError, WeightsError: as :func:`~..models.weights.find.find_models`.
     """
+    from ..core.disk import is_dir, user_path
     from ..core.errors import MissingModelError
     from ..models.weights.find import POCKET, find_downloaded, find_models
 
@@ -85,7 +93,7 @@ def choose_models(choice: str | None, *, video: str | None = None, audio: str | 
     if choice is not None:
         return find_models(choice, video=video, audio=audio)
     if folders:
-        there = [part for part in folders if Path(part).expanduser().is_dir()] or folders
+        there = [part for part in folders if is_dir(user_path(part))] or folders
         return find_models(there[0] if len(there) == 1 else there, video=video, audio=audio)
     try:
         found = find_downloaded(DOWNLOADED.expanduser(), video=video, audio=audio)
@@ -93,7 +101,7 @@ def choose_models(choice: str | None, *, video: str | None = None, audio: str | 
         if video is not None or audio is not None:
             raise
         why = f"the bundled small model is used, since {error.what}; sounding-video models lists what is missing"
-        return replace(find_models(POCKET), notes=(why,))
+        return replace(find_models(POCKET), notes=(why, *error.refused))
     taken = f"{found.name} is used, which was downloaded; --models pocket takes the bundled small model"
     return replace(found, notes=(taken, *found.notes))
 
@@ -112,10 +120,14 @@ def collect(folders: list[Path]) -> dict[str, Any]:
         folders: Model folders; Hugging Face's cache is looked at too.
 
     Returns:
-        ``folders``, ``found`` and ``others`` (a row a model), ``missing`` (a row a download that would help).
+        ``folders``, ``found`` and ``others`` (a row a model), ``refused`` (sentences about what may be a model and
+        cannot be used), ``passed_over`` (what could not be looked into), ``missing`` (a row a download that would
+        help).
     """
     from ..models.weights.find import TOWER_TITLES, find_files, find_folders, pocket_folder
     from ..models.weights.hub import expand_root, hub_snapshots, listed_name
+    from ..models.weights.listing import passed_over
+    from ..models.weights.refused import unusable
 
     expanded = [root for folder in folders for root in expand_root(folder)]
     roots = list(dict.fromkeys([*expanded, *hub_snapshots().values()]))
@@ -131,6 +143,8 @@ def collect(folders: list[Path]) -> dict[str, Any]:
         "found": found,
         "missing": _missing({row["kind"] for row in found if row["layout"] != "bundled"} | _parts(found)),
         "others": [_other_row(file) for file in files if not file.layout],
+        "refused": unusable(roots, files),
+        "passed_over": [{"path": str(passed.path), "reason": passed.reason} for passed in passed_over(roots)],
     }
 
 
@@ -149,15 +163,16 @@ def _pocket_row(folder: Path) -> dict[str, Any]:
 
 
 def _folder_row(kind: str, title: str, folder: Path) -> dict[str, Any]:
-    from ..models.weights._header import open_weights
+    from ..core.disk import look, size_of
+    from ..models.weights.listing import inspect_dtype
 
-    weights = sorted((folder / "transformer").glob("*.safetensors"))
+    weights = [file for file in look(folder / "transformer", 1).files if file.suffix == ".safetensors"]
     return {
         "kind": kind,
         "title": title,
         "layout": "diffusers folder",
-        "dtype": open_weights(weights[0]).dtype if weights else None,
-        "bytes": sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        "dtype": inspect_dtype(weights[0]) if weights else None,
+        "bytes": sum(size_of(file) for file in look(folder, FOLDER_DEPTH).files),
         "licence": _licence(kind),
         "path": str(folder),
     }
@@ -178,7 +193,9 @@ def _file_row(path: Path, layout: Layout) -> dict[str, Any]:
 
 
 def _other_row(file: FoundFile) -> dict[str, Any]:
-    return {"path": str(file.path), "bytes": file.path.stat().st_size, "problem": file.problem}
+    from ..core.disk import size_of
+
+    return {"path": str(file.path), "bytes": size_of(file.path), "problem": file.problem}
 
 
 def _licence(kind: str) -> str | None:
@@ -223,11 +240,21 @@ def describe(report: dict[str, Any], *, with_others: bool = False) -> str:
         lines.append("missing for the full-size models:")
     for name in dict.fromkeys(row["download"] for row in report["missing"]):
         lines += _missing_lines(name, [row for row in report["missing"] if row["download"] == name])
+    lines += _bounded("found, but not usable:", report["refused"], with_others)
+    passed = [f"{row['path']}: {row['reason']}" for row in report["passed_over"]]
+    lines += _bounded("passed over, since it cannot be looked into:", passed, with_others)
     if report["others"]:
         lines.append(f"other files: {len(report['others'])}" + ("" if with_others else " (--all lists them)"))
     if with_others:
         lines += [f"  {row['path']}: {row['problem']}" for row in report["others"]]
     return "\n".join(lines)
+
+
+def _bounded(title: str, texts: list[str], everything: bool) -> list[str]:
+    """A title and what stands below it; nothing where nothing does."""
+    kept = texts if everything else texts[:MOST_LINES]
+    more = [f"  and {len(texts) - len(kept)} more (--all lists them)"] if len(kept) < len(texts) else []
+    return [title, *(f"  {text}" for text in kept), *more] if texts else []
 
 
 def _missing_lines(download: str, rows: list[dict[str, Any]]) -> list[str]:

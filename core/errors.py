@@ -22,7 +22,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -107,9 +107,24 @@ class IncompatibleWeightsError(WeightsError):
 
 
 class MissingModelError(SoundingVideoError):
-    """A model was not found on disk."""
+    """A model was not found on disk.
+
+    Args:
+        what: As of every error.
+        got: The same.
+        expected: The same.
+        remedy: The same.
+        refused: What was found in its place and cannot be used, a sentence each with its reason.
+    """
 
     exit_code = 3
+
+    def __init__(
+        self, what: str, *, got: Any = None, expected: str = "", remedy: str = "", refused: Sequence[str] = ()
+    ) -> None:
+        self.refused = tuple(refused)
+        told = f"Found, but not usable: {' '.join(refused)}" if refused else ""
+        super().__init__(what, got=got, expected=expected, remedy=" ".join(filter(None, (told, remedy))))
 
 
 class MissingPackageError(SoundingVideoError, ImportError):

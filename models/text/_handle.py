@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from ...core.disk import is_dir, look, reason, size_of
+from ...core.errors import CorruptWeightsError
 from ._encoder import PromptEncoder
 
 # Of a large file its beginning (which holds the header) and this many blocks spread over it are read.
 _NUM_BLOCKS, _BLOCK_BYTES = 64, 4096
 _NUM_VALUES = 64
+# Levels of a folder; text encoders and tokenizers have one.
+_DEPTH = 4
 _VOCABULARIES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
@@ -72,13 +76,23 @@ def fingerprint_files(paths: Iterable[Path], *settings: object) -> str:
     Args:
         paths: Files, or folders of which every file counts; their place on disk does not.
         settings: What else changes the result.
+
+    Raises:
+        CorruptWeightsError: a file cannot be read.
     """
     digest = hashlib.sha256(repr(settings).encode())
     for path in paths:
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                digest.update(f"{file.relative_to(path) if path.is_dir() else ''}|{file.stat().st_size}|".encode())
+        for file in look(path, _DEPTH).files if is_dir(path) else [path]:
+            name = file.relative_to(path) if file != path else ""
+            digest.update(f"{name}|{size_of(file)}|".encode(errors="surrogateescape"))
+            try:
                 _update_with_samples(digest, file)
+            except OSError as error:
+                raise CorruptWeightsError(
+                    "a file of the text encoder cannot be read",
+                    got=f"{file} ({reason(error)})",
+                    expected="a file that can be read",
+                ) from error
     return digest.hexdigest()
 
 

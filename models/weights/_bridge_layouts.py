@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,20 @@ from typing import Any
 
 from torch import Tensor
 
+from ...core.disk import is_dir, is_file, look, why_unlistable
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError
 
 PREFIXES = (("video", "video_diffusion."), ("audio", "audio_diffusion."), ("bridges", "dual_dit_blocks."))
 TOWER_BLOCKS = {"video": "blocks", "audio": "transformer_blocks"}
+# The authors' names for the kinds, as they stand in configuration files and directory names.
+OFFICIAL_KINDS = {
+    "bicross": "dual_cross",
+    "full_attn": "full",
+    "full-attn": "full",
+    "v2a": "video_to_audio",
+    "a2v": "audio_to_video",
+    "add": "additive",
+}
 # What DeepSpeed writes into a checkpoint folder: a name in "latest", the model there, its parts under ZeRO-3.
 LATEST, DEEPSPEED_MODEL, ZERO_PARTS = "latest", "mp_rank_00_model_states.pt", "zero_pp_rank_*_model_states.pt"
 DEEPSPEED_FOLDER = "checkpoint"  # as Lightning names it
@@ -25,6 +36,21 @@ GATHER = (
 PROGRESS = ("epoch", "global_step")
 
 
+def named_kind(path: Path) -> str | None:
+    """The fusion kind that a name on the path says, as the authors name their folders; the innermost one counts."""
+    for part in reversed(path.parts):
+        for official, kind in OFFICIAL_KINDS.items():
+            if official != "add" and re.match(rf"{official}(?:[-_.]|$)", part.lower()):
+                return kind
+    return None
+
+
+def is_named_a_bridge(path: Path, root: Path) -> bool:
+    """Whether a file that cannot be read is called a bridge, by its own name or by one of its folders below a root."""
+    below = path.relative_to(root) if root in path.parents else Path(path.name)
+    return "bridge" in path.name.lower() or named_kind(below) is not None
+
+
 def bridge_file(path: Path) -> Path:
     """The file that holds the bridges: the path itself, or of a DeepSpeed checkpoint folder its model file.
 
@@ -32,17 +58,15 @@ def bridge_file(path: Path) -> Path:
         MissingModelError: a folder without one.
         CorruptWeightsError: a folder whose parts have to be gathered first.
     """
-    if not path.is_dir():
+    if not is_dir(path):
         return path
-    latest = path / LATEST
-    named = Path(latest.read_text(encoding="utf-8").strip()).name if latest.is_file() else DEEPSPEED_FOLDER
-    folders = [folder for folder in (path / named, path / DEEPSPEED_FOLDER, path) if folder.is_dir()]
+    folders = [folder for folder in (path / _latest(path), path / DEEPSPEED_FOLDER, path) if is_dir(folder)]
     for folder in folders:
         for name in (DEEPSPEED_MODEL, *GATHERED):
-            if (folder / name).is_file():
+            if is_file(folder / name):
                 return folder / name
     for folder in folders:
-        if any(folder.glob(ZERO_PARTS)):
+        if any(fnmatch.fnmatch(file.name, ZERO_PARTS) for file in look(folder, 1).files):
             raise CorruptWeightsError(
                 "the checkpoint lies in parts that have to be gathered first",
                 got=f"{folder} with {ZERO_PARTS}",
@@ -51,9 +75,17 @@ def bridge_file(path: Path) -> Path:
             )
     raise MissingModelError(
         "the bridge file was not found",
-        got=f"{path} (a folder there)",
+        got=f"{path} ({why_unlistable(path) or 'a folder there'})",
         expected=f"a weight file, or a DeepSpeed checkpoint folder with {DEEPSPEED_MODEL} in it",
     )
+
+
+def _latest(folder: Path) -> str:
+    """The name that DeepSpeed's note says; where it cannot be read, the one that Lightning gives."""
+    try:
+        return Path((folder / LATEST).read_text(encoding="utf-8").strip()).name or DEEPSPEED_FOLDER
+    except (OSError, ValueError):
+        return DEEPSPEED_FOLDER
 
 
 def progress_notes(contents: Any) -> dict[str, str]:

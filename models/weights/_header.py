@@ -20,15 +20,22 @@ from torch import Tensor
 
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, UnsafeWeightsError
 from ...core.optional import require
-from .files import check_safetensors, corrupt, read_torch_file, require_file
+from .files import (
+    MOST_HEADER_BYTES,
+    SAFETENSORS_SUFFIXES,
+    check_safetensors,
+    corrupt,
+    file_format,
+    read_head,
+    read_torch_file,
+    require_file,
+)
 
 if TYPE_CHECKING:
     from gguf import GGUFReader, ReaderTensor
 
 HALF_DOWNLOADS = (".incomplete", ".part", ".partial", ".crdownload", ".aria2", ".download", ".tmp")
 INDEX_SUFFIX = ".safetensors.index.json"
-# The format's own limit.
-MOST_HEADER_BYTES = 100_000_000
 MARKER = re.compile(r"(?:^|\.)scaled_fp8$")
 TOKENIZER_TENSOR = "spiece_model"
 # weight -> the names its scale goes by: ComfyUI's older and newer writers.
@@ -173,8 +180,7 @@ class SafetensorsFile(WeightFile):
         self._where: dict[str, Path] = {}
         for shard in shards:
             check_safetensors(shard)
-            with shard.open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            header = _read_header(shard)
             metadata.update(header.pop("__metadata__", None) or {})
             for name, entry in header.items():
                 dtype = SAFETENSORS_WORDS.get(entry["dtype"], entry["dtype"])
@@ -281,15 +287,14 @@ def open_weights(path: str | Path, what: str = "the weight file") -> WeightFile:
         )
     if path.name.endswith(".index.json"):
         return SafetensorsFile(path, index_shards(path))
-    with path.open("rb") as file:
-        head = file.read(64)
-    if head[:4] == b"GGUF":
+    found = file_format(path)
+    if found == "gguf":
         return GgufFile(path)
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < MOST_HEADER_BYTES:
+    if found == "safetensors":
         return SafetensorsFile(path, [path])
-    _refuse_placeholders(path, head)
-    if path.suffix in (".safetensors", ".sft"):
-        if head[:2] == b"PK" or head[:1] == b"\x80":
+    _refuse_placeholders(path, read_head(path, 64))
+    if path.suffix in SAFETENSORS_SUFFIXES:
+        if found in ("zip", "pickle"):
             raise UnsafeWeightsError(
                 "the file is named .safetensors but is a pickle", got=path, expected="a safetensors file"
             )
@@ -297,15 +302,17 @@ def open_weights(path: str | Path, what: str = "the weight file") -> WeightFile:
     return TorchFile(path)
 
 
-def intact_names(path: Path) -> list[str]:
-    """Tensor names of a safetensors file whose header is whole, although the file may be cut short; else none."""
+def _read_header(path: Path) -> dict[str, Any]:
+    """The header of a safetensors file that was checked.
+
+    Raises:
+        CorruptWeightsError: it has changed or gone since.
+    """
     try:
         with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if size < MOST_HEADER_BYTES else {}
-    except (OSError, ValueError):
-        return []
-    return list(header) if isinstance(header, dict) else []
+            return json.loads(file.read(min(int.from_bytes(file.read(8), "little"), MOST_HEADER_BYTES)))
+    except (OSError, ValueError) as error:
+        raise corrupt(path, error) from error
 
 
 def require_float(file: WeightFile) -> None:
@@ -334,9 +341,9 @@ def index_shards(index: Path) -> list[Path]:
     """
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise corrupt(index, error) from error
-    outside = [name for name in names if Path(name).name != name]
+    outside = [name for name in names if not isinstance(name, str) or not name or Path(name).name != name]
     if outside:
         raise CorruptWeightsError(
             "the index names files outside of its folder", got=outside[0], expected="file names only"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...core.disk import is_dir, is_file, look, reason
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError
 from ._header import open_weights
 from .hub import hub_snapshots
@@ -21,7 +22,7 @@ WEIGHT_FILES = (".safetensors", ".sft")
 SENTENCEPIECE_FILES = ("spiece.model", "tokenizer.model")
 # The token table is padded: 32 100 T5 tokens in 32 128 rows, 256 000 UMT5 pieces in 256 384.
 MOST_PADDING_ROWS = 512
-LOOK_IN = ("*/", "*/*/", "*/*/*/")
+DEPTH = 3
 # Tokens of every T5 by number; a language model's tokenizer of about the same size has others there.
 T5_TOKENS = {"<pad>": 0, "</s>": 1}
 COMFYUI_T5_TOKENIZER = Path("comfy") / "text_encoders" / "t5_tokenizer"
@@ -120,10 +121,10 @@ def load_tokenizer(path: Path, max_length: int | None = None) -> PreTrainedToken
     from transformers import AutoTokenizer
 
     inside = (path / name for name in SENTENCEPIECE_FILES)
-    sentencepiece = path if path.is_file() else next((file for file in inside if file.is_file()), None)
-    if sentencepiece is not None and not (path / "tokenizer.json").is_file():
+    sentencepiece = path if is_file(path) else next((file for file in inside if is_file(file)), None)
+    if sentencepiece is not None and not is_file(path / "tokenizer.json"):
         return tokenizer_from_sentencepiece(_sentencepiece_bytes(sentencepiece), max_length)
-    if not path.is_dir():
+    if not is_dir(path):
         raise MissingModelError("the tokenizer was not found", got=path, expected="a folder or a sentencepiece file")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
@@ -140,7 +141,12 @@ def load_tokenizer(path: Path, max_length: int | None = None) -> PreTrainedToken
 
 def _sentencepiece_bytes(path: Path) -> bytes:
     if path.suffix not in WEIGHT_FILES:
-        return path.read_bytes()
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise CorruptWeightsError(
+                "the tokenizer file cannot be read", got=f"{path} ({reason(error)})", expected="a sentencepiece model"
+            ) from error
     return open_weights(path, "the file with a tokenizer inside").tokenizer_bytes() or b""
 
 
@@ -178,20 +184,20 @@ def find_tokenizer(
 def further_places(text_encoder: Path) -> Iterator[Path]:
     """Where a tokenizer for a lone file may be: with the ComfyUI around it, then in Hugging Face's cache."""
     folders = (parent / COMFYUI_T5_TOKENIZER for parent in text_encoder.absolute().parents)
-    yield from (folder for folder in folders if folder.is_dir())
+    yield from (folder for folder in folders if is_dir(folder))
     yield from hub_snapshots().values()
 
 
 def _places(folder: Path, further: Iterable[Path]) -> Iterator[Path]:
     yield from tokenizer_places(folder)
     for place in further:
-        yield from tokenizer_places(place) if place.is_dir() else [place]
+        yield from tokenizer_places(place) if is_dir(place) else [place]
 
 
 def _is_t5s(place: Path) -> bool:
     """Whether padding and end have T5's numbers; only this is looked at, so that no other tokenizer is loaded."""
     try:
-        if place.is_file():
+        if is_file(place):
             pieces = [piece for piece, _, _ in _read_model(_sentencepiece_bytes(place))[0]]
             return pieces[:2] == list(T5_TOKENS)
         added = json.loads((place / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
@@ -202,7 +208,7 @@ def _is_t5s(place: Path) -> bool:
 
 def tokenizer_places(folder: Path) -> list[Path]:
     """Tokenizer folders and sentencepiece files in a folder and up to three levels below it."""
-    folders = [folder, *(path for depth in LOOK_IN for path in sorted(folder.glob(depth)))]
+    folders = (folder, *look(folder, DEPTH).folders)
     names = ("tokenizer.json", *SENTENCEPIECE_FILES)
-    found = (next((f / name for name in names if (f / name).is_file()), None) for f in folders if f.is_dir())
+    found = (next((f / name for name in names if is_file(f / name)), None) for f in folders)
     return list(dict.fromkeys(path.parent if path.name == "tokenizer.json" else path for path in found if path))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,26 +17,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.disk import user_path
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError
 from ..bridges import BRIDGES
 from ..bridges.base import BridgeConfig
 from ..joint import BridgePoints, BridgeStack, placement
-from ._bridge_layouts import TOWER_BLOCKS, bridge_file, group_blocks, progress_notes, split_groups
+from ._bridge_layouts import (
+    OFFICIAL_KINDS,
+    TOWER_BLOCKS,
+    bridge_file,
+    group_blocks,
+    named_kind,
+    progress_notes,
+    split_groups,
+)
 from ._header import open_weights
 from .files import read_weights, write_safetensors
 
 log = logging.getLogger(__name__)
 FORMAT = "sounding_video.bridge"
 OWN_METADATA = ("format", "version", "fusion", "config", "points", "trained")
-# The authors' names for the kinds, as they stand in configuration files and directory names.
-OFFICIAL_KINDS = {
-    "bicross": "dual_cross",
-    "full_attn": "full",
-    "full-attn": "full",
-    "v2a": "video_to_audio",
-    "a2v": "audio_to_video",
-    "add": "additive",
-}
 OFFICIAL_HEAD_WIDTH = 128
 
 
@@ -107,7 +106,7 @@ def load_bridges(path: str | Path, options: BridgeOptions | None = None) -> Load
         IncompatibleWeightsError: it holds no bridges, keys are missing or left over, or its kind is unknown.
     """
     options = options or BridgeOptions()
-    path = bridge_file(Path(path).expanduser())
+    path = bridge_file(user_path(path))
     contents, metadata = read_weights(path, "the bridge file")
     groups, ignored = split_groups(contents, path, options.tuned_blocks)
     stack, fusion_source = _empty_stack(groups["bridges"], metadata, path, options)
@@ -134,7 +133,7 @@ def outline_bridges(path: str | Path, options: BridgeOptions | None = None) -> B
         MissingModelError, WeightsError: as :func:`load_bridges`.
     """
     options = options or BridgeOptions()
-    file = open_weights(bridge_file(Path(path).expanduser()), "the bridge file")
+    file = open_weights(bridge_file(user_path(path)), "the bridge file")
     contents = {name: torch.empty(info.shape, device="meta") for name, info in file.infos.items()}
     groups, _ = split_groups(contents, file.path, options.tuned_blocks)
     with torch.device("meta"):
@@ -240,10 +239,9 @@ def _fusion(path: Path, block: dict[str, Tensor], metadata: Mapping[str, str], c
         )
     if choice is not None:
         return choice, "your choice"
-    for part in reversed(path.resolve().parts):
-        for official, kind in OFFICIAL_KINDS.items():
-            if official != "add" and re.match(rf"{official}(?:[-_.]|$)", part.lower()):
-                return kind, "directory name"
+    named = named_kind(path.resolve())
+    if named is not None:
+        return named, "directory name"
     raise IncompatibleWeightsError(
         "the bridge file does not say which fusion kind it is",
         got=path,

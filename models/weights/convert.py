@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...core.disk import is_file, look, status_of, user_path
 from ...core.errors import InputError
 from ..bridges.base import BridgeConfig
 from ._bridge_layouts import PROGRESS, bridge_file
@@ -61,10 +62,10 @@ def convert_bridges(
         MissingModelError, CorruptWeightsError, UnsafeWeightsError, IncompatibleWeightsError: the source.
         OutputError: the target cannot be written.
     """
-    source, target = Path(source).expanduser(), Path(target).expanduser()
+    source, target = user_path(source), user_path(target)
     if target.suffix != ".safetensors":
         raise InputError("the target is not a safetensors file", got=target, expected="a name with .safetensors")
-    if target.exists() and (not overwrite or target.resolve() == source.resolve()):
+    if status_of(target) is not None and (not overwrite or target.resolve() == source.resolve()):
         raise InputError(
             "the target exists", got=target, expected="a new file", remedy="Choose another name, or say --overwrite."
         )
@@ -102,10 +103,10 @@ def hash_file(path: Path) -> str:
 
 def hash_tower(path: Path) -> dict[str, str]:
     """SHA-256 of a tower's weight files by name: a file or its shards, or a diffusers folder's ``transformer``."""
-    if path.is_file():
+    if is_file(path):
         files = index_shards(path) if path.name.endswith(INDEX_SUFFIX) else [path]
     else:
-        files = sorted((path / "transformer").glob("*.safetensors"))
+        files = [file for file in look(path / "transformer", 1).files if file.suffix == ".safetensors"]
     if not files:
         raise InputError(
             "the tower has no weights to hash",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 import pickletools
@@ -15,7 +16,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from ...core.disk import is_file, reason, size_of, user_path, what_is_there
 from ...core.errors import CorruptWeightsError, MissingModelError, OutputError, UnsafeWeightsError
+
+SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
+# The format's own limit.
+MOST_HEADER_BYTES = 100_000_000
 
 # How torch's safe reader names what it refuses, in each of its messages.
 REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")
@@ -30,13 +36,46 @@ def require_file(path: str | Path, what: str) -> Path:
     """The path as a ``Path`` if a file stands there.
 
     Raises:
-        MissingModelError: nothing is there, or a folder is.
+        MissingModelError: nothing is there, or a folder, a pipe, or what cannot be looked at.
     """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        kind = "a folder" if path.is_dir() else "nothing"
-        raise MissingModelError(f"{what} was not found", got=f"{path} ({kind} there)", expected="a weight file")
+    path = user_path(path)
+    if not is_file(path):
+        there = what_is_there(path)
+        there = f"{there} there" if there.startswith(("a ", "nothing")) else there
+        raise MissingModelError(f"{what} was not found", got=f"{path} ({there})", expected="a weight file")
     return path
+
+
+def file_format(path: Path) -> str:
+    """``safetensors``, ``gguf``, ``zip``, ``pickle`` or an empty text, told by the whole beginning.
+
+    A safetensors file begins with the length of its header, which may look like the first byte of a pickle or the
+    first two of a zip archive; what follows tells them apart.
+
+    Raises:
+        CorruptWeightsError: it cannot be opened.
+    """
+    head = read_head(path, 16)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= MOST_HEADER_BYTES:
+        return "safetensors"
+    if head[:4] == b"GGUF":
+        return "gguf"
+    if head[:4] == b"PK\x03\x04":
+        return "zip"
+    return "pickle" if head[:1] == b"\x80" and head[1:2] in b"\x01\x02\x03\x04\x05" else ""
+
+
+def read_head(path: Path, num_bytes: int) -> bytes:
+    """The first bytes of a file.
+
+    Raises:
+        CorruptWeightsError: it cannot be opened.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(num_bytes)
+    except OSError as error:
+        raise corrupt(path, error) from error
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -49,7 +88,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise corrupt(path, error) from error
+        raise _wrong_length(path) or corrupt(path, error) from error
 
 
 def check_safetensors(path: Path) -> None:
@@ -62,7 +101,27 @@ def check_safetensors(path: Path) -> None:
         with safe_open(path, framework="pt"):
             pass
     except (SafetensorError, OSError, ValueError) as error:
-        raise corrupt(path, error) from error
+        raise _wrong_length(path) or corrupt(path, error) from error
+
+
+def _wrong_length(path: Path) -> CorruptWeightsError | None:
+    """The error for a file whose header is whole and promises another length than it has; None for other faults."""
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(size)) if size <= MOST_HEADER_BYTES else {}
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        promised, there = 8 + size + max(ends, default=0), size_of(path)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return None
+    if promised == there:
+        return None
+    return CorruptWeightsError(
+        "the weight file is cut short" if there < promised else "the weight file has spare bytes behind its end",
+        got=f"{path} of {there} bytes",
+        expected=f"{promised} bytes, which its header says",
+        remedy="Download or copy it again.",
+    )
 
 
 def read_torch_file(path: Path, *, mmap: bool = False) -> Any:
@@ -127,10 +186,14 @@ def corrupt(path: Path, error: Exception) -> CorruptWeightsError:
     """The error for a file that a library cannot read, with its size and the library's words."""
     return CorruptWeightsError(
         "the weight file cannot be read",
-        got=f"{path} ({path.stat().st_size} bytes; {str(error)[:200] or type(error).__name__})",
+        got=f"{path} ({size_of(path)} bytes; {_words(error)})",
         expected="a complete safetensors file or torch checkpoint",
         remedy="Download or copy it again; it is probably incomplete or of another kind.",
     )
+
+
+def _words(error: Exception) -> str:
+    return reason(error)[:200] if isinstance(error, OSError) else str(error)[:200] or type(error).__name__
 
 
 def read_weights(path: str | Path, what: str) -> tuple[Any, dict[str, str]]:
@@ -141,12 +204,11 @@ def read_weights(path: str | Path, what: str) -> tuple[Any, dict[str, str]]:
         files stay on disk until they are used: copy what outlives the call.
     """
     path = require_file(path, what)
-    with path.open("rb") as file:
-        head = file.read(16)
-    if len(head) > 9 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 100_000_000:
+    found = file_format(path)
+    if found == "safetensors":
         return read_safetensors(path)
-    if path.suffix == ".safetensors":
-        if head[:2] == b"PK" or head[:1] == b"\x80":
+    if path.suffix in SAFETENSORS_SUFFIXES:
+        if found in ("zip", "pickle"):
             raise UnsafeWeightsError(
                 "the file is named .safetensors but is a pickle",
                 got=path,
@@ -174,7 +236,8 @@ def write_safetensors(path: str | Path, tensors: dict[str, torch.Tensor], metada
         partial.chmod(mode)
         partial.replace(path)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a name that is too long cannot be removed either
+            partial.unlink(missing_ok=True)
         raise OutputError(
             "the weights cannot be written", got=f"{path} ({error})", expected="a folder that can be written"
         ) from error

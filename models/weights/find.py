@@ -5,49 +5,65 @@ Looked at: folders that the caller names (also a whole ComfyUI ``models`` folder
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
-from ...core.errors import (
-    IncompatibleWeightsError,
-    InputError,
-    MissingModelError,
-    MissingPackageError,
-    WeightsError,
-)
-from ._header import INDEX_SUFFIX, intact_names, open_weights
+from ...core.disk import is_dir, is_file, user_path, what_is_there, why_unlistable
+from ...core.errors import InputError, MissingModelError
+from ._bridge_layouts import is_named_a_bridge
+from ._header import open_weights
 from .hub import expand_root, hub_snapshots, listed_name
-from .layouts import GET, TITLES, Layout, StableAudioFiles, WanFiles, has_bridge_names, identify, require_kind
+from .layouts import GET, TITLES, StableAudioFiles, WanFiles, require_kind
+from .listing import (
+    PARTS,
+    WEIGHT_SUFFIXES,
+    FoundFile,
+    find_bridges,
+    find_files,
+    find_folders,
+    inspect,
+    is_whole,
+    tower_kind,
+)
+from .refused import refused_parts, refused_towers
+
+__all__ = [
+    "PARTS",
+    "WEIGHT_SUFFIXES",
+    "FoundFile",
+    "ModelSet",
+    "file_set",
+    "find_bridges",
+    "find_downloaded",
+    "find_file_sets",
+    "find_files",
+    "find_folders",
+    "find_models",
+    "find_towers",
+    "hub_snapshots",
+    "inspect",
+    "is_whole",
+    "main_path",
+    "pocket_folder",
+    "tower_kind",
+]
 
 log = logging.getLogger(__name__)
 Tower = Path | WanFiles | StableAudioFiles
 
 POCKET = "pocket"
-BRIDGE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
-WEIGHT_SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
-# First byte of torch files before the zip format.
-OLD_PICKLE = b"\x80"
 # Beside the weights of an adapter that peft saved.
 PEFT_CONFIG = "adapter_config.json"
 # What else a tower in single files needs, and how the set is called.
 COMPANIONS = {"wan": ("wan_vae", "umt5"), "stable_audio": ("t5",)}
-FILE_DEPTHS = ("*", "*/*", "*/*/*", "*/*/*/*")
 # Of several files of one kind the most exact is taken: rounding is done once, when loading.
 EXACT_FIRST = ("float32", "bfloat16", "float16")
-TRANSFORMER_CLASSES = {"WanTransformer3DModel": "wan", "StableAudioDiTModel": "stable_audio"}
 TOWER_TITLES = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open"}
 OPTIONS = {"wan": "--wan", "stable_audio": "--stable-audio"}
 # ComfyUI's folders of transformers and checkpoints; the other parts lie in folders beside these.
 COMFYUI_FOLDERS = ("diffusion_models", "unet", "checkpoints")
-# Sub-folders of a diffusers folder.
-PARTS = {
-    "wan": ("transformer", "vae", "text_encoder", "tokenizer"),
-    "stable_audio": ("transformer", "vae", "text_encoder", "tokenizer", "projection_model"),
-}
 
 
 @dataclass(frozen=True)
@@ -88,110 +104,9 @@ class ModelSet:
         return " + ".join(listed_name(path, self.roots) for path in (self.video_path, self.audio_path))
 
 
-@dataclass(frozen=True)
-class FoundFile:
-    """A weight file and what its header says.
-
-    Args:
-        path: The file.
-        layout: What it is; None when it is none of ours or cannot be read.
-        problem: Why there is no layout, as a sentence.
-        is_foreign: It was read, and is another kind of model.
-        is_bridge: Its header names a bridge's tensors, be the file whole or cut short.
-    """
-
-    path: Path
-    layout: Layout | None
-    problem: str = ""
-    is_foreign: bool = False
-    is_bridge: bool = False
-
-
 def pocket_folder() -> Path:
     """The bundled model's folder."""
     return Path(__file__).resolve().parents[1] / POCKET
-
-
-def tower_kind(folder: Path) -> str | None:
-    """``wan``, ``stable_audio`` or None, by the transformer's configuration."""
-    config = folder / "transformer" / "config.json"
-    if not config.is_file():
-        return None
-    try:
-        class_name = json.loads(config.read_text(encoding="utf-8")).get("_class_name")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-        return None
-    return TRANSFORMER_CLASSES.get(class_name)
-
-
-def is_whole(folder: Path, kind: str) -> bool:
-    """Whether a diffusers folder holds all parts, each with weights: half a download does not."""
-    with_weights = (part for part in PARTS[kind] if part != "tokenizer")
-    return (folder / "tokenizer").is_dir() and all(any((folder / part).glob("*.safetensors")) for part in with_weights)
-
-
-def find_folders(root: Path, kind: str) -> list[Path]:
-    """Diffusers folders of one tower kind: ``root`` itself or up to two levels below it, sorted."""
-    candidates = [root, *sorted(root.glob("*")), *sorted(root.glob("*/*"))] if root.is_dir() else []
-    return [folder for folder in candidates if folder.is_dir() and tower_kind(folder) == kind]
-
-
-def find_bridges(root: Path) -> list[Path]:
-    """Bridge files in ``root`` or its sub-folders up to four levels down, outside of tower folders, sorted.
-
-    Files that cannot be read are among them, so that choosing one says why; files of other models are not.
-    """
-    if not root.is_dir():
-        return []
-    files = [file for depth in FILE_DEPTHS for file in root.glob(depth) if file.suffix in BRIDGE_SUFFIXES]
-    towers = {folder for kind in TRANSFORMER_CLASSES.values() for folder in find_folders(root, kind)}
-    outside = (file for file in files if file.is_file() and not towers.intersection(file.parents))
-    looked = (inspect(file) for file in outside)
-    return sorted(
-        found.path for found in looked if not found.is_foreign and (not found.layout or found.layout.kind == "bridge")
-    )
-
-
-def inspect(path: Path) -> FoundFile:
-    """What a weight file is, without raising; looked up once as long as the file does not change."""
-    stat = path.stat()
-    return _inspect(path, stat.st_mtime_ns, stat.st_size)
-
-
-@lru_cache(maxsize=4096)
-def _inspect(path: Path, changed_ns: int, num_bytes: int) -> FoundFile:
-    try:
-        with path.open("rb") as file:
-            is_old = file.read(1) == OLD_PICKLE
-        if is_old:  # its tensors cannot be left on disk, so looking into it would read gigabytes for a list
-            return FoundFile(path, None, "A torch file of the format before 1.6, which is not looked into for lists.")
-        layout = identify(path)
-        return FoundFile(path, layout, is_bridge=layout.kind == "bridge")
-    except IncompatibleWeightsError as error:
-        return FoundFile(path, None, str(error), is_foreign=True)
-    except (WeightsError, MissingModelError, MissingPackageError, PermissionError) as error:
-        return FoundFile(path, None, str(error), is_bridge=has_bridge_names(intact_names(path)))
-
-
-def find_files(roots: Iterable[Path]) -> list[FoundFile]:
-    """Weight files up to four levels below the roots, outside of diffusers towers; of a sharded model its index."""
-    found: dict[Path, FoundFile] = {}
-    for root in roots:
-        towers = {folder for kind in TRANSFORMER_CLASSES.values() for folder in find_folders(root, kind)}
-        files = [file for depth in FILE_DEPTHS for file in sorted(root.glob(depth)) if _is_weight_file(file)]
-        for file in files:
-            if file not in found and file.is_file() and not towers.intersection(file.parents):
-                found[file] = inspect(file)
-    return list(found.values())
-
-
-def _is_weight_file(path: Path) -> bool:
-    if path.name.endswith(INDEX_SUFFIX):
-        return True
-    if path.suffix not in WEIGHT_SUFFIXES or path.name.startswith("."):
-        return False
-    stem, marker, _ = path.name.partition("-00")
-    return not (marker and (path.parent / f"{stem}{INDEX_SUFFIX}").is_file())
 
 
 def find_file_sets(roots: Iterable[Path], kind: str) -> list[WanFiles | StableAudioFiles]:
@@ -283,22 +198,39 @@ def find_downloaded(folder: Path, *, video: str | None = None, audio: str | None
     Raises:
         MissingModelError, InputError, WeightsError: as :func:`find_models`.
     """
-    roots = [*([folder] if folder.is_dir() else []), *hub_snapshots().values()]
+    roots = [*([folder] if is_dir(folder) else []), *hub_snapshots().values()]
     return _search(roots, video, audio, is_named=False)
 
 
 def _roots(folder: str | Path) -> list[Path]:
-    path = Path(folder).expanduser()
-    if path.is_dir():
-        return expand_root(path)
+    path = user_path(folder)
+    if is_dir(path):
+        return expand_root(require_listable(path))
     snapshots = hub_snapshots()
     if str(folder) in snapshots:
         return list(dict.fromkeys([snapshots[str(folder)], *snapshots.values()]))
     raise MissingModelError(
         "the model folder was not found",
-        got=path,
+        got=f"{path} ({what_is_there(path)})",
         expected="a folder with both towers, or the id of a model in Hugging Face's cache",
     )
+
+
+def require_listable(folder: Path) -> Path:
+    """A folder that was named, if its entries can be listed.
+
+    Raises:
+        MissingModelError: they cannot.
+    """
+    why = why_unlistable(folder)
+    if why:
+        raise MissingModelError(
+            "the model folder cannot be looked into",
+            got=f"{folder} ({why})",
+            expected="a folder that can be read",
+            remedy="Mend its rights, or the drive it lies on, or name another folder.",
+        )
+    return folder
 
 
 def _search(roots: list[Path], video: str | None, audio: str | None, *, is_named: bool = True) -> ModelSet:
@@ -340,6 +272,7 @@ def _not_found(kind: str, roots: list[Path]) -> MissingModelError:
         f"no {TOWER_TITLES[kind]} model was found",
         got=", ".join(map(str, roots[:3])) + (f" and {len(roots) - 3} more" if roots[3:] else "") or "no folder",
         expected="a diffusers folder with transformer/config.json in it, or below it, or single files of all parts",
+        refused=refused_towers(kind, roots),
         remedy="Put the model's diffusers folder there, or use --models pocket for the bundled one.",
     )
 
@@ -352,6 +285,7 @@ def _require_set(files: list[FoundFile], tower: FoundFile) -> WanFiles | StableA
             f"the {TOWER_TITLES[tower.layout.kind]} model is incomplete",
             got=f"{tower.path} without a {' and a '.join(TITLES[part] for part in absent)} that fits",
             expected="all parts below one folder",
+            refused=refused_parts(files, absent),
             remedy=f"Put there for example {'; '.join(GET[part] for part in absent)}.",
         )
     return found
@@ -359,7 +293,7 @@ def _require_set(files: list[FoundFile], tower: FoundFile) -> WanFiles | StableA
 
 def _chosen(kind: str, choice: str, roots: list[Path]) -> Tower:
     """The tower that a name, a hub id or a path stands for."""
-    snapshots, path = hub_snapshots(), Path(choice).expanduser()
+    snapshots, path = hub_snapshots(), user_path(choice)
     names: dict[str, Tower] = {}
     if not (path.is_absolute() or choice.startswith(".")):
         for tower in find_towers(list(dict.fromkeys([*roots, *snapshots.values()])), kind):
@@ -370,31 +304,38 @@ def _chosen(kind: str, choice: str, roots: list[Path]) -> Tower:
         if found:
             return names[found[0]]
         path = snapshots.get(choice, path)
-    if path.is_dir():
+    if is_dir(path):
         inside = [t for t in find_towers([path, *roots], kind) if path in (main_path(t), *main_path(t).parents)]
         inside = inside or _half_there(kind, [path])
         if not inside:
             raise _not_found(kind, [path])
         return inside[0]
-    if path.is_file():
+    if is_file(path):
         require_kind(open_weights(path), kind)
         around = next((p.parent for p in path.absolute().parents if p.name in COMFYUI_FOLDERS), path.absolute().parent)
         return _require_set(find_files([*roots, around]), inspect(path))
     raise MissingModelError(
         f"no {TOWER_TITLES[kind]} of that name was found",
-        got=repr(choice),
+        got=repr(choice) if (there := what_is_there(path)) == "nothing" else f"{choice!r} ({there})",
         expected=f"one of {', '.join(names)}" if names else "a folder, a file or the id of a model in the cache",
         remedy="sounding-video models lists what is there.",
     )
 
 
 def _pick_bridge(roots: list[Path]) -> tuple[Path | None, str]:
-    """The first file whose header says that it is a bridge; what cannot be read is only spoken of."""
-    files = [inspect(path) for root in roots for path in find_bridges(root)]
-    bridges = sorted((file for file in files if file.is_bridge), key=lambda file: file.layout is None)
+    """The first file that is a bridge, whole ones first; else one that cannot be read and is called so.
+
+    Loading refuses one that cannot be used, so that no clip is made without bridges that are there. What is neither
+    told nor called a bridge is only spoken of.
+    """
+    files = [(root, inspect(path)) for root in roots for path in find_bridges(root)]
+    bridges = sorted((file for _, file in files if file.is_bridge), key=lambda file: file.layout is None)
+    if not bridges:
+        bridges = [file for root, file in files if file.is_refused and is_named_a_bridge(file.path, root)]
     if len(bridges) > 1:
         others = ", ".join(str(file.path) for file in bridges[1:])
         return bridges[0].path, f"the bridge is {bridges[0].path}; --bridge chooses another: {others}"
     if files and not bridges:
-        return None, f"no bridge was found; {files[0].path} cannot be read (one of {len(files)}): {files[0].problem}"
+        first = files[0][1]
+        return None, f"no bridge was found; {first.path} cannot be read (one of {len(files)}): {first.problem}"
     return bridges[0].path if bridges else None, ""

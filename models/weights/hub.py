@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from ...core.disk import look, status_of
+
 # The cache names a model's folder so, and its id with "--" for "/".
 FOLDER_PREFIX = "models--"
+# Repositories keep their files in sub-folders; this many levels are looked at for the newest.
+DEPTH = 4
 
 
 def hub_cache() -> Path:
@@ -19,24 +23,32 @@ def hub_cache() -> Path:
 def hub_snapshots(cache: Path | None = None) -> dict[str, Path]:
     """Newest snapshot of every model in Hugging Face's cache, by repository id; nothing is fetched.
 
+    Looked at here and not by the hub's own scan, which ends at the first folder it may not enter and hides a
+    repository of which one file is missing.
+
     Args:
         cache: The cache folder; None takes the user's.
     """
-    from huggingface_hub import CacheNotFound, scan_cache_dir
+    found = {}
+    for folder in look(cache or hub_cache(), 1).folders:
+        snapshots = look(folder / "snapshots", 1).folders if folder.name.startswith(FOLDER_PREFIX) else ()
+        if snapshots:
+            repository = folder.name.removeprefix(FOLDER_PREFIX).replace("--", "/")
+            found[repository] = max(snapshots, key=_changed)
+    return dict(sorted(found.items()))
 
-    try:
-        repositories = scan_cache_dir(cache or hub_cache()).repos
-    except CacheNotFound:
-        return {}
-    models = (repo for repo in repositories if repo.repo_type == "model" and repo.revisions)
-    newest = {repo.repo_id: max(repo.revisions, key=lambda revision: revision.last_modified) for repo in models}
-    return {repo_id: revision.snapshot_path for repo_id, revision in sorted(newest.items())}
+
+def _changed(snapshot: Path) -> float:
+    """When the newest file of a snapshot was changed; of an empty one the folder itself."""
+    times = [status.st_mtime for path in look(snapshot, DEPTH).files if (status := status_of(path))]
+    own = status_of(snapshot)
+    return max(times, default=own.st_mtime if own else 0.0)
 
 
 def expand_root(root: Path) -> list[Path]:
     """The folder itself; of a Hugging Face cache, or the folder around one, its newest snapshots."""
     for cache in (root, root / "hub"):
-        if any(cache.glob(f"{FOLDER_PREFIX}*")):
+        if any(folder.name.startswith(FOLDER_PREFIX) for folder in look(cache, 1).folders):
             return list(hub_snapshots(cache).values())
     return [root]
 

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from ...core.device import Placement
+from ...core.disk import is_dir, is_file, look, user_path, what_is_there, why_unlistable
 from ...core.errors import IncompatibleWeightsError, MissingModelError, UnsafeWeightsError
 from ..attention import AttentionKernel, use_kernel
 from ..codecs import CODECS
@@ -95,7 +96,7 @@ def _text_fingerprint(source: Path | WanFiles | StableAudioFiles, *settings: obj
     """Of what makes a text encoder: weights, configuration and tokenizer, and Stable Audio's projection."""
     if isinstance(source, Path):
         parts = [source / part for part in ("text_encoder", "tokenizer", "projection_model")]
-        return fingerprint_files([part for part in parts if part.is_dir()], *settings)
+        return fingerprint_files([part for part in parts if is_dir(part)], *settings)
     files = [source.text_encoder, *([source.tokenizer] if source.tokenizer else [])]
     if isinstance(source, StableAudioFiles):
         files.append(source.checkpoint)
@@ -106,15 +107,15 @@ def _source(source: str | Path | WanFiles | StableAudioFiles, kind: str) -> Path
     """A diffusers folder, checked, or single files; a folder without ``transformer/`` is searched for them."""
     if isinstance(source, WanFiles | StableAudioFiles):
         return source
-    folder = Path(source).expanduser()
-    if folder.is_file():
+    folder = user_path(source)
+    if is_file(folder):
         raise MissingModelError(
             f"one file is not a whole {TOWER_TITLES[kind]}",
             got=folder,
             expected="a folder that also holds its " + ("VAE and text encoder" if kind == "wan" else "text encoder"),
             remedy=f"Give the folder, or the files as {'WanFiles' if kind == 'wan' else 'StableAudioFiles'}.",
         )
-    if folder.is_dir() and not any((folder / part).is_dir() for part in PARTS[kind]):
+    if is_dir(folder) and not any(is_dir(folder / part) for part in PARTS[kind]):
         sets = find_file_sets([folder], kind)
         if sets:
             return sets[0]
@@ -247,12 +248,13 @@ def _prepare(module: torch.nn.Module, placement: Placement) -> torch.nn.Module:
 
 
 def _require_folder(folder: str | Path, kind: str) -> Path:
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
+    folder = user_path(folder)
+    if not is_dir(folder) or why_unlistable(folder):
+        there = why_unlistable(folder) if is_dir(folder) else what_is_there(folder)
         raise MissingModelError(
-            f"the {TOWER_TITLES[kind]} folder was not found", got=folder, expected="a diffusers folder"
+            f"the {TOWER_TITLES[kind]} folder was not found", got=f"{folder} ({there})", expected="a diffusers folder"
         )
-    missing = [name for name in PARTS[kind] if not (folder / name).is_dir()]
+    missing = [name for name in PARTS[kind] if not is_dir(folder / name)]
     if missing:
         raise MissingModelError(
             f"the {TOWER_TITLES[kind]} folder is incomplete",
@@ -300,19 +302,26 @@ def _names(keys: Any) -> list[str]:
 
 
 def _require_safetensors(where: Path) -> None:
-    if not (where / "config.json").is_file():
+    if why_unlistable(where):
+        raise MissingModelError(
+            "a model part cannot be looked into",
+            got=f"{where} ({why_unlistable(where)})",
+            expected="a folder that can be read",
+        )
+    if not is_file(where / "config.json"):
         raise MissingModelError(
             "a model part has no configuration",
             got=f"{where} without config.json",
             expected="config.json beside the weights",
         )
-    files = sorted(where.glob("*.safetensors"))
+    names = look(where, 1).files
+    files = [file for file in names if file.suffix == ".safetensors"]
     for file in files:
         # A header that promises more than the file holds is found before anything is built.
         require_float(open_weights(file, "the weights of " + where.name))
     if files:
         return
-    pickles = sorted(file.name for suffix in ("*.bin", "*.pt", "*.ckpt", "*.pth") for file in where.glob(suffix))
+    pickles = [file.name for file in names if file.suffix in (".bin", ".pt", ".ckpt", ".pth")]
     if pickles:
         raise UnsafeWeightsError(
             "the weights are a pickle, which can run code, so they were not loaded",

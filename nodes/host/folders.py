@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from ...core.disk import is_file, look
 from ...core.errors import MissingModelError
 from ...models.weights._tokenizers import tokenizer_places
 from ...models.weights.find import (
@@ -22,12 +23,16 @@ from ...models.weights.find import (
     find_folders,
     find_models,
     hub_snapshots,
+    inspect,
 )
 from ...models.weights.layouts import StableAudioFiles, WanFiles
+from ...models.weights.refused import refused_towers
 from . import lora_roots, model_roots, t5_tokenizer_folder, weight_roots
 
 KINDS = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open", "bridge": "bridge"}
 Model = Path | WanFiles | StableAudioFiles
+# Levels of LoRA folders that are listed.
+LORA_DEPTH = 12
 
 
 def _found(kind: str) -> dict[str, Model]:
@@ -83,6 +88,7 @@ def resolve_model(kind: str, name: str) -> Model:
             f"no {KINDS[kind]} of that name was found",
             got=repr(name),
             expected="one of " + ", ".join([POCKET, *sorted(found)]),
+            refused=_refused(kind, name),
             remedy=f"Models are looked for in {', '.join(str(root) for root in model_roots())}.",
         )
     model = found[name]
@@ -91,13 +97,31 @@ def resolve_model(kind: str, name: str) -> Model:
     return model
 
 
+def _refused(kind: str, name: str) -> list[str]:
+    """Why a name is not on the list: the file of that name if there is one, else all that cannot be used."""
+    roots = [*model_roots(), *weight_roots()]
+    named = [inspect(root / name) for root in roots if ".." not in Path(name).parts and is_file(root / name)]
+    problems = [file.problem for file in named if file.problem and not Path(name).is_absolute()]
+    return problems or ([] if kind == "bridge" else refused_towers(kind, roots))
+
+
+def why_not_listed(kind: str, name: str) -> str | bool:
+    """True for a name that is on the list, else the sentence that says what is wrong with it; for ComfyUI's check."""
+    if name == POCKET or name in list_models(kind):
+        return True
+    try:
+        resolve_model(kind, name)
+    except MissingModelError as error:
+        return str(error)
+    return True
+
+
 def _found_loras() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in lora_roots():
-        files = sorted(file for file in root.rglob("*") if file.suffix in WEIGHT_SUFFIXES and file.is_file())
-        for file in files:
+        for file in sorted(file for file in look(root, LORA_DEPTH).files if file.suffix in WEIGHT_SUFFIXES):
             # A peft folder is one LoRA: its weights are called adapter_model in every one of them.
-            path = file.parent if (file.parent / PEFT_CONFIG).is_file() and file.parent != root else file
+            path = file.parent if is_file(file.parent / PEFT_CONFIG) and file.parent != root else file
             found.setdefault(path.relative_to(root).as_posix(), path)
     return found
 

@@ -584,7 +584,7 @@ def test_truncated_half_downloaded_and_placeholder_files(files, tmp_path) -> Non
     empty = tmp_path / "empty.safetensors"
     empty.touch()
     for file, words in (
-        (cut, "cannot be read"),
+        (cut, "cut short"),
         (half, "half a download"),
         (pointer, "Git LFS pointer"),
         (page, "a web page.*licence"),

@@ -1,0 +1,221 @@
+"""What lies in a model folder. A folder is told by the class in its ``transformer/config.json``, a file by its header.
+
+Nothing here raises for what it meets on disk: what cannot be read keeps its reason, for lists and for the message
+that says what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ...core.disk import PassedOver, Tree, is_dir, is_file, look, reason, status_of
+from ...core.errors import IncompatibleWeightsError, MissingModelError, MissingPackageError, WeightsError
+from . import hub
+from ._header import INDEX_SUFFIX, open_weights
+from .files import file_format, read_head
+from .layouts import Layout, identify
+
+BRIDGE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
+WEIGHT_SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
+# Levels below a root: of diffusers folders, and of files.
+FOLDER_DEPTH, FILE_DEPTH = 2, 4
+TRANSFORMER_CLASSES = {"WanTransformer3DModel": "wan", "StableAudioDiTModel": "stable_audio"}
+# Sub-folders of a diffusers folder.
+PARTS = {
+    "wan": ("transformer", "vae", "text_encoder", "tokenizer"),
+    "stable_audio": ("transformer", "vae", "text_encoder", "tokenizer", "projection_model"),
+}
+# Names that only a model of that kind has, as they stand at the beginning of a file of any format, cut short or not.
+SIGNS = {
+    "wan": (b"head.modulation", b"condition_embedder.text_embedder.linear_1.weight"),
+    "wan_vae": (b"decoder.middle.0.residual.0.gamma", b"decoder.mid_block.resnets.0.norm1.gamma"),
+    "umt5": (
+        b"blocks.0.pos_embedding.embedding.weight",
+        b"encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight",
+        b"enc.blk.1.attn_rel_b.weight",
+    ),
+    "stable_audio": (b"to_cond_embed.0.weight",),
+    "t5": (b"encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",),
+    "bridge": (b"attn.q_proj_1.weight", b"video_to_audio_proj.weight"),
+}
+# A torch file begins with its names, a GGUF file with its tokenizer and then its names.
+SIGN_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A weight file and what its header says.
+
+    Args:
+        path: The file.
+        layout: What it is; None when it is none of ours or cannot be used.
+        problem: Why there is no layout, as a sentence.
+        is_foreign: It was read, and is another kind of model.
+        looks: Of such a file, its path and what it looks like.
+        likely: Of a file that cannot be used, the kinds whose names stand at its beginning.
+        is_unread: It was not looked into, so that nothing speaks for or against it.
+    """
+
+    path: Path
+    layout: Layout | None
+    problem: str = ""
+    is_foreign: bool = False
+    looks: str = ""
+    likely: tuple[str, ...] = ()
+    is_unread: bool = False
+
+    @property
+    def is_bridge(self) -> bool:
+        """Whether its header names a bridge's tensors, be the file whole or cut short."""
+        return self.layout.kind == "bridge" if self.layout else "bridge" in self.likely
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it may be one of ours and cannot be used."""
+        return self.layout is None and not self.is_foreign and (bool(self.likely) or not self.is_unread)
+
+
+def transformer_class(folder: Path) -> tuple[str | None, str]:
+    """The class in a folder's ``transformer/config.json``, and why it cannot be told where something is there."""
+    config = folder / "transformer" / "config.json"
+    if not is_file(config):
+        bare = is_dir(config.parent) and any(file.suffix == ".safetensors" for file in look(config.parent, 1).files)
+        return None, f"{config.parent} has no config.json." if bare else ""
+    try:
+        return json.loads(config.read_text(encoding="utf-8-sig"))["_class_name"], ""
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return None, f"{config} cannot be read: {reason(error)}."
+
+
+def tower_kind(folder: Path) -> str | None:
+    """``wan``, ``stable_audio`` or None, by the transformer's configuration."""
+    class_name, _ = transformer_class(folder)
+    return TRANSFORMER_CLASSES.get(class_name) if isinstance(class_name, str) else None
+
+
+def find_folders(root: Path, kind: str) -> list[Path]:
+    """Diffusers folders of one tower kind: ``root`` itself or up to two levels below it, sorted."""
+    return [folder for folder in (root, *look(root, FOLDER_DEPTH).folders) if tower_kind(folder) == kind]
+
+
+def whats_missing(folder: Path, kind: str) -> str:
+    """What a diffusers folder lacks, as a sentence; empty for a whole one: half a download lacks something."""
+    for part in PARTS[kind]:
+        if not is_dir(folder / part):
+            return f"{folder} is incomplete: it has no {part}."
+        if part == "tokenizer":
+            continue
+        weights = [file for file in look(folder / part, 1).files if file.suffix == ".safetensors"]
+        if not weights:
+            return f"{folder} is incomplete: {part} has no .safetensors file."
+        problem = next(filter(None, (_why_closed(file) for file in weights)), "")
+        if problem:
+            return problem
+    return ""
+
+
+def is_whole(folder: Path, kind: str) -> bool:
+    """Whether a diffusers folder holds all parts, each with weights that can be opened."""
+    return not whats_missing(folder, kind)
+
+
+def _why_closed(path: Path) -> str:
+    status = status_of(path)
+    return _opens(path, status.st_mtime_ns, status.st_size) if status else f"{path} has gone."
+
+
+@lru_cache(maxsize=4096)
+def _opens(path: Path, changed_ns: int, num_bytes: int) -> str:
+    try:
+        open_weights(path)
+    except (WeightsError, MissingModelError) as error:
+        return str(error)
+    return ""
+
+
+def inspect_dtype(path: Path) -> str | None:
+    """The type that holds most numbers of a file; None where it cannot be opened."""
+    try:
+        return open_weights(path).dtype
+    except (WeightsError, MissingModelError):
+        return None
+
+
+def _towers(root: Path) -> set[Path]:
+    return {folder for folder in (root, *look(root, FOLDER_DEPTH).folders) if tower_kind(folder) is not None}
+
+
+def find_bridges(root: Path) -> list[Path]:
+    """Bridge files in ``root`` or its sub-folders up to four levels down, outside of tower folders, sorted.
+
+    Files that cannot be read are among them, so that choosing one says why; files of other models are not.
+    """
+    towers = _towers(root)
+    files = [file for file in look(root, FILE_DEPTH).files if file.suffix in BRIDGE_SUFFIXES]
+    looked = (inspect(file) for file in files if not towers.intersection(file.parents))
+    return sorted(
+        found.path for found in looked if not found.is_foreign and (not found.layout or found.layout.kind == "bridge")
+    )
+
+
+def inspect(path: Path) -> FoundFile:
+    """What a weight file is, without raising; looked up once as long as the file does not change."""
+    status = status_of(path)
+    if status is None:
+        return FoundFile(path, None, f"{path} has gone or cannot be looked at.")
+    return _inspect(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4096)
+def _inspect(path: Path, changed_ns: int, num_bytes: int) -> FoundFile:
+    try:
+        # Its tensors cannot be left on disk, so looking into one would read gigabytes for a list.
+        if is_file(path) and file_format(path) == "pickle":
+            text = f"{path} is a torch file of the format before 1.6, which is not looked into for lists."
+            return FoundFile(path, None, text, likely=_likely(path), is_unread=True)
+        return FoundFile(path, identify(path))
+    except IncompatibleWeightsError as error:
+        return FoundFile(path, None, str(error), is_foreign=True, looks=str(error.got))
+    except (WeightsError, MissingModelError, MissingPackageError) as error:
+        return FoundFile(path, None, str(error), likely=_likely(path))
+
+
+def _likely(path: Path) -> tuple[str, ...]:
+    try:
+        head = read_head(path, SIGN_BYTES)
+    except WeightsError:
+        return ()
+    found = tuple(kind for kind, signs in SIGNS.items() if any(sign in head for sign in signs))
+    if "bridge" in found:  # which may bring the towers' blocks with it
+        return ("bridge",)
+    return tuple(kind for kind in found if kind != "t5" or "umt5" not in found)
+
+
+def find_files(roots: Iterable[Path]) -> list[FoundFile]:
+    """Weight files up to four levels below the roots, outside of diffusers towers; of a sharded model its index."""
+    found: dict[Path, FoundFile] = {}
+    for root in roots:
+        towers = _towers(root)
+        for file in look(root, FILE_DEPTH).files:
+            if _is_weight_file(file) and file not in found and not towers.intersection(file.parents):
+                found[file] = inspect(file)
+    return list(found.values())
+
+
+def _is_weight_file(path: Path) -> bool:
+    if path.name.endswith(INDEX_SUFFIX):
+        return True
+    if path.suffix not in WEIGHT_SUFFIXES or path.name.startswith("."):
+        return False
+    stem, marker, _ = path.name.partition("-00")
+    return not (marker and is_file(path.parent / f"{stem}{INDEX_SUFFIX}"))
+
+
+def passed_over(roots: Iterable[Path]) -> list[PassedOver]:
+    """What could not be looked into below the roots and in Hugging Face's cache."""
+    trees: list[Tree] = [look(root, FILE_DEPTH) for root in roots]
+    return list(dict.fromkeys(passed for tree in (*trees, look(hub.hub_cache(), 1)) for passed in tree.passed))
