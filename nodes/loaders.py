@@ -8,7 +8,7 @@ from ..core.device import ATTENTION_KERNELS, DTYPE_NAMES, OFFLOAD_CHOICES, STORA
 from ..models.bridges import BRIDGES
 from ..models.points import PLACEMENTS
 from .host import default_device, io
-from .host.folders import list_models, resolve_model
+from .host.folders import list_models, resolve_model, why_not_listed
 from .listing import ADVANCED, listing
 from .sockets import CATEGORY, AudioCodec, AudioText, AudioTower, Bridge, JointModel, VideoCodec, VideoText, VideoTower
 from .telling import told
@@ -119,6 +119,11 @@ class LoadWanTower(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, video_model: str | None = None) -> bool | str:
+        """Say why a model is not on the list; a linked name arrives as None."""
+        return why_not_listed("video_model", video_model)
+
+    @classmethod
     def execute(
         cls,
         video_model: str,
@@ -175,6 +180,11 @@ class LoadStableAudioTower(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, audio_model: str | None = None) -> bool | str:
+        """Say why a model is not on the list; a linked name arrives as None."""
+        return why_not_listed("audio_model", audio_model)
 
     @classmethod
     def execute(
@@ -241,6 +251,11 @@ class LoadBridge(io.ComfyNode):
                 )
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, bridge_file: str | None = None) -> bool | str:
+        """Say why a bridge is not on the list; a linked name arrives as None."""
+        return why_not_listed("bridge_file", bridge_file)
 
     @classmethod
     def execute(cls, bridge_file: str, fusion: str, placement: str = PLACEMENT_FROM_FILE) -> io.NodeOutput:

@@ -238,7 +238,7 @@ class GgufFile(WeightFile):
     format = "gguf"
 
     def __init__(self, path: Path) -> None:
-        gguf = require("gguf", "reading GGUF files")
+        gguf = require("gguf", f"reading {path}")
         try:
             self._reader: GGUFReader = gguf.GGUFReader(path)
         except (ValueError, IndexError, OSError, KeyError, OverflowError) as error:

@@ -23,6 +23,10 @@ SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
 # The format's own limit.
 MOST_HEADER_BYTES = 100_000_000
 
+# What torch's reader raises for bytes that are no checkpoint.
+NOT_A_CHECKPOINT = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError
+)  # fmt: skip
 # How torch's safe reader names what it refuses, in each of its messages.
 REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")
 # What a pickle of tensors and plain containers names: how tensors are put together again, and their types.
@@ -149,7 +153,7 @@ def read_torch_file(path: Path, *, mmap: bool = False) -> Any:
             expected="tensors only",
             remedy="Get the weights as .safetensors, or from a source you trust.",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except NOT_A_CHECKPOINT as error:
         raise corrupt(path, error) from error
 
 

@@ -264,7 +264,7 @@ def _half_there(kind: str, roots: list[Path]) -> list[Tower]:
     folders = [folder for root in roots for folder in find_folders(root, kind)]
     files = [] if folders else find_files(roots)
     tower = next((file for file in files if file.layout and file.layout.kind == kind), None)
-    return folders[:1] if tower is None else [_require_set(files, tower)]
+    return folders[:1] if tower is None else [_require_set(files, tower, roots)]
 
 
 def _not_found(kind: str, roots: list[Path]) -> MissingModelError:
@@ -277,7 +277,7 @@ def _not_found(kind: str, roots: list[Path]) -> MissingModelError:
     )
 
 
-def _require_set(files: list[FoundFile], tower: FoundFile) -> WanFiles | StableAudioFiles:
+def _require_set(files: list[FoundFile], tower: FoundFile, roots: list[Path]) -> WanFiles | StableAudioFiles:
     found = file_set(files, tower)
     if found is None:
         absent = [part for part in COMPANIONS[tower.layout.kind] if _companion(files, tower, part) is None]
@@ -285,7 +285,7 @@ def _require_set(files: list[FoundFile], tower: FoundFile) -> WanFiles | StableA
             f"the {TOWER_TITLES[tower.layout.kind]} model is incomplete",
             got=f"{tower.path} without a {' and a '.join(TITLES[part] for part in absent)} that fits",
             expected="all parts below one folder",
-            refused=refused_parts(files, absent),
+            refused=refused_parts(files, tower.layout.kind, absent, roots),
             remedy=f"Put there for example {'; '.join(GET[part] for part in absent)}.",
         )
     return found
@@ -313,7 +313,8 @@ def _chosen(kind: str, choice: str, roots: list[Path]) -> Tower:
     if is_file(path):
         require_kind(open_weights(path), kind)
         around = next((p.parent for p in path.absolute().parents if p.name in COMFYUI_FOLDERS), path.absolute().parent)
-        return _require_set(find_files([*roots, around]), inspect(path))
+        places = list(dict.fromkeys([*roots, around]))
+        return _require_set(find_files(places), inspect(path), places)
     raise MissingModelError(
         f"no {TOWER_TITLES[kind]} of that name was found",
         got=repr(choice) if (there := what_is_there(path)) == "nothing" else f"{choice!r} ({there})",

@@ -40,7 +40,7 @@ SIGNS = {
     ),
     "stable_audio": (b"to_cond_embed.0.weight",),
     "t5": (b"encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",),
-    "bridge": (b"attn.q_proj_1.weight", b"video_to_audio_proj.weight"),
+    "bridge": (b"attn.q_proj_1.weight", b"video_to_audio_proj.weight", b"sounding_video.bridge"),
 }
 # A torch file begins with its names, a GGUF file with its tokenizer and then its names.
 SIGN_BYTES = 16 << 20

@@ -35,10 +35,9 @@ def refused_towers(kind: str, roots: Iterable[Path]) -> list[str]:
     """
     roots = list(roots)
     files = find_files(roots)
-    told = [*_of_folders(roots, (kind,)), *_of_files(files, (kind,))]
-    told += [f"{passed.path} was passed over ({passed.reason})." for passed in passed_over(roots)]
     relatives = [file.looks for file in files if file.is_foreign and "looks like Wan" in file.looks]
-    return bounded([*told, *(f"{looks}." for looks in relatives if kind == "wan")])
+    more = [f"{looks}." for looks in relatives if kind == "wan"]
+    return refused_parts(files, kind, (kind,), roots, more)
 
 
 def unusable(roots: Iterable[Path], files: Iterable[FoundFile]) -> list[str]:
@@ -47,9 +46,24 @@ def unusable(roots: Iterable[Path], files: Iterable[FoundFile]) -> list[str]:
     return list(dict.fromkeys(told))
 
 
-def refused_parts(files: Iterable[FoundFile], kinds: Iterable[str]) -> list[str]:
-    """Why none of the files is a part of some kinds although something is there; a sentence each."""
-    return bounded(_of_files(files, tuple(kinds)))
+def refused_parts(
+    files: Iterable[FoundFile], tower: str, kinds: Iterable[str], roots: Iterable[Path], more: Iterable[str] = ()
+) -> list[str]:
+    """Why nothing there is a part of some kinds.
+
+    Args:
+        files: What was found below the roots.
+        tower: The kind of the tower whose parts they are.
+        kinds: What is missed.
+        roots: Where was looked.
+        more: Further sentences, which come last.
+
+    Returns:
+        A sentence each, as :func:`refused_towers`.
+    """
+    roots = list(roots)
+    passed = [f"{passed.path} was passed over ({passed.reason})." for passed in passed_over(roots)]
+    return _bounded([*_of_folders(roots, (tower,)), *_of_files(files, tuple(kinds)), *passed, *more])
 
 
 def _of_folders(roots: list[Path], kinds: tuple[str, ...]) -> list[str]:
@@ -65,7 +79,7 @@ def _of_files(files: Iterable[FoundFile], kinds: tuple[str, ...]) -> list[str]:
     return [file.problem for file in (*fitting, *(file for file in refused if not file.likely))]
 
 
-def bounded(sentences: list[str]) -> list[str]:
+def _bounded(sentences: list[str]) -> list[str]:
     """As many as a message can hold, and how many there are more."""
     sentences = list(dict.fromkeys(sentences))
     kept = [text if len(text) <= MOST_CHARACTERS else text[:MOST_CHARACTERS] + "…" for text in sentences]

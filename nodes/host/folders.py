@@ -29,6 +29,8 @@ from ...models.weights.layouts import StableAudioFiles, WanFiles
 from ...models.weights.refused import refused_towers
 from . import lora_roots, model_roots, t5_tokenizer_folder, weight_roots
 
+# Inputs of loader nodes whose values are names of models.
+MODEL_INPUTS = {"video_model": "wan", "audio_model": "stable_audio", "bridge_file": "bridge"}
 KINDS = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open", "bridge": "bridge"}
 Model = Path | WanFiles | StableAudioFiles
 # Levels of LoRA folders that are listed.
@@ -84,36 +86,42 @@ def resolve_model(kind: str, name: str) -> Model:
         return path
     found = _found(kind)
     if name not in found:
-        raise MissingModelError(
-            f"no {KINDS[kind]} of that name was found",
-            got=repr(name),
-            expected="one of " + ", ".join([POCKET, *sorted(found)]),
-            refused=_refused(kind, name),
-            remedy=f"Models are looked for in {', '.join(str(root) for root in model_roots())}.",
-        )
+        raise _missing(kind, name, [POCKET, *sorted(found)])
     model = found[name]
     if isinstance(model, StableAudioFiles) and not tokenizer_places(model.text_encoder.parent):
         return replace(model, tokenizer=t5_tokenizer_folder())
     return model
 
 
-def _refused(kind: str, name: str) -> list[str]:
-    """Why a name is not on the list: the file of that name if there is one, else all that cannot be used."""
+def why_unusable(port: str, name: str) -> list[str]:
+    """Why a name is not on the list of a loader's input, a sentence each; nothing for other inputs.
+
+    The file of that name says it if there is one, else all that lies there and cannot be used.
+    """
+    kind = MODEL_INPUTS.get(port)
+    if kind is None or Path(name).is_absolute() or ".." in Path(name).parts:
+        return []
     roots = [*model_roots(), *weight_roots()]
-    named = [inspect(root / name) for root in roots if ".." not in Path(name).parts and is_file(root / name)]
-    problems = [file.problem for file in named if file.problem and not Path(name).is_absolute()]
-    return problems or ([] if kind == "bridge" else refused_towers(kind, roots))
+    problems = [inspect(root / name).problem for root in roots if is_file(root / name)]
+    return [problem for problem in problems if problem] or ([] if kind == "bridge" else refused_towers(kind, roots))
 
 
-def why_not_listed(kind: str, name: str) -> str | bool:
-    """True for a name that is on the list, else the sentence that says what is wrong with it; for ComfyUI's check."""
-    if name == POCKET or name in list_models(kind):
+def why_not_listed(port: str, name: str | None) -> str | bool:
+    """What is wrong with a loader's model name, for ComfyUI's check before a run; True for a name on the list."""
+    if name is None or name in list_models(MODEL_INPUTS[port]):
         return True
-    try:
-        resolve_model(kind, name)
-    except MissingModelError as error:
-        return str(error)
-    return True
+    return str(_missing(MODEL_INPUTS[port], name, list_models(MODEL_INPUTS[port])))
+
+
+def _missing(kind: str, name: str, listed: list[str]) -> MissingModelError:
+    port = next(port for port, named in MODEL_INPUTS.items() if named == kind)
+    return MissingModelError(
+        f"no {KINDS[kind]} of that name was found",
+        got=repr(name),
+        expected="one of " + ", ".join(listed),
+        refused=why_unusable(port, name),
+        remedy=f"Models are looked for in {', '.join(str(root) for root in model_roots())}.",
+    )
 
 
 def _found_loras() -> dict[str, Path]:

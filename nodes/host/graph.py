@@ -20,6 +20,7 @@ from typing import Any
 
 from ...core.errors import WorkflowError
 from .. import NODES
+from .folders import MODEL_INPUTS, why_unusable
 from .io import ComfyNode, Input, Schema
 
 _EXPORT = "In ComfyUI choose Workflow > Export (API), or use the file of the same name in workflows/api."
@@ -183,6 +184,7 @@ def _step(node_id: str, node: Mapping[str, Any], graph: Mapping[str, Any], check
             ),
         )
     wanted = [name for name in inspect.signature(node_class.validate_inputs).parameters if name in literals]
+    wanted = [name for name in wanted if check_options or name not in MODEL_INPUTS]
     verdict = node_class.validate_inputs(**{name: literals[name] for name in wanted})
     if verdict is not True:
         raise WorkflowError(f"{label}: {verdict}".rstrip("."))
@@ -299,7 +301,10 @@ def _check_literal(where: str, port: Input, value: Any, check_options: bool) -> 
         )
     if port.io_type == "COMBO" and check_options and value not in port.options["options"]:
         raise WorkflowError(
-            f"{where}: not among its options", got=repr(value), expected="one of " + ", ".join(port.options["options"])
+            f"{where}: not among its options",
+            got=repr(value),
+            expected="one of " + ", ".join(port.options["options"]),
+            remedy=" ".join(why_unusable(port.id, value)),
         )
     if port.io_type in ("INT", "FLOAT"):
         low, high = port.options.get("min", -math.inf), port.options.get("max", math.inf)
