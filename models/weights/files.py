@@ -113,7 +113,7 @@ def _wrong_length(path: Path) -> CorruptWeightsError | None:
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if size <= MOST_HEADER_BYTES else {}
+            header = json.loads(file.read(size)) if size <= MOST_HEADER_BYTES else None
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         promised, there = 8 + size + max(ends, default=0), size_of(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):

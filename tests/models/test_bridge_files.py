@@ -175,8 +175,8 @@ def test_the_node_lists_the_tuned_blocks(small_models_dir, random_stack, tuned, 
     save_bridges(tmp_path / "tuned.safetensors", random_stack("dual_cross"), tower_weights=tuned)
     shutil.copy(small_models_dir / "bridge.safetensors", tmp_path)
     with standalone.session(standalone.Session((tmp_path,))):
-        shown = LoadBridge.execute("tuned.safetensors", "from file").ui.as_dict()["text"][0]
-        plain = LoadBridge.execute("bridge.safetensors", "from file").ui.as_dict()["text"][0]
+        shown = LoadBridge.execute("tuned.safetensors", "from file").ui["text"][0]
+        plain = LoadBridge.execute("bridge.safetensors", "from file").ui["text"][0]
     assert shown == (
         "2 dual_cross bridges (kind from metadata) after video blocks [0, 1] and audio blocks [0, 1]; fine-tuned video "
         "blocks [0, 1] (54 tensors); fine-tuned audio blocks [0] (18 tensors)"
