@@ -1,4 +1,8 @@
-"""Starts a real ComfyUI with this pack in it, for the tests against the server and in the browser."""
+"""Starts a real ComfyUI with this pack in it, for the tests against the server and in the browser.
+
+``COMFYUI_PATH`` names one checkout or several, separated as in ``PATH``; without it ``ComfyUI`` beside this repository
+is taken where it is. ``COMFYUI_PYTHON`` names the interpreter of all of them, or one for each in the same order.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,8 @@ from pathlib import Path
 import pytest
 
 PACK = "ComfyUI-SoundingVideo"
+DEFAULT_PLACE = Path(__file__).resolve().parents[2] / "ComfyUI"
+NO_CHECKOUT = "no ComfyUI checkout: COMFYUI_PATH is not set, and there is no folder ComfyUI beside this repository"
 START_SECONDS = float(os.environ.get("COMFYUI_START_SECONDS", 120))
 
 
@@ -32,13 +38,36 @@ class ComfyServer:
         return self.base / "models" / "sounding_video"
 
 
+def checkouts() -> list[Path]:
+    """Every ComfyUI to test against, none where there is none."""
+    named = os.environ.get("COMFYUI_PATH")
+    if not named:
+        return [DEFAULT_PLACE] if (DEFAULT_PLACE / "main.py").is_file() else []
+    paths = [Path(path) for path in named.split(os.pathsep) if path]
+    for path in paths:
+        assert (path / "main.py").is_file(), f"COMFYUI_PATH={named}: {path} holds no main.py"
+    return paths
+
+
 def checkout() -> Path:
-    """The ComfyUI to test against; skips where none is given."""
-    path = os.environ.get("COMFYUI_PATH")
-    if not path:
-        pytest.skip("COMFYUI_PATH is not set: no ComfyUI checkout to test against")
-    assert (Path(path) / "main.py").is_file(), f"COMFYUI_PATH={path} holds no main.py"
-    return Path(path)
+    """The first of them; skips where there is none."""
+    found = checkouts()
+    if not found:
+        pytest.skip(NO_CHECKOUT)
+    return found[0]
+
+
+def python_of(comfyui_path: Path) -> str:
+    """The interpreter that a checkout runs with."""
+    named = [python for python in os.environ.get("COMFYUI_PYTHON", "").split(os.pathsep) if python]
+    paths = checkouts()
+    assert len(named) in (0, 1, len(paths)), f"COMFYUI_PYTHON names {len(named)}, COMFYUI_PATH {len(paths)} checkouts"
+    return (named * len(paths))[paths.index(comfyui_path)] if named else sys.executable
+
+
+def version_of(comfyui_path: Path) -> str:
+    """As the checkout says it, for example ``0.3.64``."""
+    return (comfyui_path / "comfyui_version.py").read_text().split('"')[-2]
 
 
 @contextmanager
@@ -51,10 +80,7 @@ def serving(
     *,
     others: tuple[Path, ...] = (),
 ) -> Iterator:
-    """A server on a fresh base folder, as long as the block lasts, with our models in it and other packs beside ours.
-
-    COMFYUI_PYTHON names another interpreter for it.
-    """
+    """A server on a fresh base folder as long as the block lasts, with our models in it and other packs beside ours."""
     (base / "custom_nodes").mkdir()
     packs = {PACK: pack, **{folder.name: folder for folder in others}}
     for name, folder in packs.items():
@@ -66,7 +92,7 @@ def serving(
         port = probe.getsockname()[1]
     server = ComfyServer(f"http://127.0.0.1:{port}", base, base / "server.log")
     command = [
-        os.environ.get("COMFYUI_PYTHON", sys.executable), "-u", "main.py", "--cpu", "--listen", "127.0.0.1",
+        python_of(comfyui_path), "-u", "main.py", "--cpu", "--listen", "127.0.0.1",
         "--port", str(port), "--disable-auto-launch", "--disable-api-nodes", "--base-directory", str(base),
         "--database-url", f"sqlite:///{base / 'comfyui.db'}", *options,
         "--disable-all-custom-nodes", "--whitelist-custom-nodes", *packs,

@@ -69,10 +69,12 @@ def small_models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def python_with_package() -> Callable[..., subprocess.Popen]:
     """Start a fresh Python that runs a piece of code; ``import sounding_video`` in it finds this checkout."""
 
-    def start(code: str, arguments: Sequence[str] = (), **options: object) -> subprocess.Popen:
+    def start(
+        code: str, arguments: Sequence[str] = (), *, python: str = sys.executable, **options: object
+    ) -> subprocess.Popen:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment, **options}
-        return subprocess.Popen([sys.executable, "-c", _LOADER + code, *arguments], **settings)
+        return subprocess.Popen([python, "-c", _LOADER + code, *arguments], **settings)
 
     return start
 

@@ -138,7 +138,9 @@ def test_picture_and_sound_appear_while_they_are_sampled(comfyui, pocket, with_m
     shown = [name for name in seen.order if name in ("sounding_video.preview", kind)]
     assert shown == ["sounding_video.preview", kind] * len(layouts)
     bar = [(data["value"], data["max"]) for data in seen.of("progress") if data["node"] == SAMPLER]
-    assert bar[-12:] == [(step, 12) for step in range(1, 13)], "before it, the fit of the preview moves the bar"
+    # Before it, the fit of the preview moves the bar. Newer versions leave out what comes too soon after the last.
+    steps = [value for value, end in bar if end == 12]
+    assert steps == sorted(set(steps)) and len(steps) >= 2 and steps[-1] == 12, bar
     assert any(node == SAMPLER and text.startswith("sampling") for node, text in seen.texts)
 
 
@@ -225,8 +227,8 @@ def test_sound_alone_is_sampled_by_the_native_sampler(native_comfyui, audio_vae)
 def test_every_long_node_moves_a_bar(comfyui, small):
     seen = asyncio.run(follow(comfyui.url, small, with_metadata=True))
     bars = {node: [step["value"] for step in seen.of("progress") if step["node"] == node] for node in "6789"}
-    # The pocket text encoders have one layer each.
-    assert all(len(values) > (1 if node == "6" else 3) for node, values in bars.items()), bars
+    # How many of its moves a bar shows is the version's affair; each begins before its end.
+    assert all(len(values) > 1 and values[0] < values[-1] for values in bars.values()), bars
 
 
 def test_without_the_preview_input_nothing_is_sent(comfyui, small):

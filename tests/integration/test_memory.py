@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from comfyui_server import serving
+from comfyui_server import python_of, serving
 from sounding_video.media.probe import probe
 from sounding_video.nodes.host.client import queue_workflow
 from sounding_video.nodes.host.graph import read_workflow
@@ -77,7 +77,7 @@ def test_eviction_sharing_and_dropping_in_comfyui_s_own_code(comfyui_path, pytho
     code = f"exec(compile(open({str(script)!r}).read(), {str(script)!r}, 'exec'))"
     paths = [str(comfyui_path), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-    process = python_with_package(code, env=environment)
+    process = python_with_package(code, env=environment, python=python_of(comfyui_path))
     output, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors[-3000:]
     assert output.splitlines()[-1] == "done"

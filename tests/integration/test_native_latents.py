@@ -1,4 +1,4 @@
-"""Our LATENT values are in the space that ComfyUI's native VAE nodes expect. Needs COMFYUI_PATH."""
+"""Our LATENT values are in the space that ComfyUI's native VAE nodes expect. Runs inside it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from sounding_video.core.clock import Timeline
 from sounding_video.models.codecs.oobleck import OobleckCodec
 from sounding_video.models.codecs.wan_vae import WanVAECodec
 from sounding_video.nodes.host.client import queue_workflow
+
+pytestmark = pytest.mark.inside_comfyui
 
 
 @pytest.fixture(scope="module")

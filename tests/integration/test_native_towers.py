@@ -1,4 +1,4 @@
-"""ComfyUI's own Wan and Stable Audio as towers, with its real classes at small size. Needs COMFYUI_PATH."""
+"""ComfyUI's own Wan and Stable Audio as towers, with its real classes at small size. Runs inside it."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from sounding_video.sampling.loop import sample
 from sounding_video.sampling.noise import draw_noise
 from sounding_video.sampling.schedules import build_schedule
 
+pytestmark = pytest.mark.inside_comfyui
 SECONDS = 5.4
 OPTIONS = SamplingOptions(num_steps=2, video_guidance_scale=4.0, audio_guidance_scale=3.0, seed=21)
 
@@ -325,30 +326,36 @@ def test_wan_stored_in_fp8_stays_close(run, ours, parts, models):
 
 
 def scaled_fp8(state):
-    """A file of scaled fp8, and what ComfyUI makes of it: matrices with their scale, their layers' biases without."""
+    """A file of scaled fp8, and what it means: with its layers' biases as they are, and rounded as well."""
     fp8 = torch.float8_e4m3fn
-    stored, meaning = {"scaled_fp8": torch.zeros(2, dtype=fp8)}, dict(state)
+    stored, meaning, rounded = {"scaled_fp8": torch.zeros(2, dtype=fp8)}, dict(state), {}
     for name, tensor in state.items():
         stored[name] = tensor
         if tensor.ndim == 2 and name.endswith(".weight"):
             stem, scale = name.removesuffix(".weight"), tensor.abs().max() / 448
             stored |= {name: (tensor / scale).to(fp8), f"{stem}.scale_weight": scale}
-            meaning |= {name: stored[name].float() * scale, f"{stem}.bias": state[f"{stem}.bias"].to(fp8).float()}
-    return stored, meaning
+            meaning[name] = stored[name].float() * scale
+            rounded[f"{stem}.bias"] = state[f"{stem}.bias"].to(fp8).float()
+    return stored, [meaning, meaning | rounded]
 
 
 def test_wan_in_scaled_fp8_computes_what_its_file_means(run, ours, parts, models):
     import comfy.sd
 
-    stored, meaning = scaled_fp8(wan_state(models))
-    wan = comfy.sd.load_diffusion_model_state_dict(stored)
+    stored, meanings = scaled_fp8(wan_state(models))
+    with torch.inference_mode():  # as ComfyUI loads; its quantised tensors stay what they were made as
+        wan = comfy.sd.load_diffusion_model_state_dict(stored)
     kept = wan.model.state_dict()
-    assert kept["diffusion_model.blocks.0.self_attn.q.weight"].dtype == torch.float8_e4m3fn
-    assert "diffusion_model.blocks.0.self_attn.q.scale_weight" in kept
-    plain = comfy.sd.load_diffusion_model_state_dict(meaning, model_options={"dtype": torch.float32})
+    layer = "diffusion_model.blocks.0.self_attn.q."
+    assert kept[f"{layer}weight"].dtype == torch.float8_e4m3fn
+    assert [name for name in kept if name.startswith(layer) and "scale" in name], "how it is called is ComfyUI's affair"
+    plain = [
+        comfy.sd.load_diffusion_model_state_dict(state, model_options={"dtype": torch.float32}) for state in meanings
+    ]
     bridges = parts.bridges(identity=False)
     rough = run(bridges, video=wan)
-    assert_close(rough, run(bridges, video=plain))
+    # Whether biases are rounded too is a version's choice.
+    assert min(relative(rough, run(bridges, video=model)) for model in plain) < 1e-5
     assert 0 < relative(rough, ours(bridges)) < 0.15
 
     weights = tuned_weights(models, spread=0.002)
