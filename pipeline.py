@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from .core.clock import LatentGeometry, Timeline
+from .core.dialect import caption_notes, read
 from .core.errors import InputError
 from .core.progress import SILENT, Progress
 from .core.types import AudioClip, AVClip, Captions, Conditioning, JointLatents, VideoClip
@@ -236,6 +237,17 @@ def add_lora(model: JoinedModel, lora: LoraFile, strength: float = 1.0, *, part:
     return replace(model, joint=joint, loras=(*model.loras, report))
 
 
+def told_of_captions(captions: Captions, negatives: Captions) -> list[str]:
+    """What a user should know of captions and negatives: which weights are applied, and what is not read."""
+    named = {
+        "video caption": captions.video,
+        "audio caption": captions.audio,
+        "video negative": negatives.video,
+        "audio negative": negatives.audio,
+    }
+    return [note for name, text in named.items() for note in caption_notes(name, text)]
+
+
 def encode_captions(
     video: VideoParts | UMT5TextEncoder | None,
     audio: AudioParts | T5TextEncoder | None,
@@ -252,8 +264,8 @@ def encode_captions(
     Args:
         video: Video text encoder (or the parts that hold it); None leaves the modality out.
         audio: Audio text encoder, likewise.
-        captions: What is to be seen and heard; empty ones are refused.
-        negatives: What is not; may be empty by choice.
+        captions: What is to be seen and heard, in ComfyUI's dialect (:mod:`.core.dialect`); empty ones are refused.
+        negatives: What is not, likewise; may be empty by choice.
         seconds: Length the audio tower is told.
         placement: Where the encoders run.
         progress: One unit a block of an encoder and text.
@@ -264,12 +276,13 @@ def encode_captions(
     """
     encoders = [getattr(side, "text", side) for side in (video, audio)]
     for name, encoder, caption in zip(("video", "audio"), encoders, (captions.video, captions.audio), strict=True):
-        if encoder is not None and not caption.strip():
+        if encoder is not None and not read(caption).plain.strip():
             raise InputError(
                 f"the {name} caption is empty",
                 expected="a description of what is to be " + ("seen" if name == "video" else "heard"),
             )
-    texts = ((captions.video, negatives.video), (captions.audio, negatives.audio))
+    pairs = ((captions.video, negatives.video), (captions.audio, negatives.audio))
+    texts = [(read(positive).text, read(negative).text) for positive, negative in pairs]
     made = encode_cached(encoders, texts, seconds=seconds, placement=placement, progress=progress, cache=cache)
     return Conditioning(*made)
 

@@ -8,6 +8,7 @@ import unicodedata
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from ..core.dialect import MOST_NAMED, brief, read
 from ..core.errors import InputError, require_choice
 from ..core.progress import SILENT, Progress
 from ..core.types import Captions
@@ -16,6 +17,7 @@ from .backends.base import ChatBackend, RuleBackend
 from .cache import CaptionCache
 from .checker import deduce
 from .dialogue import MAX_TOKENS, TEMPERATURE
+from .lines import as_sentences
 from .profiles import PROFILES, LengthProfile
 from .prompts import load_prompt, quoted
 from .purity import Finding, find_impurities, repair
@@ -109,6 +111,24 @@ def clean_prompt(prompt: str) -> str:
     return text
 
 
+def understood(prompt: str) -> tuple[str, tuple[str, ...]]:
+    """A prompt as it is expanded: one line, in words alone; and what was done to it, as sentences.
+
+    Raises:
+        InputError: nothing is left, or it is too long.
+    """
+    clean_prompt(prompt)
+    reading = read(prompt)
+    pieces = [f"“{brief(piece)}”" for piece, _ in reading.weights[:MOST_NAMED]]
+    notes = [f"Weights do not count in a prompt that is expanded: {', '.join(pieces)}."] if pieces else []
+    return clean_prompt(as_sentences(reading.plain)), (*notes, *reading.notes)
+
+
+def _telling(notes: tuple[str, ...], made: Expansion) -> Expansion:
+    """The expansion with notes in front of its own."""
+    return replace(made, report=replace(made.report, notes=(*notes, *made.report.notes))) if notes else made
+
+
 def expand(
     prompt: str,
     *,
@@ -133,21 +153,23 @@ def expand(
         CaptionError: the model gave no usable answer.
     """
     require_choice("expansion mode", mode, MODES)
-    lengths, text = PROFILES.get(profile), clean_prompt(prompt)
+    lengths = PROFILES.get(profile)
     if mode == "off":
+        text = clean_prompt(prompt)
         return Expansion(Captions(text, text), None, Report(mode, profile))
+    text, told = understood(prompt)
     if backend is None:
         raise InputError(f"the mode {mode!r} needs a caption backend", expected="a backend, or the mode 'off'")
     if isinstance(backend, RuleBackend):
-        return _by_rules(text, backend, mode, lengths)
+        return _telling(told, _by_rules(text, backend, mode, lengths))
     key = _cache_key(text, backend, mode, lengths) if cache else ""
     kept = _from_cache(cache.load(key)) if cache else None
     if kept is not None:
-        return kept
+        return _telling(told, kept)
     expansion = _by_model(text, backend, mode, lengths, progress)
     if cache:
         cache.store(key, expansion.as_json())
-    return expansion
+    return _telling(told, expansion)
 
 
 def expand_anchors(

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
+from .dialect import Text
 from .types import Captions, Modality, ModalityConditioning
 
 
@@ -21,7 +22,7 @@ class Captioner(Protocol):
 class TextEncoder(Protocol):
     """Turns texts into one tower's conditioning."""
 
-    def encode(self, texts: list[str]) -> Tensor:
+    def encode(self, texts: list[Text]) -> Tensor:
         """``(B, L, D)``, one row a text, rows beyond a text's end zeroed."""
         ...
 

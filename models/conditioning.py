@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ..core.dialect import Text, plain_of
 from ..core.errors import CorruptWeightsError, InputError
 from ..core.protocols import TextEncoder
 from ..core.types import ModalityConditioning
@@ -34,7 +35,7 @@ class SoundTextEncoder(TextEncoder, Protocol):
 
 
 def encode_video(
-    encoder: TextEncoder, positive: str | list[str], negative: str | list[str] | None
+    encoder: TextEncoder, positive: Text | list[Text], negative: Text | list[Text] | None
 ) -> ModalityConditioning:
     """Encode the video tower's captions.
 
@@ -55,8 +56,8 @@ def encode_video(
 
 def encode_audio(
     encoder: SoundTextEncoder,
-    positive: str | list[str],
-    negative: str | list[str] | None,
+    positive: Text | list[Text],
+    negative: Text | list[Text] | None,
     *,
     seconds: float,
     duration_tokens: bool = False,
@@ -81,7 +82,7 @@ def encode_audio(
     batch = len(positives)
     duration = encoder.duration(0.0, seconds, batch)
 
-    def embed(texts: list[str]) -> Tensor:
+    def embed(texts: list[Text]) -> Tensor:
         text = encoder.encode(texts)
         return torch.cat([text, encoder.duration_tokens(0.0, seconds, batch)], dim=1) if duration_tokens else text
 
@@ -91,10 +92,10 @@ def encode_audio(
 
 
 def _captions(
-    name: str, positive: str | list[str], negative: str | list[str] | None
-) -> tuple[list[str], list[str] | None]:
-    positives = [positive] if isinstance(positive, str) else positive
-    if not positives or not all(text.strip() for text in positives):
+    name: str, positive: Text | list[Text], negative: Text | list[Text] | None
+) -> tuple[list[Text], list[Text] | None]:
+    positives = positive if isinstance(positive, list) else [positive]
+    if not positives or not all(plain_of(text).strip() for text in positives):
         raise InputError(
             f"the {name} caption is empty",
             got=repr(positive),
@@ -103,7 +104,7 @@ def _captions(
         )
     if negative is None:
         return positives, None
-    negatives = [negative] * len(positives) if isinstance(negative, str) else negative
+    negatives = negative if isinstance(negative, list) else [negative] * len(positives)
     if len(negatives) != len(positives):
         raise InputError(
             f"the {name} captions do not pair up",

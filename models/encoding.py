@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..core.device import Placement
+from ..core.dialect import Text
 from ..core.progress import SILENT, Progress
 from ..core.types import ModalityConditioning
 from .conditioning import REMEMBERED, ConditioningCache, encode_audio, encode_video
@@ -17,7 +18,7 @@ from .plan.runs import encoding
 from .text._encoder import PromptEncoder
 from .text._handle import TextEncoderHandle, fingerprint_encoder
 
-Texts = tuple[str, str | None]
+Texts = tuple[Text, Text | None]
 
 
 def encode_cached(

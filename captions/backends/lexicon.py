@@ -13,6 +13,7 @@ from ..lexicon.choice import Chooser
 from ..lexicon.data import load_lexicon
 from ..lexicon.direct import write_directly
 from ..lexicon.grammar import Parser
+from ..lexicon.times import without_times
 from ..lexicon.tokens import brief, normalise, tokenise
 from ..lexicon.video import write_video
 from ..profiles import LengthProfile
@@ -42,10 +43,14 @@ class LexiconBackend:
             InputError: no word in it, or too few English words that are known.
         """
         lexicon = load_lexicon()
-        tokens, unknown = tokenise(prompt, lexicon)
+        text, times = without_times(normalise(prompt))
+        tokens, unknown = tokenise(text, lexicon)
         parsed = Parser(tokens, lexicon).parse()
         chooser = Chooser(re.sub(r"\s+", " ", normalise(prompt)).strip().casefold())
         anchors, notes = build_anchors(parsed, lexicon, chooser)
+        if times:
+            named = ", ".join(brief(time) for time in dict.fromkeys(times[:MOST_NAMED_UNKNOWN]))
+            notes.append(f"Times and measures are not read ({named}): what happens keeps its order.")
         if unknown:
             named = ", ".join(brief(word) for word in unknown[:MOST_NAMED_UNKNOWN])
             more = f" and {len(unknown) - MOST_NAMED_UNKNOWN} more" if len(unknown) > MOST_NAMED_UNKNOWN else ""

@@ -27,6 +27,7 @@ w się jest oraz
 FOREIGN_WORDS = frozenset(_FOREIGN_WORDS.split())
 MOST_FOREIGN_SHARE = 0.2
 _WORD = re.compile(r"[^\W_]*[^\W\d_][^\W_]*(?:['’][^\W_]+)*")
+_POINTED = re.compile(r"\d+(?:[.,:]\d+)+")
 _CONTRACTED = re.compile(r"n['’]t$")
 # Endings that hardly any other language in Latin script has; captions use more words than the lists hold.
 _ENGLISH_ENDING = re.compile(r"\w{3}(?:ing|ed|ly|ness|less|ful|ous|ish)$")
@@ -41,6 +42,8 @@ def meaning_of(word: str, lexicon: Lexicon) -> Meaning:
     found = lexicon.index.get((word.removesuffix("'s"),))
     if found is not None:
         return found
+    if _POINTED.fullmatch(word):
+        return Meaning(plain=True)
     if word.isdecimal() and len(word) <= 3:
         return Meaning(number=int(word), plain=True)
     if _CONTRACTED.search(word) or "'" in word:

@@ -179,6 +179,8 @@ class Parser:
     # words
 
     def _on_plain(self, position: int, text: str) -> None:
+        if text in ("a", "an"):
+            self._number = None  # "after two beats a dog barks"
         if text in BE:
             self._passive = True
         elif text in TIMES_OF_DAY or (text in DETERMINERS and self._words.starts_phrase(position)):
@@ -265,6 +267,8 @@ class Parser:
         count, self._number = self._number, None
         single = plural(token.text) == token.text and self._words.is_single(position)
         is_plural = (meaning.is_plural and not single) or bool(count and count > 1)
+        if is_plural and not meaning.is_plural and shown == token.text:
+            shown = plural(shown)  # "three dog"
         thing = Thing(source, shown, is_plural, role, self._clause, count)
         thing.modifiers, self._pending = self._pending, []
         thing.negated = self._negated

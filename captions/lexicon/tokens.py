@@ -7,11 +7,13 @@ import unicodedata
 from dataclasses import dataclass
 
 from ...core.errors import InputError
+from ..lines import as_sentences
 from .data import Lexicon, Meaning
 from .english import meaning_of, too_few_known
 
 SHOWN_CHARS = 32
-_PIECES = re.compile(r"[^\W_]+(?:['’][^\W_]+)*|[.!?;:,]|[-–—]")
+# A number with a point or a colon in it is one word, and no full stop.
+_PIECES = re.compile(r"\d+(?:[.,:]\d+)+|[^\W_]+(?:['’][^\W_]+)*|[.!?;:,]|[-–—]")
 _STOPS = frozenset(".!?;")
 
 
@@ -41,8 +43,8 @@ class Token:
 
 
 def normalise(prompt: str) -> str:
-    """NFKC, without control and format characters, spaces made plain."""
-    text = unicodedata.normalize("NFKC", prompt)
+    """NFKC, lines made sentences, without control and format characters, spaces made plain."""
+    text = unicodedata.normalize("NFKC", as_sentences(prompt))
     return "".join(" " if unicodedata.category(char)[0] in "CZ" else char for char in text)
 
 

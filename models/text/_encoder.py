@@ -56,6 +56,16 @@ class PromptEncoder(nn.Module):
         """What is done to a text before it is tokenised: nothing, unless a variant says otherwise."""
         return text
 
+    def checked(self, text: str) -> str:
+        """The text as it is tokenised.
+
+        Raises:
+            InputError: a text that is not valid Unicode.
+        """
+        cleaned = self.clean(text)
+        _require_valid_unicode(cleaned)
+        return cleaned
+
     def tokenize(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Clean and tokenise; a text that has to be cut is logged as a warning.
 
@@ -71,8 +81,7 @@ class PromptEncoder(nn.Module):
                 got=repr(texts)[:80],
                 expected="a list with at least one string",
             )
-        cleaned = [self.clean(text) for text in texts]
-        _require_valid_unicode(cleaned)
+        cleaned = [self.checked(text) for text in texts]
         batch = self.tokenizer(
             cleaned,
             padding="max_length",
@@ -107,16 +116,15 @@ class PromptEncoder(nn.Module):
         return hidden, mask
 
 
-def _require_valid_unicode(texts: list[str]) -> None:
-    for text in texts:
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InputError(
-                "a prompt contains half of a surrogate pair",
-                got=f"{text[error.start]!r} at character {error.start}",
-                expected="valid Unicode text",
-            ) from error
+def _require_valid_unicode(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "a prompt contains half of a surrogate pair",
+            got=f"{text[error.start]!r} at character {error.start}",
+            expected="valid Unicode text",
+        ) from error
 
 
 def _require_one_token_table(model: PreTrainedModel) -> None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...core.dialect import Text
 from ...core.errors import GeometryError, IncompatibleWeightsError, NonFiniteError
 from ..execution import execution_device
 from . import TEXT_ENCODERS
 from ._encoder import PromptEncoder
+from ._weights import text_states
 
 if TYPE_CHECKING:
     from diffusers.pipelines.stable_audio import StableAudioProjectionModel
@@ -50,11 +52,11 @@ class T5TextEncoder(PromptEncoder):
         """The longest time the duration embeddings can tell apart (512 for Stable Audio Open)."""
         return self.projection.config.max_value
 
-    def encode(self, texts: list[str]) -> Tensor:
+    def encode(self, texts: list[Text]) -> Tensor:
         """Embed and project texts; rows beyond a text's end token are zeros.
 
         Args:
-            texts: At least one; ``""`` is allowed.
+            texts: At least one, plain or weighted; ``""`` is allowed.
 
         Returns:
             ``(B, L, D)`` in the projection's dtype, on its device.
@@ -63,7 +65,7 @@ class T5TextEncoder(PromptEncoder):
             InputError: not a list of valid strings.
             NonFiniteError: the encoder overflowed.
         """
-        hidden, mask = self.hidden_states(*self.tokenize(texts))
+        hidden, mask = text_states(self, texts)
         # The official code masks the negatives before the projection too. The projection works on each token alone
         # and everything is masked after it, so that first mask changes nothing.
         device = execution_device(self.projection)

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ...core.dialect import Text
 from . import TEXT_ENCODERS
 from ._cleaning import clean_prompt
 from ._encoder import PromptEncoder
+from ._weights import text_states
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, UMT5EncoderModel
@@ -38,11 +40,11 @@ class UMT5TextEncoder(PromptEncoder):
         """The official cleaning: see :func:`~._cleaning.clean_prompt`."""
         return clean_prompt(text)
 
-    def encode(self, texts: list[str]) -> Tensor:
+    def encode(self, texts: list[Text]) -> Tensor:
         """Embed texts; rows beyond a text's end token are zeros, not what the encoder says there.
 
         Args:
-            texts: At least one; ``""`` is allowed and gives the end token and zeros.
+            texts: At least one, plain or weighted; ``""`` is allowed and gives the end token and zeros.
 
         Returns:
             ``(B, max_length, D)`` in the encoder's dtype, on its device.
@@ -51,5 +53,5 @@ class UMT5TextEncoder(PromptEncoder):
             InputError: not a list of valid strings.
             NonFiniteError: the encoder overflowed.
         """
-        hidden, mask = self.hidden_states(*self.tokenize(texts))
+        hidden, mask = text_states(self, texts)
         return hidden.masked_fill(~mask, 0.0)

@@ -16,9 +16,10 @@ from sounding_video.captions.backends import make_backend
 from sounding_video.captions.backends.base import BackendOptions, Checked, RuleBackend
 from sounding_video.captions.cache import CaptionCache, default_cache_folder
 from sounding_video.captions.checker import verify
-from sounding_video.captions.crr import MAX_PROMPT_CHARS, MODES, clean_prompt, expand, expand_anchors
+from sounding_video.captions.crr import MAX_PROMPT_CHARS, MODES, clean_prompt, expand, expand_anchors, understood
 from sounding_video.captions.profiles import PROFILES, WordRange
 from sounding_video.captions.purity import find_impurities
+from sounding_video.core.dialect import read
 from sounding_video.core.errors import Cancelled, CaptionError, InputError
 from sounding_video.core.progress import Progress
 from sounding_video.core.types import Captions
@@ -309,11 +310,11 @@ def test_any_prompt_reaches_the_model_as_data_or_is_refused(server, backend, goo
     try:
         made = expand(prompt, backend=backend, profile="short")
     except InputError as error:
-        assert "the prompt is empty" in str(error) and not clean_text(prompt)
+        assert "the prompt is empty" in str(error) and not clean_text(read(prompt).plain)
         return
     assert made.anchors == anchors
     question = server.requests[0]["messages"]
-    assert json.loads(question[-1]["content"].removeprefix("The prompt, as a JSON string: ")) == clean_prompt(prompt)
+    assert json.loads(question[-1]["content"].removeprefix("The prompt, as a JSON string: ")) == understood(prompt)[0]
     assert question[:-1] == _fixed_part(server, backend, good), "a prompt changes nothing but the last message"
 
 
