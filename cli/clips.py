@@ -144,11 +144,20 @@ class Told:
         timeline: Their extent.
         wanted: All that were asked for.
         started: When the command began, by the monotonic clock.
+        captions: What was said of the captions already, for ``--json``.
     """
 
     def __init__(
-        self, console: Console, model: JoinedModel, timeline: Timeline, wanted: Sequence[Wanted], *, started: float
+        self,
+        console: Console,
+        model: JoinedModel,
+        timeline: Timeline,
+        wanted: Sequence[Wanted],
+        *,
+        started: float,
+        captions: Sequence[str] = (),
     ) -> None:
+        self._captions = list(captions)
         self._console, self._model, self._timeline, self._wanted = console, model, timeline, wanted
         self._started = self._begun = started
         self._clips: list[dict[str, Any]] = []
@@ -194,6 +203,7 @@ class Told:
             "trained": self._model.trained,
             "wall_seconds": round(seconds, 3),
             "plan": list(plan),
+            "captions": self._captions,
         }
         self._clips.append(values)
         if not self._console.as_json:

@@ -50,8 +50,12 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     add("prompt", nargs="?", default="", metavar="PROMPT", help="what is seen and heard")
     add("-o", "--output", required=True, metavar="FILE", help="file to write: .mp4, .webm, .mkv; .wav, .flac or .m4a "
         "for the sound alone")  # fmt: skip
-    add("--video-caption", metavar="TEXT", help="what is seen (default: from the prompt)")
-    add("--audio-caption", metavar="TEXT", help="what is heard (default: from the prompt)")
+    add(
+        "--video-caption",
+        metavar="TEXT",
+        help="what is seen (default: from the prompt); (words:1.2) weighs as in ComfyUI, \\( is a parenthesis",
+    )
+    add("--audio-caption", metavar="TEXT", help="what is heard (default: from the prompt), likewise")
     add(
         "--negative-video",
         metavar="TEXT",
@@ -173,7 +177,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from ..core.device import resolve_placement
     from ..media.mux import has_picture, write_clip
     from ..models.own import joint_settings, own_settings
-    from ..pipeline import generate, load_models
+    from ..pipeline import generate, load_models, told_of_captions
     from .tags import clip_tags
 
     if not console.verbose:
@@ -202,6 +206,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     encoding = {"writer": args.writer, "codec": args.codec, "crf": args.crf}
     rehearse_writing(wanted[-1].path, **encoding)
     captions = _expanded(args, console, captions, own)
+    told_captions = told_of_captions(captions, negatives)
+    for note in told_captions:
+        console.note(f"note: {note}")
     model = load_models(
         found,
         placement=placement,
@@ -224,7 +231,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         with_picture=has_picture(wanted[0].path),
     )
     write = partial(write_clip, **encoding)
-    told = Told(console, model, timeline, wanted, started=started)
+    told = Told(console, model, timeline, wanted, started=started, captions=told_captions)
     with explain_full_memory(), told.kept():
         for each in wanted:
             _make_one(each, make, write, tags, told)
@@ -287,7 +294,11 @@ def _negatives(args: argparse.Namespace, own: OwnSettings) -> Captions:
 
 
 def _expanded(args: argparse.Namespace, console: Console, captions: Captions, own: OwnSettings) -> Captions:
-    """The captions that the user did not write, from the prompt; short ones for the pocket model's small encoder."""
+    """The captions that the user did not write, from the prompt; short ones for the pocket model's small encoder.
+
+    Those are plain texts, in which parentheses are no weights.
+    """
+    from ..core.dialect import escaped
     from ..core.types import Captions
 
     mode = _mode(args)
@@ -304,8 +315,8 @@ def _expanded(args: argparse.Namespace, console: Console, captions: Captions, ow
     made = expand_prompt(args, console, args.prompt, mode=mode, profile=own.captions, shared_options=("device",))
     tell_report(console, made)
     return Captions(
-        made.captions.video if args.video_caption is None else args.video_caption,
-        made.captions.audio if args.audio_caption is None else args.audio_caption,
+        escaped(made.captions.video) if args.video_caption is None else args.video_caption,
+        escaped(made.captions.audio) if args.audio_caption is None else args.audio_caption,
     )
 
 

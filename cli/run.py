@@ -110,10 +110,13 @@ def tell_files(console: Console, report: RunReport, more: Mapping[str, Any]) -> 
     for node, shown in report.outputs.items():
         for sentence in shown.get("sounding_video_report", ()):
             console.note(f"node {node}: {sentence}")
+    for sentence in report.sentences:
+        console.note(f"note: {sentence}")
     lines = [f"{path}: {describe(probe(path))}" if _is_media(path) else str(path) for path in report.files]
     values = {
         "files": [str(path) for path in report.files],
         "outputs": report.outputs,
+        "notes": list(report.sentences),
         "cached": list(report.cached),
         "wall_seconds": round(report.seconds, 3),
         **more,

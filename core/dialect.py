@@ -100,12 +100,11 @@ def read(text: str) -> Reading:
     kept = _innermost(_BRACKETS, kept, lambda inside: _bracketed(inside, notes))
     if kept != kept.upper():  # in a prompt all in capitals, waves BREAK on the shore
         kept = notes.replaced(_BREAK, kept, "is read as the end of a sentence", ". ")
-    if kept != _ESCAPED.sub(lambda found: _HIDDEN[found[1]], text):
-        kept = re.sub(r"[ \t]{2,}", " ", kept).strip().lstrip(".,;").lstrip()
+    removed = kept != _ESCAPED.sub(lambda found: _HIDDEN[found[1]], text)
     if kept.count("(") != kept.count(")") or "(" in kept[kept.rfind(")") + 1 :]:
         notes.add("A parenthesis", "has no partner and is read as it stands")
-    parts = tuple((_unhidden(piece), weight) for piece, weight in _parts(kept))
-    whole: Text = WeightedText(parts)
+    parts = [(_unhidden(piece), weight) for piece, weight in _parts(kept)]
+    whole: Text = WeightedText(tuple(_tidied(parts) if removed else parts))
     if all(weight == 1 for _, weight in parts):
         whole = whole.plain
     return Reading(whole, notes.sentences())
@@ -224,6 +223,21 @@ def _parts(text: str) -> list[tuple[str, float]]:
             start = position + 1
         position += 1
     return found + ([(text[start:], weights[-1])] if start < len(text) else [])
+
+
+def _tidied(parts: list[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Without the gaps and the stray signs that what was taken out leaves behind."""
+    tidy: list[tuple[str, float]] = []
+    for piece, weight in parts:
+        piece = re.sub(r"[ \t]{2,}", " ", piece)
+        if not tidy:
+            piece = piece.lstrip(" \t\n.,;")
+        elif tidy[-1][0].endswith(" "):
+            piece = piece.lstrip(" ")
+        tidy += [(piece, weight)] if piece else []
+    if tidy:
+        tidy[-1] = (tidy[-1][0].rstrip(), tidy[-1][1])
+    return tidy
 
 
 def _pairs(text: str) -> dict[int, int]:

@@ -13,8 +13,10 @@ from ..captions.backends import BACKENDS, open_backend, sharing
 from ..captions.backends.base import BackendOptions
 from ..captions.crr import MODES
 from ..captions.profiles import PROFILES
+from ..core.dialect import escaped
 from ..core.errors import SoundingVideoError, require_choice
 from .host import io, make_room, progress, ui
+from .host.report import CAPTIONS_KEY
 from .listing import ADVANCED, listing
 from .sockets import CATEGORY
 
@@ -295,13 +297,19 @@ def _backend(name: str, options: BackendOptions) -> AbstractContextManager[Backe
 
 
 def _output(made: Expansion, *, with_anchors: bool) -> io.NodeOutput:
-    """The captions as sockets; on the node as text, and in parts for our page extension."""
+    """The captions as sockets; on the node as text, and in parts for our page extension.
+
+    Captions that were written are plain texts: parentheses in them are no weights when they are encoded.
+    """
     anchors = "" if made.anchors is None else made.anchors.to_json()
     report = json.dumps(made.report.as_json(), ensure_ascii=False, indent=2)
-    values = (made.captions.video, made.captions.audio, *([anchors] if with_anchors else []), report)
-    shown = f"picture: {made.captions.video}\n\nsound: {made.captions.audio}\n\n{anchors}"
-    parts = {"video": made.captions.video, "audio": made.captions.audio, "anchors": anchors, "report": report}
-    return io.NodeOutput(*values, ui={**ui.PreviewText(shown).as_dict(), "sounding_video_captions": [parts]})
+    video, audio = (
+        text if made.report.mode == "off" else escaped(text) for text in (made.captions.video, made.captions.audio)
+    )
+    values = (video, audio, *([anchors] if with_anchors else []), report)
+    shown = f"picture: {video}\n\nsound: {audio}\n\n{anchors}"
+    parts = {"video": video, "audio": audio, "anchors": anchors, "report": report}
+    return io.NodeOutput(*values, ui={**ui.PreviewText(shown).as_dict(), CAPTIONS_KEY: [parts]})
 
 
 def anchors_problem(text: str) -> str | None:

@@ -14,7 +14,7 @@ from .host import io, progress
 from .listing import listing
 from .own import AS_SET, defaults_input, followed, settled
 from .sockets import CATEGORY, AudioCodec, AudioText, Conditioning, VideoCodec, VideoText
-from .telling import managed_stage, told
+from .telling import REPORT_KEY, managed_stage, told
 
 if TYPE_CHECKING:
     from ..models.own import OwnSettings
@@ -84,19 +84,22 @@ class EncodeCaptions(io.ComfyNode):
         defaults: str = AS_SET,
     ) -> io.NodeOutput:
         """Encode for the towers that are connected."""
-        from ..pipeline import encode_captions
+        from ..pipeline import encode_captions, told_of_captions
 
         parts = video_text_encoder or audio_text_encoder
         if parts is None:
             raise InputError("no caption encoder is connected", expected="the video encoder, the audio encoder or both")
         given = {"video_negative": video_negative, "audio_negative": audio_negative}
         values = settled(defaults, _own(video_text_encoder, audio_text_encoder), given)
+        captions = Captions(video_caption, audio_caption)
+        negatives = Captions(values["video_negative"], values["audio_negative"])
         with managed_stage(followed(given, values)) as shown:
+            shown[REPORT_KEY] += told_of_captions(captions, negatives)
             conditioning = encode_captions(
                 video_text_encoder,
                 audio_text_encoder,
-                Captions(video_caption, audio_caption),
-                negatives=Captions(values["video_negative"], values["audio_negative"]),
+                captions,
+                negatives=negatives,
                 seconds=seconds,
                 placement=parts.placement,
                 progress=progress(),

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .host import managed_memory, ui
-
-# Under this name the page finds sentences in a node's results.
-REPORT_KEY = "sounding_video_report"
+from .host.report import REPORT_KEY
 
 
 def told(text: str, *, as_text: bool = False) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def without_times(text: str) -> tuple[str, list[str]]:
     def moment(match: re.Match[str]) -> str:
         found.append(match[0].strip(_SIGNS + "[]()<>"))
         leads = not match.string[: match.start()].strip() or match["before"] in tuple(",.;!?([<")
-        if leads or match["open"] or match["after"]:
+        subtitle = re.match(r"\W*\d+:", match[0])  # "… 0:02 a door slams", with no "at" before it
+        if leads or subtitle or match["open"] or match["after"]:
             return ". "
         rest = match.string[match.end() :]
         follows = _AND_BEFORE.search(match.string[: match.start()]) or (_AND_AFTER.match(rest) and _CODE.search(rest))

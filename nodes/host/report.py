@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+# Under these names nodes say sentences, and show the captions that they wrote.
+REPORT_KEY = "sounding_video_report"
+CAPTIONS_KEY = "sounding_video_captions"
 
 
 @dataclass(frozen=True)
@@ -22,3 +27,13 @@ class RunReport:
     files: list[Path]
     seconds: float
     cached: tuple[str, ...] = ()
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What the nodes say of their run and of the captions that they wrote, each once."""
+        said: list[str] = []
+        for shown in self.outputs.values():
+            said += shown.get(REPORT_KEY, ())
+            for parts in shown.get(CAPTIONS_KEY, ()):
+                said += json.loads(parts["report"])["notes"]
+        return tuple(dict.fromkeys(said))
