@@ -26,6 +26,16 @@ def test_generate_expands_what_is_not_given(generate, tmp_path):
     assert "dog" in captions["video"] and "bark" not in captions["video"] and len(captions["video"].split()) > 15
 
 
+def test_weights_in_captions_are_applied_and_told(generate, tmp_path):
+    plain = generate("a red ball", "--no-expand", "--json")
+    assert plain.json["captions"] == []
+    outcome = generate("a (red:1.5) ball", "--no-expand", "--seed", 0)
+    assert "note: video caption: weights applied as ComfyUI does: “red” × 1.5." in outcome.err
+    assert "note: audio caption: weights applied" in outcome.err
+    captions = json.loads(probe(tmp_path / "clip.mp4").tags["sounding_video"])["captions"]
+    assert captions["video"] == "a (red:1.5) ball", "the file makes the same clip again"
+
+
 def test_generate_refuses_a_backend_without_work(generate):
     outcome = generate("a dog", "--no-expand", "--backend", "lexicon")
     assert outcome.code == 2 and "there is nothing to expand" in outcome.err
@@ -47,6 +57,12 @@ def captions_with(generate, tmp_path):
 def test_the_modes_of_the_ablation_can_be_generated(captions_with, mode):
     wanted = expand(PROMPT, backend=LexiconBackend(), mode=mode, profile="short").captions
     assert captions_with("--mode", mode) == {"video": wanted.video, "audio": wanted.audio}
+
+
+def test_parentheses_that_a_model_writes_weigh_nothing(captions_with, chat_server):
+    chat_server.answers("A red dog (small).", "A bark (short).")
+    options = ["--backend", "openai_server", "--server", chat_server.url]
+    assert captions_with("--mode", "raw", *options) == {"video": r"A red dog \(small\).", "audio": r"A bark \(short\)."}
 
 
 def test_raw_captions_come_from_a_language_model(captions_with, chat_server):

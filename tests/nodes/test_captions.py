@@ -27,6 +27,7 @@ from sounding_video.core.types import AudioClip, AVClip, VideoClip
 from sounding_video.media.mux import write_clip
 from sounding_video.nodes.captions import CaptionVideo, EditAnchors, ExpandPrompt
 from sounding_video.nodes.host import standalone
+from sounding_video.nodes.host.report import RunReport
 
 WRITER = {"backend": "lexicon", "profile": "short", "server": "", "model": ""}
 
@@ -44,6 +45,20 @@ def test_a_prompt_is_expanded_and_shown():
     assert json.loads(report)["backend"] == "lexicon"
     (shown,) = output.ui["text"]
     assert video in shown and audio in shown and anchors in shown
+
+
+def test_a_run_without_a_page_is_told_the_same():
+    shown = {"1": ExpandPrompt.execute(prompt="(red:1.2) ball bounces", mode="full", **WRITER).ui}
+    report = RunReport({**shown, "2": {"sounding_video_report": ["one", "one"]}}, [], 1.0)
+    assert report.sentences == ("Weights do not count in a prompt that is expanded: “red”.", "one")
+
+
+def test_parentheses_in_written_captions_weigh_nothing(chat_server):
+    chat_server.answers("A red dog (small).", "A bark (short).")
+    writer = {**WRITER, "backend": "openai_server", "server": chat_server.url}
+    video, audio, *_ = ExpandPrompt.execute(prompt="a dog barks", mode="raw", **writer).result
+    assert (video, audio) == (r"A red dog \(small\).", r"A bark \(short\).")
+    assert ExpandPrompt.execute(prompt="a (red:1.2) ball", mode="off", **WRITER).result[0] == "a (red:1.2) ball"
 
 
 def test_edited_anchors_change_the_captions():

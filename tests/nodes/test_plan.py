@@ -52,6 +52,15 @@ def conditioned(video, audio):
     return EncodeCaptions.execute(video_text_encoder=video, audio_text_encoder=audio, seconds=0.6, **TEXTS)
 
 
+def test_encode_captions_says_which_weights_it_applied(loaded):
+    video, _ = loaded("none")
+    REMEMBERED.clear()
+    texts = {**TEXTS, "video_caption": "a (red:1.3) ball <lora:x:1>"}
+    shown = EncodeCaptions.execute(video_text_encoder=video, seconds=0.6, **texts).ui[telling.REPORT_KEY]
+    assert "video caption: weights applied as ComfyUI does: “red” × 1.3." in shown
+    assert any("<lora:x:1> loads nothing" in sentence for sentence in shown)
+
+
 def sampled(model, conditioning, latents):
     options = {"seed": 1, "steps": 1, "video_guidance_scale": 6.0, "audio_guidance_scale": 6.0}
     rest = {"schedule": "lockstep", "flow_sigmas": "diffusers-0.36", "guidance_batching": "auto", "preview": False}
