@@ -22,6 +22,8 @@ TEXTS = [
 SCRIPT = """
 import json, sys
 sys.path.insert(0, sys.argv[1]); texts = sys.argv[2]; sys.argv = ["main.py", "--cpu"]
+import comfy.options
+comfy.options.enable_args_parsing()
 from comfy.sd1_clip import escape_important, token_weights, unescape_important
 found = [token_weights(escape_important(text), 1.0) for text in json.loads(texts)]
 print(json.dumps([[[unescape_important(piece), weight] for piece, weight in parts] for parts in found]))
