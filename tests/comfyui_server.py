@@ -1,7 +1,8 @@
 """Starts a real ComfyUI with this pack in it, for the tests against the server and in the browser.
 
 ``COMFYUI_PATH`` names one checkout or several, separated as in ``PATH``; without it ``ComfyUI`` beside this repository
-is taken where it is. ``COMFYUI_PYTHON`` names the interpreter of all of them, or one for each in the same order.
+is taken where it is. ``COMFYUI_PYTHON`` names the interpreter of all of them, or one for each in the same order; without
+it that is the one in the checkout's ``venv`` or ``.venv``, or else the one that runs the tests.
 """
 
 from __future__ import annotations
@@ -60,9 +61,12 @@ def checkout() -> Path:
 def python_of(comfyui_path: Path) -> str:
     """The interpreter that a checkout runs with."""
     named = [python for python in os.environ.get("COMFYUI_PYTHON", "").split(os.pathsep) if python]
+    if not named:
+        own = [comfyui_path / folder / "bin" / "python" for folder in ("venv", ".venv")]
+        return str(next((python for python in own if python.is_file()), sys.executable))
     paths = checkouts()
-    assert len(named) in (0, 1, len(paths)), f"COMFYUI_PYTHON names {len(named)}, COMFYUI_PATH {len(paths)} checkouts"
-    return (named * len(paths))[paths.index(comfyui_path)] if named else sys.executable
+    assert len(named) in (1, len(paths)), f"COMFYUI_PYTHON names {len(named)}, COMFYUI_PATH {len(paths)} checkouts"
+    return named[0] if len(named) == 1 else named[paths.index(comfyui_path)]
 
 
 def version_of(comfyui_path: Path) -> str:
