@@ -36,8 +36,8 @@ class LoadLora(io.ComfyNode):
                     "lora_file",
                     options=[NO_LORA, *list_loras()],
                     default=NO_LORA,
-                    tooltip="none, or a file in models/loras: LoRA, DoRA, LoHa or LoKr, in the layouts of diffusers, peft, "
-                    "ComfyUI's trainers and kohya.",
+                    tooltip="none, or a file in models/loras: LoRA, DoRA, LoHa or LoKr, in the layouts of diffusers, "
+                    "peft, ComfyUI's trainers and kohya.",
                 ),
                 io.Float.Input(
                     "strength",

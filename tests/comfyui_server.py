@@ -1,8 +1,8 @@
 """Starts a real ComfyUI with this pack in it, for the tests against the server and in the browser.
 
 ``COMFYUI_PATH`` names one checkout or several, separated as in ``PATH``; without it ``ComfyUI`` beside this repository
-is taken where it is. ``COMFYUI_PYTHON`` names the interpreter of all of them, or one for each in the same order; without
-it that is the one in the checkout's ``venv`` or ``.venv``, or else the one that runs the tests.
+is taken where it is. ``COMFYUI_PYTHON`` names the interpreter of all of them, or one for each in the same order;
+without it that is the one in the checkout's ``venv`` or ``.venv``, or else the one that runs the tests.
 """
 
 from __future__ import annotations
