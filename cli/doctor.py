@@ -46,8 +46,8 @@ OPTIONAL = {
     "flash_attn": ("flash-attn", "the flash attention kernel"),
     "sageattention": ("sageattention", "the sage attention kernel"),
     "moviepy": ("moviepy", "the moviepy writer"),
-    "librosa": ("librosa", "evaluation"),
-    "cv2": ("opencv-python-headless", "evaluation"),
+    "librosa": ("librosa", "captioning clips by a local audio model"),
+    "cv2": ("opencv-python-headless", "evaluation, motion peaks"),
     "matplotlib": ("matplotlib", "evaluation plots"),
     "peft": ("peft", "training with LoRA"),
 }

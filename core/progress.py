@@ -14,6 +14,7 @@ STAGE_TITLES = {
     "sample": "sampling",
     "decode": "decoding",
     "mux": "writing",
+    "measure": "measuring motion",
 }
 
 

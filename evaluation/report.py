@@ -29,7 +29,7 @@ def check_pictures() -> None:
     """Fail before the first clip where a package is missing.
 
     Raises:
-        MissingPackageError: matplotlib, librosa or OpenCV is not installed; the message carries the pip line.
+        MissingPackageError: matplotlib or OpenCV is not installed; the message carries the pip line.
     """
     for name in ("matplotlib", *LIBRARIES):
         require(name, PURPOSE)

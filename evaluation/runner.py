@@ -20,7 +20,7 @@ from .sample import Sample, Truth, read_manifest
 
 SUFFIXES = (".mp4", ".webm", ".mkv")
 MANIFEST_NAME = "manifest.jsonl"
-PACKAGES = ("torch", "numpy", "av", "librosa", "opencv-python-headless")
+PACKAGES = ("torch", "numpy", "av", "opencv-python-headless")
 
 
 @dataclass(frozen=True)

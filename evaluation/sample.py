@@ -106,12 +106,12 @@ class Sample:
 
     @cached_property
     def onset_strength(self) -> np.ndarray | None:
-        """Onset envelope of librosa; None without a sound."""
+        """Onset envelope, as librosa has it; None without a sound."""
         return None if self.clip.audio is None else signals.onset_strength(self.clip.audio)
 
     @cached_property
     def onsets(self) -> list[float] | None:
-        """Seconds of librosa's onsets; None without a sound."""
+        """Seconds of the onsets; None without a sound."""
         if self.onset_strength is None:
             return None
         return signals.onset_times(self.onset_strength, self.clip.audio.sample_rate)

@@ -20,7 +20,7 @@ from .tags import encode_tags
 from .video import to_uint8
 
 _BACKGROUND, _PANEL, _INK, _FAINT = (250, 250, 248), (255, 255, 255), (40, 40, 46), (214, 214, 210)
-_WAVE, _PEAK, _MARKER = (31, 98, 166), (150, 188, 224), (214, 60, 48)
+_WAVE, _PEAK, _MARKER, _MOTION = (31, 98, 166), (150, 188, 224), (214, 60, 48), (240, 150, 40)
 # Spectrogram colours from quiet to loud: dark blue, violet, orange, pale yellow.
 _COLOURS = torch.tensor(
     [(16, 16, 40), (84, 32, 112), (200, 66, 82), (248, 160, 62), (254, 246, 190)], dtype=torch.float32
@@ -38,6 +38,7 @@ def time_axis_picture(
     *,
     width: int = 1200,
     markers_seconds: Sequence[float] | None = None,
+    peaks_seconds: Sequence[float] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
     """Draw frames, waveform and spectrogram above one axis in seconds, and save a PNG.
@@ -50,6 +51,7 @@ def time_axis_picture(
         path: A name ending in .png.
         width: Pixels, at least 320.
         markers_seconds: Times to mark by vertical lines, for example onsets.
+        peaks_seconds: Times to mark by arrows under the frames, for example of the motion's peaks.
         metadata: Tags as in a clip: a text each, anything but text as JSON.
 
     Raises:
@@ -65,8 +67,8 @@ def time_axis_picture(
     if clip.audio is not None and clip.audio.waveform.shape[-1] == 0:
         raise InputError("the sound is empty", got="0 samples", expected="at least one sample")
     seconds = max(float(part.seconds) for part in (clip.video, clip.audio) if part is not None)
-    markers = [] if markers_seconds is None else list(markers_seconds)
-    for marker in markers:
+    markers, peaks = (list(times or ()) for times in (markers_seconds, peaks_seconds))
+    for marker in (*markers, *peaks):
         if not 0 <= marker <= seconds:
             raise InputError("a marker lies outside the clip", got=f"{marker} s", expected=f"0 to {seconds:.3f} s")
     plot_width = width - _LEFT - _RIGHT
@@ -78,6 +80,8 @@ def time_axis_picture(
         panels.append(("sound", _waveform(clip.audio, seconds, plot_width)))
         panels.append(("Hz", _spectrogram(clip.audio, seconds, plot_width)))
     canvas = _assemble(clip, panels, width, seconds, markers)
+    if peaks and clip.video is not None:
+        _draw_peaks(canvas, [_LEFT + time / seconds * plot_width for time in peaks], _TOP + panels[0][1].height)
     texts = PngInfo()
     for name, text in encode_tags(metadata).items():
         texts.add_text(name, text)
@@ -196,6 +200,13 @@ def _assemble(
         draw.line([(x, _TOP), (x, axis)], fill=_MARKER, width=2)
         draw.polygon([(x - 5, _TOP - 7), (x + 5, _TOP - 7), (x, _TOP + 1)], fill=_MARKER)
     return canvas
+
+
+def _draw_peaks(canvas: Image.Image, columns: Sequence[float], bottom: int) -> None:
+    """Arrows that stand below the film strip and point at it."""
+    draw = ImageDraw.Draw(canvas)
+    for x in columns:
+        draw.polygon([(x - 5, bottom + _GAP - 1), (x + 5, bottom + _GAP - 1), (x, bottom - 3)], fill=_MOTION)
 
 
 def _heading(clip: AVClip) -> str:

@@ -86,7 +86,14 @@ class SyncReport(io.ComfyNode):
         found = measured(clip)
         place = save_place(filename_prefix, width=width, height=0, suffix=".png")
         markers = [time for time in found["onsets_seconds"] if time <= found["seconds"]]
-        time_axis_picture(clip, place.path, width=width, markers_seconds=markers, metadata=file_tags(cls.hidden))
+        time_axis_picture(
+            clip,
+            place.path,
+            width=width,
+            markers_seconds=markers,
+            peaks_seconds=found["motion_peaks_seconds"],
+            metadata=file_tags(cls.hidden),
+        )
         report = json.dumps(found, indent=2)
         saved = ui.SavedResult(place.path.name, place.subfolder, io.FolderType.output)
         shown = {"images": [saved], **told("\n".join([found["summary"], *notes]))}
@@ -94,20 +101,19 @@ class SyncReport(io.ComfyNode):
 
 
 def measured(clip: AVClip) -> dict[str, Any]:
-    """Onsets, motion peaks and AV-Align of a clip with picture and sound.
+    """Onsets, motion peaks and AV-Align of a clip with picture and sound: the metric's own values.
 
-    With librosa and OpenCV these are the metric's own values; without them there are onsets only, by our own detector,
-    and the summary says what to install.
+    Without OpenCV there are onsets only, the same ones, and the summary says what to install.
     """
     from ..evaluation.metrics.av_align import AVAlign
     from ..evaluation.sample import Sample
-    from ..evaluation.signals import LIBRARIES
-    from ..media.timeline import onsets
+    from ..media.flow import LIBRARY
+    from ..media.onsets import onsets
 
     seconds = float(max(clip.video.seconds, clip.audio.seconds))
-    if not all(available(name) for name in LIBRARIES):
+    if not available(LIBRARY):
         times = [round(time, 4) for time in onsets(clip.audio)]
-        summary = f"{len(times)} onsets; motion and AV-Align need: pip install librosa opencv-python-headless"
+        summary = f"{len(times)} onsets; motion and AV-Align need: pip install opencv-python-headless"
         return _found(seconds, times, None, None, summary)
     measurement = AVAlign().measure(Sample(clip))
     details, score = measurement.details, measurement.values["av_align"]

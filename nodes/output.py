@@ -153,8 +153,17 @@ class Mux(io.ComfyNode):
         )
         notes += [*report.notes, *(["A preview: nothing was saved."] if save == PREVIEW else [])]
         shown = {**file_shown(place, format, save), REPORT_KEY: notes}
-        drawn = timeline(clip) | ({"fps": None} if format in SOUND_FORMATS else {})  # what has no rate has no picture
+        drawn = timeline(_as_shown(clip, format), progress())
         return io.NodeOutput(video_value(place.path), ui={**shown, "sounding_video_timeline": [drawn]})
+
+
+def _as_shown(clip: AVClip, format: str) -> AVClip:
+    """What the file holds of the clip."""
+    from ..media.audio import fit_length
+
+    if format not in SOUND_FORMATS or clip.video is None:
+        return clip
+    return AVClip(None, fit_length(clip.audio, clip.num_samples))
 
 
 def file_place(prefix: str, format: str, images: Tensor | None, *, passing: bool) -> SavePlace:

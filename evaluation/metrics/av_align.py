@@ -1,6 +1,6 @@
 """AV-Align: intersection over union of sound onsets and motion peaks (TempoTokens; BridgeDiT's AV-Align).
 
-The published algorithm, step by step (BridgeDiT reference, section 9, ``avalign_old``): librosa onsets of channel 0;
+The published algorithm, step by step (BridgeDiT reference, section 9, ``avalign_old``): librosa's onsets of channel 0;
 peaks of the mean Farnebäck flow; each onset, in order, takes the first free flow peak that is less than one frame away;
 score = matches / (onsets + peaks - matches); mean over the clips.
 

@@ -65,6 +65,6 @@ def test_exit_codes(command, folder, arguments, code, sentence):
 
 
 def test_a_missing_package_is_exit_code_3(command, folder, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "librosa", None)
+    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
     code, _, err = command(folder, "--metrics", "av_align")
-    assert code == 3 and "Install it with: pip install librosa" in err
+    assert code == 3 and "Install it with: pip install opencv-python-headless" in err

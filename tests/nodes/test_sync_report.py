@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 from sounding_video.core.types import AudioClip, AVClip, VideoClip
+from sounding_video.evaluation.sample import Sample
+from sounding_video.media.timeline import timeline
 from sounding_video.nodes import evaluation
 from sounding_video.nodes.evaluation import SyncReport, measured
 from sounding_video.nodes.host import io, standalone
@@ -67,23 +69,52 @@ def test_the_picture_carries_prompt_and_workflow_as_comfyui_s_own_do(run, tmp_pa
 
 
 def test_what_belongs_together_scores_higher_than_what_does_not():
-    pytest.importorskip("librosa")
     pytest.importorskip("cv2")
     times = [0.6, 1.2, 1.8, 2.4]
     together, apart = measured(knocking(times)), measured(knocking(times, shifted=0.3))
     assert together["av_align"] > max(0.5, apart["av_align"] + 0.3)
-    # librosa may mark a knock twice, a frame of its own apart.
+    # A knock may be marked twice, a frame of the detector's own apart.
     found = together["onsets_seconds"]
     assert all(min(abs(time - onset) for onset in found) < 0.07 for time in times)
     assert all(min(abs(time - onset) for time in times) < 0.07 for onset in found)
 
 
-def test_without_the_libraries_there_are_onsets_and_a_pip_line(monkeypatch):
-    monkeypatch.setattr(evaluation, "available", lambda name: name != "librosa")
-    found = measured(knocking([0.6, 1.4, 2.2]))
+def test_without_opencv_there_are_the_same_onsets_and_a_pip_line(monkeypatch):
+    clip = knocking([0.6, 1.4, 2.2])
+    whole = measured(clip)
+    monkeypatch.setattr(evaluation, "available", lambda name: name != "cv2")
+    found = measured(clip)
     assert (found["av_align"], found["motion_peaks_seconds"]) == (None, None)
-    assert [round(time, 1) for time in found["onsets_seconds"]] == [0.6, 1.4, 2.2]
-    assert "pip install librosa opencv-python-headless" in found["summary"]
+    assert found["onsets_seconds"] == whole["onsets_seconds"]
+    assert all(min(abs(time - onset) for onset in found["onsets_seconds"]) < 0.07 for time in (0.6, 1.4, 2.2))
+    assert "pip install opencv-python-headless" in found["summary"]
+
+
+def test_report_player_and_probe_show_the_same_moments(run):
+    """One clip, three places: what Sync Report lists, what AV Mux draws, what ``probe --picture`` marks."""
+    pytest.importorskip("cv2")
+    clip = knocking([0.6, 1.2, 1.8, 2.4], shifted=0.11)
+    report = json.loads(run(clip).args[1])
+    drawn, sample = timeline(clip), Sample(clip)
+    assert [round(time, 3) for time in report["onsets_seconds"]] == drawn["onsets"]
+    assert [round(time, 3) for time in report["motion_peaks_seconds"]] == drawn["peaks"]
+    assert [round(time, 3) for time in sample.onsets] == drawn["onsets"] != []
+    assert [round(time, 3) for time in sample.flow_peaks] == drawn["peaks"] != []
+
+
+def test_the_picture_marks_the_motion_s_peaks(run, tmp_path, monkeypatch):
+    pytest.importorskip("cv2")
+    arrow = (240, 150, 40)
+    clip = knocking([0.6, 1.4])
+    run(clip)
+    with Image.open(tmp_path / "sync" / "clip_00001_.png") as picture:
+        columns = {x for x in range(picture.width) for y in range(picture.height) if picture.getpixel((x, y)) == arrow}
+    for time in (0.6, 1.4):
+        assert 58 + round(time / 3 * (800 - 58 - 16)) in columns
+    monkeypatch.setattr(evaluation, "available", lambda name: name != "cv2")
+    run(clip)
+    with Image.open(tmp_path / "sync" / "clip_00002_.png") as picture:
+        assert arrow not in {colour for _, colour in picture.convert("RGB").getcolors(1 << 24)}
 
 
 def test_a_bad_name_is_refused_before_anything_runs():

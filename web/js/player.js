@@ -1,4 +1,4 @@
-// With the video of the save node: the waveform over the clip's time, its onsets, and a line where the player is.
+// With the clip of the save node: the waveform over its time, onsets, motion peaks, and a line where the player is.
 import { api } from "../../../scripts/api.js";
 import { el, onOutput, panel, resize, whileInGraph } from "./dom.js";
 import { t } from "./texts.js";
@@ -6,13 +6,18 @@ import { t } from "./texts.js";
 const PANEL = "t2sv_timeline";
 const STRIP = 56;
 const WORDS = 28;
+const MORE_WORDS = 46; // two lines
+const ARROW = 6;
 const OWN = { video: 206, audio: 60 };
 const MARGINS = 28;
 const MOST = 6;
 const FOLLOW_EVERY = 90; // milliseconds
 const OWN_AFTER = 2500; // the page shows its own player within this, or later where the link is slow
 
-/** @typedef {{seconds: number, fps: number|null, outline: number[][], onsets: number[]}} Timeline */
+/**
+ * `peaks` is missing in the results of older versions, and null where the motion was not measured.
+ * @typedef {{seconds: number, fps: number|null, outline: number[][], onsets: number[], peaks?: number[]|null}} Timeline
+ */
 /** @typedef {{filename: string, subfolder: string, type: string}} File */
 
 /**
@@ -46,6 +51,8 @@ function draw(canvas, timeline, now) {
   });
   context.fillStyle = "#e5573f";
   for (const onset of timeline.onsets) context.fillRect((onset / timeline.seconds) * width, 0, 1.5, STRIP);
+  context.fillStyle = "#f0963c";
+  for (const peak of timeline.peaks ?? []) arrow(context, (peak / timeline.seconds) * width);
   if (now !== null) {
     context.fillStyle = "#ffffff";
     context.fillRect(Math.min(width - 2, (now / timeline.seconds) * width), 0, 2, STRIP);
@@ -53,10 +60,32 @@ function draw(canvas, timeline, now) {
 }
 
 /**
+ * A small arrow on the strip's lower edge.
+ * @param {CanvasRenderingContext2D} context
+ * @param {number} x
+ */
+function arrow(context, x) {
+  context.beginPath();
+  context.moveTo(x, STRIP - 1.5 * ARROW);
+  context.lineTo(x - ARROW, STRIP);
+  context.lineTo(x + ARROW, STRIP);
+  context.fill();
+}
+
+/**
  * @param {Timeline} timeline
  * @returns {string}
  */
-function describe({ seconds, onsets, outline }) {
+function describe(timeline) {
+  const { peaks } = timeline;
+  return describeSound(timeline) + (peaks ? ` · ${t("motionPeaks", { count: peaks.length })}` : "");
+}
+
+/**
+ * @param {Timeline} timeline
+ * @returns {string}
+ */
+function describeSound({ seconds, onsets, outline }) {
   const length = seconds.toFixed(2);
   if (!outline.length) return t("noSound", { seconds: length });
   if (!onsets.length) return t("noOnset", { seconds: length });
@@ -84,17 +113,17 @@ class Strip {
   }
 
   get height() {
-    return STRIP + WORDS + (this.own ? OWN[this.own.localName] : 0);
+    return STRIP + (this.timeline.peaks ? MORE_WORDS : WORDS) + (this.own ? OWN[this.own.localName] : 0);
   }
 
-  /** The page's own video element of the clip: on the canvas in a container of the node, or in the node's element. */
+  /** The page's own player of the clip: on the canvas in a container of the node, or in the node's element. */
   get native() {
     const homes = [this.node.videoContainer, this.canvas.closest("[data-node-id]")];
     return homes
-      .flatMap((home) => [...(home?.querySelectorAll("video") ?? [])])
-      .find((video) => {
-        if (!video.isConnected || video.closest(".t2sv")) return false;
-        const query = new URL(video.currentSrc || video.src || "about:blank", location.href).searchParams;
+      .flatMap((home) => [...(home?.querySelectorAll("video, audio") ?? [])])
+      .find((player) => {
+        if (!player.isConnected || player.closest(".t2sv")) return false;
+        const query = new URL(player.currentSrc || player.src || "about:blank", location.href).searchParams;
         return query.get("filename") === this.file.filename && (query.get("subfolder") ?? "") === this.file.subfolder;
       });
   }
@@ -164,7 +193,8 @@ function heightOf(shown) {
 onOutput(["T2SVMux"], (node, output) => {
   const timelines = (output.sounding_video_timeline ?? []).slice(0, MOST);
   if (!timelines.length) return;
-  const shown = timelines.map((timeline, index) => new Strip(node, timeline, output.images[index]));
+  const files = [...(output.images ?? []), ...(output.audio ?? [])];
+  const shown = timelines.map((timeline, index) => new Strip(node, timeline, files[index]));
   panel(node, PANEL, heightOf(shown)).replaceChildren(...shown.map((strip) => strip.element));
   if (!strips.has(node)) whileInGraph(node, FOLLOW_EVERY, () => follow(node));
   strips.set(node, shown);

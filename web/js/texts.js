@@ -161,6 +161,14 @@ export const TEXTS = {
     "{seconds} s, {count} attaques à {times} s",
     "{seconds} s, {count} comienzos en {times} s",
   ],
+  motionPeaks: [
+    "motion peaks: {count}",
+    "运动峰值：{count}",
+    "動きの山：{count}",
+    "Bewegungsspitzen: {count}",
+    "pics du mouvement : {count}",
+    "picos de movimiento: {count}",
+  ],
   // Memory
   memory: ["memory", "内存", "メモリ", "Speicher", "mémoire", "memoria"],
   memoryFree: [
