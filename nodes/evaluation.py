@@ -50,7 +50,8 @@ class SyncReport(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="sounding_video/sync",
-                    tooltip="File name of the PNG in the output folder. A counter is appended.",
+                    tooltip="File name of the PNG in the output folder, with the words that AV Mux fills in. A counter "
+                    "is appended.",
                 ),
                 io.Int.Input(
                     "width", default=1200, min=LEAST_WIDTH, max=MOST_WIDTH, step=10, tooltip="Pixels of the picture."
@@ -84,7 +85,7 @@ class SyncReport(io.ComfyNode):
         sound, notes = audio_clip(audio)
         clip = AVClip(VideoClip(images[..., :3].float().cpu(), as_fps(fps)), sound)
         found = measured(clip)
-        place = save_place(filename_prefix, width=width, height=0, suffix=".png")
+        place = save_place(filename_prefix, width=width, height=0, suffix=".png", hidden=cls.hidden)
         markers = [time for time in found["onsets_seconds"] if time <= found["seconds"]]
         time_axis_picture(
             clip,

@@ -9,7 +9,7 @@ from ..core.clock import as_fps
 from ..core.errors import InputError, SoundingVideoError, require_choice
 from ..core.optional import require
 from ..core.types import AudioClip, AVClip, VideoClip
-from .host import embeds_metadata, io, progress, save_place, ui, video_value
+from .host import embeds_metadata, io, progress, save_place, ui, verdict, video_value
 from .host.common import SavePlace, check_prefix
 from .listing import ADVANCED, listing
 from .sockets import CATEGORY
@@ -47,8 +47,9 @@ class Mux(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="sounding_video/clip",
-                    tooltip="File name in the output folder, with sub-folders if wanted; %width%, %height%, %year%, "
-                    "%month%, %day%, %hour%, %minute% and %second% are filled in. A counter is appended.",
+                    tooltip="File name in the output folder, with sub-folders if wanted; %width%, %height%, "
+                    "%date:yyyy-MM-dd% (also hh, mm, ss) and %Node.input% of any node, by its type or title, are "
+                    "filled in. A counter is appended.",
                 ),
                 io.Combo.Input(
                     "format",
@@ -118,7 +119,7 @@ class Mux(io.ComfyNode):
             if writer == "moviepy":
                 require("moviepy", "writing video through moviepy")
         except SoundingVideoError as error:
-            return str(error)
+            return verdict(error)
         return True
 
     @classmethod
@@ -141,7 +142,7 @@ class Mux(io.ComfyNode):
         require_choice("format", format, FORMATS)
         sound, notes = (None, []) if audio is None else audio_clip(audio)
         clip = AVClip(None if images is None else VideoClip(images[..., :3].float().cpu(), as_fps(fps)), sound)
-        place = file_place(options["filename_prefix"], format, images, passing=save == PREVIEW)
+        place = file_place(options["filename_prefix"], format, images, passing=save == PREVIEW, hidden=cls.hidden)
         report = write_clip(
             clip,
             place.path,
@@ -166,12 +167,12 @@ def _as_shown(clip: AVClip, format: str) -> AVClip:
     return AVClip(None, fit_length(clip.audio, clip.num_samples))
 
 
-def file_place(prefix: str, format: str, images: Tensor | None, *, passing: bool) -> SavePlace:
+def file_place(prefix: str, format: str, images: Tensor | None, *, passing: bool, hidden: Any = None) -> SavePlace:
     """The file to write; one that is only looked at lies in the temporary folder."""
     height, width = (0, 0) if images is None else images.shape[1:3]
     if passing:  # a name of its own, or the page would show what it remembers of an earlier session's preview
         prefix = f"{prefix}_{uuid.uuid4().hex[:6]}"
-    return save_place(prefix, width=width, height=height, suffix=f".{format}", temporary=passing)
+    return save_place(prefix, width=width, height=height, suffix=f".{format}", temporary=passing, hidden=hidden)
 
 
 def file_shown(place: SavePlace, format: str, save: str) -> dict[str, Any]:

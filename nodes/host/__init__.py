@@ -37,6 +37,7 @@ rename_nodes = current_host.rename_nodes
 save_place = current_host.save_place
 shows_previews = current_host.shows_previews
 t5_tokenizer_folder = current_host.t5_tokenizer_folder
+verdict = current_host.verdict
 video_value = current_host.video_value
 weight_roots = current_host.weight_roots
 
@@ -60,6 +61,7 @@ __all__ = [
     "shows_previews",
     "t5_tokenizer_folder",
     "ui",
+    "verdict",
     "video_value",
     "weight_roots",
 ]

@@ -24,6 +24,7 @@ import aiohttp
 from ...core.errors import Cancelled, OutputError, ServerError, WorkflowError
 from ...core.progress import SILENT, Progress
 from .graph import check_format, node_classes
+from .prefixes import safe_path
 from .refusal import refusal
 from .report import RunReport
 from .ui_format import ui_workflow
@@ -385,10 +386,11 @@ def _saved(outputs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
 def _free_path(folder: Path, item: Mapping[str, str]) -> Path:
     """A new path for a file a server names; the name must not lead out of the folder."""
     relative = PurePosixPath(item["subfolder"].replace("\\", "/")) / item["filename"]
-    if relative.is_absolute() or ".." in relative.parts or "\\" in item["filename"] or ":" in str(relative):
+    if relative.is_absolute() or ".." in relative.parts or "\\" in item["filename"]:
         raise ServerError(
             "the server names a file outside the output folder", got=str(relative), expected="a relative name"
         )
+    relative = safe_path(relative)  # another system may allow names that this one does not
     target = folder / relative
     counter = 1
     while target.exists():

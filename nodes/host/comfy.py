@@ -19,12 +19,14 @@ from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
+from ...core.errors import SoundingVideoError
 from ...core.progress import Progress
 from ...core.residency import Residency, managed_by
 from ...media.preview import Preview
 from .comfy_memory import MEMORY
 from .common import Pace, SavePlace, StageClock, check_prefix
 from .newer import Rename
+from .prefixes import filled_prefix
 
 __all__ = [
     "NAME",
@@ -43,6 +45,7 @@ __all__ = [
     "shows_previews",
     "t5_tokenizer_folder",
     "ui",
+    "verdict",
     "video_value",
     "weight_roots",
 ]
@@ -171,13 +174,27 @@ def embeds_metadata() -> bool:
     return not args.disable_metadata
 
 
-def save_place(prefix: str, *, width: int, height: int, suffix: str, temporary: bool = False) -> SavePlace:
+def verdict(error: SoundingVideoError) -> str:
+    """Refuse a node's inputs. ComfyUI repeats a verdict for every input that was looked at, an exception it tells once.
+
+    Raises:
+        SoundingVideoError: the one that was given.
+    """
+    raise error
+
+
+def save_place(
+    prefix: str, *, width: int, height: int, suffix: str, temporary: bool = False, hidden: Any = None
+) -> SavePlace:
     """The next free file name in ComfyUI's output folder, by its own convention; or in its temporary folder.
+
+    Words of the page's own savers are filled in here, from the workflow in ``hidden``.
 
     Raises:
         OutputError: the prefix leaves the output folder.
     """
     check_prefix(prefix)
+    prefix = filled_prefix(prefix, width=width, height=height, hidden=hidden)
     output = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, width, height)
     return SavePlace(path=Path(folder) / f"{name}_{counter:05}_{suffix}", subfolder=subfolder)

@@ -34,11 +34,8 @@ def check_prefix(prefix: str) -> None:
         OutputError: with the prefix as given.
     """
     parts = PurePosixPath(prefix.replace("\\", "/")).parts
-    absolute = (
-        PurePosixPath(prefix).is_absolute()
-        or PureWindowsPath(prefix).is_absolute()
-        or bool(PureWindowsPath(prefix).drive)
-    )
+    # A letter and a colon alone are no drive here: the colon will be replaced.
+    absolute = PureWindowsPath(prefix).is_absolute() or prefix.startswith(("/", "\\"))
     if absolute or ".." in parts or not parts or prefix.endswith(("/", "\\")):
         raise OutputError(
             "the file name prefix does not name a file inside the output folder",

@@ -24,4 +24,6 @@ def _fault(node: str, fault: Mapping[str, Any]) -> str:
     if fault.get("type") == "custom_validation_failed":
         # A node's own verdict comes once for every input it looked at, as "input - verdict".
         return f"{node}: {details.partition(' - ')[2].rstrip('.')}"
+    if str(fault.get("type")).startswith("exception_during"):  # how our nodes give a verdict, so that it comes once
+        return f"{node}: {details.rstrip('.')}"
     return f"{node}, input {port}: {fault.get('message')}" + (f" ({details})" if details not in ("", port) else "")

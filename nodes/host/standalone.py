@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -19,13 +18,14 @@ from typing import Any
 import torch
 
 from ...core.device import resolve_device
-from ...core.errors import OutputError
+from ...core.errors import OutputError, SoundingVideoError
 from ...core.progress import SILENT, Progress
 from ...core.residency import Residency, managed_by
 from . import io, ui
 from .common import SavePlace, check_prefix
 from .memory import MEMORY
 from .newer import Rename
+from .prefixes import filled_prefix
 
 __all__ = [
     "NAME",
@@ -47,6 +47,7 @@ __all__ = [
     "shows_previews",
     "t5_tokenizer_folder",
     "ui",
+    "verdict",
     "video_value",
     "weight_roots",
 ]
@@ -164,34 +165,29 @@ def embeds_metadata() -> bool:
     return current().embed_metadata
 
 
-def save_place(prefix: str, *, width: int, height: int, suffix: str, temporary: bool = False) -> SavePlace:
+def verdict(error: SoundingVideoError) -> str:
+    """What a node says of inputs that cannot be; the runner makes a sentence of it."""
+    return str(error)
+
+
+def save_place(
+    prefix: str, *, width: int, height: int, suffix: str, temporary: bool = False, hidden: Any = None
+) -> SavePlace:
     """The next free file name for a prefix, by ComfyUI's convention ``name_00001_.mp4``.
 
     Args:
-        prefix: Relative name; may hold ``%width%``, ``%height%``, ``%year%``, ``%month%``, ``%day%``, ``%hour%``,
-            ``%minute%``, ``%second%``.
+        prefix: Relative name; see :func:`~.prefixes.filled_prefix` for what is filled in.
         width: Pixels, for ``%width%``.
         height: Pixels, for ``%height%``.
         suffix: File name ending with its dot.
         temporary: Whether the file is only looked at: it then lies in the session's temporary folder.
+        hidden: What the node knows of the workflow, for ``%Node.input%``.
 
     Raises:
         OutputError: the prefix leaves the output folder, or the folder cannot be made.
     """
     check_prefix(prefix)
-    values = {"width": str(width), "height": str(height)}
-    for word, code in (
-        ("year", "%Y"),
-        ("month", "%m"),
-        ("day", "%d"),
-        ("hour", "%H"),
-        ("minute", "%M"),
-        ("second", "%S"),
-    ):
-        values[word] = time.strftime(code)
-    for word, value in values.items():
-        prefix = prefix.replace(f"%{word}%", value)
-    relative = Path(prefix.replace("\\", "/"))
+    relative = Path(filled_prefix(prefix, width=width, height=height, hidden=hidden))
     folder = (current().temporary_dir if temporary else current().output_dir) / relative.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

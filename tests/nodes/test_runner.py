@@ -162,6 +162,10 @@ def test_a_latent_for_a_tower_that_is_not_joined_is_refused(run, graph):
 def test_prefixes_are_filled_in(run, graph):
     report = run(graph, overrides={"9.filename_prefix": "a/%width%x%height%/clip", "9.format": "mkv"})
     assert report.files[0].parts[-4:] == ("out", "a", "32x32", "clip_00001_.mkv")
+    steps = graph["7"]["inputs"]["steps"]
+    again = run(graph, overrides={"9.filename_prefix": "b: c/%T2SVJointSampler.steps% %Nope.x%"})
+    assert again.files[0].parts[-3:] == ("out", "b_ c", f"{steps} %Nope.x%_00001_.mp4")
+    assert again.files[0].is_file()
 
 
 def test_an_output_folder_that_is_a_file_is_refused(graph, small_models_dir, tmp_path):
