@@ -177,7 +177,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from ..core.device import resolve_placement
     from ..media.mux import has_picture, write_clip
     from ..models.own import joint_settings, own_settings
-    from ..pipeline import generate, load_models, told_of_captions
+    from ..pipeline import generate, load_models
     from .tags import clip_tags
 
     if not console.verbose:
@@ -206,9 +206,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     encoding = {"writer": args.writer, "codec": args.codec, "crf": args.crf}
     rehearse_writing(wanted[-1].path, **encoding)
     captions = _expanded(args, console, captions, own)
-    told_captions = told_of_captions(captions, negatives)
-    for note in told_captions:
-        console.note(f"note: {note}")
+    told_captions = _told_captions(console, captions, negatives, own)
     model = load_models(
         found,
         placement=placement,
@@ -318,6 +316,20 @@ def _expanded(args: argparse.Namespace, console: Console, captions: Captions, ow
         escaped(made.captions.video) if args.video_caption is None else args.video_caption,
         escaped(made.captions.audio) if args.audio_caption is None else args.audio_caption,
     )
+
+
+def _told_captions(console: Console, captions: Captions, negatives: Captions, own: OwnSettings) -> list[str]:
+    """What the user should know of the captions before minutes of sampling."""
+    from ..captions.known import unknown_to_model
+    from ..pipeline import told_of_captions
+
+    unknown = [sentence for sentence in [unknown_to_model(captions, own.knows)] if sentence]
+    for sentence in unknown:
+        console.warn(f"warning: {sentence}")
+    told = told_of_captions(captions, negatives)
+    for note in told:
+        console.note(f"note: {note}")
+    return [*unknown, *told]
 
 
 def _mode(args: argparse.Namespace) -> str:

@@ -38,6 +38,8 @@ class OwnSettings:
         audio_negative: What the sound should not be.
         captions: Length profile of captions.
         is_noted: Whether the model itself says so.
+        knows: The only scenes that it knows, each with the words by which a text about it is told (of each entry all);
+            none for a model of anything.
     """
 
     num_frames: int = 81
@@ -59,6 +61,7 @@ class OwnSettings:
     audio_negative: str = "Low quality, unclear and noisy."
     captions: str = "bridgedit"
     is_noted: bool = False
+    knows: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -69,6 +72,12 @@ class OwnSettings:
     def extent(self) -> str:
         """Size, length and rate in words."""
         return f"{self.width}×{self.height} pixels, {self.num_frames} frames at {float(self.fps):g} fps"
+
+
+def _scenes(value: dict[str, list[str]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    if not isinstance(value, dict) or not all(isinstance(entries, list) for entries in value.values()):
+        raise TypeError("knows: no object with a list of words for each scene")
+    return tuple((str(scene), tuple(map(str, entries))) for scene, entries in value.items())
 
 
 PUBLISHED = OwnSettings()
@@ -85,6 +94,7 @@ _READ: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "video_negative": ("video_negative", str),
     "audio_negative": ("audio_negative", str),
     "captions": ("captions", str),
+    "knows": ("knows", _scenes),
 }
 # A note that says nothing of them is a small model's: it knows no such words and was trained with none.
 _UNSAID = {"video_negative": "", "audio_negative": "", "captions": "short"}

@@ -84,17 +84,20 @@ class EncodeCaptions(io.ComfyNode):
         defaults: str = AS_SET,
     ) -> io.NodeOutput:
         """Encode for the towers that are connected."""
+        from ..captions.known import unknown_to_model
         from ..pipeline import encode_captions, told_of_captions
 
         parts = video_text_encoder or audio_text_encoder
         if parts is None:
             raise InputError("no caption encoder is connected", expected="the video encoder, the audio encoder or both")
         given = {"video_negative": video_negative, "audio_negative": audio_negative}
-        values = settled(defaults, _own(video_text_encoder, audio_text_encoder), given)
+        own = _own(video_text_encoder, audio_text_encoder)
+        values = settled(defaults, own, given)
         captions = Captions(video_caption, audio_caption)
         negatives = Captions(values["video_negative"], values["audio_negative"])
         with managed_stage(followed(given, values)) as shown:
-            shown[REPORT_KEY] += told_of_captions(captions, negatives)
+            unknown = unknown_to_model(captions, own.knows)
+            shown[REPORT_KEY] += [*filter(None, [unknown]), *told_of_captions(captions, negatives)]
             conditioning = encode_captions(
                 video_text_encoder,
                 audio_text_encoder,

@@ -30,6 +30,7 @@ from diffusers.pipelines.stable_audio import StableAudioProjectionModel
 from sounding_video.models.bridges.base import BridgeConfig
 from sounding_video.models.joint import BridgePoints, BridgeStack
 from sounding_video.models.weights.bridges import save_bridges
+from sounding_video.world.scenes import SCENES
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
@@ -260,6 +261,7 @@ def build(output: Path, seed: int) -> dict[str, Any]:
         "video_negative": "",
         "audio_negative": "",
         "captions": "short",
+        "knows": {scene.known_as: list(scene.told_by) for scene in map(SCENES.get, SCENES.names())},
         "text_length": TEXT_LENGTH,
         "sizes": {**sizes, "bridge": _size(bridges)},
     }

@@ -11,8 +11,10 @@ from sounding_video.core.errors import CorruptWeightsError
 from sounding_video.models.own import NOTE, PUBLISHED, OwnSettings, joint_settings, own_settings, read_note
 from sounding_video.models.weights.find import find_models, pocket_folder
 from sounding_video.models.weights.load import is_trained, load_stable_audio, load_wan, text_length_of
+from sounding_video.world.scenes import SCENES
 
-POCKET = OwnSettings(33, 15, 64, 64, 50, 3.0, 3.0, 1.0, 1.0, 3.0, "", "", "short", True)
+KNOWN = tuple((scene.known_as, scene.told_by) for scene in map(SCENES.get, SCENES.names()))
+POCKET = OwnSettings(33, 15, 64, 64, 50, 3.0, 3.0, 1.0, 1.0, 3.0, "", "", "short", True, KNOWN)
 
 
 @pytest.fixture
@@ -71,3 +73,16 @@ def test_a_pair_takes_the_sound_from_the_audio_tower():
     assert (mixed.width, mixed.video_guidance_scale, mixed.audio_guidance_scale) == (832, 6.0, 3.0)
     assert (mixed.audio_modality_scale, mixed.audio_negative, mixed.is_noted) == (3.0, "", True)
     assert joint_settings(None, POCKET).num_frames == 33
+
+
+def test_the_pocket_model_says_which_scenes_it_knows():
+    assert own_settings(pocket_folder() / "wan").knows == KNOWN and len(KNOWN) == 10
+    assert PUBLISHED.knows == ()
+
+
+@pytest.mark.parametrize("knows", [["a ball"], {"a ball": "ball"}, "balls"])
+def test_scenes_in_another_form_are_refused(tmp_path, knows):
+    (tmp_path / "wan").mkdir()
+    (tmp_path / "pocket.json").write_text(json.dumps({"size": 64, "knows": knows}))
+    with pytest.raises(CorruptWeightsError, match="cannot be read"):
+        own_settings(tmp_path / "wan")

@@ -141,3 +141,15 @@ def test_a_graph_of_new_nodes_makes_a_pocket_clip(root, tmp_path):
 
     info = probe(report.files[0])
     assert (info.width, info.height, info.num_frames) == (64, 64, 33)
+
+
+def test_what_the_pocket_model_cannot_know_is_said_by_encode_captions(sides):
+    def said(name: str, video: str, audio: str) -> list[str]:
+        texts = {"video_caption": video, "audio_caption": audio, "video_negative": "", "audio_negative": ""}
+        towers = dict(zip(("video_text_encoder", "audio_text_encoder"), sides[name], strict=True))
+        return EncodeCaptions.execute(**texts, seconds=2.2, **towers).ui[REPORT_KEY]
+
+    [sentence] = [one for one in said("copy", "a dog runs along a beach", "a bark") if "cannot know" in one]
+    assert "a ball that bounces" in sentence and "rain on a house" in sentence
+    assert not any("know" in one for one in said("copy", "a red ball bounces", "a dull thud"))
+    assert not any("know" in one for one in said("plain", "a dog runs along a beach", "a bark"))

@@ -25,6 +25,8 @@ NUM_SPARKS = 18
 class Anvil(Scene):
     """The hammer is raised between strikes, so its fall announces each one."""
 
+    known_as = "a hammer that strikes an anvil"
+    told_by = ("anvil", "blacksmith", "forge", "smith", "hammer metal", "hammer iron")
     wordings = Wordings(
         video=Options(
             (

@@ -31,6 +31,8 @@ TIMBRES = {
 class Ball(Scene):
     """The material sets the timbre, the bounce and the shine; each impact is quieter than the one before."""
 
+    known_as = "a ball that bounces"
+    told_by = ("ball", "sphere")
     wordings = Wordings(
         video=Options(
             (

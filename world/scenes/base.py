@@ -24,10 +24,15 @@ class Scene(ABC):
 
     A plan is plain values (a manifest keeps it). Event scenes have ``plan["events"]``, seconds in rising order;
     continuous scenes have ``plan["knots"]``, levels 0..1 at evenly spaced times (:func:`level_at`).
+
+    ``known_as`` names the scene in a sentence; ``told_by`` are words by which a text about it is told, of each entry
+    all.
     """
 
     continuous: ClassVar[bool] = False
     wordings: ClassVar[Wordings]
+    known_as: ClassVar[str]
+    told_by: ClassVar[tuple[str, ...]]
 
     @abstractmethod
     def plan(self, dice: Dice, span: Span) -> dict[str, Any]:

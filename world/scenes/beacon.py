@@ -28,6 +28,8 @@ LAMP_Y, SHORE_Y, GLOW_SECONDS = -0.42, 0.55, 0.34
 class Beacon(Scene):
     """The lamp comes on with the beep and fades after it."""
 
+    known_as = "a beacon that flashes and beeps"
+    told_by = ("beacon", "lighthouse", "signal lamp", "signal tower", "signal horn", "beep tower", "beep electronic")
     wordings = Wordings(
         video=Options(
             (

@@ -25,6 +25,8 @@ SHORE_Y, FALL_SECONDS, FLATNESS = 0.0, 0.36, 0.32
 class Drops(Scene):
     """Large drops sound low: the pitch is that of the bubble they trap."""
 
+    known_as = "drops that fall into water"
+    told_by = ("drop water", "drop pool", "drip", "droplet")
     wordings = Wordings(
         video=Options(
             (

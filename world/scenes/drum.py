@@ -30,6 +30,8 @@ BOTTOM_Y, NUM_GRAINS = 0.78, 14
 class Drum(Scene):
     """The kind of drum sets its shape, its pitch and whether snares rattle along."""
 
+    known_as = "a drum that is struck"
+    told_by = ("drum", "bongo")
     wordings = Wordings(
         video=Options(
             (

@@ -34,6 +34,8 @@ class Engine(Scene):
     """Speed of the wheel, and pitch and loudness of the engine, follow one level."""
 
     continuous = True
+    known_as = "an engine whose wheel turns"
+    told_by = ("engine", "flywheel", "piston", "machine wheel")
     wordings = Wordings(
         video=Options(
             (

@@ -28,6 +28,8 @@ CLIMB_SECONDS, GLOW_SECONDS, NUM_STARS = 0.5, 1.1, 34
 class Fireworks(Scene):
     """A near display: the boom comes with the flash. Large bursts are louder and deeper."""
 
+    known_as = "fireworks at night"
+    told_by = ("firework", "skyrocket", "rocket burst", "rocket explode", "rocket spark")
     wordings = Wordings(
         video=Options(
             (

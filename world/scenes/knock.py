@@ -24,6 +24,8 @@ DOOR_X = 0.2
 class Knock(Scene):
     """Knocks of one burst are quick and even; a clip holds one burst, or several if it is long."""
 
+    known_as = "a fist that knocks on a door"
+    told_by = ("knock", "knuckle", "fist door", "pound door")
     wordings = Wordings(
         video=Options(
             (

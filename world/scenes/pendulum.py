@@ -24,6 +24,8 @@ PIVOT_Y, LENGTH = -0.28, 0.86
 class Pendulum(Scene):
     """Ticks are a half-period apart; the bob is fastest at a tick, and the hand moves on."""
 
+    known_as = "a pendulum clock"
+    told_by = ("pendulum", "clock", "timepiece", "tick tock")
     wordings = Wordings(
         video=Options(
             (

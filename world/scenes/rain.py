@@ -43,6 +43,8 @@ class Rain(Scene):
     """Number of streaks and splashes, and loudness of the patter, follow one level."""
 
     continuous = True
+    known_as = "rain on a house"
+    told_by = ("rain", "shower", "downpour", "drizzle", "raindrop")
     wordings = Wordings(
         video=Options(
             (
