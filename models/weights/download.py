@@ -97,7 +97,7 @@ DOWNLOADS = {
         is_gated=True,
     ),
     "bridge": Download(
-        "the published BridgeDiT bridges",
+        "the published BridgeDiT bridges, among them BridgeDiT/bicross-1.3B/epoch=20-step=3318.ckpt",
         "Guan123/BridgeDiT",
         ("*.ckpt", "*.safetensors"),
         "BridgeDiT",

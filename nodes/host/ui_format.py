@@ -6,33 +6,26 @@ It knows widgets from schemas alone, hence only graphs of our own nodes.
 from __future__ import annotations
 
 import inspect
+import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .graph import Step, plan
+from .known_files import known_files
+from .layout import Place, laid_out, ports_on_page
 
-_WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 _OPTIONAL_SHAPE = 7  # LiteGraph's hollow circle, which the page draws for optional sockets
-_COLUMN_GAP, _ROW_GAP, _LEFT, _TOP = 60, 50, 60, 120
-_WIDTH, _WIDE = 320, 420
-# Room below the widgets for what appears while a node runs: the page's own player, and our panels of web/js.
-_FILE_ROOM = 320
-_ROOM = {
-    "T2SVMux": 430,
-    "T2SVJoinTowers": 220,
-    "T2SVJointSampler": 300,
-    "T2SVNativeSampler": 300,
-    "T2SVExpandPrompt": 310,
-    "T2SVEditAnchors": 650,
-    "T2SVCaptionVideo": 310,
-}
 
 
-def ui_workflow(graph: Mapping[str, Any]) -> dict[str, Any]:
+def ui_workflow(graph: Mapping[str, Any], notes: Sequence[str] = ()) -> dict[str, Any]:
     """Lay out an API-format graph of our nodes as a workflow for ComfyUI's page.
 
-    Columns follow the longest way from a source; nodes are numbered as in the graph when its ids are whole numbers.
+    Nodes are numbered as in the graph when its ids are whole numbers.
+
+    Args:
+        graph: API-format workflow.
+        notes: Texts in Markdown that stand beside the nodes.
 
     Raises:
         WorkflowError: the graph is not valid; values of lists are taken as they are.
@@ -43,29 +36,26 @@ def ui_workflow(graph: Mapping[str, Any]) -> dict[str, Any]:
         for index, step in enumerate(steps, 1)
     }
     links, incoming, outgoing = _links(steps, numbers)
-    places = _layout(steps)
+    last = max(numbers.values())
+    written = {f"note {index}": text for index, text in enumerate(notes, 1)}
+    places, groups, view = laid_out(steps, {name: _note_size(text) for name, text in written.items()})
     nodes = [
         _node(step, graph[step.node_id], numbers, incoming, outgoing, places, order) for order, step in enumerate(steps)
     ]
+    for name, text in written.items():
+        nodes.append(_note(last + 1 + len(nodes) - len(steps), text, places[name], len(nodes)))
     return {
         "id": str(uuid.uuid5(uuid.NAMESPACE_URL, repr(sorted(graph)))),
         "revision": 0,
-        "last_node_id": max(numbers.values()),
+        "last_node_id": last + len(notes),
         "last_link_id": len(links),
         "nodes": nodes,
         "links": links,
-        "groups": [],
+        "groups": groups,
         "config": {},
-        "extra": {},
+        "extra": view,
         "version": 0.4,
     }
-
-
-def _ports(step: Step) -> tuple[list[Any], list[Any]]:
-    """Sockets and widgets, each in the page's order: required before optional."""
-    ordered = sorted(step.schema.inputs, key=lambda port: port.optional)
-    widgets = [port for port in ordered if port.io_type in _WIDGET_TYPES and not port.options.get("forceInput")]
-    return [port for port in ordered if port not in widgets], widgets
 
 
 def _links(steps: list[Step], numbers: Mapping[str, int]) -> tuple[list[list[Any]], dict, dict]:
@@ -74,7 +64,7 @@ def _links(steps: list[Step], numbers: Mapping[str, int]) -> tuple[list[list[Any
     incoming: dict[tuple[str, str], int] = {}
     outgoing: dict[tuple[str, int], list[int]] = {}
     for step in steps:
-        names = [port.id for group in _ports(step) for port in group]
+        names = [port.id for group in ports_on_page(step) for port in group]
         for name in sorted(step.links, key=names.index):
             source, slot = step.links[name]
             number = len(table) + 1
@@ -93,32 +83,36 @@ def _links(steps: list[Step], numbers: Mapping[str, int]) -> tuple[list[list[Any
     return table, incoming, outgoing
 
 
-def _size(step: Step) -> list[int]:
-    """A node's size on the page, measured as the page does: title, sockets, widgets, a large field for long texts."""
-    sockets, widgets = _ports(step)
-    long_texts = sum(bool(port.options.get("multiline")) for port in widgets)
-    seeds = sum(bool(port.options.get("control_after_generate")) for port in widgets)
-    height = 40 + 20 * max(len(sockets), len(step.schema.outputs)) + 24 * (len(widgets) + seeds) + 76 * long_texts
-    room = _ROOM.get(step.schema.node_id, _FILE_ROOM if step.schema.is_output_node else 0)
-    return [_WIDE if long_texts or room else _WIDTH, height + room]
+def _note_size(text: str) -> tuple[int, int]:
+    """Width and height that a note's text takes, about."""
+    seen = re.sub(r"\]\([^)]*\)", "]", text)  # without the addresses of links
+    lines = sum(1 + len(line) // 58 for line in seen.splitlines())
+    return 420, 60 + 20 * lines
 
 
-def _layout(steps: list[Step]) -> dict[str, tuple[list[int], list[int]]]:
-    """Position and size of each node: columns by depth, rows below one another."""
-    depth: dict[str, int] = {}
-    for step in steps:
-        depth[step.node_id] = max((depth[source] + 1 for source, _ in step.links.values()), default=0)
-    places: dict[str, tuple[list[int], list[int]]] = {}
-    left = _LEFT
-    for column in range(max(depth.values()) + 1):
-        members = [step for step in steps if depth[step.node_id] == column]
-        top = _TOP
-        for step in members:
-            size = _size(step)
-            places[step.node_id] = ([left, top], size)
-            top += size[1] + _ROW_GAP
-        left += max(places[step.node_id][1][0] for step in members) + _COLUMN_GAP
-    return places
+def _note(number: int, text: str, place: Place, order: int) -> dict[str, Any]:
+    position, size = place
+    return {
+        "id": number,
+        "type": "MarkdownNote",
+        "pos": position,
+        "size": size,
+        "flags": {},
+        "order": order,
+        "mode": 0,
+        "inputs": [],
+        "outputs": [],
+        "properties": {},
+        "widgets_values": [text],
+        "color": "#432",
+        "bgcolor": "#3a2e22",  # the light theme makes it lighter by half: its text can be read in both
+    }
+
+
+def _models(step: Step) -> dict[str, Any]:
+    """What the page offers to fetch where a file that the node names is not there."""
+    files = known_files(step.schema.node_id, step.literals.values())
+    return {"models": files} if files else {}
 
 
 def _when_absent(step: Step, port: Any) -> Any:
@@ -134,10 +128,10 @@ def _node(
     numbers: Mapping[str, int],
     incoming: Mapping[tuple[str, str], int],
     outgoing: Mapping[tuple[str, int], list[int]],
-    places: Mapping[str, tuple[list[int], list[int]]],
+    places: Mapping[str, Place],
     order: int,
 ) -> dict[str, Any]:
-    sockets, widgets = _ports(step)
+    sockets, widgets = ports_on_page(step)
     inputs = []
     for port in (*sockets, *widgets):
         entry: dict[str, Any] = {"name": port.id, "type": port.io_type, "link": incoming.get((step.node_id, port.id))}
@@ -172,6 +166,6 @@ def _node(
             | ({"shape": 6} if output.is_output_list else {})  # LiteGraph's grid, which the page draws for lists
             for slot, output in enumerate(step.schema.outputs)
         ],
-        "properties": {"Node name for S&R": step.schema.node_id},
+        "properties": {"Node name for S&R": step.schema.node_id} | _models(step),
         "widgets_values": values,
     }

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 from sounding_video.media.probe import probe
+from sounding_video.models.weights.download import DOWNLOADS
 from sounding_video.nodes.host.graph import node_classes, plan, read_workflow
 from sounding_video.nodes.host.runner import run_workflow
-from sounding_video.nodes.host.ui_format import ui_workflow
+
+_spec = importlib.util.spec_from_file_location("templates", Path(__file__).parents[2] / "benchmarks" / "templates.py")
+templates = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(templates)
 
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 # What needs files, models or an edit of one's own.
@@ -17,7 +23,6 @@ NOT_IN_A_TEMPLATE = {
     "T2SVEditAnchors",
     "T2SVCaptionVideo",
     "T2SVLoadLora",
-    "T2SVDownloadModels",
     "T2SVNativeSampler",
 }
 POCKET = (
@@ -29,6 +34,19 @@ POCKET = (
 )
 NAMES = (*POCKET, "text_to_sounding_video_wan_1.3b")
 ELSEWHERE = ("text_to_sounding_video_native",)  # has ComfyUI's own nodes: test_native_template.py
+
+
+TITLE = 30  # of a node, above its place
+SCREEN = (1440, 800)  # of a small laptop, without the browser's bars
+
+
+def box(node):
+    return (*node["pos"], *node["size"])
+
+
+def overlap(one, other):
+    (x, y, width, height), (left, top, broad, tall) = one, other
+    return x < left + broad and left < x + width and y < top + tall and top < y + height
 
 
 def both(root, name):
@@ -45,8 +63,8 @@ def test_every_template_is_tested(root):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_two_formats_agree(root, name):
-    page, api = both(root, name)
-    assert page == json.loads(json.dumps(ui_workflow(api)))
+    page, _ = both(root, name)
+    assert page == json.loads(json.dumps(templates.page_format(name))), "run benchmarks/templates.py"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -131,15 +149,8 @@ def test_comparing_bridges_differs_in_nothing_but_the_bridges(root):
 def test_the_page_s_layout_is_tidy_and_its_links_consistent(root, name):
     page, api = both(root, name)
     nodes = {node["id"]: node for node in page["nodes"]}
-    boxes = [(*node["pos"], *node["size"]) for node in page["nodes"]]
-    for index, (x, y, width, height) in enumerate(boxes):
-        for other_x, other_y, other_width, other_height in boxes[index + 1 :]:
-            assert (
-                x + width <= other_x
-                or other_x + other_width <= x
-                or y + height <= other_y
-                or other_y + other_height <= y
-            )
+    boxes = [(x, y - TITLE, width, height + TITLE) for x, y, width, height in map(box, page["nodes"])]
+    assert not any(overlap(one, other) for index, one in enumerate(boxes) for other in boxes[index + 1 :])
     for number, source, slot, target, target_slot, kind in page["links"]:
         assert number in nodes[source]["outputs"][slot]["links"]
         assert nodes[source]["outputs"][slot]["type"] == kind == nodes[target]["inputs"][target_slot]["type"]
@@ -149,3 +160,66 @@ def test_the_page_s_layout_is_tidy_and_its_links_consistent(root, name):
     scale, flow_shift, push = (3.0, 1.0, 3.0) if name in POCKET else (6.0, 3.0, 1.0)
     rest = ["lockstep", "diffusers-0.36", "auto", flow_shift, True, 1.0, push, "as set here"]
     assert sampler["widgets_values"] == [7, "fixed", 50, scale, scale, *rest]
+
+
+@pytest.mark.parametrize("name", NAMES + ELSEWHERE)
+def test_it_opens_with_the_prompt_in_sight_and_everything_in_a_group(root, name):
+    page, _ = both(root, name)
+    groups = {group["title"]: tuple(group["bounding"]) for group in page["groups"]}
+    for node in page["nodes"]:
+        x, y, width, height = box(node)
+        inside = [
+            title
+            for title, (left, top, broad, tall) in groups.items()
+            if left <= x and x + width <= left + broad and top <= y - TITLE and y + height <= top + tall
+        ]
+        assert len(inside) == 1, node["type"]
+    assert not any(overlap(groups[one], groups[other]) for one in groups for other in groups if one < other)
+    first = min(groups, key=lambda title: groups[title][:2])
+    assert first == ("Prompt" if name in POCKET else "Get the models")
+    # Texts below a scale of 0.6 are not drawn on the canvas.
+    scale, (shift_x, shift_y) = page["extra"]["ds"]["scale"], page["extra"]["ds"]["offset"]
+    assert scale >= 0.65
+    left, top, width, height = groups["Prompt"]
+    seen = ((left + width + shift_x) * scale, (top + shift_y) * scale)
+    assert seen[0] <= SCREEN[0] and 0 < seen[1] < SCREEN[1] / 4
+
+
+@pytest.mark.parametrize("name", NAMES + ELSEWHERE)
+def test_a_file_that_is_missing_comes_with_its_address(root, name):
+    """The page reads ``models`` of a node's properties; the note names what no field does."""
+    page, api = both(root, name)
+    named = {value for node in api.values() for value in node["inputs"].values() if str(value).endswith(".safetensors")}
+    told = {file["name"]: file for node in page["nodes"] for file in node["properties"].get("models", ())}
+    assert named <= set(told)
+    if name in POCKET:
+        assert not told
+        return
+    assert len(told) == 5
+    notes = " ".join(node["widgets_values"][0] for node in page["nodes"] if node["type"] == "MarkdownNote")
+    for file in told.values():
+        assert set(file) == {"name", "url", "directory"}  # a hash that nobody has computed is left out
+        assert file["url"].startswith("https://huggingface.co/") and file["url"].endswith(f"/{file['name']}")
+        assert file["directory"] in {"diffusion_models", "text_encoders", "vae", "checkpoints"}
+        assert file["url"] in notes
+    assert [node["inputs"]["what"] for node in api.values() if node["class_type"] == "T2SVDownloadModels"] == ["bridge"]
+
+
+def test_the_bridge_has_one_name_everywhere(root):
+    used = {
+        node["inputs"]["bridge_file"]
+        for name in ("text_to_sounding_video_wan_1.3b", *ELSEWHERE)
+        for node in both(root, name)[1].values()
+        if node["class_type"] == "T2SVLoadBridge"
+    }
+    (bridge,) = used
+    assert bridge in DOWNLOADS["bridge"].title
+    assert bridge.startswith(DOWNLOADS["bridge"].folder + "/")
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    assert f"`{bridge}`" in readme
+    tree = [
+        line.strip("│├└─ ").split("  ")[0]
+        for line in readme.splitlines()
+        if line.startswith(("└", "    └", "        └"))
+    ]
+    assert "".join(tree[-3:]) == bridge

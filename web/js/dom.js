@@ -5,7 +5,7 @@ const STYLE = `
 .t2sv { box-sizing: border-box; width: 100%; height: 100%; overflow: auto; font: 12px/1.45 system-ui, sans-serif;
   color: var(--input-text, #ddd); background: var(--comfy-input-bg, #222); border-radius: 6px; padding: 6px 8px; }
 .t2sv canvas { display: block; width: 100%; border-radius: 4px; background: #101018; }
-.t2sv h4 { margin: 6px 0 2px; font-size: 11px; font-weight: 600; opacity: 0.7; text-transform: uppercase; }
+.t2sv h4 { margin: 6px 0 2px; font-size: 11px; font-weight: 600; opacity: 0.8; text-transform: uppercase; }
 .t2sv p { margin: 0 0 4px; white-space: pre-wrap; overflow-wrap: anywhere; user-select: text; }
 .t2sv textarea, .t2sv input { box-sizing: border-box; width: 100%; font: inherit; color: inherit; padding: 2px 4px;
   background: var(--comfy-menu-bg, #333); border: 1px solid var(--border-color, #555); border-radius: 4px; }
@@ -14,8 +14,10 @@ const STYLE = `
   background: var(--comfy-menu-bg, #333); border: 1px solid var(--border-color, #555); }
 .t2sv label { display: grid; grid-template-columns: 86px 1fr; gap: 4px; align-items: center; margin: 2px 0; }
 .t2sv fieldset { margin: 4px 0; padding: 2px 6px 4px; border: 1px solid var(--border-color, #555); border-radius: 4px; }
-.t2sv .t2sv-bad { color: var(--error-text, #f77); }
-.t2sv .t2sv-good { color: #7c7; }
+.t2sv .t2sv-bad { color: #a01818; }
+.t2sv .t2sv-good { color: #14601c; }
+.dark-theme .t2sv .t2sv-bad { color: #f88; }
+.dark-theme .t2sv .t2sv-good { color: #7c7; }
 .t2sv .t2sv-row { display: flex; gap: 6px; align-items: center; }
 .t2sv .t2sv-row > * { flex: 1; }
 .t2sv .t2sv-row > button { flex: none; }

@@ -1,0 +1,44 @@
+"""Where files that workflows name can be had, for the page: it offers to fetch what is not there.
+
+Only single files that the page may put into ComfyUI's own folders. Their hashes are left out: nobody here has had the
+files in hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_WAN = "https://huggingface.co/Comfy-Org/Wan_2.1_ComfyUI_repackaged/resolve/main/split_files"
+_UMT5 = "umt5_xxl_fp8_e4m3fn_scaled.safetensors"
+_WAN_VAE = "wan_2.1_vae.safetensors"
+_T5 = "t5-base.safetensors"
+_FILES = {
+    "wan2.1_t2v_1.3B_fp16.safetensors": (f"{_WAN}/diffusion_models", "diffusion_models"),
+    _UMT5: (f"{_WAN}/text_encoders", "text_encoders"),
+    _WAN_VAE: (f"{_WAN}/vae", "vae"),
+    "stable-audio-open-1.0.safetensors": (
+        "https://huggingface.co/Comfy-Org/stable-audio-open-1.0_repackaged/resolve/main",
+        "checkpoints",
+    ),
+    _T5: ("https://huggingface.co/ComfyUI-Wiki/t5-base/resolve/main", "text_encoders"),
+}
+# Our loaders name one file and find the others that belong to it.
+_COMPANIONS = {"T2SVLoadWanTower": (_UMT5, _WAN_VAE), "T2SVLoadStableAudioTower": (_T5,)}
+
+
+def known_files(node: str, values: Iterable[object]) -> list[dict[str, str]]:
+    """Entries of the page's ``properties.models`` for a node.
+
+    Args:
+        node: Its id.
+        values: Its inputs, among them names of files.
+    """
+    named = [value for value in values if isinstance(value, str) and value in _FILES]
+    wanted = [*named, *(_COMPANIONS.get(node, ()) if named else ())]
+    return [known_file(name) for name in dict.fromkeys(wanted)]
+
+
+def known_file(name: str) -> dict[str, str]:
+    """Name, address and folder of one file."""
+    address, folder = _FILES[name]
+    return {"name": name, "url": f"{address}/{name}", "directory": folder}
