@@ -18,7 +18,7 @@ import torch
 from .core.clock import LatentGeometry, Timeline
 from .core.dialect import caption_notes, read
 from .core.errors import InputError
-from .core.progress import SILENT, Progress
+from .core.progress import SILENT, Progress, stoppable
 from .core.types import AudioClip, AVClip, Captions, Conditioning, JointLatents, VideoClip
 from .media.audio import fit_length
 from .media.preview import AffineMap, PreviewMaps, fit_colours, fit_levels
@@ -283,7 +283,8 @@ def encode_captions(
             )
     pairs = ((captions.video, negatives.video), (captions.audio, negatives.audio))
     texts = [(read(positive).text, read(negative).text) for positive, negative in pairs]
-    made = encode_cached(encoders, texts, seconds=seconds, placement=placement, progress=progress, cache=cache)
+    with stoppable(progress):
+        made = encode_cached(encoders, texts, seconds=seconds, placement=placement, progress=progress, cache=cache)
     return Conditioning(*made)
 
 
@@ -343,7 +344,8 @@ def sample_latents(
         text_lengths=tuple(text.positive.shape[1] if text else 0 for text in texts),
         batchings=_batchings(options, video_shape),
     )
-    return run_fitting(run, model.placement, attempt)
+    with stoppable(progress):
+        return run_fitting(run, model.placement, attempt)
 
 
 def _workload(
@@ -411,7 +413,7 @@ def preview_maps(model: JoinedModel, progress: Progress = SILENT) -> PreviewMaps
     maps = []
     for parts, fit in ((model.video, fit_colours), (model.audio, fit_levels)):
         if parts is not None and parts.codec not in _PREVIEW_MAPS:
-            with on_device(parts.codec, model.placement):
+            with stoppable(progress), on_device(parts.codec, model.placement):
                 _PREVIEW_MAPS[parts.codec] = fit(parts.codec, progress.told_as("preview"))
         maps.append(parts and _PREVIEW_MAPS[parts.codec])
     audio = model.audio and model.audio.codec
@@ -442,19 +444,17 @@ def decode_latents(
     video = audio = None
     if latents.video is not None:
         _require_codec(video_codec, "video")
-        frames = run_codec(
-            decoding_video(video_codec, latents.video.shape, tiling),
-            placement,
-            lambda tiling: video_codec.decode(latents.video, tiling=tiling, progress=progress),
-        )
+        run = decoding_video(video_codec, latents.video.shape, tiling)
+        with stoppable(progress):
+            frames = run_codec(
+                run, placement, lambda tiling: video_codec.decode(latents.video, tiling=tiling, progress=progress)
+            )
         video = VideoClip(frames, fps)
     if latents.audio is not None:
         _require_codec(audio_codec, "audio")
-        waveform = run_codec(
-            decoding_audio(audio_codec, latents.audio.shape),
-            placement,
-            lambda _: audio_codec.decode(latents.audio, progress=progress),
-        )
+        run = decoding_audio(audio_codec, latents.audio.shape)
+        with stoppable(progress):
+            waveform = run_codec(run, placement, lambda _: audio_codec.decode(latents.audio, progress=progress))
         audio = AudioClip(waveform, audio_codec.sample_rate)
     clip = AVClip(video, audio)
     if clip.num_samples is not None:

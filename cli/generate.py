@@ -175,6 +175,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
     from ..core.clock import Timeline, as_fps
     from ..core.device import resolve_placement
+    from ..core.progress import stoppable
     from ..media.mux import has_picture, write_clip
     from ..models.own import joint_settings, own_settings
     from ..pipeline import generate, load_models
@@ -207,13 +208,14 @@ def run(args: argparse.Namespace, console: Console) -> None:
     rehearse_writing(wanted[-1].path, **encoding)
     captions = _expanded(args, console, captions, own)
     told_captions = _told_captions(console, captions, negatives, own)
-    model = load_models(
-        found,
-        placement=placement,
-        bridge=args.bridge,
-        bridge_options=described,
-        free_text=args.free_text_encoders or args.cache_captions,
-    )
+    with stoppable(console.progress):
+        model = load_models(
+            found,
+            placement=placement,
+            bridge=args.bridge,
+            bridge_options=described,
+            free_text=args.free_text_encoders or args.cache_captions,
+        )
     model = apply_loras(model, loras)
     timeline = Timeline(**extent, geometry=model.geometry)
     console.progress.step("load", 1, 1)

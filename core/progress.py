@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -69,3 +71,29 @@ class Progress:
 
 
 SILENT = Progress()
+
+_STOP: ContextVar[Callable[[], None]] = ContextVar("stop", default=_never)
+
+
+@contextmanager
+def stoppable(progress: Progress) -> Iterator[None]:
+    """Whatever asks by :func:`ask_to_stop` inside the block asks ``progress``.
+
+    A stage opens this around all its work. What works deep inside it then needs no reporter to be handed down: every
+    layer that computes (:func:`~..models.placement.on_device`), every tensor that is read, every counted forward.
+    """
+    token = _STOP.set(progress.check_cancelled)
+    try:
+        yield
+    finally:
+        _STOP.reset(token)
+
+
+def ask_to_stop() -> None:
+    """Give the user the chance to stop the running stage; raises what its check raises."""
+    _STOP.get()()
+
+
+def can_be_stopped() -> bool:
+    """Whether anybody could stop the running stage, so that asking is worth its while."""
+    return _STOP.get() is not _never

@@ -12,7 +12,7 @@ import numpy as np
 from ..core.clock import frame_times
 from ..core.errors import MissingPackageError
 from ..core.optional import available, require
-from ..core.progress import SILENT, Progress
+from ..core.progress import SILENT, Progress, ask_to_stop
 from ..core.types import VideoClip, require_finite
 from .video import to_uint8
 
@@ -43,6 +43,7 @@ def flow_magnitudes(video: VideoClip, progress: Progress = SILENT) -> np.ndarray
     grays = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in to_uint8(video.frames).numpy()]
     lengths = []
     for before, after in pairwise(grays):
+        ask_to_stop()
         flow = cv2.calcOpticalFlowFarneback(before, after, None, *FARNEBACK)
         lengths.append(float(np.hypot(flow[..., 0], flow[..., 1]).mean()))
         progress.step("measure", len(lengths), len(grays) - 1)

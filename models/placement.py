@@ -14,6 +14,7 @@ from torch import nn
 
 from ..core.device import Placement
 from ..core.residency import current_residency
+from .counting import stopping
 from .joint import JointModel
 from .text._encoder import PromptEncoder
 
@@ -23,25 +24,28 @@ def on_device(module: nn.Module, placement: Placement) -> Iterator[nn.Module]:
     """A codec or text encoder, ready to be called on the device.
 
     It is moved in whole, and out again unless all stays there. Text encoders are streamed where the towers are; codecs
-    are small, and Oobleck cannot be streamed.
+    are small, and Oobleck cannot be streamed. The user may stop it within one layer.
     """
     if placement.offload in ("group", "sequential") and isinstance(module, PromptEncoder):
-        with _streamed(module, _text_pieces(module), [], placement):
+        with _streamed(module, _text_pieces(module), [], placement), stopping(module):
             yield module
         return
-    with current_residency().hold(module, placement):
+    with current_residency().hold(module, placement), stopping(module):
         yield module
 
 
 @contextmanager
 def running(joint: JointModel, placement: Placement) -> Iterator[JointModel]:
-    """The joint model, ready to be called on ``placement.device`` with the asked offload mode."""
+    """The joint model, ready to be called on ``placement.device`` with the asked offload mode.
+
+    The user may stop it within one layer.
+    """
     if placement.offload in ("none", "model"):
         with on_device(joint, placement):
             yield joint
         return
     parents = [tower.model for tower in (joint.video, joint.audio) if tower is not None]
-    with _streamed(joint, list(_pieces(joint)), parents, placement):
+    with _streamed(joint, list(_pieces(joint)), parents, placement), stopping(joint):
         yield joint
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..core.device import Placement
 from ..core.errors import PlacementError
 from ..core.optional import require
+from .counting import stopping_calls
 
 FP8 = torch.float8_e4m3fn
 # What diffusers leaves alone in the towers, and T5's tables: a look-up would cast the whole table.
@@ -69,6 +70,7 @@ def require_storage(placement: Placement) -> Placement:
     return replace(placement, storage="native") if storage == "auto" else placement
 
 
+@stopping_calls()
 def store(module: nn.Module, placement: Placement) -> nn.Module:
     """Keep a module's large weights in the placement's storage from now on; ``native`` and ``auto`` change nothing.
 

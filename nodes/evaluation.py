@@ -12,8 +12,9 @@ from PIL import Image
 from ..core.clock import as_fps
 from ..core.errors import SoundingVideoError
 from ..core.optional import available
+from ..core.progress import stoppable
 from ..core.types import AVClip, VideoClip
-from .host import io, save_place, ui
+from .host import io, progress, save_place, ui
 from .host.common import check_prefix
 from .listing import listing
 from .output import audio_clip, file_tags
@@ -84,7 +85,8 @@ class SyncReport(io.ComfyNode):
 
         sound, notes = audio_clip(audio)
         clip = AVClip(VideoClip(images[..., :3].float().cpu(), as_fps(fps)), sound)
-        found = measured(clip)
+        with stoppable(progress()):
+            found = measured(clip)
         place = save_place(filename_prefix, width=width, height=0, suffix=".png", hidden=cls.hidden)
         markers = [time for time in found["onsets_seconds"] if time <= found["seconds"]]
         time_axis_picture(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..core.device import ATTENTION_KERNELS, DTYPE_NAMES, OFFLOAD_CHOICES, STORAGES, Placement, resolve_placement
+from ..core.progress import stoppable
 from ..models.bridges import BRIDGES
 from ..models.points import PLACEMENTS
-from .host import default_device, io
+from .host import default_device, io, progress
 from .host.folders import list_models, resolve_model, why_not_listed
 from .listing import ADVANCED, listing
 from .sockets import CATEGORY, AudioCodec, AudioText, AudioTower, Bridge, JointModel, VideoCodec, VideoText, VideoTower
@@ -138,7 +139,9 @@ class LoadWanTower(io.ComfyNode):
         from ..models.weights.load import load_wan
 
         placement = _placement(dtype, attention, offload, storage)
-        parts = load_wan(resolve_model("wan", video_model), placement, free_text=text_encoder == FREE_TEXT)
+        source = resolve_model("wan", video_model)
+        with stoppable(progress()):
+            parts = load_wan(source, placement, free_text=text_encoder == FREE_TEXT)
         return io.NodeOutput(parts, parts, parts)
 
 
@@ -202,7 +205,8 @@ class LoadStableAudioTower(io.ComfyNode):
 
         placement = _placement(dtype, attention, offload, storage)
         source = resolve_model("stable_audio", audio_model)
-        parts = load_stable_audio(source, placement, free_text=text_encoder == FREE_TEXT)
+        with stoppable(progress()):
+            parts = load_stable_audio(source, placement, free_text=text_encoder == FREE_TEXT)
         return io.NodeOutput(parts, parts, parts)
 
 
@@ -267,7 +271,9 @@ class LoadBridge(io.ComfyNode):
             fusion=None if fusion == FUSION_FROM_FILE else fusion,
             points=None if placement == PLACEMENT_FROM_FILE else named_placement(placement),
         )
-        bridges = load_bridges(resolve_model("bridge", bridge_file), options)
+        path = resolve_model("bridge", bridge_file)
+        with stoppable(progress()):
+            bridges = load_bridges(path, options)
         return io.NodeOutput(bridges, ui=told(bridges.summary(), as_text=True))
 
 
@@ -314,5 +320,6 @@ class JoinTowers(io.ComfyNode):
         """Join what is connected."""
         from ..pipeline import forecast_of, join_towers
 
-        model = join_towers(video_tower, audio_tower, bridge)
-        return io.NodeOutput(model, ui={PLAN_KEY: [forecast_of(model)]})
+        with stoppable(progress()):
+            model = join_towers(video_tower, audio_tower, bridge)
+            return io.NodeOutput(model, ui={PLAN_KEY: [forecast_of(model)]})

@@ -23,6 +23,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ...core.progress import ask_to_stop
+
 _META = torch.device("meta")
 # Questions about values; inference mode (ComfyUI runs nodes in it) hands over the two that are made of the first.
 _QUESTIONS = (
@@ -99,6 +101,7 @@ class _FusedAttention(TorchFunctionMode):
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        ask_to_stop()  # a dry run of a large model takes seconds
         kwargs = kwargs or {}
         if function is F.scaled_dot_product_attention:
             query, _, value = (*args, *(kwargs.get(name) for name in ("query", "key", "value")[len(args) :]))[:3]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.errors import IncompatibleWeightsError
+from ...core.progress import ask_to_stop
 from ._header import WeightFile, require_float
 
 
@@ -69,6 +70,7 @@ def build(make: Callable[[], nn.Module], file: WeightFile, recipes: Recipes, *, 
     kept = kept_in_float32(module, dtype)
     state = {}
     for name, recipe in recipes.items():
+        ask_to_stop()
         tensor = recipe.read(file)
         if tensor.shape != own[name].shape:
             raise IncompatibleWeightsError(

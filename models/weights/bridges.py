@@ -21,6 +21,7 @@ from ...core.disk import user_path
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError
 from ..bridges import BRIDGES
 from ..bridges.base import BridgeConfig
+from ..counting import stopping_calls
 from ..joint import BridgePoints, BridgeStack, placement
 from ._bridge_layouts import (
     OFFICIAL_KINDS,
@@ -97,6 +98,7 @@ class LoadedBridges:
         return text
 
 
+@stopping_calls()
 def load_bridges(path: str | Path, options: BridgeOptions | None = None) -> LoadedBridges:
     """Load a bridge file of any known layout, strictly; of a DeepSpeed checkpoint the folder may be given.
 

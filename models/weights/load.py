@@ -15,6 +15,7 @@ from ...core.disk import is_dir, is_file, look, user_path, what_is_there, why_un
 from ...core.errors import IncompatibleWeightsError, MissingModelError, UnsafeWeightsError
 from ..attention import AttentionKernel, use_kernel
 from ..codecs import CODECS
+from ..counting import stopping_calls
 from ..own import OwnSettings, own_settings, read_note
 from ..parts import AudioParts, VideoParts
 from ..storage import require_storage, store
@@ -335,7 +336,8 @@ def _require_safetensors(where: Path) -> None:
 def _guard(load: Callable[[], Any], where: Path) -> Any:
     """Run a library's loader and turn its failures into sentences that name the folder."""
     try:
-        return load()
+        with stopping_calls():  # a tensor at a time, however many gigabytes
+            return load()
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise IncompatibleWeightsError(
             "a model part cannot be loaded",

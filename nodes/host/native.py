@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ import torch
 from torch import Tensor
 
 from ...core.errors import InputError
+from ...core.progress import stoppable
 from ...core.types import Conditioning, JointLatents, ModalityConditioning
+from ...models.counting import stopping
 from ...models.joint import BridgeStack, require_fit
 from ...models.native import BridgedForwards
 from ...models.weights.native import native_replacements
@@ -129,7 +132,10 @@ def sample_native(
             _drop_duration_tokens(ready["audio"].guider.conds)
         bridged = None if stack is None else BridgedForwards(stack)
         denoiser = NativeDenoiser(ready.get("video"), ready.get("audio"), bridged)
-        return _run_loop(denoiser, sides, schedule, options, progress)
+        with stoppable(progress), ExitStack() as layers:
+            for net in (*(tower.net for tower in towers), *([] if stack is None else [stack])):
+                layers.enter_context(stopping(net))
+            return _run_loop(denoiser, sides, schedule, options, progress)
 
     # The picture's guider innermost: what is loaded last is loaded with its need of memory, which is the larger one.
     return _inside_guiders(parts[::-1], {}, schedule, options.seed, loop)[1]

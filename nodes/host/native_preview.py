@@ -10,9 +10,9 @@ from comfy.ldm.audio.autoencoder import AudioOobleckVAE
 from torch import Tensor, nn
 
 from ...core.errors import InputError
-from ...core.progress import SILENT, Progress
+from ...core.progress import SILENT, Progress, stoppable
 from ...media.preview import AffineMap, PreviewMaps, fit_levels
-from ...models.counting import counted
+from ...models.counting import counted, stopping
 
 if TYPE_CHECKING:
     import comfy.latent_formats
@@ -49,13 +49,13 @@ class _NativeOobleck:
     def encode(self, waveform: Tensor, *, progress: Progress) -> Tensor:
         """Waveform ``(channels, samples)`` to latents ``(1, C, L)``."""
         layers = self.net.encoder.layers
-        with counted(layers, "encode", len(layers), progress):
+        with stoppable(progress), stopping(self.net), counted(layers, "encode", len(layers), progress):
             return self._vae.encode(waveform.T[None])
 
     def decode(self, latents: Tensor, *, progress: Progress) -> Tensor:
         """And back."""
         layers = self.net.decoder.layers
-        with counted(layers, "decode", len(layers), progress):
+        with stoppable(progress), stopping(self.net), counted(layers, "decode", len(layers), progress):
             return self._vae.decode(latents)[0].T
 
 
