@@ -33,6 +33,7 @@ class ComfyServer:
     url: str
     base: Path
     log: Path
+    pid: int
 
     @property
     def models(self) -> Path:
@@ -83,6 +84,7 @@ def serving(
     options: tuple[str, ...] = (),
     *,
     others: tuple[Path, ...] = (),
+    one_heap: bool = True,
 ) -> Iterator:
     """A server on a fresh base folder as long as the block lasts, with our models in it and other packs beside ours."""
     (base / "custom_nodes").mkdir()
@@ -94,7 +96,7 @@ def serving(
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = ComfyServer(f"http://127.0.0.1:{port}", base, base / "server.log")
+    log_file = base / "server.log"
     command = [
         python_of(comfyui_path), "-u", "main.py", "--cpu", "--listen", "127.0.0.1",
         "--port", str(port), "--disable-auto-launch", "--disable-api-nodes", "--base-directory", str(base),
@@ -102,10 +104,11 @@ def serving(
         "--disable-all-custom-nodes", "--whitelist-custom-nodes", *packs,
     ]  # fmt: skip
     # One heap for all threads: what grows is then what is kept, and not one more arena of glibc's.
-    heap = {"OMP_NUM_THREADS": "2", "MALLOC_ARENA_MAX": "1"}
-    environment = {**os.environ, **heap, "PYTHONDONTWRITEBYTECODE": "1"}
-    with server.log.open("wb") as log:
+    heap = {"MALLOC_ARENA_MAX": "1"} if one_heap else {}
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", **heap, "PYTHONDONTWRITEBYTECODE": "1"}
+    with log_file.open("wb") as log:
         process = subprocess.Popen(command, cwd=comfyui_path, stdout=log, stderr=log, env=environment)
+        server = ComfyServer(f"http://127.0.0.1:{port}", base, log_file, process.pid)
         try:
             _wait_until_ready(server, process)
             yield server

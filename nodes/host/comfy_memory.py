@@ -7,6 +7,8 @@ kept alive by being registered, and nothing waits for a garbage collection to le
 
 from __future__ import annotations
 
+import ctypes
+import threading
 import weakref
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -22,6 +24,8 @@ from ...core.device import Placement
 from ...core.residency import expected_bytes
 
 EVERYTHING = 1e32
+# A module's tensors are freed right after it, and others die with it.
+_TRIM_AFTER_SECONDS = 1.0
 
 
 class StandIn(nn.Module):
@@ -88,6 +92,31 @@ def _stand_in_named(name: str) -> type[StandIn]:
     return type(name, (StandIn,), {})
 
 
+class HeapTrimmer:
+    """Gives the memory of dropped models back to the system.
+
+    glibc keeps what was freed for later use: after ``/free`` the process would look as large as before.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: threading.Timer | None = None
+
+    def soon(self) -> None:
+        """Once for all models that are dropped together; nothing where the C library has no such call."""
+        if self._waiting is None or not self._waiting.is_alive():
+            self._waiting = threading.Timer(_TRIM_AFTER_SECONDS, self._trim)
+            self._waiting.daemon = True
+            self._waiting.start()
+
+    @staticmethod
+    def _trim() -> None:
+        try:
+            trim = ctypes.CDLL(None).malloc_trim
+        except (AttributeError, OSError, TypeError):  # another C library, another system
+            return
+        trim(0)
+
+
 class ComfyMemory:
     """ComfyUI's manager behind the questions that our stages ask."""
 
@@ -95,6 +124,7 @@ class ComfyMemory:
 
     def __init__(self) -> None:
         self._patchers: weakref.WeakKeyDictionary[nn.Module, ModelPatcher] = weakref.WeakKeyDictionary()
+        self._heap = HeapTrimmer()
 
     @contextmanager
     def hold(self, module: nn.Module, placement: Placement) -> Iterator[None]:
@@ -146,6 +176,8 @@ class ComfyMemory:
         if patcher is None or patcher.load_device != device:
             self._unload(module)
             stand_in = _stand_in_named(type(module).__name__)(module)
+            if patcher is None:
+                weakref.finalize(module, self._heap.soon).atexit = False
             patcher = self._patchers[module] = ModelPatcher(stand_in, device, torch.device("cpu"))
         return patcher
 

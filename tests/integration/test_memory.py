@@ -114,6 +114,18 @@ def test_free_unloads_and_forgets(watched_comfyui, template, tmp_path):
     queue_workflow(watched_comfyui.url, changed(template, 102), output_dir=tmp_path)
 
 
+def test_free_gives_memory_back_that_can_be_seen(comfyui_path, root, template, tmp_path_factory, tmp_path):
+    """On a server as people start it, with heaps for its threads: the pocket model's weights take 80 MB."""
+    probe_pack = Path(__file__).with_name("memory_probe")
+    base = tmp_path_factory.mktemp("comfyui")
+    with serving(comfyui_path, root, base, None, others=(probe_pack,), one_heap=False) as server:
+        queue_workflow(server.url, changed(template, 1), output_dir=tmp_path)
+        before = memory(server)["rss"]
+        free(server, unload_models=True, free_memory=True)
+        after = settled(server, lambda state: state["rss"] < before - 50 * MIB)["rss"]
+        assert before - after > 50 * MIB, (before // MIB, after // MIB)
+
+
 def test_a_dropped_model_leaves_the_registry_without_being_asked(watched_comfyui, template, tmp_path):
     queue_workflow(watched_comfyui.url, changed(template, 200), output_dir=tmp_path)
     queue_workflow(watched_comfyui.url, changed(template, 201, **SMALL), output_dir=tmp_path)
