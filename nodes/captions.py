@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,7 @@ class ExpandPrompt(io.ComfyNode):
                     "without anchors.",
                 ),
                 *_local_inputs(),
+                _clip_input(),
             ],
             outputs=_caption_outputs(with_anchors=True),
         )
@@ -76,15 +77,16 @@ class ExpandPrompt(io.ComfyNode):
         quantization: str = "none",
         allow_download: bool = False,
         timeout_seconds: float = 0.0,
+        clip: Any = None,
         **model: str,
     ) -> io.NodeOutput:
-        """Expand, from the cache when the same was asked before."""
+        """Expand, from the cache when the same was asked before; a CLIP's answers are kept by ComfyUI alone."""
         from ..captions.cache import CaptionCache, default_cache_folder
         from ..captions.crr import expand
 
         options = _options(quantization, allow_download, timeout_seconds, **model)
-        with _backend(backend, options) as writer:
-            cache = CaptionCache(default_cache_folder())
+        with _writer(clip, backend, options) as writer:
+            cache = CaptionCache(default_cache_folder()) if clip is None else None
             made = expand(prompt, backend=writer, mode=mode, profile=profile, cache=cache, progress=progress())
         return _output(made, with_anchors=True)
 
@@ -111,6 +113,7 @@ class EditAnchors(io.ComfyNode):
                 ),
                 *_backend_inputs(),
                 *_local_inputs(),
+                _clip_input(),
             ],
             outputs=_caption_outputs(with_anchors=False),
         )
@@ -125,6 +128,7 @@ class EditAnchors(io.ComfyNode):
         quantization: str = "none",
         allow_download: bool = False,
         timeout_seconds: float = 0.0,
+        clip: Any = None,
         **model: str,
     ) -> io.NodeOutput:
         """Run the rewriter alone."""
@@ -133,7 +137,7 @@ class EditAnchors(io.ComfyNode):
 
         edited = from_json(anchors)
         options = _options(quantization, allow_download, timeout_seconds, **model)
-        with _backend(backend, options) as writer:
+        with _writer(clip, backend, options) as writer:
             made = expand_anchors(edited, backend=writer, profile=profile, progress=progress())
         return _output(made, with_anchors=False)
 
@@ -263,6 +267,15 @@ def _local_inputs() -> list[io.Input]:
     ]
 
 
+def _clip_input() -> io.Input:
+    return io.Clip.Input(
+        "clip",
+        optional=True,
+        tooltip="A language model of ComfyUI's own (Load CLIP: Qwen3, Gemma …): it writes instead of backend, in "
+        "ComfyUI's memory. Needs a ComfyUI with Generate Text.",
+    )
+
+
 def _caption_outputs(*, with_anchors: bool) -> list[io.Output]:
     anchors = io.String.Output("anchors_json", display_name="anchors", tooltip="Semantic anchors as JSON, to edit.")
     return [
@@ -294,6 +307,15 @@ def _backend(name: str, options: BackendOptions) -> AbstractContextManager[Backe
     if name == "transformers_local":
         make_room()
     return open_backend(name, options)
+
+
+def _writer(clip: Any, name: str, options: BackendOptions) -> AbstractContextManager[Backend]:
+    """The connected CLIP, else the chosen backend."""
+    if clip is None:
+        return _backend(name, options)
+    from .host.text_generation import ComfyUIWriter
+
+    return nullcontext(ComfyUIWriter(clip))
 
 
 def _output(made: Expansion, *, with_anchors: bool) -> io.NodeOutput:

@@ -115,6 +115,7 @@ Video = SocketType("VIDEO")
 Latent = SocketType("LATENT")
 Model = SocketType("MODEL")
 Vae = SocketType("VAE")
+Clip = SocketType("CLIP")
 Conditioning = SocketType("CONDITIONING")
 
 
