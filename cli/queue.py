@@ -1,4 +1,4 @@
-"""``sounding-video queue WORKFLOW.json… --server URL``: the same workflows on ComfyUI servers, one or many at once."""
+"""``sounding-video queue WORKFLOW… --server URL``: the same workflows on ComfyUI servers, one or many at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import Console
-from .run import add_workflow_options, parse_overrides, tell_files
+from .run import FORMS, add_workflow_options, parse_overrides, tell_files
 
 if TYPE_CHECKING:
     from ..nodes.host.batch import Job, JobResult
@@ -19,7 +19,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         "queue",
         help="run workflow files on ComfyUI servers",
         description="Queue workflows on a ComfyUI server, show their progress and download their results. Several "
-        "files or a table of prompts make a batch, which several servers share.",
+        f"files or a table of prompts make a batch, which several servers share. {FORMS}",
         **options,
     )
     add_workflow_options(parser, several=True)
@@ -54,6 +54,7 @@ def _run_one(args: argparse.Namespace, console: Console, job: Job) -> None:
     report = queue_workflow(
         args.servers[0],
         job.graph,
+        extra_data=job.extra_data,
         output_dir=args.output_dir,
         progress=console.progress,
         timeout_seconds=args.timeout,
@@ -84,19 +85,25 @@ def _run_batch(args: argparse.Namespace, console: Console, jobs: list[Job]) -> i
 def _jobs(args: argparse.Namespace) -> list[Job]:
     """Every workflow, once or once a row, with the overrides; all checked before anything is queued."""
     from ..nodes.host.batch import Job
-    from ..nodes.host.graph import apply_overrides, read_workflow
+    from ..nodes.host.descriptions import ServerDescriptions
+    from ..nodes.host.graph import apply_overrides
     from ..nodes.host.table import NAME, checked_rows, read_table
+    from ..nodes.host.workflow_file import read_any, to_prompt
 
     overrides = parse_overrides(args.overrides)
     rows = None if args.csv is None else read_table(args.csv)
+    servers = ServerDescriptions(args.servers)
     jobs = []
     for path in args.workflows:
-        graph, stem = apply_overrides(read_workflow(path), overrides), Path(path).stem
+        found, stem = read_any(path), Path(path).stem
+        graph = apply_overrides(to_prompt(found, servers, servers.refuse).graph, overrides)
+        told = found.told(changed=bool(overrides or rows))
+        extra = {**found.extra_data, "extra_pnginfo": told} if told or found.extra_data else {}
         if rows is None:
-            jobs.append(Job(stem, graph))
+            jobs.append(Job(stem, graph, extra))
             continue
         for number, (row, changed) in enumerate(zip(rows, checked_rows(graph, rows), strict=True), start=1):
-            jobs.append(Job(row.get(NAME, "").strip() or f"{stem} row {number}", changed))
+            jobs.append(Job(row.get(NAME, "").strip() or f"{stem} row {number}", changed, extra))
     return jobs
 
 

@@ -1,4 +1,4 @@
-"""``sounding-video run WORKFLOW.json``: an API-format workflow without a server."""
+"""``sounding-video run WORKFLOW``: a workflow file, or a result with its workflow in it, without a server."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
 if TYPE_CHECKING:
     from ..nodes.host.report import RunReport
 
+FORMS = (
+    "The file is a workflow as ComfyUI's page saves it, its export for the API, or a video or picture that holds the "
+    "workflow it was made with."
+)
+
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
     """Describe the command."""
     parser = commands.add_parser(
         "run",
         help="run a ComfyUI workflow file without a server",
-        description="Run a workflow of Sounding Video nodes without ComfyUI. The file is in ComfyUI's API format: "
-        "Workflow > Export (API).",
+        description=f"Run a workflow of Sounding Video nodes without ComfyUI. {FORMS}",
         **options,
     )
     add_workflow_options(parser)
@@ -31,15 +35,16 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         help="folder in which models are looked for (default: $SOUNDING_VIDEO_MODELS, else models)",
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
+    parser.add_argument("--no-metadata", action="store_true", help="write no workflow into the result files")
     return parser
 
 
 def add_workflow_options(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """What ``run`` and ``queue`` share."""
     if several:
-        parser.add_argument("workflows", nargs="+", metavar="WORKFLOW.json", help="workflow files in API format")
+        parser.add_argument("workflows", nargs="+", metavar="WORKFLOW", help="workflow files, or results")
     else:
-        parser.add_argument("workflow", metavar="WORKFLOW.json", help="workflow file in API format")
+        parser.add_argument("workflow", metavar="WORKFLOW", help="workflow file, or a result")
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -72,19 +77,25 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """Check the workflow, run it, list the files."""
     overrides = parse_overrides(args.overrides)
 
-    from ..nodes.host.graph import apply_overrides, read_workflow
+    from ..nodes.host.from_page import Converted
+    from ..nodes.host.graph import apply_overrides
     from ..nodes.host.runner import run_workflow
+    from ..nodes.host.workflow_file import read_any, to_prompt
 
     if not console.verbose:
         quiet_libraries()
-    graph = apply_overrides(read_workflow(args.workflow), overrides)
+    found = read_any(args.workflow)
+    converted = to_prompt(found)
+    graph = apply_overrides(converted.graph, overrides)
     with explain_full_memory():
         report = run_workflow(
-            graph,
+            Converted(graph, converted.gaps),
             output_dir=args.output_dir,
             progress=console.progress,
             models_dir=args.models,
             device=args.device,
+            embed_metadata=not args.no_metadata,
+            extra_pnginfo=found.told(changed=bool(overrides)),
         )
     console.close_progress()
     trained = not _uses_untrained(graph)

@@ -26,10 +26,12 @@ class Job:
     Args:
         name: For the user.
         graph: API format.
+        extra_data: What the request carries beside it, the page-format twin in it where there is one.
     """
 
     name: str
     graph: Mapping[str, Any]
+    extra_data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ class _Batch:
     def _run(self, job: Job, server: str, settings: Mapping[str, Any]) -> JobResult:
         quiet = Progress(check_cancelled=self._check)
         try:
-            return JobResult(job, server, queue_workflow(server, job.graph, progress=quiet, **settings))
+            report = queue_workflow(server, job.graph, extra_data=job.extra_data, progress=quiet, **settings)
+            return JobResult(job, server, report)
         except Cancelled as error:
             self._check()  # stopped here: the whole batch ends; stopped there: this job has failed
             return JobResult(job, server, error=error)

@@ -21,13 +21,13 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from ...core.errors import Cancelled, OutputError, ServerError, WorkflowError
+from ...core.errors import Cancelled, OutputError, ServerError
 from ...core.progress import SILENT, Progress
-from .graph import check_format, node_classes
+from .graph import check_format
 from .prefixes import safe_path
 from .refusal import refusal
 from .report import RunReport
-from .ui_format import ui_workflow
+from .workflow_file import with_twin
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +64,7 @@ def queue_workflow(
     graph: Mapping[str, Any],
     *,
     workflow: Mapping[str, Any] | None = None,
+    extra_data: Mapping[str, Any] | None = None,
     output_dir: str | Path = "output",
     progress: Progress = SILENT,
     timeout_seconds: float | None = None,
@@ -76,6 +77,7 @@ def queue_workflow(
         graph: API-format workflow; any nodes the server knows.
         workflow: The same in the page's format, which the server writes into result files; None lays out a graph of
             our own nodes, and leaves others to the page, which can read the API format too.
+        extra_data: What the request carries beside that; the server hands its ``extra_pnginfo`` to the nodes.
         output_dir: Where downloads go; existing files are kept, a new name is taken.
         progress: Told each node's progress under the node's class; asked four times a second whether to stop.
         timeout_seconds: Longest wait for the whole run; None waits for ever.
@@ -93,7 +95,7 @@ def queue_workflow(
     run = _Run(
         server_url.rstrip("/"),
         dict(graph),
-        workflow or _own_layout(graph),
+        with_twin(graph, workflow, extra_data or {}),
         Path(output_dir),
         progress,
         reconnect_seconds,
@@ -121,7 +123,7 @@ class _Run:
     Args:
         url: Server address without a slash at its end.
         graph: API-format workflow.
-        workflow: Page-format twin or None.
+        extra_data: What the request carries beside the prompt.
         output_dir: Folder for downloads.
         progress: The caller's.
         reconnect_seconds: How long a lost connection is tried to be opened again.
@@ -131,7 +133,7 @@ class _Run:
 
     url: str
     graph: dict[str, Any]
-    workflow: Mapping[str, Any] | None
+    extra_data: Mapping[str, Any]
     output_dir: Path
     progress: Progress
     reconnect_seconds: float = RECONNECT_SECONDS
@@ -182,8 +184,8 @@ class _Run:
 
     async def _post(self, http: aiohttp.ClientSession) -> str:
         body: dict[str, Any] = {"prompt": self.graph, "client_id": self.client_id}
-        if self.workflow is not None:
-            body["extra_data"] = {"extra_pnginfo": {"workflow": self.workflow}}
+        if self.extra_data:
+            body["extra_data"] = self.extra_data
         answer = await self._json(http, "POST", "/prompt", body)
         if "prompt_id" not in answer:
             raise ServerError("the server refused the workflow", got=refusal(answer, self.graph))
@@ -363,17 +365,6 @@ def _text_message(message: aiohttp.WSMessage) -> tuple[str, dict[str, Any]]:
 
 def _not_comfyui(where: str, answer: object) -> ServerError:
     return ServerError("the server does not answer like ComfyUI", got=f"{where}: {answer}", remedy=_START)
-
-
-def _own_layout(graph: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A page-format twin, for graphs of our own nodes only; a graph that the server is going to refuse has none."""
-    if any(node["class_type"] not in node_classes() for node in graph.values()):
-        return None
-    try:
-        return ui_workflow(graph)
-    except WorkflowError as error:
-        log.info("queued without a page layout: %s", error)
-        return None
 
 
 def _saved(outputs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:

@@ -1,8 +1,8 @@
 """Reading and checking API-format workflows before anything runs.
 
 API format: ``{"7": {"class_type": "T2SVJointSampler", "inputs": {"steps": 50, "model": ["4", 0]}}}``, with an optional
-title under ``_meta``. ComfyUI checks much of this too, but leaves combo values, unknown inputs and fractions for whole
-numbers unchecked; here everything that can be known beforehand is refused with a sentence.
+title under ``_meta``. What a ComfyUI server takes is taken, and read as it reads it; everything else that can be known
+beforehand is refused with a sentence.
 """
 
 from __future__ import annotations
@@ -12,25 +12,22 @@ import difflib
 import functools
 import inspect
 import json
-import math
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from ...core.errors import WorkflowError
 from .. import NODES
-from .folders import MODEL_INPUTS, why_unusable
-from .io import ComfyNode, Input, Schema
+from .folders import MODEL_INPUTS
+from .io import ComfyNode, Schema
+from .values import WIDGETS, from_text, read_value
+
+log = logging.getLogger(__name__)
 
 _EXPORT = "In ComfyUI choose Workflow > Export (API), or use the file of the same name in workflows/api."
-_WIDGETS = {
-    "INT": "a whole number",
-    "FLOAT": "a number",
-    "STRING": "text",
-    "BOOLEAN": "true or false",
-    "COMBO": "one of its options",
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ def read_workflow(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())  # bytes: a byte order mark says which UTF it is
     except OSError as error:
         raise WorkflowError(
             "the workflow file cannot be read",
@@ -123,65 +120,82 @@ def apply_overrides(graph: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
     check_format(graph)
     changed = copy.deepcopy(dict(graph))
     for target, value in overrides.items():
-        name, dot, port_name = target.rpartition(".")
-        if not dot or not name:
-            raise WorkflowError(
-                "this does not name an input",
-                got=repr(target),
-                expected="NODE.INPUT, for example T2SVJointSampler.steps",
-            )
+        name, port_name = _split_target(changed, target)
         node_id = _find_node(changed, name)
         inputs = changed[node_id].setdefault("inputs", {})
         inputs[port_name] = _replacement(node_id, changed[node_id]["class_type"], inputs, port_name, value)
     return changed
 
 
-def plan(graph: Mapping[str, Any], *, check_options: bool = True) -> list[Step]:
+def plan(
+    graph: Mapping[str, Any],
+    *,
+    check_options: bool = True,
+    gaps: Mapping[tuple[str, str], str] = MappingProxyType({}),
+) -> list[Step]:
     """Check a whole workflow and put the nodes its results need in running order.
 
     Args:
         graph: API-format workflow.
         check_options: Whether a value must be on the list of its input. False where the lists are another machine's.
+        gaps: By node and input, a sentence on why it is open; told where it must not be.
 
     Raises:
         WorkflowError: see the module's text; the message names node, input, value and what would be right.
     """
     check_format(graph)
-    steps = {node_id: _step(node_id, node, graph, check_options) for node_id, node in graph.items()}
-    ends = [node_id for node_id, step in steps.items() if step.schema.is_output_node]
+    schemas = _schemas(graph)
+    ends = [node_id for node_id, node in graph.items() if schemas[node["class_type"]].is_output_node]
     if not ends:
         raise WorkflowError(
             "the workflow has no output node", expected="a node that writes a result, for example T2SVMux"
         )
-    for step in steps.values():
-        for name, (source, slot) in step.links.items():
-            _check_link(step, name, steps[source], slot)
     order: dict[str, Step] = {}
     for end in ends:
-        _visit(end, steps, order, ())
+        _visit(end, lambda node_id: _step(node_id, graph, schemas, check_options, gaps), order, ())
+    for step in order.values():
+        for name, (source, slot) in step.links.items():
+            _check_link(step, name, order[source], slot)
     return list(order.values())
 
 
-def _step(node_id: str, node: Mapping[str, Any], graph: Mapping[str, Any], check_options: bool) -> Step:
-    node_class = _node_class(node_id, node["class_type"])
-    schema = node_class.GET_SCHEMA()
+def _schemas(graph: Mapping[str, Any]) -> dict[str, Schema]:
+    """One schema a class, because listing files costs time."""
+    classes = node_classes()
+    foreign = {node_id: node["class_type"] for node_id, node in graph.items() if node["class_type"] not in classes}
+    if foreign:
+        raise foreign_nodes(foreign)
+    return {name: classes[name].GET_SCHEMA() for name in {node["class_type"] for node in graph.values()}}
+
+
+def _step(
+    node_id: str,
+    graph: Mapping[str, Any],
+    schemas: Mapping[str, Schema],
+    check_options: bool,
+    gaps: Mapping[tuple[str, str], str],
+) -> Step:
+    node = graph[node_id]
+    node_class, schema = node_classes()[node["class_type"]], schemas[node["class_type"]]
     label = f"node {node_id} ({schema.node_id})"
     literals, links = {}, {}
     for name, value in node.get("inputs", {}).items():
         port = schema.input(name)
         if port is None:
-            raise _unknown_input(label, name, [port.id for port in schema.inputs])
-        if isinstance(value, list):
+            if check_options:
+                _tell_ignored(label, name, [port.id for port in schema.inputs])
+        elif isinstance(value, list):
             links[name] = _read_link(f"{label}, input {name}", value, graph)
-        else:
-            literals[name] = _check_literal(f"{label}, input {name}", port, value, check_options)
+        elif value is not None or port.io_type in WIDGETS or not port.optional:
+            literals[name] = read_value(f"{label}, input {name}", port, value, check_options)
     missing = [port for port in schema.inputs if not port.optional and port.id not in literals and port.id not in links]
     if missing:
         raise WorkflowError(
             f"{label} lacks required input: {', '.join(port.id for port in missing)}",
             expected=", ".join(
-                f"{port.id}: {_WIDGETS.get(port.io_type, f'a link from a {port.io_type} output')}" for port in missing
+                f"{port.id}: {WIDGETS.get(port.io_type, f'a link from a {port.io_type} output')}" for port in missing
             ),
+            remedy=" ".join(gaps[node_id, port.id] for port in missing if (node_id, port.id) in gaps),
         )
     wanted = [name for name in inspect.signature(node_class.validate_inputs).parameters if name in literals]
     wanted = [name for name in wanted if check_options or name not in MODEL_INPUTS]
@@ -191,14 +205,26 @@ def _step(node_id: str, node: Mapping[str, Any], graph: Mapping[str, Any], check
     return Step(node_id, node_class, schema, literals, links)
 
 
-def _node_class(node_id: str, name: str) -> type[ComfyNode]:
+def _tell_ignored(label: str, name: str, names: list[str]) -> None:
+    near = difflib.get_close_matches(name, names, n=2)
+    level = logging.WARNING if near else logging.INFO
+    meant = f" (perhaps {' or '.join(near)})" if near else ""
+    log.log(level, "%s has no input %s%s: it is ignored, as on a ComfyUI server", label, name, meant)
+
+
+def foreign_nodes(foreign: Mapping[str, str]) -> WorkflowError:
+    """The refusal of nodes that are not ours.
+
+    Args:
+        foreign: Node id to class; at least one.
+    """
     classes = node_classes()
-    if name in classes:
-        return classes[name]
-    near = difflib.get_close_matches(name, classes, n=3)
-    raise WorkflowError(
-        f"node {node_id} is of a kind that cannot run without a ComfyUI server",
-        got=name,
+    (first, *more), names = foreign, ", ".join(dict.fromkeys(foreign.values()))
+    near = [] if more else difflib.get_close_matches(names, classes, n=3)
+    what = f"nodes {', '.join(foreign)} are of kinds" if more else f"node {first} is of a kind"
+    return WorkflowError(
+        f"{what} that cannot run without a ComfyUI server",
+        got=names,
         expected=("perhaps " + " or ".join(near)) if near else "one of " + ", ".join(sorted(classes)),
         remedy="" if near else "Workflows with other nodes run on a server: sounding-video queue.",
     )
@@ -213,14 +239,34 @@ def _unknown_input(label: str, name: str, names: list[str]) -> WorkflowError:
     )
 
 
+def _split_target(graph: Mapping[str, Any], target: str) -> tuple[str, str]:
+    """Node and input of ``NODE.INPUT``; both may have dots in them, a title and an input of a dynamic choice."""
+    parts = target.split(".")
+    splits = [(".".join(parts[:at]), ".".join(parts[at:])) for at in range(len(parts) - 1, 0, -1)]
+    splits = [(name, port) for name, port in splits if name and port]
+    if not splits:
+        raise WorkflowError(
+            "this does not name an input",
+            got=repr(target),
+            expected="NODE.INPUT, for example T2SVJointSampler.steps",
+        )
+    names = {name for node_id, node in graph.items() for name in (node_id, *_names(node))}
+    return next((split for split in splits if split[0] in names), splits[0])
+
+
+def _names(node: Mapping[str, Any]) -> tuple[str, ...]:
+    """Class and title."""
+    title = (node.get("_meta") or {}).get("title")
+    return (node["class_type"], *([title] if isinstance(title, str) else []))
+
+
 def _find_node(graph: Mapping[str, Any], name: str) -> str:
     if name in graph:
         return name
-    titles = {node_id: (node["class_type"], (node.get("_meta") or {}).get("title")) for node_id, node in graph.items()}
-    matches = [node_id for node_id, names in titles.items() if name in names]
+    matches = [node_id for node_id, node in graph.items() if name in _names(node)]
     if len(matches) == 1:
         return matches[0]
-    known = ", ".join(f"{node_id} ({class_type})" for node_id, (class_type, _) in titles.items())
+    known = ", ".join(f"{node_id} ({node['class_type']})" for node_id, node in graph.items())
     if matches:
         raise WorkflowError("several nodes have this name", got=name, expected="an id: " + " or ".join(matches))
     raise WorkflowError("the workflow has no such node", got=name, expected="one of " + known)
@@ -234,28 +280,12 @@ def _replacement(node_id: str, class_type: str, inputs: Mapping[str, Any], name:
         port = schema.input(name)
         if port is None:
             raise _unknown_input(f"node {node_id} ({class_type})", name, [port.id for port in schema.inputs])
-        return _from_text(port.io_type, value, f"{node_id}.{name}")
+        return from_text(port.io_type, value, f"{node_id}.{name}")
     if name not in inputs:
         raise _unknown_input(f"node {node_id} ({class_type})", name, list(inputs))
     # bool before int: a bool is an int to Python
     kinds = {bool: "BOOLEAN", int: "INT", float: "FLOAT"}
-    return _from_text(kinds.get(type(inputs[name]), "STRING"), value, f"{node_id}.{name}")
-
-
-def _from_text(io_type: str, value: Any, target: str) -> Any:
-    """A command line gives texts; read them as the input's type."""
-    if io_type in ("STRING", "COMBO") and isinstance(value, (bool, int, float)):
-        return str(value)
-    if not isinstance(value, str) or io_type not in ("INT", "FLOAT", "BOOLEAN"):
-        return value
-    try:
-        if io_type == "BOOLEAN":
-            return {"true": True, "false": False}[value.strip().lower()]
-        return int(value) if io_type == "INT" else float(value)
-    except (ValueError, KeyError) as error:
-        raise WorkflowError(
-            f"the value for {target} cannot be read", got=repr(value), expected=_WIDGETS[io_type]
-        ) from error
+    return from_text(kinds.get(type(inputs[name]), "STRING"), value, f"{node_id}.{name}")
 
 
 def _read_link(where: str, value: list[Any], graph: Mapping[str, Any]) -> tuple[str, int]:
@@ -289,31 +319,7 @@ def _check_link(step: Step, name: str, source: Step, slot: int) -> None:
         )
 
 
-def _check_literal(where: str, port: Input, value: Any, check_options: bool) -> Any:
-    if port.io_type not in _WIDGETS:
-        raise WorkflowError(
-            f"{where} takes no value", got=repr(value)[:80], expected=f"a link from a {port.io_type} output"
-        )
-    types = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool, "COMBO": str}[port.io_type]
-    if not isinstance(value, types) or (isinstance(value, bool) and port.io_type != "BOOLEAN"):
-        raise WorkflowError(
-            f"{where}: wrong type", got=f"{value!r} ({type(value).__name__})"[:80], expected=_WIDGETS[port.io_type]
-        )
-    if port.io_type == "COMBO" and check_options and value not in port.options["options"]:
-        raise WorkflowError(
-            f"{where}: not among its options",
-            got=repr(value),
-            expected="one of " + ", ".join(port.options["options"]),
-            remedy=" ".join(why_unusable(port.id, value)),
-        )
-    if port.io_type in ("INT", "FLOAT"):
-        low, high = port.options.get("min", -math.inf), port.options.get("max", math.inf)
-        if not low <= value <= high:
-            raise WorkflowError(f"{where}: out of range", got=value, expected=f"{low} to {high}")
-    return float(value) if port.io_type == "FLOAT" else value
-
-
-def _visit(node_id: str, steps: Mapping[str, Step], order: dict[str, Step], path: tuple[str, ...]) -> None:
+def _visit(node_id: str, make: Callable[[str], Step], order: dict[str, Step], path: tuple[str, ...]) -> None:
     """Depth first, so that every node comes after the nodes it reads from."""
     if node_id in path:
         circle = [*path[path.index(node_id) :], node_id]
@@ -322,6 +328,7 @@ def _visit(node_id: str, steps: Mapping[str, Step], order: dict[str, Step], path
         )
     if node_id in order:
         return
-    for source, _ in steps[node_id].links.values():
-        _visit(source, steps, order, (*path, node_id))
-    order[node_id] = steps[node_id]
+    step = make(node_id)
+    for source, _ in step.links.values():
+        _visit(source, make, order, (*path, node_id))
+    order[node_id] = step

@@ -1,4 +1,4 @@
-"""Runs API-format workflows of our nodes without a server, through the standalone host."""
+"""Runs workflows of our nodes without a server, through the standalone host."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from typing import Any
 import torch
 
 from ...core.progress import SILENT, Progress
+from .from_page import Converted
 from .graph import Step, apply_overrides, plan
 from .io import FolderType, Hidden, HiddenValues, NodeOutput
 from .report import RunReport
 from .standalone import Session, default_model_roots, session
 from .ui_format import ui_workflow
+from .workflow_file import to_prompt, understood
 
 log = logging.getLogger(__name__)
 Values = dict[str, list[list[Any]]]
 
 
 def run_workflow(
-    graph: Mapping[str, Any],
+    graph: Mapping[str, Any] | Converted,
     *,
     overrides: Mapping[str, Any] | None = None,
     output_dir: str | Path = "output",
@@ -33,17 +35,20 @@ def run_workflow(
     models_dir: str | Path | None = None,
     device: str = "auto",
     embed_metadata: bool = True,
+    extra_pnginfo: Mapping[str, Any] | None = None,
 ) -> RunReport:
     """Check a workflow, then run it.
 
     Args:
-        graph: API-format workflow; see :func:`~.graph.read_workflow`.
+        graph: A workflow in any form that :func:`~.workflow_file.understood` takes, or what became of one.
         overrides: ``{"NODE.INPUT": value}``, see :func:`~.graph.apply_overrides`.
         output_dir: Where results go; made when it is missing.
         progress: Told by the nodes; asked before every node whether to stop.
         models_dir: Folder that is searched for models; None reads SOUNDING_VIDEO_MODELS.
         device: A torch device, or "auto".
         embed_metadata: Whether result files carry the workflow.
+        extra_pnginfo: What goes into the files beside the prompt, as a page would send it; its ``workflow`` is laid out
+            here when it is missing, and when an override has made it untrue.
 
     Returns:
         What the output nodes show, and the files they wrote.
@@ -58,9 +63,13 @@ def run_workflow(
     here = Session(roots, Path(output_dir), progress, embed_metadata, device, temporary_dir=previews)
     try:
         with session(here), torch.inference_mode():
-            graph = apply_overrides(graph, overrides or {})
-            steps = plan(graph)
-            hidden = {Hidden.prompt.name: graph, Hidden.extra_pnginfo.name: {"workflow": ui_workflow(graph)}}
+            given = graph if isinstance(graph, Converted) else to_prompt(understood(graph))
+            graph = apply_overrides(given.graph, overrides or {})
+            steps = plan(graph, gaps=given.gaps)
+            told = dict(extra_pnginfo or {})
+            if overrides or "workflow" not in told:
+                told["workflow"] = ui_workflow(graph)
+            hidden = {Hidden.prompt.name: graph, Hidden.extra_pnginfo.name: told}
             outputs = _execute(steps, hidden, progress)
     finally:
         shutil.rmtree(previews, ignore_errors=True)  # nobody looks at them here

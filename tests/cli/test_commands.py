@@ -118,7 +118,7 @@ def test_a_workflow_that_cannot_run_is_refused(run, tmp_path, arguments, code, s
         (None, "the workflow file cannot be read"),
         ("{", "the workflow file is not JSON"),
         ("{}", "this is not a workflow"),
-        ('{"nodes": [], "links": []}', "this is a workflow in the page's (UI) format"),
+        ('{"nodes": [], "links": []}', "the workflow has no node that would run"),
         ('{"1": {"class_type": "KSampler", "inputs": {}}}', "KSampler"),
     ],
 )

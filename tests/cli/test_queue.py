@@ -78,6 +78,81 @@ def test_a_table_runs_a_workflow_once_a_row(command, foreign, server, tmp_path):
     assert len(server.seen) == 2, "nothing is queued when a row is wrong"
 
 
+def page_of_foreign_nodes(text):
+    return {
+        "nodes": [
+            {
+                "id": 1, "type": "Foreign", "mode": 0, "inputs": [], "widgets_values": [text, 5, "randomize"],
+                "outputs": [{"name": "text", "type": "STRING", "links": [1]}],
+            },
+            {
+                "id": 2, "type": "Sink", "mode": 0, "inputs": [{"name": "text", "type": "STRING", "link": 1}],
+                "outputs": [],
+            },
+            {"id": 3, "type": "Note", "mode": 0, "inputs": [], "outputs": [], "widgets_values": ["read me"]},
+        ],
+        "links": [[1, 1, 0, 2, 0, "STRING"]],
+        "version": 0.4,
+    }  # fmt: skip
+
+
+def test_a_page_s_workflow_is_converted_with_what_the_server_says(command, server, tmp_path):
+    page, path = page_of_foreign_nodes("one"), tmp_path / "saved.json"
+    path.write_text(json.dumps(page), encoding="utf-8-sig")
+    arguments = ["queue", path, "--server", server.url, "--output-dir", tmp_path / "out"]
+    assert command(*arguments).code == 0
+    assert server.asked == ["Foreign", "Sink"]
+    sent = {node_id: (node["class_type"], node["inputs"]) for node_id, node in server.bodies[0]["prompt"].items()}
+    assert sent == {"1": ("Foreign", {"text": "one", "seed": 5, "size": 8}), "2": ("Sink", {"text": ["1", 0]})}
+    assert server.bodies[0]["extra_data"] == {"extra_pnginfo": {"workflow": page}}
+    assert command(*arguments, "--set", "Foreign.size=9").code == 0
+    assert server.bodies[1]["prompt"]["1"]["inputs"]["size"] == 9
+    assert "extra_data" not in server.bodies[1], "the page's workflow says 8"
+
+
+def test_what_no_server_knows_is_refused_by_name(command, server, tmp_path):
+    page, path = page_of_foreign_nodes("one"), tmp_path / "saved.json"
+    page["nodes"][1]["type"] = "Other Node/2"
+    path.write_text(json.dumps(page))
+    outcome = command("queue", path, "--server", server.url)
+    assert outcome.code == 2 and not server.seen
+    assert "nodes that the server does not know: got 2 (Other Node/2)" in outcome.err
+    outcome = command("queue", path, "--server", "http://127.0.0.1:9")
+    assert outcome.code == 1 and "no ComfyUI server answers" in outcome.err
+
+
+def test_a_page_s_workflow_is_read_with_the_server_that_answers(command, server, tmp_path):
+    path = tmp_path / "saved.json"
+    path.write_text(json.dumps(page_of_foreign_nodes("one")))
+    outcome = command("queue", path, "--server", "http://127.0.0.1:9", "--server", server.url, "--output-dir", tmp_path)
+    assert (outcome.code, server.seen) == (0, ["one"])
+
+
+def test_a_queue_request_is_sent_on_with_what_it_carries(command, server, tmp_path):
+    prompt = {"1": {"class_type": "Foreign", "inputs": {"text": "one", "seed": 1}}}
+    extra = {"extra_pnginfo": {"workflow": {"nodes": []}, "mine": 1}, "note": "n"}
+    path = tmp_path / "request.json"
+    path.write_text(json.dumps({"prompt": prompt, "client_id": "x", "extra_data": extra}))
+    assert command("queue", path, "--server", server.url, "--output-dir", tmp_path / "out").code == 0
+    assert (server.bodies[0]["prompt"], server.bodies[0]["extra_data"]) == (prompt, extra)
+    assert server.bodies[0]["client_id"] != "x"
+
+
+def test_a_result_is_queued_again(command, server, tmp_path):
+    import torch
+    from sounding_video.core.types import AVClip, VideoClip
+    from sounding_video.media.mux import write_clip
+
+    page = page_of_foreign_nodes("one")
+    prompt = {"1": {"class_type": "Foreign", "inputs": {"text": "one", "seed": 1}}}
+    clip = AVClip(VideoClip(torch.zeros(2, 16, 16, 3), 10), None)
+    write_clip(clip, tmp_path / "clip.mp4", metadata={"prompt": prompt, "workflow": page})
+    arguments = ("queue", tmp_path / "clip.mp4", "--server", server.url, "--output-dir", tmp_path / "out")
+    assert command(*arguments).code == 0
+    assert (server.bodies[0]["prompt"], server.asked) == (prompt, [])
+    assert server.bodies[0]["extra_data"]["extra_pnginfo"]["workflow"] == page
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_ctrl_c_interrupts_the_prompt_on_the_server(python_with_package, foreign, server, tmp_path, count):
     server.seconds = 60

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 from aiohttp import web
 
@@ -39,12 +40,20 @@ class Farm:
     """A ComfyUI that runs any number of prompts, one after the other; a prompt's node 1 says how it goes.
 
     ``{"text": "a"}`` writes ``a.txt``; ``{"text": "fail"}`` fails; ``{"text": "interrupt"}`` is interrupted there;
-    ``{"text": "kill"}`` takes the whole server down.
+    ``{"text": "kill"}`` takes the whole server down. It knows the nodes Foreign and Sink.
     """
+
+    NODES: ClassVar = {
+        "Foreign": {
+            "input": {"required": {"text": ["STRING", {}], "seed": ["INT", {}], "size": ["INT", {"default": 8}]}}
+        },
+        "Sink": {"input": {"required": {"text": ["STRING", {"forceInput": True}]}}},
+    }
 
     def __init__(self, seconds: float = 0.02, dies_at: int | None = None) -> None:
         self.dies_at = dies_at  # number of the prompt that takes the server down, whatever it is
         self.seconds, self.seen, self.stopped, self.dead = seconds, [], [], False
+        self.bodies, self.asked = [], []
         self._sockets, self._history = {}, {}
 
     def application(self) -> web.Application:
@@ -53,6 +62,7 @@ class Farm:
         application.router.add_post("/prompt", self._prompt)
         application.router.add_get("/history/{id}", self._tell)
         application.router.add_get("/view", self._view)
+        application.router.add_get("/object_info/{name}", self._describe)
         application.router.add_get("/queue", self._queue)
         application.router.add_post("/interrupt", self._stop)
         application.router.add_post("/queue", self._stop)
@@ -72,8 +82,13 @@ class Farm:
             pass
         return answer
 
+    async def _describe(self, request):
+        self.asked.append(request.match_info["name"])
+        return web.json_response({name: self.NODES[name] for name in self.asked[-1:] if name in self.NODES})
+
     async def _prompt(self, request):
         body = await request.json()
+        self.bodies.append(body)
         self.seen.append(body["prompt"]["1"]["inputs"]["text"])
         run = f"run-{len(self.seen)}"
         asyncio.get_running_loop().create_task(self._play(run, self.seen[-1], body["client_id"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from sounding_video.core.errors import WorkflowError
 from sounding_video.nodes.host import standalone
@@ -27,11 +29,58 @@ def test_the_order_puts_every_node_after_its_sources(graph):
         assert all(order.index(source) < order.index(step.node_id) for source, _ in step.links.values())
 
 
-def test_nodes_that_no_result_needs_are_checked_but_not_run(graph):
-    graph["99"] = {"class_type": "T2SVLoadBridge", "inputs": {"bridge_file": "pocket", "fusion": "from file"}}
-    assert "99" not in [step.node_id for step in plan(graph)]
-    graph["99"]["inputs"]["fusion"] = "nonsense"
-    assert "node 99 (T2SVLoadBridge), input fusion: not among its options" in refusal(graph)
+def test_nodes_that_no_result_needs_are_neither_checked_nor_run(graph):
+    """A server takes them too."""
+    graph["99"] = {"class_type": "T2SVLoadBridge", "inputs": {"bridge_file": "pocket", "fusion": "nonsense"}}
+    graph["98"] = {"class_type": "T2SVJointSampler", "inputs": {"model": ["97", 0]}}
+    assert not {"98", "99"} & {step.node_id for step in plan(graph)}
+
+
+@pytest.mark.parametrize(
+    ("node", "name", "value", "taken"),
+    [
+        ("7", "steps", 7.0, 7),
+        ("7", "steps", "7", 7),
+        ("7", "steps", " 7 ", 7),
+        ("7", "steps", True, 1),
+        ("7", "steps", {"__value__": 7.0}, 7),
+        ("7", "seed", "18446744073709551615", 18446744073709551615),
+        ("7", "flow_shift", 3, 3.0),
+        ("7", "flow_shift", "3.5", 3.5),
+        ("7", "preview", 0, False),
+        ("7", "preview", "true", True),
+        ("7", "preview", "", False),
+        ("6", "video_caption", 5, "5"),
+        ("6", "video_caption", 1.5, "1.5"),
+        ("6", "video_caption", {"__value__": "a dog"}, "a dog"),
+    ],
+)
+def test_a_value_is_read_as_a_server_reads_it(graph, caplog, node, name, value, taken):
+    graph[node]["inputs"][name] = value
+    step = next(step for step in plan(graph) if step.node_id == node)
+    assert (step.literals[name], type(step.literals[name])) == (taken, type(taken))
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "taken"), [("steps", 2.5, "2"), ("preview", "false", "True"), ("preview", "0", "True")]
+)
+def test_a_reading_that_is_hardly_meant_is_told(graph, caplog, name, value, taken):
+    graph["7"]["inputs"][name] = value
+    plan(graph)
+    assert f"node 7 (T2SVJointSampler), input {name}: {value!r} counts as {taken}" in caplog.text
+
+
+def test_unknown_inputs_are_ignored_and_near_misses_told(graph, caplog):
+    graph["7"]["inputs"] |= {"stops": 5, "audioUI": "", "link": ["99", 0]}
+    plan(graph)
+    assert "node 7 (T2SVJointSampler) has no input stops (perhaps steps): it is ignored" in caplog.text
+    assert "audioUI" not in caplog.text and "link" not in caplog.text
+
+
+def test_an_open_socket_may_be_written_as_null(graph):
+    graph["4"]["inputs"]["bridge"] = None
+    assert "3" not in [step.node_id for step in plan(graph)]
 
 
 @pytest.mark.parametrize(
@@ -41,10 +90,15 @@ def test_nodes_that_no_result_needs_are_checked_but_not_run(graph):
         ("7", "video_guidance_scale", 100.5, "input video_guidance_scale: out of range: got 100.5; expected 0.0 to 100.0"),  # noqa: E501
         ("7", "video_guidance_scale", float("nan"), "out of range: got nan"),
         ("7", "seed", -1, "input seed: out of range: got -1; expected 0 to 18446744073709551615"),
-        ("7", "steps", 2.5, "input steps: wrong type: got 2.5 (float); expected a whole number"),
-        ("7", "steps", "8", "input steps: wrong type: got '8' (str); expected a whole number"),
-        ("7", "steps", True, "input steps: wrong type: got True (bool); expected a whole number"),
-        ("6", "video_caption", 5, "input video_caption: wrong type: got 5 (int); expected text"),
+        ("7", "steps", "eight", "input steps: wrong type: got 'eight' (str); expected a whole number"),
+        ("7", "steps", "7.0", "input steps: wrong type: got '7.0' (str); expected a whole number"),
+        ("7", "steps", None, "input steps: wrong type: got None (NoneType); expected a whole number"),
+        ("7", "steps", float("inf"), "input steps: wrong type: got inf (float); expected a whole number"),
+        ("7", "steps", {"__value__": "many"}, "input steps: wrong type: got 'many' (str); expected a whole number"),
+        ("7", "steps", [7], "input steps: this is not a link: got [7]"),
+        ("5", "fps", "fast", "input fps: wrong type: got 'fast' (str); expected a number"),
+        ("7", "schedule", 7, "input schedule: not among its options: got 7; expected one of lockstep, coupled"),
+        ("7", "model", None, "input model takes no value: got None; expected a link from a T2SV_MODEL output"),
         ("7", "schedule", "lockstap", "input schedule: not among its options: got 'lockstap'; expected one of lockstep, coupled"),  # noqa: E501
         ("1", "video_model", "absent", "input video_model: not among its options: got 'absent'; expected one of pocket, wan"),  # noqa: E501
         ("7", "model", "x", "node 7 (T2SVJointSampler), input model takes no value: got 'x'; expected a link from a T2SV_MODEL output"),  # noqa: E501
@@ -53,7 +107,6 @@ def test_nodes_that_no_result_needs_are_checked_but_not_run(graph):
         ("7", "model", ["4", -1], "has no output -1"),
         ("7", "model", ["40", 0], "input model: linked to a node that is not there: got 40; expected one of 1, 2, 3"),
         ("7", "model", ["4"], "input model: this is not a link: got ['4']; expected [\"node id\", output index]"),
-        ("7", "stops", 5, "node 7 (T2SVJointSampler) has no such input: got stops; expected perhaps steps"),
     ],
 )  # fmt: skip
 def test_a_wrong_input_is_refused(graph, node, name, value, words):
@@ -71,6 +124,10 @@ def test_an_unknown_node_is_refused_with_near_names(graph):
     text = refusal(graph)
     assert "got KSampler" in text
     assert "run on a server: sounding-video queue" in text
+    graph["6"]["class_type"] = "CLIPTextEncode"
+    assert "nodes 6, 7 are of kinds that cannot run without a ComfyUI server: got CLIPTextEncode, KSampler" in refusal(
+        graph
+    )
 
 
 def test_a_missing_required_input_is_refused(graph):
@@ -132,9 +189,19 @@ def test_unreadable_files_are_refused(tmp_path):
     (tmp_path / "cut.json").write_text('{"1": {')
     with pytest.raises(WorkflowError, match="is not JSON"):
         read_workflow(tmp_path / "cut.json")
+    (tmp_path / "empty.json").write_bytes(b"")
+    with pytest.raises(WorkflowError, match="is not JSON"):
+        read_workflow(tmp_path / "empty.json")
     (tmp_path / "bytes.json").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(WorkflowError, match="is not JSON"):
         read_workflow(tmp_path / "bytes.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_read_over(graph, tmp_path, encoding):
+    graph["6"]["inputs"]["video_caption"] = "Möwen über dem Meer"
+    (tmp_path / "marked.json").write_text(json.dumps(graph, ensure_ascii=False), encoding=encoding)
+    assert read_workflow(tmp_path / "marked.json") == graph
 
 
 def test_overrides_reach_nodes_by_id_class_and_title(graph):
@@ -166,6 +233,26 @@ def test_a_wrong_override_is_refused(graph, target, value, words):
     with pytest.raises(WorkflowError) as caught:
         apply_overrides(graph, {target: value})
     assert words in str(caught.value)
+
+
+def test_node_and_input_may_have_dots_in_them(graph):
+    graph["20"] = {"class_type": "Resize", "inputs": {"type.width": 4}, "_meta": {"title": "v1.5"}}
+    assert apply_overrides(graph, {"20.type.width": "8"})["20"]["inputs"] == {"type.width": 8}
+    assert apply_overrides(graph, {"v1.5.type.width": "9"})["20"]["inputs"] == {"type.width": 9}
+
+
+@pytest.mark.parametrize(
+    ("target", "text", "value"),
+    [
+        ("7.steps", "7.0", 7),
+        ("7.seed", str(2**64 - 1), 2**64 - 1),
+        ("7.preview", "no", False),
+        ("7.preview", "ON", True),
+    ],
+)
+def test_override_texts_are_read_generously(graph, target, text, value):
+    name = target.partition(".")[2]
+    assert apply_overrides(graph, {target: text})["7"]["inputs"][name] == value
 
 
 def test_overrides_of_foreign_nodes_follow_the_value_they_replace(graph):

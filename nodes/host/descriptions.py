@@ -1,0 +1,74 @@
+"""What ComfyUI servers say of their nodes, for workflows of the page with nodes that are not ours."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...core.errors import ServerError, WorkflowError
+from .client import ServerGoneError, require_address
+
+_PATIENCE_SECONDS = 30.0
+
+
+class ServerDescriptions:
+    """Entries of ``/object_info`` of the first server that answers, each asked for once.
+
+    Args:
+        servers: Addresses; they are taken to have the same nodes.
+    """
+
+    def __init__(self, servers: Sequence[str]) -> None:
+        self._servers = [server.rstrip("/") for server in servers]
+        self._known: dict[str, Any] = {}
+
+    def __call__(self, types: list[str]) -> dict[str, Any]:
+        """Entries of the classes that the server knows.
+
+        Raises:
+            ServerGoneError: no server answers. ServerError: one does, but not like ComfyUI.
+        """
+        for name in types:
+            if name not in self._known:
+                self._known[name] = self._ask(f"/object_info/{urllib.parse.quote(name, safe='')}").get(name)
+        return {name: self._known[name] for name in types if self._known[name]}
+
+    def refuse(self, unknown: Mapping[str, str]) -> WorkflowError:
+        """The refusal of nodes that the server does not know, by id and class."""
+        return WorkflowError(
+            "the workflow has nodes that the server does not know",
+            got=", ".join(f"{node_id} ({name})" for node_id, name in unknown.items()),
+            remedy=f"Install their packs on {self._servers[0]}, or export the API format on a page that has them.",
+        )
+
+    def _ask(self, path: str) -> dict[str, Any]:
+        """One answer; a server that does not answer is not asked again."""
+        for server in list(self._servers):
+            require_address(server)
+            try:
+                with urllib.request.urlopen(server + path, timeout=_PATIENCE_SECONDS) as answer:
+                    content = json.load(answer)
+            except urllib.error.HTTPError as error:
+                raise _not_comfyui(server + path, error.code) from error
+            except ValueError as error:
+                raise _not_comfyui(server + path, error) from error
+            except OSError as error:
+                last = error
+                self._servers.remove(server)
+                continue
+            if not isinstance(content, dict):
+                raise _not_comfyui(server + path, type(content).__name__)
+            return content
+        raise ServerGoneError(
+            "no ComfyUI server answers",
+            got=str(last),
+            remedy="One is needed to read a workflow in the page's format. Start it, or name the right address.",
+        )
+
+
+def _not_comfyui(where: str, answer: object) -> ServerError:
+    return ServerError("the server does not answer like ComfyUI", got=f"{where}: {answer}")
