@@ -6,7 +6,8 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from sounding_video.nodes.host.graph import read_workflow
+from sounding_video.nodes.host.graph import node_classes, read_workflow
+from sounding_video.nodes.host.workflow_file import our_descriptions
 
 _spec = importlib.util.spec_from_file_location("page_cases", Path(__file__).parents[1] / "nodes" / "page_cases.py")
 page_cases = importlib.util.module_from_spec(_spec)
@@ -26,6 +27,11 @@ NEWER = {
 SINCE = (1, 45)
 
 
+def twin_of(root, name):
+    api = read_workflow(root / "workflows" / "api" / name)
+    return page_cases.filled(api, our_descriptions([node["class_type"] for node in api.values()]))
+
+
 def test_the_page_sends_what_the_conversion_makes(page, root):
     workflow = read_workflow(root / "workflows" / TEMPLATE)
     api = read_workflow(root / "workflows" / "api" / TEMPLATE)
@@ -35,7 +41,7 @@ def test_the_page_sends_what_the_conversion_makes(page, root):
     for name in page_cases.CASES:
         if old and name in NEWER:
             continue
-        content, twin = page_cases.built(name, workflow, api)
+        content, twin = page_cases.built(name, workflow, api, our_descriptions(list(node_classes())))
         page.load(content)
         sent = page.prompt()
         if sent != {node_id: {key: node[key] for key in ("class_type", "inputs")} for node_id, node in twin.items()}:
@@ -46,7 +52,7 @@ def test_the_page_sends_what_the_conversion_makes(page, root):
 @pytest.mark.parametrize("name", ["text_to_sounding_video_pocket", "compare_bridges_pocket", "sync_report_pocket"])
 def test_the_page_sends_the_template_s_twin(page, root, name):
     page.load(read_workflow(root / "workflows" / f"{name}.json"))
-    twin = read_workflow(root / "workflows" / "api" / f"{name}.json")
+    twin = twin_of(root, f"{name}.json")
     for node in twin.values():
         node.pop("_meta", None)
     assert page.prompt() == twin

@@ -285,8 +285,8 @@ def an_older_file_has_fewer_values(page: Page, api: dict[str, Any]) -> None:
     """What it has none for has its default."""
     page[SAMPLER]["widgets_values"] = page[SAMPLER]["widgets_values"][:8]
     page[AUDIO]["widgets_values"] = page[AUDIO]["widgets_values"][:4]
-    api["7"]["inputs"] |= {"flow_shift": 3.0, "preview": True, "video_modality_scale": 1.0, "audio_modality_scale": 1.0}
-    api["2"]["inputs"] |= {"storage": "native", "text_encoder": "keep"}
+    for node, name in (("7", "flow_shift"), ("7", "audio_modality_scale"), ("2", "storage"), ("2", "text_encoder")):
+        del api[node]["inputs"][name]
 
 
 @case
@@ -479,8 +479,21 @@ def an_end_that_is_muted(page: Page, api: dict[str, Any]) -> None:
     page.connect(DECODE, 0, number, "images")
 
 
-def built(name: str, page: dict[str, Any], api: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def filled(api: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
+    """A prompt with the defaults of widgets that it does not name: the page sends every widget."""
+    full = copy.deepcopy(api)
+    for node in full.values():
+        for ports in described[node["class_type"]]["input"].values():
+            for name, spec in ports.items():
+                if len(spec) > 1 and isinstance(spec[1], dict) and "default" in spec[1]:
+                    node["inputs"].setdefault(name, spec[1]["default"])
+    return full
+
+
+def built(
+    name: str, page: dict[str, Any], api: dict[str, Any], described: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """A case's page workflow, and the prompt that belongs to it."""
     changed, twin = Page(page), copy.deepcopy(api)
     CASES[name](changed, twin)
-    return changed.content, twin
+    return changed.content, filled(twin, described)
