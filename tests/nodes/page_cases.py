@@ -285,8 +285,9 @@ def an_older_file_has_fewer_values(page: Page, api: dict[str, Any]) -> None:
     """What it has none for has its default."""
     page[SAMPLER]["widgets_values"] = page[SAMPLER]["widgets_values"][:8]
     page[AUDIO]["widgets_values"] = page[AUDIO]["widgets_values"][:4]
-    for node, name in (("7", "flow_shift"), ("7", "audio_modality_scale"), ("2", "storage"), ("2", "text_encoder")):
-        del api[node]["inputs"][name]
+    for number, last in ((SAMPLER, "guidance_batching"), (AUDIO, "offload")):
+        for entry in page[number]["inputs"][page.slot(number, last) + 1 :]:
+            del api[str(number)]["inputs"][entry["name"]]
 
 
 @case
