@@ -10,6 +10,7 @@ from ..core.clock import Timeline
 from ..core.errors import InputError
 from ..core.types import Captions
 from ..models.own import joint_settings
+from .av import av_output, joined
 from .host import io, progress
 from .listing import listing
 from .own import AS_SET, defaults_input, followed, settled
@@ -181,6 +182,7 @@ class EmptyAVLatent(io.ComfyNode):
                 io.Latent.Output("audio_latent", display_name="audio_latent", tooltip="Empty audio latent, as long."),
                 io.Float.Output("fps_out", display_name="fps", tooltip="The frame rate, for Decode AV and AV Mux."),
                 io.Float.Output("seconds", display_name="seconds", tooltip="num_frames / fps, for Encode Captions."),
+                av_output("av_latent"),
             ],
         )
 
@@ -208,7 +210,7 @@ class EmptyAVLatent(io.ComfyNode):
         video = {"samples": torch.zeros(batch_size, *timeline.video_latent_shape)}
         audio = {"samples": torch.zeros(batch_size, *timeline.audio_latent_shape), "type": "audio"}
         said = told(followed(given, values) or _made_for(own, timeline))
-        return io.NodeOutput(video, audio, float(timeline.fps), float(timeline.seconds), ui=said)
+        return io.NodeOutput(video, audio, float(timeline.fps), float(timeline.seconds), joined(video, audio), ui=said)
 
 
 def _made_for(own: OwnSettings, timeline: Timeline) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.clock import as_fps
 from ..core.errors import InputError
 from ..core.types import JointLatents
+from .av import av_input, parted
 from .host import io, progress
 from .listing import ADVANCED, listing
 from .sockets import CATEGORY, AudioCodec, VideoCodec
@@ -48,6 +49,7 @@ class DecodeAV(io.ComfyNode):
                     tooltip="Decode large pictures in overlapping tiles to save memory; auto does so above 832×480.",
                     **ADVANCED,
                 ),
+                av_input("av_samples", "video_samples and audio_samples"),
             ],
             outputs=[
                 io.Image.Output(
@@ -72,10 +74,12 @@ class DecodeAV(io.ComfyNode):
         audio_codec: AudioParts | None = None,
         video_samples: dict[str, Any] | None = None,
         audio_samples: dict[str, Any] | None = None,
+        av_samples: dict[str, Any] | None = None,
     ) -> io.NodeOutput:
         """Decode each batch item."""
         from ..pipeline import decode_latents
 
+        video_samples, audio_samples = parted(av_samples, video_samples, audio_samples)
         latents = JointLatents(
             video=_normalised("video", video_codec, video_samples),
             audio=_normalised("audio", audio_codec, audio_samples),

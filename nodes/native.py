@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError, require_choice
 from ..sampling.schedules import FLOW_SIGMAS, SCHEDULES
+from .av import av_input, av_output, joined, parted
 from .host import io, progress, shows_previews
 from .listing import ADVANCED, listing
 from .sampling import MAX_SEED, guidance_inputs, modality_inputs
@@ -84,6 +85,7 @@ class NativeSampler(io.ComfyNode):
                     "while it emerges.",
                 ),
                 *modality_inputs(),
+                av_input("av_latent", "video_latent and audio_latent"),
             ],
             outputs=[
                 io.Latent.Output(
@@ -94,6 +96,7 @@ class NativeSampler(io.ComfyNode):
                     display_name="audio_samples",
                     tooltip="For the native VAE Decode Audio, or Decode AV.",
                 ),
+                av_output("av_samples"),
             ],
         )
 
@@ -113,11 +116,16 @@ class NativeSampler(io.ComfyNode):
         audio_vae: Any = None,
         video_modality_scale: float = 1.0,
         audio_modality_scale: float = 1.0,
+        av_latent: dict[str, Any] | None = None,
         **options: Any,
     ) -> io.NodeOutput:
         """Sample what is connected; results leave in the native VAEs' space."""
         from ..pipeline import SamplingOptions
 
+        video_latent, audio_latent = parted(av_latent, video_latent, audio_latent)
+        if av_latent is not None:  # it names sides that may have no model
+            video_latent = None if wan_model is None else video_latent
+            audio_latent = None if stable_audio_model is None else audio_latent
         given = {
             "video": (wan_model, video_positive, video_negative, video_latent),
             "audio": (stable_audio_model, audio_positive, audio_negative, audio_latent),
@@ -142,10 +150,11 @@ class NativeSampler(io.ComfyNode):
             progress=watched,
         )
         video, audio = results.get("video"), results.get("audio")
-        return io.NodeOutput(
+        made = (
             None if video is None else {"samples": video},
             None if audio is None else {"samples": audio, "type": "audio"},
         )
+        return io.NodeOutput(*made, joined(*made))
 
 
 def _watched(sides: list[NativeSide], audio_vae: Any) -> Progress:

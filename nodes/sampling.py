@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..sampling.guidance import BATCHING
 from ..sampling.schedules import FLOW_SIGMAS, SCHEDULES
+from .av import av_input, av_output, joined, parted
 from .host import io, progress, shows_previews
 from .listing import ADVANCED, listing
 from .own import AS_SET, defaults_input, followed, settled
@@ -103,6 +104,7 @@ class JointSampler(io.ComfyNode):
                 ),
                 *modality_inputs(),
                 defaults_input("steps, scales and shift"),
+                av_input("av_latent", "video_latent and audio_latent"),
             ],
             outputs=[
                 io.Latent.Output(
@@ -115,6 +117,7 @@ class JointSampler(io.ComfyNode):
                     display_name="audio_samples",
                     tooltip="Audio latent; also fits the native VAE Decode Audio.",
                 ),
+                av_output("av_samples"),
             ],
         )
 
@@ -131,11 +134,15 @@ class JointSampler(io.ComfyNode):
         video_modality_scale: float = 1.0,
         audio_modality_scale: float = 1.0,
         defaults: str = AS_SET,
+        av_latent: dict[str, Any] | None = None,
         **options: Any,
     ) -> io.NodeOutput:
         """Sample; results leave in raw VAE space."""
         from ..pipeline import preview_maps, sample_latents
 
+        video_latent, audio_latent = parted(av_latent, video_latent, audio_latent)
+        if av_latent is not None:  # it may name a side for which there is no tower
+            video_latent, audio_latent = model.video and video_latent, model.audio and audio_latent
         scales = {"video_modality_scale": video_modality_scale, "audio_modality_scale": audio_modality_scale}
         asked, taken = _options(model, defaults, {**options, **scales, "flow_shift": flow_shift})
         watched = progress()
@@ -152,7 +159,7 @@ class JointSampler(io.ComfyNode):
             )
         video = None if latents.video is None else {"samples": model.video.codec.to_raw(latents.video)}
         audio = None if latents.audio is None else {"samples": model.audio.codec.to_raw(latents.audio), "type": "audio"}
-        return io.NodeOutput(video, audio, ui=shown)
+        return io.NodeOutput(video, audio, joined(video, audio), ui=shown)
 
 
 def _options(model: JoinedModel, defaults: str, given: dict[str, Any]) -> tuple[SamplingOptions, str]:

@@ -32,6 +32,7 @@ lora_roots = current_host.lora_roots
 make_room = current_host.make_room
 managed_memory = current_host.managed_memory
 model_roots = current_host.model_roots
+nested = current_host.nested
 progress = current_host.progress
 rename_nodes = current_host.rename_nodes
 save_place = current_host.save_place
@@ -54,6 +55,7 @@ __all__ = [
     "make_room",
     "managed_memory",
     "model_roots",
+    "nested",
     "newer",
     "progress",
     "rename_nodes",

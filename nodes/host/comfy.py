@@ -25,7 +25,7 @@ from ...core.residency import Residency, managed_by
 from ...media.preview import Preview
 from .comfy_memory import MEMORY
 from .common import Pace, SavePlace, StageClock, check_prefix
-from .newer import Rename
+from .newer import NestedPair, Rename
 from .prefixes import filled_prefix
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "make_room",
     "managed_memory",
     "model_roots",
+    "nested",
     "progress",
     "rename_nodes",
     "save_place",
@@ -49,6 +50,11 @@ __all__ = [
     "video_value",
     "weight_roots",
 ]
+
+try:
+    from comfy.nested_tensor import NestedTensor
+except ImportError:  # an older ComfyUI
+    NestedTensor = NestedPair
 
 NAME = "comfyui"
 PREVIEW_EVENT = "sounding_video.preview"
@@ -91,6 +97,11 @@ async def rename_nodes(renames: Iterable[Rename]) -> None:
                 output_mapping=[{"new_idx": new, "old_idx": old} for new, old in rename.outputs.items()],
             )
         )
+
+
+def nested(tensors: Iterable[torch.Tensor]) -> Any:
+    """Several tensors on one LATENT: ComfyUI's own kind, which 0.3.64 does not have."""
+    return NestedTensor(tensors)
 
 
 def model_roots() -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,23 @@ class Rename:
     widgets: tuple[str, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[int, int] = field(default_factory=dict)
+
+
+class NestedPair:
+    """Stand-in for ComfyUI's ``NestedTensor``, with what our nodes use of it.
+
+    Args:
+        tensors: Of the picture and of the sound.
+    """
+
+    is_nested = True
+
+    def __init__(self, tensors: Iterable[Any]) -> None:
+        self.tensors = list(tensors)
+
+    def unbind(self) -> list[Any]:
+        """The tensors."""
+        return self.tensors
 
 
 def newer(kind: Callable[..., Any], **fields: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from ...core.residency import Residency, managed_by
 from . import io, ui
 from .common import SavePlace, check_prefix
 from .memory import MEMORY
-from .newer import Rename
+from .newer import NestedPair, Rename
 from .prefixes import filled_prefix
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "make_room",
     "managed_memory",
     "model_roots",
+    "nested",
     "progress",
     "rename_nodes",
     "save_place",
@@ -113,6 +114,11 @@ def answer_posts(path: str, problem: Callable[[str], str | None]) -> None:
 
 async def rename_nodes(renames: Iterable[Rename]) -> None:
     """Nothing to do: there is no page with old workflows, and the runner names a node that it does not know."""
+
+
+def nested(tensors: Iterable[torch.Tensor]) -> Any:
+    """Several tensors on one LATENT."""
+    return NestedPair(tensors)
 
 
 def model_roots() -> list[Path]:

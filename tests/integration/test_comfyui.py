@@ -8,11 +8,12 @@ import time
 import urllib.request
 
 import pytest
+import torch
 from comfyui_server import PACK
 from PIL import Image
 from sounding_video.core.errors import Cancelled, ServerError
 from sounding_video.core.progress import Progress
-from sounding_video.media.probe import probe
+from sounding_video.media.probe import probe, read_clip
 from sounding_video.nodes import NODES
 from sounding_video.nodes.host import standalone
 from sounding_video.nodes.host.client import queue_workflow
@@ -97,6 +98,28 @@ def test_the_texts_of_six_languages_are_served(comfyui, root):
     assert set(titles) == {folder.name for folder in (root / "locales").iterdir()}
     assert len(titles) == 6
     assert len(set(titles.values())) > 3, titles
+
+
+def test_picture_and_sound_travel_on_one_socket(comfyui, small, tmp_path):
+    """Through ComfyUI's own nodes for such latents where it has them; the decoded frames are those of two sockets."""
+    two = changed(small, {"9": {"filename_prefix": "two"}})
+    one = changed(small, {"9": {"filename_prefix": "one"}})
+    for name in ("video_latent", "audio_latent"):
+        del one["7"]["inputs"][name]
+    for name in ("video_samples", "audio_samples"):
+        del one["8"]["inputs"][name]
+    one["7"]["inputs"]["av_latent"] = ["5", 4]
+    one["8"]["inputs"]["av_samples"] = ["7", 2]
+    if "LTXVSeparateAVLatent" in get_json(f"{comfyui.url}/object_info"):
+        inputs = {"video_latent": ["5", 0], "audio_latent": ["5", 1]}
+        one["20"] = {"class_type": "LTXVConcatAVLatent", "inputs": inputs}
+        one["7"]["inputs"]["av_latent"] = ["20", 0]
+        one["21"] = {"class_type": "LTXVSeparateAVLatent", "inputs": {"av_latent": ["7", 2]}}
+        del one["8"]["inputs"]["av_samples"]
+        one["8"]["inputs"] |= {"video_samples": ["21", 0], "audio_samples": ["21", 1]}
+    clips = [read_clip(queue_workflow(comfyui.url, graph, output_dir=tmp_path).files[0]) for graph in (two, one)]
+    assert torch.equal(clips[0].video.frames, clips[1].video.frames)
+    assert torch.equal(clips[0].audio.waveform, clips[1].audio.waveform)
 
 
 def test_the_pocket_template_runs_and_its_file_carries_the_workflow(comfyui, template, tmp_path):

@@ -1,7 +1,7 @@
 """What users' saved workflows depend on is frozen: ids, inputs, their order, types, ranges, defaults, and outputs.
 
-To extend a node, append an *optional* input (or a choice to a list) and add the same line to ``tests/surface.json`` by
-hand. Anything else breaks workflow files that people already have; then make a new node instead.
+To extend a node, append an *optional* input, an output, or a choice to a list, and add the same line to
+``tests/surface.json`` by hand. Anything else breaks workflow files that people already have; then make a new node instead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sounding_video.nodes.host import standalone
 # Lists of files differ from machine to machine; of the others every frozen choice must stay.
 FILE_LISTS = {"video_model", "audio_model", "bridge_file", "lora_file"}
 FROZEN_OPTIONS = ("default", "min", "max", "multiline", "control_after_generate", "options")
-HELP = "Only optional inputs may be appended: see the text at the top of this test."
+HELP = "Only optional inputs and outputs may be appended: see the text at the top of this test."
 
 
 def surface(node) -> dict:

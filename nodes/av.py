@@ -1,0 +1,77 @@
+"""Picture and sound on one LATENT: ComfyUI's nested latents, as its *Concat AV Latent* makes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..core.errors import InputError
+from .host import io, nested
+
+Latent = dict[str, Any]
+
+
+def av_input(name: str, alone: str) -> io.Input:
+    """A socket that stands for two others.
+
+    Args:
+        name: Of the input.
+        alone: Names of the two.
+    """
+    return io.Latent.Input(
+        name, optional=True, tooltip=f"Picture and sound on one socket, instead of {alone}; also ComfyUI's AV latents."
+    )
+
+
+def av_output(name: str) -> io.Output:
+    """Both results on one socket."""
+    return io.Latent.Output(
+        name, display_name=name, tooltip="Both on one socket, as ComfyUI's Separate AV Latent takes them."
+    )
+
+
+def joined(video: Latent | None, audio: Latent | None) -> Latent | None:
+    """Both latents as one; None where there is only one."""
+    return None if video is None or audio is None else {"samples": nested((video["samples"], audio["samples"]))}
+
+
+def parted(both: Latent | None, video: Latent | None, audio: Latent | None) -> tuple[Latent | None, Latent | None]:
+    """The picture's and the sound's latent of a node's three inputs.
+
+    Args:
+        both: A nested latent.
+        video: The picture's latent, or a nested one of which it is a half.
+        audio: The sound's, or a nested one.
+
+    Raises:
+        InputError: one thing is given twice, or what should be two is one.
+    """
+    if both is None:
+        return video and _halves(video, 0), audio and _halves(audio, 1)
+    twice = [name for name, value in (("picture", video), ("sound", audio)) if value is not None]
+    if twice:
+        raise InputError(
+            "a latent is given twice",
+            got=f"both on one socket, and {' and '.join(twice)} on another",
+            expected="the AV latent alone, or the two others",
+        )
+    if not _is_nested(both):
+        raise InputError(
+            "the AV latent holds one latent only",
+            got=f"shape {tuple(both['samples'].shape)}",
+            expected="picture and sound, from Empty AV Latent, a Joint Sampler or ComfyUI's Concat AV Latent",
+        )
+    return _halves(both, 0), _halves(both, 1)
+
+
+def _is_nested(latent: Latent) -> bool:
+    return bool(getattr(latent["samples"], "is_nested", False))
+
+
+def _halves(latent: Latent, index: int) -> Latent:
+    """The picture (0) or the sound (1) of a nested latent; another one as it is."""
+    if not _is_nested(latent):
+        return latent
+    streams = latent["samples"].unbind()
+    if len(streams) != 2:
+        raise InputError("the AV latent does not hold two latents", got=len(streams), expected="picture and sound")
+    return {"samples": streams[index]}
