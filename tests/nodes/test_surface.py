@@ -1,7 +1,8 @@
 """What users' saved workflows depend on is frozen: ids, inputs, their order, types, ranges, defaults, and outputs.
 
 To extend a node, append an *optional* input, an output, or a choice to a list, and add the same line to
-``tests/surface.json`` by hand. Anything else breaks workflow files that people already have; then make a new node instead.
+``tests/surface.json`` by hand. Anything else breaks workflow files that people already have; then make a new node
+instead.
 """
 
 from __future__ import annotations
