@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 
 import pytest
@@ -137,3 +138,15 @@ def test_a_preview_without_a_page_is_not_listed_and_not_left_behind(small_models
     assert (report.files, shown["type"]) == ([], "temp")
     assert not (tmp_path / "out").exists() and list((tmp_path / "temporary").iterdir()) == []
     assert report.outputs["9"]["sounding_video_report"][-1] == "A preview: nothing was saved."
+
+
+def test_the_page_offers_what_the_formats_hold(root):
+    """The page's own table says what the writers' does."""
+    script = (root / "web" / "js" / "save.js").read_text(encoding="utf-8")
+    table = re.search(r"const CODECS = (\{.*?\});", script, re.DOTALL)[1]
+    worst = re.search(r"const WORST_QUALITY = (\{.*?\});", script)[1]
+    as_json = [re.sub(r",(\s*\})", r"\1", re.sub(r"(\w+):", r'"\1":', text)) for text in (table, worst)]
+    assert json.loads(as_json[0]) == {
+        suffix.removeprefix("."): list(container.codecs) for suffix, container in CONTAINERS.items()
+    }
+    assert json.loads(as_json[1]) == {name: codec.crf[1] for name, codec in CODECS.items() if codec.crf}
