@@ -105,3 +105,18 @@ LAYOUTS = {
         "lora_transformer_", "lora_down", "lora_up", lambda n: n.replace(".", "_"), alpha=True
     ),
 }
+
+
+def mixed(path: Path) -> Path:
+    """LoHa, a DoRA, and whole differences of the patch embedding, a norm and a modulation, for the small Wan."""
+    g, width = torch.Generator().manual_seed(3), small.VIDEO_WIDTH
+    shapes = {
+        "blocks.0.self_attn.q.hada_w1_a": (width, 2), "blocks.0.self_attn.q.hada_w1_b": (2, width),
+        "blocks.0.self_attn.q.hada_w2_a": (width, 2), "blocks.0.self_attn.q.hada_w2_b": (2, width),
+        "blocks.1.cross_attn.v.lora_down.weight": (2, width), "blocks.1.cross_attn.v.lora_up.weight": (width, 2),
+        "blocks.1.cross_attn.v.dora_scale": (width, 1), "patch_embedding.diff": (width, 4, 1, 2, 2),
+        "blocks.2.norm3.diff": (width,), "blocks.2.diff_m": (1, 6, width), "blocks.0.ffn.0.diff_b": (32,),
+    }  # fmt: skip
+    tensors = {f"diffusion_model.{n}": 0.3 + 0.3 * torch.randn(shape, generator=g) for n, shape in shapes.items()}
+    save_file(tensors, path)
+    return path

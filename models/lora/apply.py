@@ -96,7 +96,11 @@ def with_lora(
     for layer, name in names.items():
         placing.add(layer, tables[chosen].get(name))
     if not placing.kinds:
-        raise _no_match(joint, lora, part, None)
+        raise IncompatibleWeightsError(
+            f"the LoRA changes nothing that the {PARTS[chosen][1]} has",
+            got=f"{lora.file.path} with {', '.join(placing.unmatched[:3])}",
+            expected="at least one change of a layer, a norm or a bias that is there",
+        )
     prefix = PARTS[chosen][0]
     kinds = sorted(Counter(placing.kinds.values()).items(), key=lambda item: (-item[1], item[0]))
     report = LoraReport(
@@ -262,9 +266,12 @@ def _takes_terms(owner: nn.Module | None) -> bool:
 def _no_match(joint: JointModel, lora: LoraFile, part: str | None, fitting: str | None) -> IncompatibleWeightsError:
     present = [name for name in PARTS if (joint.bridges if name == "bridge" else getattr(joint, name)) is not None]
     wanted = PARTS[part][1] if part else " or the ".join(PARTS[name][1] for name in present)
+    looks = lora.looks_like
+    if lora.layers and next(iter(lora.layers)) not in looks:
+        looks += f" with {', '.join(list(lora.layers)[:2])}"
     return IncompatibleWeightsError(
         "the LoRA does not fit: its layers are not those of this model",
-        got=f"{lora.file.path}, {lora.looks_like}" + (f", which fits the {PARTS[fitting][1]}" if fitting else ""),
+        got=f"{lora.file.path}, {looks}" + (f", which fits the {PARTS[fitting][1]}" if fitting else ""),
         expected=f"a LoRA for the {wanted}",
         remedy=f"Apply it to the {PARTS[fitting][1]}." if fitting else "",
     )

@@ -30,6 +30,7 @@ from .forms import Form, Whole, check_form, missing_half, read_form
 from .names import MODELS, TEXT_ENCODER, layer_of, refused_kind, role_of
 
 DIFFUSERS_METADATA = "lora_adapter_metadata"
+PEFT_WEIGHTS = "adapter_model"
 # One of these makes a file a LoRA; a scale alone does not.
 CHANGES = re.compile(r"^(?:down|up|diff|bias|hada_w|lokr_w)")
 
@@ -167,7 +168,8 @@ def read_lora(path: str | Path) -> LoraFile:
     """
     path = Path(path).expanduser()
     if (path / PEFT_CONFIG).is_file():
-        path = path / "adapter_model.safetensors"
+        names = [path / f"{PEFT_WEIGHTS}{suffix}" for suffix in (".safetensors", ".bin")]
+        path = next((name for name in names if name.is_file()), names[0])
     file = open_weights(path, "the LoRA file")
     layers: dict[str, dict[str, str]] = {}
     other, text = [], []
@@ -214,12 +216,14 @@ def _refuse_other_kinds(file: WeightFile, name: str) -> None:
 
 def _config(file: WeightFile) -> dict[str, Any]:
     """What peft or diffusers say of alpha; diffusers writes every entry as ``transformer.lora_alpha``."""
+    # In a folder of many LoRAs a stray configuration belongs to none of the other files.
+    own = file.path.stem == PEFT_WEIGHTS or len(list(file.path.parent.glob(f"*{file.path.suffix}"))) == 1
     beside = file.path.with_name(PEFT_CONFIG)
     try:
         if DIFFUSERS_METADATA in file.metadata:
             packed = json.loads(file.metadata[DIFFUSERS_METADATA])
             return {name.rpartition(".")[2]: v for name, v in packed.items() if not TEXT_ENCODER.match(name)}
-        return json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+        return json.loads(beside.read_text(encoding="utf-8")) if own and beside.is_file() else {}
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise CorruptWeightsError(
             "the LoRA's configuration cannot be read", got=f"{file.path} ({error})", expected="JSON as peft writes it"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from comfyui_server import python_of, serving
-from sounding_video.media.probe import probe
+from sounding_video.media.probe import probe, read_clip
 from sounding_video.nodes.host.client import queue_workflow
 from sounding_video.nodes.host.graph import read_workflow
 
@@ -206,7 +206,7 @@ def test_single_files_of_extra_model_paths_are_listed_and_run(comfyui_with_files
 
 def test_a_lora_of_extra_model_paths_is_found_and_used(watched_comfyui, template, small_models_dir, tmp_path):
     from diffusers import WanTransformer3DModel
-    from lora_files import LAYOUTS, factors
+    from lora_files import LAYOUTS, factors, mixed
 
     wan = WanTransformer3DModel.from_pretrained(small_models_dir / "wan/transformer")
     (folder,) = [
@@ -215,6 +215,7 @@ def test_a_lora_of_extra_model_paths_is_found_and_used(watched_comfyui, template
         if "base_path" in line
     ]
     LAYOUTS["kohya"](folder / "style.safetensors", factors(wan))
+    mixed(folder / "mixed.safetensors")
     graph = changed(template, 400, **SMALL)
     plain = queue_workflow(watched_comfyui.url, graph, output_dir=tmp_path)
     inputs = {"model": ["4", 0], "lora_file": "style.safetensors", "strength": 0.5}
@@ -222,5 +223,16 @@ def test_a_lora_of_extra_model_paths_is_found_and_used(watched_comfyui, template
     graph["7"]["inputs"]["model"] = ["50", 0]
     styled = queue_workflow(watched_comfyui.url, graph, output_dir=tmp_path)
     assert plain.files[0].read_bytes() != styled.files[0].read_bytes()
+    # One that changes norms, modulation and the patch embedding too, in a chain, in any order.
+    graph["51"] = {
+        "class_type": "T2SVLoadLora",
+        "inputs": {**inputs, "lora_file": "mixed.safetensors", "model": ["50", 0]},
+    }
+    graph["7"]["inputs"]["model"] = ["51", 0]
+    chained = queue_workflow(watched_comfyui.url, graph, output_dir=tmp_path)
+    graph["50"]["inputs"]["lora_file"], graph["51"]["inputs"]["lora_file"] = "mixed.safetensors", "style.safetensors"
+    turned = queue_workflow(watched_comfyui.url, graph, output_dir=tmp_path)
+    frames = [read_clip(run.files[0]).video.frames for run in (chained, turned, styled)]
+    assert torch.equal(frames[0], frames[1]) and not torch.equal(frames[0], frames[2])
     # The joint models with and without the LoRA share their weights, and stand in the books once.
     assert list(memory(watched_comfyui)["models"]).count("JointModel") == 1

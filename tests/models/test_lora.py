@@ -240,6 +240,23 @@ def test_biases_and_whole_differences_are_added(joint, tmp_path):
         torch.testing.assert_close(new(x), old(x) + 0.5 * (x @ delta.T + added), rtol=1e-4, atol=1e-5)
 
 
+def test_a_configuration_is_that_of_its_own_file(joint, tmp_path):
+    """A stray adapter_config.json in a folder of many LoRAs says nothing of them; peft's older .bin is read too."""
+    pairs = factors(joint.video.model, only="to_q")
+    folder = peft_folder(tmp_path / "x", pairs)
+    plain = load_file(folder / "adapter_model.safetensors")
+    wanted = read_lora(folder).change("blocks.0.attn1.to_q").form.dense()
+    for name in ("one", "two"):
+        save_file(plain, folder / f"{name}.safetensors")
+    up, down = (plain[f"base_model.model.blocks.0.attn1.to_q.lora_{x}.weight"] for x in "BA")
+    stray = read_lora(folder / "one.safetensors").change("blocks.0.attn1.to_q").form.dense()
+    torch.testing.assert_close(stray, up @ down)
+    torch.testing.assert_close(wanted, SCALE * (up @ down))
+    (folder / "adapter_model.safetensors").unlink()
+    torch.save(plain, folder / "adapter_model.bin")
+    torch.testing.assert_close(read_lora(folder).change("blocks.0.attn1.to_q").form.dense(), wanted)
+
+
 def test_peft_s_rank_stabilised_scale(joint, tmp_path):
     folder = peft_folder(tmp_path / "x", factors(joint.video.model, only="to_q"))
     config = {"r": RANK, "lora_alpha": 6, "use_rslora": True, "alpha_pattern": {"attn1.to_q": 2}}

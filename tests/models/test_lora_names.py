@@ -122,7 +122,8 @@ def test_what_reaches_no_layer_is_refused_and_not_said_to_be_applied(joint, tmp_
         save_file(tensors, path)
         with pytest.raises(IncompatibleWeightsError) as caught:
             with_lora(joint, read_lora(path))
-        assert "its layers are not those of this model" in str(caught.value)
+        assert "the LoRA changes nothing that the video tower has: got" in str(caught.value)
+        assert "blocks.0.self_attn.q" in str(caught.value) and "fits" not in str(caught.value)
     save_file({"blocks.0.self_attn.q.alpha": torch.tensor(4.0)}, path)
     with pytest.raises(IncompatibleWeightsError, match="the file is not a LoRA"):
         read_lora(path)

@@ -52,6 +52,7 @@ def test_a_lora_of_another_model_is_named(joint, tmp_path, stem, words):
     with pytest.raises(IncompatibleWeightsError) as caught:
         with_lora(joint, read_lora(path))
     assert "its layers are not those of this model" in str(caught.value) and words in str(caught.value)
+    assert "_te1_" in stem or stem[-11:] in str(caught.value), "what layers it has instead is told"
     assert "expected a LoRA for the video tower or the audio tower or the bridges" in str(caught.value)
 
 
