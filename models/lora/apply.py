@@ -196,7 +196,7 @@ class _Placing:
             base = owner.base if isinstance(owner, LayerWithLora) else owner
             if own_gain is not None and axis == 0 and base.bias is not None:
                 # The rows of y = W x + b are made longer as a whole, and b must not be.
-                less = self.strength * own_gain.double() * base.bias.detach().double()
+                less = self.strength * own_gain.double() * base.bias.detach().cpu().double()
                 bias = -less if bias is None else bias - less
             self._new[path] = with_term(owner, Term(self.key, own, bias, own_gain, axis))
             self.kinds[path] = change.kind
@@ -214,7 +214,7 @@ class _Placing:
         if numbers.numel() != weight.shape[axis]:
             raise self._other_size(layer, tuple(shape), tuple(weight.shape[:2]))
         lengths = torch.linalg.vector_norm(changed.movedim(axis, 0).flatten(1), dim=1)
-        return numbers / lengths.clamp_min(torch.finfo(torch.float32).eps) - 1, axis
+        return (numbers / lengths.clamp_min(torch.finfo(torch.float32).eps) - 1).cpu(), axis
 
     def _into(self, layer: str, path: str, change: LayerChange) -> None:
         """Differences of a norm or of a parameter that stands alone, summed into a copy of it."""
@@ -247,7 +247,7 @@ class _Placing:
         base, terms = known.get(leaf, (old.detach(), ()))
         scaled = (difference.double() * self.strength).reshape(old.shape)
         terms = tuple(sorted((*terms, (self.key, scaled)), key=lambda term: term[0]))
-        total = sum((term.to(base.device) for _, term in terms), base.double()).to(old.dtype)
+        total = sum((term for _, term in terms), base.cpu().double()).to(old.dtype).to(old.device)
         self._new[path], self._sums[path] = nn.Parameter(total, requires_grad=False), (base, terms)
 
     def _other_size(self, layer: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> IncompatibleWeightsError:
