@@ -203,7 +203,7 @@ def _outcomes(report: Path) -> Iterator[tuple[str, int]]:
 
 def suites(browser: bool, page: Path | None) -> dict[str, tuple[list[str], dict[str, str]]]:
     """What is run on each release: arguments for pytest, and variables."""
-    result = {"server": (["tests/integration", "-m", "not slow"], {})}
+    result = {"server": (["tests/integration", "-m", "not slow", "--numprocesses", "2", "--dist", "loadfile"], {})}
     if browser:
         result["browser"] = (["tests/browser"], {"COMFYUI_FRONTEND": str(page)})
     return result

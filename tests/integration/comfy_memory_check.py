@@ -65,6 +65,12 @@ def main() -> None:
     class Tower(nn.Sequential):
         pass
 
+    class Dynamic(ModelPatcher):
+        """Says of itself what core's own patchers say on cards with dynamic loading."""
+
+        def is_dynamic(self) -> bool:
+            return True
+
     ours, other = Tower(linear(8)), ModelPatcher(linear(8), CARD, torch.device("cpu"))
     with card_of(reserve + 20):
         use(ours)
@@ -104,6 +110,18 @@ def main() -> None:
         use(ours)
         with expecting(lambda: 1):
             pass
+        if hasattr(ModelPatcher, "is_dynamic"):
+            dynamic = Dynamic(linear(18), CARD, torch.device("cpu"))
+            dynamic.model.dynamic_pins = {CARD: {"active": False, "current_prompt": False}}
+            model_management.load_models_gpu([dynamic])
+            use(ours)
+            model_management.load_models_gpu([dynamic])
+            assert registered().count("Tower") <= 1
+            model_management.unload_all_models()
+            model_management.free_memory(1e32, CARD)
+            assert registered() == []
+            print("ours and a dynamically loaded model stand beside each other")
+            del dynamic
     gone, patcher = weakref.ref(ours), weakref.ref(memory._patchers[ours])
     gc.disable()
     del ours, shared

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 import torch
-from comfyui_server import PACK
+from comfyui_server import PACK, serving
 from PIL import Image
 from sounding_video.core.errors import Cancelled, ServerError
 from sounding_video.core.progress import Progress
@@ -182,6 +182,21 @@ def test_a_second_identical_run_is_cached_and_keeps_the_first_download(comfyui, 
     assert second.outputs == first.outputs
     assert first.files[0] != second.files[0]
     assert first.files[0].read_bytes() == second.files[0].read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cache", [("--cache-none",), ("--cache-lru", "2"), ("--cache-ram", "1"), ("--cache-classic",)])
+def test_every_way_to_cache_keeps_what_is_still_needed(
+    comfyui_path, root, small_models_dir, small, tmp_path_factory, tmp_path, cache
+):
+    if cache[0] not in (comfyui_path / "comfy" / "cli_args.py").read_text():
+        pytest.skip(f"this ComfyUI has no {cache[0]}")
+    base = tmp_path_factory.mktemp("comfyui")
+    with serving(comfyui_path, root, base, small_models_dir, cache) as server:
+        for seed in range(3):  # the loaders' results are used again, or made again
+            report = queue_workflow(server.url, changed(small, {"7": {"seed": seed}}), output_dir=tmp_path)
+            assert [path.suffix for path in report.files] == [".mp4"]
+        assert "Traceback" not in server.log.read_text()
 
 
 def test_a_batch_becomes_one_file_a_clip(comfyui, small, tmp_path):
