@@ -161,6 +161,7 @@ class Told:
         self._console, self._model, self._timeline, self._wanted = console, model, timeline, wanted
         self._started = self._begun = started
         self._clips: list[dict[str, Any]] = []
+        self._plan: set[str] = set()
 
     def progress(self, wanted: Wanted) -> Progress:
         """The console's progress, with the clip's number before each stage where there are several."""
@@ -190,8 +191,12 @@ class Told:
         now = time.monotonic()
         seconds, self._begun = now - self._begun, now
         self._console.close_progress()
-        for note in [*(f"plan: {text}" for text in plan), *(f"note: {text}" for text in report.notes)]:
-            self._console.note(note)
+        for text in plan:
+            if text not in self._plan:  # it is the same for every clip
+                self._console.note(f"plan: {text}")
+        self._plan |= set(plan)
+        for text in report.notes:
+            self._console.note(f"note: {text}")
         has_picture = report.num_frames is not None
         values = {
             **report.as_json(),

@@ -20,7 +20,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         description="Say what a media file holds: codecs, sizes, tags. Frames and samples are counted by decoding.",
         **options,
     )
-    parser.add_argument("file", metavar="FILE", help="an mp4, webm, mkv or m4a file")
+    parser.add_argument("file", metavar="FILE", help="an mp4, webm, mkv, wav, flac or m4a file")
     parser.add_argument(
         "--picture",
         metavar="PNG",

@@ -170,6 +170,17 @@ def test_the_sound_alone_is_the_clip_s_own(generate, tmp_path, suffix):
         assert float((read_clip(path).audio.waveform - whole).abs().max()) < 2**-22
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".m4a"])
+def test_a_sound_runs_again_from_its_own_file(generate, command, small_models_dir, tmp_path, suffix):
+    path = tmp_path / f"sound{suffix}"
+    assert generate("a dog barks", "-o", path).code == 0
+    again = command("run", path, "--models", small_models_dir, "--output-dir", tmp_path / "again", "--json")
+    assert again.code == 0, again.err
+    (made,) = again.json["files"]
+    assert made.endswith(suffix) and probe(made).num_samples == 2667
+    assert torch.equal(read_clip(made).audio.waveform, read_clip(path).audio.waveform)
+
+
 def test_no_picture_is_decoded_for_a_sound(generate, tmp_path, monkeypatch):
     real, seen = pipeline.decode_latents, []
     monkeypatch.setattr(

@@ -144,6 +144,41 @@ def test_the_pocket_template_runs_and_its_file_carries_the_workflow(comfyui, tem
     assert [step for step in seen if step[0] == "T2SVJointSampler"][-1][1:] == (3, 3)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "suffix", "codecs"),
+    [
+        ({"format": "flac"}, ".flac", (None, "flac")),
+        ({"format": "wav", "codec": "pcm_s16"}, ".wav", (None, "pcm_s16le")),
+        ({"format": "mkv", "codec": "ffv1"}, ".mkv", ("ffv1", "flac")),
+        ({"codec": "av1", "quality": 40}, ".mp4", ("av1", "aac")),
+    ],
+)
+def test_other_formats_codecs_and_qualities(comfyui, small, tmp_path, inputs, suffix, codecs):
+    report = queue_workflow(comfyui.url, changed(small, {"9": inputs}), output_dir=tmp_path)
+    (path,) = report.files
+    info = probe(path)
+    assert (path.suffix, info.video_codec, info.audio_codec, info.num_samples) == (suffix, *codecs, 4800)
+    assert json.loads(info.tags["prompt"])["9"]["inputs"]["format"] == suffix.removeprefix(".")
+
+
+def test_a_preview_stays_in_the_temporary_folder(comfyui, small, tmp_path):
+    report = queue_workflow(comfyui.url, changed(small, {"9": {"save": "preview only"}}), output_dir=tmp_path)
+    (shown,) = report.outputs["9"]["images"]
+    assert (report.files, shown["type"]) == ([], "temp")
+    assert list((comfyui.base / "temp").rglob(shown["filename"]))
+    assert not list((comfyui.base / "output").rglob(shown["filename"]))
+    assert report.outputs["9"]["sounding_video_report"][-1] == "A preview: nothing was saved."
+
+
+def test_a_prompt_of_before_the_save_node_s_new_settings_still_runs(comfyui, small, tmp_path):
+    old = changed(small, {"9": {"filename_prefix": "old"}})
+    for name in ("codec", "quality", "save"):
+        del old["9"]["inputs"][name]
+    new = changed(small, {"9": {"filename_prefix": "new"}})
+    clips = [read_clip(queue_workflow(comfyui.url, graph, output_dir=tmp_path).files[0]) for graph in (old, new)]
+    assert torch.equal(clips[0].video.frames, clips[1].video.frames)
+
+
 # Clips and pictures that each further pocket template leaves.
 LEFT_BY = {
     "compare_bridges_pocket": {".mp4": 2},

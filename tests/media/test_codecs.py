@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import wave
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -38,6 +39,9 @@ def test_a_chosen_codec_is_in_the_file_and_the_lengths_are_exact(tmp_path, suffi
     rate = 48_000 if suffix == ".webm" else 44_100
     assert (info.video_codec, info.num_frames, info.fps, info.num_samples) == (codec, 7, 15, 7 * rate // 15)
     assert info.tags == {"prompt": "x"}
+    with av.open(str(report.path)) as source:
+        times = [float(frame.pts * frame.time_base) for frame in source.decode(video=0)]
+    assert times == pytest.approx([index / 15 for index in range(7)], abs=1e-9 if suffix == ".mp4" else 0.00051)
     error = (back.video.frames - clip.video.frames).abs().max() * 255
     assert float(error) <= (0.5001 if codec == "ffv1" else 255)
     assert float((back.video.frames - clip.video.frames).abs().mean()) < 0.2
@@ -84,6 +88,15 @@ def test_sound_files_hold_the_samples_and_the_tags(tmp_path, suffix, codec, step
         return
     assert (info.sample_rate, info.num_samples) == (rate, clip.audio.waveform.shape[-1])
     assert float((back.audio.waveform - clip.audio.waveform).abs().max()) <= step
+
+
+def test_moviepy_takes_the_quality_too(tmp_path):
+    pytest.importorskip("moviepy")
+    sizes = [
+        write_clip(noisy(), tmp_path / f"{crf}.mp4", writer="moviepy", codec="h264", crf=crf).path.stat().st_size
+        for crf in (10, 50)
+    ]
+    assert sizes[1] < sizes[0] - 15_000 and probe(tmp_path / "50.mp4").num_samples == 20_580
 
 
 def test_a_wav_is_one_that_others_read(tmp_path):
