@@ -439,7 +439,8 @@ def decode_latents(
         fps: Frame rate of the picture.
         placement: Where the codecs run.
         tiling: ``auto``, ``on`` or ``off``.
-        progress: One unit a latent frame (and tile) of the picture, then one a block of the sound's decoder.
+        progress: Stage ``decode`` with a unit a latent frame (and tile) of the picture, then ``decode sound`` with one
+            a block of its decoder.
     """
     video = audio = None
     if latents.video is not None:
@@ -454,7 +455,8 @@ def decode_latents(
         _require_codec(audio_codec, "audio")
         run = decoding_audio(audio_codec, latents.audio.shape)
         with stoppable(progress):
-            waveform = run_codec(run, placement, lambda _: audio_codec.decode(latents.audio, progress=progress))
+            sound = progress.told_as("decode sound")
+            waveform = run_codec(run, placement, lambda _: audio_codec.decode(latents.audio, progress=sound))
         audio = AudioClip(waveform, audio_codec.sample_rate)
     clip = AVClip(video, audio)
     if clip.num_samples is not None:

@@ -15,6 +15,7 @@ STAGE_TITLES = {
     "preview": "fitting preview",
     "sample": "sampling",
     "decode": "decoding",
+    "decode sound": "decoding sound",
     "mux": "writing",
     "measure": "measuring motion",
 }

@@ -84,6 +84,8 @@ class DecodeAV(io.ComfyNode):
             video=_normalised("video", video_codec, video_samples),
             audio=_normalised("audio", audio_codec, audio_samples),
         )
+        items = _items(latents)
+        watched = progress(*(stage for item in items for stage in _stages(item)))
         with managed_stage() as shown:
             clips = [
                 decode_latents(
@@ -93,11 +95,17 @@ class DecodeAV(io.ComfyNode):
                     fps=as_fps(fps),
                     placement=(video_codec or audio_codec).placement,
                     tiling=tiling,
-                    progress=progress(),
+                    progress=watched,
                 )
-                for item in _items(latents)
+                for item in items
             ]
         return io.NodeOutput([_image(clip) for clip in clips], [_audio(clip) for clip in clips], ui=shown)
+
+
+def _stages(item: JointLatents) -> list[tuple[str, float]]:
+    """Stages of one clip: a picture takes several times as long as its sound."""
+    picture, sound = item.video is not None, item.audio is not None
+    return [*([("decode", 4)] if picture else []), *([("decode sound", 1)] if sound else [])]
 
 
 def _normalised(name: str, parts: VideoParts | AudioParts | None, samples: dict[str, Any] | None) -> Tensor | None:

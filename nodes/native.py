@@ -135,7 +135,8 @@ class NativeSampler(io.ComfyNode):
         from .host.native import NativeSide, sample_native  # only ComfyUI can make a MODEL
 
         sides = [NativeSide(name, *values) for name, values in given.items() if values[0] is not None]
-        watched = _watched(sides, audio_vae) if options.pop("preview") else progress()
+        plain = progress(("preview", 0), ("sample", 1))
+        watched = _watched(sides, audio_vae, plain) if options.pop("preview") else plain
         results = sample_native(
             sides,
             bridges=bridge,
@@ -157,11 +158,10 @@ class NativeSampler(io.ComfyNode):
         return io.NodeOutput(*made, joined(*made))
 
 
-def _watched(sides: list[NativeSide], audio_vae: Any) -> Progress:
+def _watched(sides: list[NativeSide], audio_vae: Any, plain: Progress) -> Progress:
     """The node's progress, with pictures when somebody looks."""
     from .host.native_preview import preview_maps
 
-    plain = progress()
     return preview_maps(sides, audio_vae, plain).watch(plain) if shows_previews() else plain
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.clock import as_fps
 from ..core.errors import InputError, SoundingVideoError, require_choice
-from ..core.optional import require
+from ..core.optional import available, require
 from ..core.types import AudioClip, AVClip, VideoClip
 from .host import embeds_metadata, io, progress, save_place, ui, verdict, video_value
 from .host.common import SavePlace, check_prefix
@@ -143,6 +143,7 @@ class Mux(io.ComfyNode):
         sound, notes = (None, []) if audio is None else audio_clip(audio)
         clip = AVClip(None if images is None else VideoClip(images[..., :3].float().cpu(), as_fps(fps)), sound)
         place = file_place(options["filename_prefix"], format, images, passing=save == PREVIEW, hidden=cls.hidden)
+        watched = progress(*_stages(clip, format))
         report = write_clip(
             clip,
             place.path,
@@ -150,12 +151,21 @@ class Mux(io.ComfyNode):
             codec=codec,
             crf=quality,
             metadata=file_tags(cls.hidden),
-            progress=progress(),
+            progress=watched,
         )
         notes += [*report.notes, *(["A preview: nothing was saved."] if save == PREVIEW else [])]
-        shown = {**file_shown(place, format, save), REPORT_KEY: notes}
-        drawn = timeline(_as_shown(clip, format), progress())
-        return io.NodeOutput(video_value(place.path), ui={**shown, "sounding_video_timeline": [drawn]})
+        drawn = {"sounding_video_timeline": [timeline(_as_shown(clip, format), watched)]}
+        return io.NodeOutput(
+            video_value(place.path), ui={**file_shown(place, format, save), REPORT_KEY: notes, **drawn}
+        )
+
+
+def _stages(clip: AVClip, format: str) -> list[tuple[str, float]]:
+    """Writing, and measuring how the picture moves where that can be."""
+    from ..media.flow import LIBRARY
+
+    measures = clip.video is not None and format not in SOUND_FORMATS and available(LIBRARY)
+    return [("mux", 3), *([("measure", 1)] if measures else [])]
 
 
 def _as_shown(clip: AVClip, format: str) -> AVClip:

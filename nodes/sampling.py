@@ -145,7 +145,7 @@ class JointSampler(io.ComfyNode):
             video_latent, audio_latent = model.video and video_latent, model.audio and audio_latent
         scales = {"video_modality_scale": video_modality_scale, "audio_modality_scale": audio_modality_scale}
         asked, taken = _options(model, defaults, {**options, **scales, "flow_shift": flow_shift})
-        watched = progress()
+        watched = progress(("preview", 0), ("sample", 1))
         with managed_stage(taken) as shown:
             if preview and shows_previews():
                 watched = preview_maps(model, watched).watch(watched)

@@ -24,7 +24,7 @@ from ...core.progress import Progress
 from ...core.residency import Residency, managed_by
 from ...media.preview import Preview
 from .comfy_memory import MEMORY
-from .common import Pace, SavePlace, StageClock, check_prefix
+from .common import Pace, SavePlace, StageBar, StageClock, check_prefix
 from .newer import NestedPair, Rename
 from .prefixes import filled_prefix
 
@@ -143,13 +143,16 @@ def make_room() -> None:
     model_management.soft_empty_cache()
 
 
-def progress() -> Progress:
+def progress(*stages: tuple[str, float]) -> Progress:
     """The running node's bar, text and live preview on the page, and ComfyUI's interrupt. Call it inside ``execute``.
+
+    Args:
+        stages: Name and share of each stage of the node, where it has several (:class:`~.common.StageBar`).
 
     A preview goes out as ComfyUI's own preview image, which any client shows; the message before it says how its
     tiles are laid out, and with that our page extension plays them.
     """
-    bar, clock, pace = comfy.utils.ProgressBar(1), StageClock(), Pace()
+    bar, stage_bar, clock, pace = comfy.utils.ProgressBar(1), StageBar(stages), StageClock(), Pace()
     page, node_id = PromptServer.instance, _node_on_the_page()
 
     def report(stage: str, done: int, total: int, preview: Callable[[], Any] | None = None) -> None:
@@ -164,9 +167,19 @@ def progress() -> Progress:
                     sheet = shown.sheet()
                     page.send_sync(PREVIEW_EVENT, {"node": node_id, **sheet.as_json()}, page.client_id)
                     image = ("JPEG", sheet.picture, None)
-        bar.update_absolute(done, total, image)
+        moved = stage_bar.move(stage, done, total)
+        if moved is not None or image is not None:
+            bar.update_absolute(*(moved or (bar.current, bar.total)), image)
 
-    return Progress(report=report, check_cancelled=model_management.throw_exception_if_processing_interrupted)
+    def check_cancelled() -> None:
+        try:
+            model_management.throw_exception_if_processing_interrupted()
+        except model_management.InterruptProcessingException:
+            if clock.has_spoken:  # how long the rest would have taken is no longer true
+                page.send_progress_text("", node_id, page.client_id)
+            raise
+
+    return Progress(report, check_cancelled)
 
 
 def _node_on_the_page() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -12,6 +12,8 @@ from ...core.errors import OutputError
 from ...core.progress import STAGE_TITLES
 
 _TOLD_EVERY_SECONDS = 0.5
+_MOVED_EVERY_SECONDS = 0.1
+_BAR_END = 1000
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,12 @@ class StageClock:
         self._stage: tuple[str, int] | None = None
         self._start = self._first = self._told = 0.0
         self._first_done = self._last_done = 0
-        self._spoke = False
+        self._spoke = self._has_spoken = False
+
+    @property
+    def has_spoken(self) -> bool:
+        """Whether there is a text on the page."""
+        return self._has_spoken
 
     def text(self, stage: str, done: int, total: int) -> str | None:
         """What to show after a unit; None when it is too early to say something new, twice a second at most."""
@@ -74,11 +81,61 @@ class StageClock:
             return finished if self._spoke else None
         if now - self._told < _TOLD_EVERY_SECONDS:
             return None
-        self._told, self._spoke = now, True
+        self._told, self._spoke, self._has_spoken = now, True, True
         text = f"{_title(stage)} {done} of {total}"
         if done > self._first_done:
             text += f", {_duration((now - self._first) / (done - self._first_done) * (total - done))} left"
         return text
+
+
+class StageBar:
+    """One bar for a node of several stages: it never goes back, and is full when the last stage ends, not before.
+
+    Where a single stage counts, its own units are shown (the steps of a sampler), else a thousandth of the whole. A
+    repeated stage (once more in less memory) leaves the bar where it was until it gets further.
+
+    Args:
+        stages: Name and share of each, in order; 0 for what does not move the bar. None for one stage of any name.
+        now: Seconds of a clock.
+    """
+
+    def __init__(self, stages: Sequence[tuple[str, float]] = (), now: Callable[[], float] = time.monotonic) -> None:
+        self._stages, self._now = tuple(stages), now
+        self._counting = sum(share > 0 for _, share in self._stages)
+        self._index, self._running, self._last_done = -1, ("", 0), 0
+        self._shown, self._sent = (0, 0), -float("inf")
+
+    def move(self, stage: str, done: int, total: int) -> tuple[int, int] | None:
+        """Value and end of the bar after a unit; None when nothing new is to be shown, or too soon."""
+        if (stage, total) != self._running or done < self._last_done:
+            self._enter(stage)
+        self._running, self._last_done = (stage, total), done
+        value, end = self._reached(stage, done, total)
+        before, before_end = self._shown
+        if end == before_end and value <= before and self._sent > 0:
+            return None
+        now = self._now()
+        if value < end and now - self._sent < _MOVED_EVERY_SECONDS:
+            return None
+        self._shown, self._sent = (value, end), now
+        return value, end
+
+    def _enter(self, stage: str) -> None:
+        """The next stage of that name; one that was not foreseen is part of the running one."""
+        later = range(self._index + 1, len(self._stages))
+        self._index = next((index for index in later if self._stages[index][0] == stage), self._index)
+
+    def _reached(self, stage: str, done: int, total: int) -> tuple[int, int]:
+        if not self._stages:
+            return done, total
+        name, share = self._stages[max(self._index, 0)]
+        if name != stage or not share:
+            return self._shown if self._shown[1] else (0, 1)
+        if self._counting == 1:
+            return done, total
+        behind = sum(share for _, share in self._stages[: self._index])
+        whole = behind + sum(share for _, share in self._stages[self._index :])
+        return int(_BAR_END * (behind + share * (done / total if total else 1)) / whole), _BAR_END
 
 
 def _title(stage: str) -> str:

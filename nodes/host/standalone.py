@@ -156,8 +156,8 @@ def make_room() -> None:
     MEMORY.unload()
 
 
-def progress() -> Progress:
-    """Where the running node reports to, and how it learns of a cancel."""
+def progress(*stages: tuple[str, float]) -> Progress:
+    """Where the running node reports to, and how it learns of a cancel; a caller's bar knows a stage by its name."""
     return current().progress
 
 
