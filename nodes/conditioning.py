@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..core.clock import Timeline
-from ..core.errors import InputError
 from ..core.types import Captions
 from ..models.own import joint_settings
 from .av import av_output, joined
@@ -16,6 +15,7 @@ from .listing import listing
 from .own import AS_SET, defaults_input, followed, settled
 from .sockets import CATEGORY, AudioCodec, AudioText, Conditioning, VideoCodec, VideoText
 from .telling import REPORT_KEY, managed_stage, told
+from .wiring import incomplete
 
 if TYPE_CHECKING:
     from ..models.own import OwnSettings
@@ -90,7 +90,10 @@ class EncodeCaptions(io.ComfyNode):
 
         parts = video_text_encoder or audio_text_encoder
         if parts is None:
-            raise InputError("no caption encoder is connected", expected="the video encoder, the audio encoder or both")
+            raise incomplete(
+                "no caption encoder is connected",
+                connect="the text encoder of Load Wan Tower, of Load Stable Audio Tower or both",
+            )
         given = {"video_negative": video_negative, "audio_negative": audio_negative}
         own = _own(video_text_encoder, audio_text_encoder)
         values = settled(defaults, own, given)

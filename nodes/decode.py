@@ -12,6 +12,7 @@ from .host import io, progress
 from .listing import ADVANCED, listing
 from .sockets import CATEGORY, AudioCodec, VideoCodec
 from .telling import managed_stage
+from .wiring import LOADERS, incomplete, require_latent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -79,6 +80,11 @@ class DecodeAV(io.ComfyNode):
         """Decode each batch item."""
         from ..pipeline import decode_latents
 
+        if video_samples is None and audio_samples is None:
+            raise incomplete(
+                "there is nothing to decode: both latents are absent",
+                connect="video_samples, audio_samples or both to a Joint Sampler",
+            )
         video_samples, audio_samples = parted(av_samples, video_samples, audio_samples)
         latents = JointLatents(
             video=_normalised("video", video_codec, video_samples),
@@ -113,7 +119,12 @@ def _normalised(name: str, parts: VideoParts | AudioParts | None, samples: dict[
     if samples is None:
         return None
     if parts is None:
-        raise InputError(f"there are {name} samples but no {name} codec", expected=f"{name}_codec connected")
+        raise incomplete(
+            f"there are {name} samples but no {name} codec",
+            disconnect=f"{name}_samples",
+            connect=f"{name}_codec to {LOADERS[name]}",
+        )
+    require_latent(f"{name}_samples", name, samples, "a Joint Sampler")
     return parts.codec.from_raw(samples["samples"])
 
 

@@ -13,6 +13,7 @@ from .host.folders import list_models, resolve_model, why_not_listed
 from .listing import ADVANCED, listing
 from .sockets import CATEGORY, AudioCodec, AudioText, AudioTower, Bridge, JointModel, VideoCodec, VideoText, VideoTower
 from .telling import told
+from .wiring import idle_bridge, incomplete
 
 if TYPE_CHECKING:
     from ..models.parts import AudioParts, VideoParts
@@ -321,5 +322,10 @@ class JoinTowers(io.ComfyNode):
         from ..pipeline import forecast_of, join_towers
 
         with stoppable(progress()):
+            if video_tower is None and audio_tower is None:
+                raise incomplete(
+                    "there is nothing to join", connect="Load Wan Tower, Load Stable Audio Tower or both to this node"
+                )
             model = join_towers(video_tower, audio_tower, bridge)
-            return io.NodeOutput(model, ui={PLAN_KEY: [forecast_of(model)]})
+            said = told(idle_bridge(video_tower, audio_tower, bridge))
+            return io.NodeOutput(model, ui={PLAN_KEY: [forecast_of(model)], **said})

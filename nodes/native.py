@@ -177,10 +177,13 @@ def _require_whole(given: dict[str, tuple[Any, ...]]) -> None:
         parts = {"model": model, "positive": positive, "latent": latent}
         missing = [part for part, value in parts.items() if value is None]
         if 0 < len(missing) < len(parts) or (missing and negative is not None):
+            rest = [part for part in ("model", "positive", "negative", "latent") if part not in missing]
             raise InputError(
                 f"the {name} side is only half connected",
                 got=f"no {', no '.join(missing)}",
                 expected="model, positive, latent and, with guidance, negative; or none of them",
+                remedy=f"Disconnect {', '.join(rest)} of the {name} too, or connect {', '.join(missing)}; a node on "
+                "the way may be muted or bypassed.",
             )
 
 

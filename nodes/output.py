@@ -14,6 +14,7 @@ from .host.common import SavePlace, check_prefix
 from .listing import ADVANCED, listing
 from .sockets import CATEGORY
 from .telling import REPORT_KEY
+from .wiring import incomplete
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,8 +141,7 @@ class Mux(io.ComfyNode):
         from ..media.timeline import timeline
 
         require_choice("format", format, FORMATS)
-        sound, notes = (None, []) if audio is None else audio_clip(audio)
-        clip = AVClip(None if images is None else VideoClip(images[..., :3].float().cpu(), as_fps(fps)), sound)
+        clip, notes = _clip(images, audio, fps)
         place = file_place(options["filename_prefix"], format, images, passing=save == PREVIEW, hidden=cls.hidden)
         watched = progress(*_stages(clip, format))
         report = write_clip(
@@ -166,6 +166,14 @@ def _stages(clip: AVClip, format: str) -> list[tuple[str, float]]:
 
     measures = clip.video is not None and format not in SOUND_FORMATS and available(LIBRARY)
     return [("mux", 3), *([("measure", 1)] if measures else [])]
+
+
+def _clip(images: Tensor | None, audio: dict[str, Any] | None, fps: float) -> tuple[AVClip, list[str]]:
+    """What is connected, and what was changed about the sound."""
+    if images is None and audio is None:
+        raise incomplete("a clip needs a picture, a sound or both", connect="images, audio or both to Decode AV")
+    sound, notes = (None, []) if audio is None else audio_clip(audio)
+    return AVClip(None if images is None else VideoClip(images[..., :3].float().cpu(), as_fps(fps)), sound), notes
 
 
 def _as_shown(clip: AVClip, format: str) -> AVClip:

@@ -12,6 +12,7 @@ from .listing import ADVANCED, listing
 from .own import AS_SET, defaults_input, followed, settled
 from .sockets import CATEGORY, Conditioning, JointModel
 from .telling import managed_stage
+from .wiring import require_sides
 
 if TYPE_CHECKING:
     from ..core.types import Conditioning as EncodedCaptions
@@ -140,6 +141,7 @@ class JointSampler(io.ComfyNode):
         """Sample; results leave in raw VAE space."""
         from ..pipeline import preview_maps, sample_latents
 
+        require_sides(model, conditioning, {"video": video_latent, "audio": audio_latent})
         video_latent, audio_latent = parted(av_latent, video_latent, audio_latent)
         if av_latent is not None:  # it may name a side for which there is no tower
             video_latent, audio_latent = model.video and video_latent, model.audio and audio_latent

@@ -299,7 +299,10 @@ def _read_link(where: str, value: list[Any], graph: Mapping[str, Any]) -> tuple[
     source = str(value[0])
     if source not in graph:
         raise WorkflowError(
-            f"{where}: linked to a node that is not there", got=source, expected="one of " + ", ".join(graph)
+            f"{where}: linked to a node that is not there",
+            got=source,
+            expected="one of " + ", ".join(graph),
+            remedy="Disconnect the input, that is leave it out, or put the node back.",
         )
     return source, value[1]
 

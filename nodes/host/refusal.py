@@ -12,10 +12,30 @@ def refusal(answer: Mapping[str, Any], graph: Mapping[str, Any]) -> str:
     lines = [
         f"{error.get('message', '')} {error.get('details', '')}".strip() if isinstance(error, dict) else str(error)
     ]
+    gone = _gone(graph)
     for node_id, node in (answer.get("node_errors") or {}).items():
         name = f"node {node_id} ({node.get('class_type') or graph.get(node_id, {}).get('class_type')})"
-        lines += [_fault(name, fault) for fault in node.get("errors", ())]
+        lines += [_fault(name, fault) for fault in node.get("errors", ()) if not _is_key(fault, gone)]
+    lines += gone.values()
     return "; ".join(dict.fromkeys(line for line in lines if line))
+
+
+def _gone(graph: Mapping[str, Any]) -> dict[str, str]:
+    """By the id of each node that links name and the workflow lacks, what to disconnect: ComfyUI says only the id."""
+    found: dict[str, list[str]] = {}
+    for node_id, node in graph.items():
+        for port, value in node.get("inputs", {}).items():
+            if isinstance(value, list) and len(value) == 2 and str(value[0]) not in graph:
+                found.setdefault(str(value[0]), []).append(f"node {node_id} ({node.get('class_type')}), input {port}")
+    return {
+        gone: f"{' and '.join(ports)}: linked to node {gone}, which is not there: disconnect that, or put the node back"
+        for gone, ports in found.items()
+    }
+
+
+def _is_key(fault: Mapping[str, Any], gone: Mapping[str, str]) -> bool:
+    """Whether the fault is ComfyUI's look-up of a node that is not there."""
+    return str(fault.get("type")).startswith("exception_during") and str(fault.get("details")).strip("'\"") in gone
 
 
 def _fault(node: str, fault: Mapping[str, Any]) -> str:

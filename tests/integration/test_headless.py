@@ -197,7 +197,11 @@ def without(graph, node_id, name):
     [
         (lambda g: g["7"]["inputs"].update(steps="many"), ("node 7 (T2SVJointSampler), input steps", "many")),
         (lambda g: without(g, "7", "model"), ("node 7 (T2SVJointSampler), input model", "Required input is missing")),
-        (lambda g: g["7"]["inputs"].update(model=["99", 0]), ("refused the workflow", "99")),
+        (
+            lambda g: g["7"]["inputs"].update(model=["99", 0]),
+            ("refused the workflow", "node 7 (T2SVJointSampler), input model: linked to node 99, which is not there"),
+        ),
+        (lambda g: g.pop("2"), ("node 4 (T2SVJoinTowers), input audio_tower and", "put the node back")),
         (lambda g: g["7"]["inputs"].update(model=["4", 9]), ("refused the workflow", "node 7 (T2SVJointSampler)")),
         (lambda g: g.pop("9"), ("refused the workflow", "Prompt has no outputs")),
         (lambda g: g["7"]["inputs"].update(seed=-1), ("input seed", "smaller than min of 0")),
@@ -206,7 +210,16 @@ def without(graph, node_id, name):
             ("refused a part of the workflow", "node 30 (T2SVMux), input fps", "bigger than max of 120"),
         ),
     ],
-    ids=["text for a number", "missing", "no such node", "no such output", "no output node", "too small", "one of two"],
+    ids=[
+        "text for a number",
+        "missing",
+        "no such node",
+        "a tower gone",
+        "no such output",
+        "no output node",
+        "too small",
+        "one of two",
+    ],
 )
 def test_what_the_server_refuses_comes_back_as_a_sentence(comfyui, small, tmp_path, change, words):
     change(small)

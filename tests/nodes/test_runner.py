@@ -153,9 +153,62 @@ def test_a_node_with_nothing_to_do_says_so(run, graph, node, missing, words):
         run(graph)
 
 
-def test_a_latent_for_a_tower_that_is_not_joined_is_refused(run, graph):
-    del graph["4"]["inputs"]["audio_tower"], graph["4"]["inputs"]["bridge"]
-    with pytest.raises(InputError, match="audio"):
+def muted(graph, *gone):
+    """Without nodes and without what hangs on them, as the page sends a graph in which they are muted."""
+    for node_id in gone:
+        del graph[node_id]
+    for node in graph.values():
+        links = {name: value for name, value in node["inputs"].items() if isinstance(value, list)}
+        for name in (name for name, value in links.items() if value[0] in gone):
+            del node["inputs"][name]
+            node["inputs"] |= {name: 1.0} if name in ("fps", "seconds") else {}  # widgets keep values of their own
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("gone", "words"),
+    [
+        (
+            "1",
+            r"a video latent but no video tower .* Disconnect video_latent of this sampler, or connect Load Wan Tower",
+        ),
+        ("2", r"an audio latent but no audio tower .* Disconnect audio_latent .* or connect Load Stable Audio Tower"),
+        ("5", r"both latents are absent\. Connect video_latent, audio_latent or both to Empty AV Latent; a node"),
+        (
+            "7",
+            r"nothing to decode: both latents are absent\. Connect video_samples, .* to a Joint Sampler; .* be muted",
+        ),
+        ("8", r"a clip needs a picture, a sound or both\. Connect images, audio or both to Decode AV"),
+    ],
+)
+def test_a_muted_node_s_absence_is_told_with_what_to_disconnect(run, graph, gone, words):
+    with pytest.raises(InputError, match=words):
+        run(muted(graph, gone))
+
+
+def test_what_is_said_to_disconnect_is_enough(run, graph):
+    muted(graph, "2")
+    del graph["7"]["inputs"]["audio_latent"]
+    report = run(graph)
+    assert (probe(report.files[0]).num_frames, probe(report.files[0]).audio_codec) == (9, None)
+    (sentence,) = report.outputs["4"]["sounding_video_report"]
+    assert sentence.startswith(
+        "The bridge is not used, because there is no audio tower: disconnect it, or connect Load"
+    )
+
+
+def test_towers_without_a_caption_or_with_the_other_s_latent_are_refused(run, graph):
+    del graph["6"]["inputs"]["audio_text_encoder"]
+    with pytest.raises(InputError, match=r"no encoded audio caption\. Disconnect audio_latent .* to Encode Captions"):
+        run(graph)
+    graph["7"]["inputs"]["audio_latent"] = ["5", 0]
+    with pytest.raises(
+        InputError, match=r"audio_latent holds no audio latent: got shape \(1, .*\)\. Disconnect audio_lat"
+    ):
+        run(graph)
+    graph["8"]["inputs"] |= {"video_samples": ["5", 0], "audio_samples": ["5", 0]}
+    del graph["7"]
+    with pytest.raises(InputError, match="audio_samples holds no audio latent"):
         run(graph)
 
 
