@@ -46,6 +46,7 @@ def add_file_options(add: Callable[..., Any]) -> None:
         help="quality of the picture, less is better and larger (default: 18 for h264, 20 for hevc, 24 for others)",
     )
     add("--writer", default="pyav", metavar="NAME", help="pyav (default) or moviepy")
+    add("--no-metadata", action="store_true", help="write neither workflow nor settings into the file")
 
 
 @dataclass(frozen=True)

@@ -234,7 +234,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     told = Told(console, model, timeline, wanted, started=started, captions=told_captions)
     with explain_full_memory(), told.kept():
         for each in wanted:
-            _make_one(each, make, write, tags, told)
+            _make_one(each, make, write, None if args.no_metadata else tags, told)
     told.end()
 
 
@@ -242,13 +242,13 @@ def _make_one(
     wanted: Wanted,
     make: Callable[..., AVClip],
     write: Callable[..., MuxReport],
-    tags: Callable[..., tuple[dict[str, Any], str]],
+    tags: Callable[..., tuple[dict[str, Any], str]] | None,
     told: Told,
 ) -> None:
     """One clip, from its seed to its file."""
     from ..models.plan.fit import noted
 
-    metadata, gap = tags(path=wanted.path, options=wanted.options)
+    metadata, gap = tags(path=wanted.path, options=wanted.options) if tags else (None, "")
     if gap:
         told.gap(gap)
     progress = told.progress(wanted)

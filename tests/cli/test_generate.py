@@ -132,6 +132,11 @@ def nothing_downloaded(monkeypatch, tmp_path_factory) -> Path:
     return home
 
 
+def test_no_metadata_on_request(generate, tmp_path):
+    assert generate("a dog barks", "--no-metadata").code == 0
+    assert not {"prompt", "workflow", "sounding_video"} & set(probe(tmp_path / "clip.mp4").tags)
+
+
 def test_the_environment_names_the_models(small_models_dir, monkeypatch, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
