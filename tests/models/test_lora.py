@@ -15,6 +15,7 @@ from lora_files import (
     Factors,
     dotted,
     factors,
+    mixed,
     original,
     peft_folder,
 )
@@ -26,6 +27,9 @@ from sounding_video.models.lora.files import read_lora
 from sounding_video.models.lora.layers import LayerWithLora
 from sounding_video.models.lora.targets import ORIGINAL_WAN, PARTS
 from sounding_video.models.placement import running
+from sounding_video.models.plan.needs import Needs, Workload
+from sounding_video.models.plan.outline import outline_loaded
+from sounding_video.pipeline import add_lora, load_models
 from torch import Tensor, nn
 
 
@@ -238,6 +242,19 @@ def test_biases_and_whole_differences_are_added(joint, tmp_path):
         old, new = joint.video.model.get_submodule(name), changed.video.model.get_submodule(name)
         x = torch.randn(3, old.in_features)
         torch.testing.assert_close(new(x), old(x) + 0.5 * (x @ delta.T + added), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("storage", ["native", "fp8"])
+def test_the_plan_counts_what_a_lora_takes(small_models_dir, tmp_path, storage):
+    plain = load_models(small_models_dir, placement=Placement(torch.device("cpu"), torch.float32, storage=storage))
+    changed = add_lora(plain, read_lora(mixed(tmp_path / "x.safetensors")), 0.5)
+    without, counted = (
+        Needs(outline_loaded(model.joint, model.video, model.audio), Workload(None, None)).weights()
+        for model in (plain, changed)
+    )
+    width = small.VIDEO_WIDTH  # LoHa; DoRA with its lengths and bias; patch embedding; a bias alone. Sums take nothing.
+    numbers = 4 * 2 * width + (4 * width + 2 * width) + width * 16 + 32
+    assert counted == without | {"video tower": without["video tower"] + 4 * numbers}
 
 
 def test_a_configuration_is_that_of_its_own_file(joint, tmp_path):
