@@ -9,6 +9,7 @@ DATA = [
     "locales/**/*",
     "models/pocket/**/*",
     "workflows/**/*",
+    "subgraphs/*",
     "captions/prompts/*",
     "captions/lexicon/*",
     "training/launch/*",

@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/templates.py
 
-Files go to ``workflows/``; ComfyUI's own nodes are known from ``tests/nodes``.
+Files go to ``workflows/`` and ``subgraphs/``; ComfyUI's own nodes are known from ``tests/nodes``.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import uuid
 from pathlib import Path
 from typing import Any
 
-from sounding_video.nodes.host.graph import read_workflow
+from sounding_video.nodes.host.graph import node_classes, read_workflow
 from sounding_video.nodes.host.known_files import known_file
 from sounding_video.nodes.host.ui_format import ui_workflow
 
@@ -68,6 +69,122 @@ def _flowing(text: str) -> str:
     return re.sub(r"(?<=[^\n])\n(?=[^\n#-])", " ", text.replace("\n", "\n\n", 1))
 
 
+BLUEPRINT = "Text to Sounding Video"
+ONE_PROMPT = "expand_prompt_pocket"
+# Socket of the one node, and whose input it is inside: ids of the template.
+TAKES = (
+    ("prompt", "10", "prompt"),
+    ("video_model", "1", "video_model"),
+    ("audio_model", "2", "audio_model"),
+    ("bridge_file", "3", "bridge_file"),
+    ("seed", "7", "seed"),
+)
+GIVES = (("video", "9", 0), ("images", "8", 0), ("audio", "8", 1))
+WORDS = ["sound", "sounding video", "video with sound", "text to video with sound", "audio video", "wan audio", "foley"]
+LINK = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
+_INSIDE, _OUTSIDE = -10, -20  # the page's numbers for what leads in and out
+
+
+def blueprint() -> dict[str, Any]:
+    """The whole way as one node, which the page offers beside its own blueprints."""
+    inside = ui_workflow(_following_the_models(ONE_PROMPT))
+    nodes = {str(node["id"]): node for node in inside["nodes"]}
+    links = [dict(zip(LINK, link, strict=True)) for link in inside["links"]]
+    ports: dict[str, list[dict[str, Any]]] = {"inputs": [], "outputs": []}
+    for slot, (name, node, target) in enumerate(TAKES):
+        index = next(i for i, port in enumerate(nodes[node]["inputs"]) if port["name"] == target)
+        port = nodes[node]["inputs"][index]
+        port["link"] = len(links) + 1
+        links.append(_link(port["link"], (_INSIDE, slot), (int(node), index), port["type"]))
+        ports["inputs"].append(_port(name, port["type"], port["link"]))
+    for slot, (name, node, index) in enumerate(GIVES):
+        port = nodes[node]["outputs"][index]
+        port["links"] = [*(port["links"] or ()), len(links) + 1]
+        links.append(_link(len(links) + 1, (int(node), index), (_OUTSIDE, slot), port["type"]))
+        ports["outputs"].append(_port(name, port["type"], len(links)))
+    right = max(node["pos"][0] + node["size"][0] for node in inside["nodes"])
+    numbers = {"lastGroupId": 6, "lastNodeId": inside["last_node_id"], "lastLinkId": len(links), "lastRerouteId": 0}
+    return _as_one_node(
+        {
+            "id": _number(BLUEPRINT),
+            "version": 1,
+            "state": numbers,
+            "revision": 0,
+            "config": {},
+            "name": BLUEPRINT,
+            "description": "A video with the sound that belongs to it, from one prompt.",
+            "category": "Video generation and editing/Text to video",
+            "essentials_category": "Video Generation",
+            "inputNode": {"id": _INSIDE, "bounding": [-180, 400, 120, 40 + 20 * len(TAKES)]},
+            "outputNode": {"id": _OUTSIDE, "bounding": [right + 80, 400, 120, 40 + 20 * len(GIVES)]},
+            "widgets": [],
+            **ports,
+            "nodes": inside["nodes"],
+            "groups": inside["groups"],
+            "links": links,
+            "extra": {},
+        }
+    )
+
+
+def _following_the_models(name: str) -> dict[str, Any]:
+    """A template's graph with sizes, steps and scales at their nodes' defaults, which then follow the chosen models."""
+    graph = read_workflow(ROOT / "workflows" / "api" / f"{name}.json")
+    for node in graph.values():
+        ports = {port.id: port.options for port in node_classes()[node["class_type"]].GET_SCHEMA().inputs}
+        for key, value in node["inputs"].items():
+            if "defaults" in ports and "default" in ports[key] and not isinstance(value, list):
+                node["inputs"][key] = ports[key]["default"]
+        if "filename_prefix" in ports:
+            node["inputs"]["filename_prefix"] = ports["filename_prefix"]["default"]
+    return graph
+
+
+def _as_one_node(subgraph: dict[str, Any]) -> dict[str, Any]:
+    """A workflow of nothing but one node that holds the subgraph."""
+    ports = [{"name": port["name"], "type": port["type"]} for port in subgraph["inputs"]]
+    node = {
+        "id": 1,
+        "type": subgraph["id"],
+        "title": subgraph["name"],
+        "pos": [60, 120],
+        "size": [420, 320],
+        "flags": {},
+        "order": 0,
+        "mode": 0,
+        "inputs": [{**port, "widget": {"name": port["name"]}, "link": None} for port in ports],
+        "outputs": [{"name": port["name"], "type": port["type"], "links": []} for port in subgraph["outputs"]],
+        "properties": {},
+        "widgets_values": [],
+    }
+    return {
+        "id": _number(f"{BLUEPRINT} alone"),
+        "revision": 0,
+        "last_node_id": 1,
+        "last_link_id": 0,
+        "nodes": [node],
+        "links": [],
+        "groups": [],
+        "config": {},
+        "definitions": {"subgraphs": [subgraph]},
+        "extra": {"BlueprintSearchAliases": WORDS},
+        "version": 0.4,
+    }
+
+
+def _link(number: int, origin: tuple[int, int], target: tuple[int, int], kind: str) -> dict[str, Any]:
+    return dict(zip(LINK, (number, *origin, *target, kind), strict=True))
+
+
+def _port(name: str, kind: str, link: int) -> dict[str, Any]:
+    """A socket of the frame that leads in or out."""
+    return {"id": _number(f"{BLUEPRINT} {name}"), "name": name, "type": kind, "linkIds": [link]}
+
+
+def _number(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
+
+
 def write(path: Path, value: dict[str, Any]) -> None:
     """As the other files of the folder stand there."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -77,3 +194,4 @@ def write(path: Path, value: dict[str, Any]) -> None:
 if __name__ == "__main__":
     for file in sorted((ROOT / "workflows" / "api").glob("*.json")):
         write(ROOT / "workflows" / file.name, page_format(file.stem))
+    write(ROOT / "subgraphs" / f"{BLUEPRINT}.json", blueprint())

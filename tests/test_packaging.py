@@ -53,7 +53,7 @@ def test_the_data_files_are_installed(root, monkeypatch):
     patterns = _setup_arguments(root, monkeypatch)["package_data"]["sounding_video"]
     held = {path for pattern in patterns for path in root.glob(pattern) if path.is_file()}
     rooms = [folder for folder in root.iterdir() if (folder / "__init__.py").is_file()]
-    folders = [root / name for name in ("web", "workflows", "locales")] + rooms
+    folders = [root / name for name in ("web", "workflows", "subgraphs", "locales")] + rooms
     code = (".py", ".pyc")
     needed = {path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix not in code}
     assert needed and needed - held == set()

@@ -223,3 +223,47 @@ def test_the_bridge_has_one_name_everywhere(root):
         if line.startswith(("└", "    └", "        └"))
     ]
     assert "".join(tree[-3:]) == bridge
+
+
+@pytest.fixture(scope="module")
+def blueprint(root):
+    return json.loads((root / "subgraphs" / f"{templates.BLUEPRINT}.json").read_text(encoding="utf-8"))
+
+
+def test_the_blueprint_is_the_template_as_one_node(blueprint):
+    assert blueprint == json.loads(json.dumps(templates.blueprint())), "run benchmarks/templates.py"
+    (node,), (inside,) = blueprint["nodes"], blueprint["definitions"]["subgraphs"]
+    assert node["type"] == inside["id"]
+    assert [port["name"] for port in node["inputs"]] == [name for name, *_ in templates.TAKES]
+    assert [(port["name"], port["type"]) for port in node["outputs"]] == [
+        ("video", "VIDEO"), ("images", "IMAGE"), ("audio", "AUDIO"),
+    ]  # fmt: skip
+    assert {each["type"] for each in inside["nodes"]} <= set(node_classes())
+
+
+def test_every_link_of_the_blueprint_has_both_ends(blueprint):
+    (inside,) = blueprint["definitions"]["subgraphs"]
+    nodes = {node["id"]: node for node in inside["nodes"]}
+    assert [link["id"] for link in inside["links"]] == list(range(1, len(inside["links"]) + 1))
+    for link in inside["links"]:
+        if link["origin_id"] == templates._INSIDE:
+            source = inside["inputs"][link["origin_slot"]]
+            assert source["linkIds"] == [link["id"]]
+        else:
+            source = nodes[link["origin_id"]]["outputs"][link["origin_slot"]]
+            assert link["id"] in source["links"]
+        if link["target_id"] == templates._OUTSIDE:
+            target = inside["outputs"][link["target_slot"]]
+            assert target["linkIds"] == [link["id"]]
+        else:
+            target = nodes[link["target_id"]]["inputs"][link["target_slot"]]
+            assert target["link"] == link["id"]
+        assert source["type"] == target["type"] == link["type"]
+
+
+def test_the_blueprint_follows_the_models_that_are_chosen(blueprint):
+    (inside,) = blueprint["definitions"]["subgraphs"]
+    values = {node["type"]: node["widgets_values"] for node in inside["nodes"]}
+    for kind in ("T2SVEmptyAVLatent", "T2SVEncodeCaptions", "T2SVJointSampler"):
+        assert values[kind][-1] == "from the model"
+    assert values["T2SVEmptyAVLatent"][:4] == [832, 480, 81, 15.0]  # a default of its node is what follows

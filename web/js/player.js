@@ -1,6 +1,6 @@
 // With the clip of the save node: the waveform over its time, onsets, motion peaks, and a line where the player is.
 import { api } from "../../../scripts/api.js";
-import { el, onOutput, panel, resize, whileInGraph } from "./dom.js";
+import { el, nodeById, onOutput, panel, resize, whileInGraph } from "./dom.js";
 import { t } from "./texts.js";
 
 const PANEL = "t2sv_timeline";
@@ -190,12 +190,23 @@ function heightOf(shown) {
   return shown.reduce((sum, strip) => sum + strip.height, MARGINS);
 }
 
-onOutput(["T2SVMux"], (node, output) => {
+/** @type {import("./dom.js").Show} */
+function show(node, output) {
   const timelines = (output.sounding_video_timeline ?? []).slice(0, MOST);
   if (!timelines.length) return;
-  const files = [...(output.images ?? []), ...(output.audio ?? [])];
-  const shown = timelines.map((timeline, index) => new Strip(node, timeline, files[index]));
+  const shown = timelines.map((timeline, index) => new Strip(node, timeline, output.images[index]));
   panel(node, PANEL, heightOf(shown)).replaceChildren(...shown.map((strip) => strip.element));
   if (!strips.has(node)) whileInGraph(node, FOLLOW_EVERY, () => follow(node));
   strips.set(node, shown);
+}
+
+onOutput(["T2SVMux"], show);
+
+// A save node in a subgraph: whoever looks at the subgraph's node from outside sees the clip too.
+api.addEventListener("executed", ({ detail }) => {
+  const id = String(detail.display_node ?? detail.node);
+  for (let end = id.lastIndexOf(":"); detail.output && end > 0; end = id.lastIndexOf(":", end - 1)) {
+    const outside = nodeById(id.slice(0, end));
+    if (outside) show(outside, detail.output);
+  }
 });
