@@ -25,7 +25,8 @@ from ..text._handle import TextEncoderHandle
 from ..towers.stable_audio import StableAudioTower
 from ..towers.wan import WanTower
 from ..weights._build import kept_in_float32
-from ..weights._header import WeightFile, open_weights
+from ..weights._header import WeightFile
+from ..weights._parts import open_part
 from ..weights._stable_audio import TEXT_LENGTH, load_checkpoint, load_t5
 from ..weights._wan import load_transformer, load_umt5, load_vae
 from ..weights.bridges import BridgeOptions, outline_bridges
@@ -199,13 +200,13 @@ def outline_models(
 
     dtype, codec_dtype = placement.dtype, _codec_dtype(placement)
     if isinstance(found.video, WanFiles):
-        video = load_transformer(_HeaderOnly(found.video.transformer), dtype)
-        vae = load_vae(_HeaderOnly(found.video.vae), codec_dtype)
+        video = load_transformer(_HeaderOnly(found.video.transformer, "wan"), dtype)
+        vae = load_vae(_HeaderOnly(found.video.vae, "wan_vae"), codec_dtype)
     else:
         video = _from_folder(WanTransformer3DModel, found.video / "transformer", dtype)
         vae = _from_folder(AutoencoderKLWan, found.video / "vae", codec_dtype)
     if isinstance(found.audio, StableAudioFiles):
-        audio, oobleck, _ = load_checkpoint(_HeaderOnly(found.audio.checkpoint), dtype, codec_dtype)
+        audio, oobleck, _ = load_checkpoint(_HeaderOnly(found.audio.checkpoint, "stable_audio"), dtype, codec_dtype)
     else:
         audio = _from_folder(StableAudioDiTModel, found.audio / "transformer", dtype)
         oobleck = _from_folder(AutoencoderOobleck, found.audio / "vae", codec_dtype)
@@ -222,7 +223,7 @@ def _video_text_later(source: Path | WanFiles, placement: Placement) -> nn.Modul
     from transformers import UMT5EncoderModel
 
     if isinstance(source, WanFiles):
-        return _cast(load_umt5(_HeaderOnly(source.text_encoder), placement.dtype), placement)
+        return _cast(load_umt5(_HeaderOnly(source.text_encoder, "umt5"), placement.dtype), placement)
     return _cast(_from_folder(UMT5EncoderModel, source / "text_encoder", placement.dtype), placement)
 
 
@@ -233,8 +234,10 @@ def _audio_text_later(source: Path | StableAudioFiles, placement: Placement) -> 
 
     dtype = placement.dtype
     if isinstance(source, StableAudioFiles):
-        _, _, projection = load_checkpoint(_HeaderOnly(source.checkpoint), dtype, _codec_dtype(placement))
-        parts = [load_t5(_HeaderOnly(source.text_encoder), dtype), projection]
+        _, _, projection = load_checkpoint(
+            _HeaderOnly(source.checkpoint, "stable_audio"), dtype, _codec_dtype(placement)
+        )
+        parts = [load_t5(_HeaderOnly(source.text_encoder, "t5"), dtype), projection]
     else:
         projection = _from_folder(StableAudioProjectionModel, source / "projection_model", dtype)
         parts = [_from_folder(T5EncoderModel, source / "text_encoder", dtype), projection]
@@ -289,8 +292,8 @@ def outline_shapes(name: str, placement: Placement) -> Outline:
 class _HeaderOnly(WeightFile):
     """A weight file whose tensors are empty ones of the right shape; the loaders build an outline from it."""
 
-    def __init__(self, path: Path) -> None:
-        file = open_weights(path)
+    def __init__(self, path: Path, kind: str) -> None:
+        file = open_part(path, kind)
         super().__init__(file.path, file.infos, file.metadata)
 
     def tensor(self, name: str) -> Tensor:

@@ -8,8 +8,8 @@
 =================== ============================ ==============================================================
 
 A turned row is the row times an orthogonal matrix, group by group: the normalised Hadamard matrix that is the Kronecker
-power of a symmetric one of four rows ("ConvRot"). It is its own inverse. Block scales lie as the matrix units want them:
-tiles of 128 rows and 4 columns, within a tile row r at (r mod 32), and there four groups of 32 rows side by side.
+power of a symmetric one of four rows ("ConvRot"). It is its own inverse. Block scales lie as the matrix units want
+them: tiles of 128 rows and 4 columns, within a tile row r at (r mod 32), and there four groups of 32 rows side by side.
 Anything else that a file says of a layer is refused: a key that is not known may change every number.
 """
 
@@ -77,7 +77,7 @@ def read_packing(layer: Any) -> Packing:
     turned, group = said.get("convrot", False), said.get("convrot_groupsize", DEFAULT_GROUP)
     plain = said.get("full_precision_matrix_mult", False)
     if not isinstance(turned, bool) or not isinstance(plain, bool):
-        raise _not_understood(f"{form} with {'convrot' if not isinstance(turned, bool) else COMMON_KEYS[1]} of no truth")
+        raise _not_understood(f"{form} with convrot {turned!r}, {COMMON_KEYS[1]} {plain!r}")
     if turned and (type(group) is not int or not _is_power_of_four(group)):
         raise _not_understood(f"{form} with convrot_groupsize {group!r}")
     return Packing(form, group if turned else 0)
@@ -140,7 +140,7 @@ def unpack(packing: Packing, weight: Tensor, side: Callable[[str], Tensor | None
 
 
 def _scaled(packing: Packing, weight: Tensor, scale: Tensor) -> Tensor:
-    if scale.numel() not in (1, weight.shape[0]):
+    if scale.numel() not in (1, weight.shape[0]) or any(size != 1 for size in scale.shape[1:]):
         raise _misfit(packing, f"weight_scale {tuple(scale.shape)} for {tuple(weight.shape)}")
     return weight.float() * scale.float().reshape(-1, *(1,) * (weight.ndim - 1))
 

@@ -16,7 +16,7 @@ from torch import nn
 from ...core.errors import IncompatibleWeightsError
 from ._build import Recipe, Recipes, build, require_all_used
 from ._header import WeightFile
-from ._wan import count_blocks, t5_config
+from ._wan import count_blocks, t5_config, t5_names
 
 TRANSFORMER_PREFIXES = ("model.model.", "model.diffusion_model.")
 CONDITIONER, AUTOENCODER = "conditioner.conditioners.", "pretransform.model."
@@ -214,15 +214,14 @@ def _autoencoder_config(file: WeightFile, recipes: Recipes) -> dict[str, Any]:
 
 
 def load_t5(file: WeightFile, dtype: torch.dtype) -> nn.Module:
-    """A ``T5EncoderModel`` from transformers' names; the decoder of a whole T5 is left aside.
+    """A ``T5EncoderModel`` from transformers' or llama.cpp's names; the decoder of a whole T5 is left aside.
 
     Raises:
         IncompatibleWeightsError: other tensors than a T5 encoder has.
     """
     from transformers import T5Config, T5EncoderModel
 
-    names = {name: name for name in file if not name.startswith(("decoder.", "lm_head."))}
-    names.setdefault("encoder.embed_tokens.weight", "shared.weight")
+    names = t5_names(file)
     gated = "encoder.block.0.layer.1.DenseReluDense.wi_0.weight" in names
     config = T5Config(**t5_config(file, names), feed_forward_proj="gated-gelu" if gated else "relu")
     recipes = {name: Recipe(source) for name, source in names.items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...core.disk import is_dir, is_file, look, reason
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError
-from ._header import open_weights
+from ._parts import open_part
 from .hub import hub_snapshots
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Kinds of pieces in a sentencepiece model.
 UNKNOWN, BYTE = 2, 6
-WEIGHT_FILES = (".safetensors", ".sft")
+WEIGHT_FILES = (".safetensors", ".sft", ".gguf")
 SENTENCEPIECE_FILES = ("spiece.model", "tokenizer.model")
 # The token table is padded: 32 100 T5 tokens in 32 128 rows, 256 000 UMT5 pieces in 256 384.
 MOST_PADDING_ROWS = 512
@@ -147,7 +147,7 @@ def _sentencepiece_bytes(path: Path) -> bytes:
             raise CorruptWeightsError(
                 "the tokenizer file cannot be read", got=f"{path} ({reason(error)})", expected="a sentencepiece model"
             ) from error
-    return open_weights(path, "the file with a tokenizer inside").tokenizer_bytes() or b""
+    return open_part(path, "umt5", "the file with a tokenizer inside").tokenizer_bytes() or b""
 
 
 def find_tokenizer(

@@ -140,24 +140,52 @@ UMT5_NAMES = (
 )
 
 
+# T5 and UMT5 as llama.cpp names them.
+LLAMA_NAMES = (
+    (r"^token_embd\.weight$", "shared.weight"),
+    (r"^enc\.output_norm\.weight$", "encoder.final_layer_norm.weight"),
+    (r"^enc\.blk\.(\d+)\.attn_norm\.weight$", r"encoder.block.\1.layer.0.layer_norm.weight"),
+    (r"^enc\.blk\.(\d+)\.attn_([qkvo])\.weight$", r"encoder.block.\1.layer.0.SelfAttention.\2.weight"),
+    (
+        r"^enc\.blk\.(\d+)\.attn_rel_b\.weight$",
+        r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias.weight",
+    ),
+    (r"^enc\.blk\.(\d+)\.ffn_norm\.weight$", r"encoder.block.\1.layer.1.layer_norm.weight"),
+    (r"^enc\.blk\.(\d+)\.ffn_gate\.weight$", r"encoder.block.\1.layer.1.DenseReluDense.wi_0.weight"),
+    (r"^enc\.blk\.(\d+)\.ffn_up\.weight$", r"encoder.block.\1.layer.1.DenseReluDense.wi_1.weight"),
+    (r"^enc\.blk\.(\d+)\.ffn_down\.weight$", r"encoder.block.\1.layer.1.DenseReluDense.wo.weight"),
+)
+# The decoder of a whole T5, which nothing here uses, in both spellings.
+DECODERS = ("decoder.", "lm_head.", "dec.", "output.")
+
+
+def t5_names(file: WeightFile) -> dict[str, str]:
+    """Transformers' names of an encoder's tensors to the given ones; the decoder of a whole T5 is left aside."""
+    names = {_umt5_name(name): name for name in file if not name.startswith(DECODERS)}
+    ungated = not any(".DenseReluDense.wi_0." in name for name in names)
+    if ungated:  # llama.cpp calls the only matrix as it calls the second of two
+        names = {name.replace(".DenseReluDense.wi_1.", ".DenseReluDense.wi."): given for name, given in names.items()}
+    # A T5's table has two names in one model; files hold one or both.
+    table = names.get("shared.weight", names.get("encoder.embed_tokens.weight", "shared.weight"))
+    return {"shared.weight": table, "encoder.embed_tokens.weight": table} | names
+
+
 def load_umt5(file: WeightFile, dtype: torch.dtype) -> nn.Module:
-    """A ``UMT5EncoderModel`` from transformers' or Wan's own names.
+    """A ``UMT5EncoderModel`` from transformers', Wan's own or llama.cpp's names.
 
     Raises:
         IncompatibleWeightsError: other tensors than a UMT5 encoder has.
     """
     from transformers import UMT5Config, UMT5EncoderModel
 
-    names = {_umt5_name(name): name for name in file}
-    # A T5's table has two names in one model; files hold one or both.
-    names.setdefault("encoder.embed_tokens.weight", names.get("shared.weight", "shared.weight"))
+    names = t5_names(file)
     config = UMT5Config(**t5_config(file, names), feed_forward_proj="gated-gelu")
     recipes = {name: Recipe(source) for name, source in names.items()}
     return build(lambda: UMT5EncoderModel(config), file, recipes, dtype=dtype)
 
 
 def _umt5_name(name: str) -> str:
-    for pattern, replacement in UMT5_NAMES:
+    for pattern, replacement in (*UMT5_NAMES, *LLAMA_NAMES):
         renamed, count = re.subn(pattern, replacement, name)
         if count:
             return renamed

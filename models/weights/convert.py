@@ -11,7 +11,7 @@ from ...core.disk import is_file, look, status_of, user_path
 from ...core.errors import InputError
 from ..bridges.base import BridgeConfig
 from ._bridge_layouts import PROGRESS, bridge_file
-from ._header import INDEX_SUFFIX, index_shards
+from ._shards import shard_files
 from .bridges import BridgeOptions, LoadedBridges, load_bridges, save_bridges
 
 LICENCE_NOTE = (
@@ -104,7 +104,7 @@ def hash_file(path: Path) -> str:
 def hash_tower(path: Path) -> dict[str, str]:
     """SHA-256 of a tower's weight files by name: a file or its shards, or a diffusers folder's ``transformer``."""
     if is_file(path):
-        files = index_shards(path) if path.name.endswith(INDEX_SUFFIX) else [path]
+        files = shard_files(path)
     else:
         files = [file for file in look(path / "transformer", 1).files if file.suffix == ".safetensors"]
     if not files:

@@ -13,7 +13,7 @@ from pathlib import Path
 from ...core.disk import is_dir, is_file, user_path, what_is_there, why_unlistable
 from ...core.errors import InputError, MissingModelError
 from ._bridge_layouts import is_named_a_bridge
-from ._header import open_weights
+from ._parts import open_part
 from .hub import expand_root, hub_snapshots, listed_name
 from .layouts import GET, TITLES, StableAudioFiles, WanFiles, require_kind
 from .listing import (
@@ -139,16 +139,20 @@ def file_set(files: list[FoundFile], tower: FoundFile) -> WanFiles | StableAudio
 
 
 def _companion(files: list[FoundFile], tower: FoundFile, kind: str) -> FoundFile | None:
-    """The most exact file of a kind that fits the tower; of equal ones that in the tower's folder, then by name."""
+    """Of the files of a kind that fit a tower its own part, else the most exact one; then by folder, then by name.
+
+    Parts of all-in-one checkpoints are lent to other towers only where there is no file of their own.
+    """
     width = tower.layout.text_width
 
     def fits(file: FoundFile) -> bool:
         return file.layout is not None and file.layout.kind == kind and file.layout.text_width in (0, width)
 
-    def order(file: FoundFile) -> tuple[int, bool, str]:
+    def order(file: FoundFile) -> tuple[bool, bool, int, bool, str]:
         dtype = file.layout.dtype
         exactness = EXACT_FIRST.index(dtype) if dtype in EXACT_FIRST else len(EXACT_FIRST)
-        return exactness, file.path.parent != tower.path.parent, str(file.path)
+        is_elsewhere = file.path.parent != tower.path.parent
+        return file.path != tower.path, file.is_part, exactness, is_elsewhere, str(file.path)
 
     return min(filter(fits, files), key=order, default=None)
 
@@ -311,10 +315,10 @@ def _chosen(kind: str, choice: str, roots: list[Path]) -> Tower:
             raise _not_found(kind, [path])
         return inside[0]
     if is_file(path):
-        require_kind(open_weights(path), kind)
+        tower = FoundFile(path, require_kind(open_part(path, kind), kind))
         around = next((p.parent for p in path.absolute().parents if p.name in COMFYUI_FOLDERS), path.absolute().parent)
         places = list(dict.fromkeys([*roots, around]))
-        return _require_set(find_files(places), inspect(path), places)
+        return _require_set(find_files(places), tower, places)
     raise MissingModelError(
         f"no {TOWER_TITLES[kind]} of that name was found",
         got=repr(choice) if (there := what_is_there(path)) == "nothing" else f"{choice!r} ({there})",

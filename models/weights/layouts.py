@@ -109,7 +109,8 @@ class Layout:
 
     Args:
         kind: A key of ``TITLES``.
-        names: Whose tensor names it uses: "original", "diffusers", "transformers", "ComfyUI", "Kijai's" or "ours".
+        names: Whose tensor names it uses: "original", "diffusers", "transformers", "ComfyUI", "Kijai's", "llama.cpp"
+            or "ours".
         format: "safetensors", "torch" or "gguf".
         dtype: The type most numbers have.
         detail: Size of the model in a word or two, for people; may be empty.
@@ -142,6 +143,25 @@ def identify(file: WeightFile | str | Path) -> Layout:
         MissingModelError, CorruptWeightsError, UnsafeWeightsError: it cannot be opened.
     """
     file = file if isinstance(file, WeightFile) else open_weights(file)
+    told = _told(file)
+    if told is not None:
+        kind, (names, detail, text_width) = told
+        return Layout(kind, names, file.format, file.dtype, detail, text_width, file.num_bytes, file.has_tokenizer)
+    raise IncompatibleWeightsError(
+        "the weight file is none of the models this needs",
+        got=f"{file.path}, which looks like {looks_like(file)}",
+        expected="a " + ", ".join(list(TITLES.values())[:-1]) + f" or {TITLES['bridge']}",
+        remedy="Get for example " + "; ".join([GET["wan"], GET["stable_audio"]]) + ".",
+    )
+
+
+def kind_of(file: WeightFile) -> str | None:
+    """A key of ``TITLES``, or None for another model."""
+    told = _told(file)
+    return told and told[0]
+
+
+def _told(file: WeightFile) -> tuple[str, tuple[str, str, int]] | None:
     for kind, tell in (
         ("wan", _wan), ("wan_vae", _wan_vae), ("umt5", _umt5), ("stable_audio", _stable_audio),
         ("t5", _t5), ("bridge", _bridge),
@@ -151,14 +171,8 @@ def identify(file: WeightFile | str | Path) -> Layout:
         except (IndexError, ValueError):  # a tensor of that name with other axes belongs to another model
             continue
         if told is not None:
-            names, detail, text_width = told
-            return Layout(kind, names, file.format, file.dtype, detail, text_width, file.num_bytes, file.has_tokenizer)
-    raise IncompatibleWeightsError(
-        "the weight file is none of the models this needs",
-        got=f"{file.path}, which looks like {looks_like(file)}",
-        expected="a " + ", ".join(list(TITLES.values())[:-1]) + f" or {TITLES['bridge']}",
-        remedy="Get for example " + "; ".join([GET["wan"], GET["stable_audio"]]) + ".",
-    )
+            return kind, told
+    return None
 
 
 def require_kind(file: WeightFile, kind: str) -> Layout:
@@ -228,6 +242,8 @@ def _wan_vae(file: WeightFile) -> tuple[str, str, int] | None:
 def _umt5(file: WeightFile) -> tuple[str, str, int] | None:
     if "blocks.0.pos_embedding.embedding.weight" in file and "token_embedding.weight" in file:
         return "original", _t5_size(file, "token_embedding.weight"), file.shape("token_embedding.weight")[1]
+    if "enc.blk.1.attn_rel_b.weight" in file and "token_embd.weight" in file:
+        return "llama.cpp", _t5_size(file, "token_embd.weight"), file.shape("token_embd.weight")[1]
     # UMT5 has a position table in every block, T5 in its first one only.
     second = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"
     if second in file and "shared.weight" in file:
@@ -236,6 +252,8 @@ def _umt5(file: WeightFile) -> tuple[str, str, int] | None:
 
 
 def _t5(file: WeightFile) -> tuple[str, str, int] | None:
+    if "enc.blk.0.attn_rel_b.weight" in file and "token_embd.weight" in file:
+        return "llama.cpp", _t5_size(file, "token_embd.weight"), file.shape("token_embd.weight")[1]
     table = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
     if table not in file or "shared.weight" not in file:
         return None

@@ -15,9 +15,12 @@ from pathlib import Path
 from ...core.disk import PassedOver, Tree, is_dir, is_file, look, reason, status_of
 from ...core.errors import IncompatibleWeightsError, MissingModelError, MissingPackageError, WeightsError
 from . import hub
-from ._header import INDEX_SUFFIX, open_weights
+from ._header import open_weights, require_float
+from ._parts import parts_of, require_known_parts, transformer_prefix
+from ._shards import index_beside, is_index, shard_group
+from ._weight_file import WeightFile
 from .files import file_format, read_head
-from .layouts import Layout, identify
+from .layouts import Layout, identify, kind_of
 
 BRIDGE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
 WEIGHT_SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
@@ -58,6 +61,7 @@ class FoundFile:
         looks: Of such a file, its path and what it looks like.
         likely: Of a file that cannot be used, the kinds whose names stand at its beginning.
         is_unread: It was not looked into, so that nothing speaks for or against it.
+        is_part: It is one of several models in the file.
     """
 
     path: Path
@@ -67,6 +71,7 @@ class FoundFile:
     looks: str = ""
     likely: tuple[str, ...] = ()
     is_unread: bool = False
+    is_part: bool = False
 
     @property
     def is_bridge(self) -> bool:
@@ -163,25 +168,50 @@ def find_bridges(root: Path) -> list[Path]:
 
 
 def inspect(path: Path) -> FoundFile:
-    """What a weight file is, without raising; looked up once as long as the file does not change."""
+    """What a weight file is, without raising; of an all-in-one checkpoint the first part."""
+    return inspect_parts(path)[0]
+
+
+def inspect_parts(path: Path) -> tuple[FoundFile, ...]:
+    """The same, one a model of an all-in-one checkpoint; looked up once as long as the file does not change."""
     status = status_of(path)
     if status is None:
-        return FoundFile(path, None, f"{path} has gone or cannot be looked at.")
+        return (FoundFile(path, None, f"{path} has gone or cannot be looked at."),)
     return _inspect(path, status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=4096)
-def _inspect(path: Path, changed_ns: int, num_bytes: int) -> FoundFile:
+def _inspect(path: Path, changed_ns: int, num_bytes: int) -> tuple[FoundFile, ...]:
     try:
         # Its tensors cannot be left on disk, so looking into one would read gigabytes for a list.
         if is_file(path) and file_format(path) == "pickle":
             text = f"{path} is a torch file of the format before 1.6, which is not looked into for lists."
-            return FoundFile(path, None, text, likely=_likely(path), is_unread=True)
-        return FoundFile(path, identify(path))
+            return (FoundFile(path, None, text, likely=_likely(path), is_unread=True),)
+        file = open_weights(path)
+        parts = [(part, kind) for part in parts_of(file) if (kind := kind_of(part)) is not None]
+        whole = kind_of(file) == "stable_audio"
+        if not parts or whole:
+            return (_told(path, file), *(_told(path, part) for part, kind in parts if kind == "t5"))
+        found = tuple(_told(path, part, file) for part, _ in parts)
+        is_strange = transformer_prefix(file.all_infos) and not any(kind == "wan" for _, kind in parts)
+        return (*found, _told(path, file)) if is_strange else found
+    except (WeightsError, MissingModelError, MissingPackageError) as error:
+        return (FoundFile(path, None, str(error), likely=_likely(path)),)
+
+
+def _told(path: Path, file: WeightFile, whole: WeightFile | None = None) -> FoundFile:
+    """What a file or a part of one is; what loading would refuse by the header alone is refused here."""
+    try:
+        layout = identify(file)
     except IncompatibleWeightsError as error:
         return FoundFile(path, None, str(error), is_foreign=True, looks=str(error.got))
-    except (WeightsError, MissingModelError, MissingPackageError) as error:
-        return FoundFile(path, None, str(error), likely=_likely(path))
+    try:
+        require_float(file)
+        if whole is not None and layout.kind == "wan":
+            require_known_parts(whole)
+    except WeightsError as error:
+        return FoundFile(path, None, str(error), likely=(layout.kind,))
+    return FoundFile(path, layout, is_part=whole is not None)
 
 
 def _likely(path: Path) -> tuple[str, ...]:
@@ -196,23 +226,27 @@ def _likely(path: Path) -> tuple[str, ...]:
 
 
 def find_files(roots: Iterable[Path]) -> list[FoundFile]:
-    """Weight files up to four levels below the roots, outside of diffusers towers; of a sharded model its index."""
-    found: dict[Path, FoundFile] = {}
+    """Weight files up to four levels below the roots, outside of diffusers towers; parts of all-in-one ones each.
+
+    A sharded model is its index, or without one the first of its shards.
+    """
+    found: dict[Path, tuple[FoundFile, ...]] = {}
     for root in roots:
         towers = _towers(root)
+        groups: set[tuple[Path, ...]] = set()
         for file in look(root, FILE_DEPTH).files:
-            if _is_weight_file(file) and file not in found and not towers.intersection(file.parents):
-                found[file] = inspect(file)
-    return list(found.values())
+            group = shard_group(file)
+            if not _is_weight_file(file) or file in found or group in groups or towers.intersection(file.parents):
+                continue
+            groups.update([group] if group else [])
+            found[file] = inspect_parts(file)
+    return [part for parts in found.values() for part in parts]
 
 
 def _is_weight_file(path: Path) -> bool:
-    if path.name.endswith(INDEX_SUFFIX):
+    if is_index(path):
         return True
-    if path.suffix not in WEIGHT_SUFFIXES or path.name.startswith("."):
-        return False
-    stem, marker, _ = path.name.partition("-00")
-    return not (marker and is_file(path.parent / f"{stem}{INDEX_SUFFIX}"))
+    return path.suffix in WEIGHT_SUFFIXES and not path.name.startswith(".") and index_beside(path) is None
 
 
 def passed_over(roots: Iterable[Path]) -> list[PassedOver]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from ...core.device import Placement
-from ...core.disk import is_dir, is_file, look, user_path, what_is_there, why_unlistable
-from ...core.errors import IncompatibleWeightsError, MissingModelError, UnsafeWeightsError
+from ...core.disk import is_dir, is_file, user_path, what_is_there, why_unlistable
+from ...core.errors import IncompatibleWeightsError, MissingModelError
 from ..attention import AttentionKernel, use_kernel
 from ..codecs import CODECS
-from ..counting import stopping_calls
 from ..own import OwnSettings, own_settings, read_note
 from ..parts import AudioParts, VideoParts
 from ..storage import require_storage, store
@@ -23,7 +21,9 @@ from ..text import TEXT_ENCODERS
 from ..text._encoder import PromptEncoder
 from ..text._handle import TextEncoderHandle, fingerprint_files
 from ..towers import TOWERS
-from ._header import WeightFile, open_weights, require_float
+from ._folders import guarded, load_part
+from ._header import WeightFile
+from ._parts import open_part
 from ._stable_audio import TEXT_LENGTH, load_checkpoint, load_t5
 from ._tokenizers import find_tokenizer, further_places, load_tokenizer, tokenizer_from_sentencepiece
 from ._wan import load_transformer, load_umt5, load_vae
@@ -31,6 +31,8 @@ from .find import PARTS, TOWER_TITLES, find_file_sets, tower_kind
 from .layouts import TITLES, Layout, StableAudioFiles, WanFiles, require_kind
 
 OFFICIAL_TEXT_LENGTH = 1024
+# What follows the name of a model in those of its files.
+SUFFIXES = r"(?:-\d+-of-\d+)?\.safetensors(?:\.index.*)?$"
 
 
 def load_wan(
@@ -124,7 +126,7 @@ def _source(source: str | Path | WanFiles | StableAudioFiles, kind: str) -> Path
 
 
 def _name(source: Path | WanFiles | StableAudioFiles) -> str:
-    return source.name if isinstance(source, Path) else source.main.name.split(".safetensors")[0]
+    return source.name if isinstance(source, Path) else re.sub(SUFFIXES, "", source.main.name)
 
 
 def _wan_from_folder(folder: Path, placement: Placement) -> tuple[Any, ...]:
@@ -132,9 +134,9 @@ def _wan_from_folder(folder: Path, placement: Placement) -> tuple[Any, ...]:
     from transformers import UMT5EncoderModel
 
     return (
-        _load(WanTransformer3DModel, folder, "transformer", placement.dtype),
-        _load(AutoencoderKLWan, folder, "vae", _vae_dtype(placement)),
-        lambda: (_load(UMT5EncoderModel, folder, "text_encoder", placement.dtype), _folder_tokenizer(folder)),
+        load_part(WanTransformer3DModel, folder, "transformer", placement.dtype),
+        load_part(AutoencoderKLWan, folder, "vae", _vae_dtype(placement)),
+        lambda: (load_part(UMT5EncoderModel, folder, "text_encoder", placement.dtype), _folder_tokenizer(folder)),
     )
 
 
@@ -160,11 +162,11 @@ def _stable_audio_from_folder(folder: Path, placement: Placement) -> tuple[Any, 
     from transformers import T5EncoderModel
 
     return (
-        _load(StableAudioDiTModel, folder, "transformer", placement.dtype),
-        _load(AutoencoderOobleck, folder, "vae", _vae_dtype(placement)),
+        load_part(StableAudioDiTModel, folder, "transformer", placement.dtype),
+        load_part(AutoencoderOobleck, folder, "vae", _vae_dtype(placement)),
         lambda: (
-            _load(T5EncoderModel, folder, "text_encoder", placement.dtype),
-            _load(StableAudioProjectionModel, folder, "projection_model", placement.dtype),
+            load_part(T5EncoderModel, folder, "text_encoder", placement.dtype),
+            load_part(StableAudioProjectionModel, folder, "projection_model", placement.dtype),
             _folder_tokenizer(folder),
         ),
     )
@@ -184,7 +186,7 @@ def _stable_audio_from_files(files: StableAudioFiles, placement: Placement) -> t
 
 
 def _open(**paths: Path) -> dict[str, WeightFile]:
-    return {kind: open_weights(path, f"the {TITLES[kind]}") for kind, path in paths.items()}
+    return {kind: open_part(path, kind, f"the {TITLES[kind]}") for kind, path in paths.items()}
 
 
 def _require_text_width(tower: Layout, encoder: Layout, files: WanFiles | StableAudioFiles) -> None:
@@ -213,7 +215,7 @@ def _folder_tokenizer(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     where = folder / "tokenizer"
-    return _guard(lambda: AutoTokenizer.from_pretrained(where, local_files_only=True), where)
+    return guarded(lambda: AutoTokenizer.from_pretrained(where, local_files_only=True), where)
 
 
 def text_length_of(source: Path | WanFiles) -> int:
@@ -270,77 +272,3 @@ def _require_folder(folder: str | Path, kind: str) -> Path:
             f"the folder is not a {TOWER_TITLES[kind]} model", got=f"{folder} ({what})", expected=TOWER_TITLES[kind]
         )
     return folder
-
-
-def _load(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> torch.nn.Module:
-    """One component, from safetensors only, with every key accounted for."""
-    where = folder / part
-    _require_safetensors(where)
-    model, report = _guard(
-        lambda: model_class.from_pretrained(
-            where, torch_dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-        ),
-        where,
-    )
-    problems = {
-        "missing": _names(report["missing_keys"]),
-        "unexpected": _names(report["unexpected_keys"]),
-        "misshapen": _names(report.get("mismatched_keys", ())),
-    }
-    problems["missing"] = [name for name in problems["missing"] if not name.startswith("encoder.embed_tokens")]
-    if any(problems.values()):
-        got = "; ".join(f"{len(names)} {word} ({', '.join(names[:3])})" for word, names in problems.items() if names)
-        raise IncompatibleWeightsError(
-            f"the weights of {part} do not fit its configuration",
-            got=f"{where}: {got}",
-            expected="exactly the configured tensors",
-        )
-    return model
-
-
-def _names(keys: Any) -> list[str]:
-    return sorted(str(key[0] if isinstance(key, tuple) else key) for key in keys)
-
-
-def _require_safetensors(where: Path) -> None:
-    if why_unlistable(where):
-        raise MissingModelError(
-            "a model part cannot be looked into",
-            got=f"{where} ({why_unlistable(where)})",
-            expected="a folder that can be read",
-        )
-    if not is_file(where / "config.json"):
-        raise MissingModelError(
-            "a model part has no configuration",
-            got=f"{where} without config.json",
-            expected="config.json beside the weights",
-        )
-    names = look(where, 1).files
-    files = [file for file in names if file.suffix == ".safetensors"]
-    for file in files:
-        # A header that promises more than the file holds is found before anything is built.
-        require_float(open_weights(file, "the weights of " + where.name))
-    if files:
-        return
-    pickles = [file.name for file in names if file.suffix in (".bin", ".pt", ".ckpt", ".pth")]
-    if pickles:
-        raise UnsafeWeightsError(
-            "the weights are a pickle, which can run code, so they were not loaded",
-            got=f"{where / pickles[0]}",
-            expected="a .safetensors file",
-            remedy="Get the safetensors version of the model.",
-        )
-    raise MissingModelError("a model part has no weights", got=where, expected="a .safetensors file beside config.json")
-
-
-def _guard(load: Callable[[], Any], where: Path) -> Any:
-    """Run a library's loader and turn its failures into sentences that name the folder."""
-    try:
-        with stopping_calls():  # a tensor at a time, however many gigabytes
-            return load()
-    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise IncompatibleWeightsError(
-            "a model part cannot be loaded",
-            got=f"{where} ({type(error).__name__}: {str(error).splitlines()[0][:300]})",
-            expected="a diffusers sub-folder with matching config.json and safetensors",
-        ) from error

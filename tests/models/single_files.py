@@ -267,21 +267,6 @@ def with_quantisation(stored: State, form: str, **more: object) -> State:
     return stored | {f"{stem}comfy_quant": torch.frombuffer(bytearray(text), dtype=torch.uint8) for stem in packed}
 
 
-def nvfp4(state: State) -> State:
-    """The form of ComfyUI's nvfp4: two numbers a byte, a scale a block of 16, one for all. The numbers are zero."""
-    stored: State = {}
-    for name, tensor in state.items():
-        stem = name.removesuffix("weight")
-        if not is_matrix(name, tensor) or tensor.shape[1] % 16:
-            stored[name] = tensor
-            continue
-        stored[name] = torch.zeros(tensor.shape[0], tensor.shape[1] // 2, dtype=torch.uint8)
-        stored[f"{stem}weight_scale"] = torch.zeros(tensor.shape[0], tensor.shape[1] // 16).to(FP8)
-        stored[f"{stem}weight_scale_2"] = torch.ones(())
-        stored[f"{stem}input_scale"] = torch.ones(())
-    return with_quantisation(stored, "nvfp4")
-
-
 def saved_by_comfyui(folder: Path) -> State:
     """Stable Audio as ComfyUI's Save Checkpoint leaves it: no zero biases of norms, T5 inside, newer weight norm."""
     state = stable_audio_original(folder, newer_weight_norm=True)

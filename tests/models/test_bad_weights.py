@@ -92,7 +92,7 @@ def test_half_a_download_in_a_folder(models):
     whole.unlink()
     weight_map = {name: shards[index % 2] for index, name in enumerate(names)}
     (folder / f"{whole.name}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    with pytest.raises(IncompatibleWeightsError, match=r"cannot be loaded: got .*transformer"):
+    with pytest.raises(MissingModelError, match=r"part of the sharded model was not found: .*00002-of-00002"):
         load_wan(models / "wan", CPU)
     with pytest.raises(MissingModelError, match=r"part of the sharded model was not found: .*00002-of-00002"):
         open_weights(folder / f"{whole.name}.index.json")

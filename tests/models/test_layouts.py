@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import json
 import re
 import shutil
 from pathlib import Path
@@ -251,29 +250,6 @@ def test_a_scale_of_another_shape_is_refused(files, folders, tmp_path) -> None:
     file = single.save(tmp_path / "w.safetensors", stored | {first: torch.ones(3)})
     with pytest.raises(IncompatibleWeightsError, match=rf"scale of an fp8 weight .*{first} \(3,\).*one a row"):
         load_wan(wan_files(files, wan=file), FLOAT32)
-
-
-@pytest.mark.parametrize("where", ["beside", "header"])
-def test_packings_that_cannot_be_undone_are_named(where, files, folders, tmp_path) -> None:
-    stored = single.nvfp4(single.wan_original(folders / "wan"))
-    metadata = None
-    if where == "header":
-        stored = {name: tensor for name, tensor in stored.items() if not name.endswith("comfy_quant")}
-        layers = {"blocks.0.self_attn.q": {"format": "nvfp4"}, "blocks.0.self_attn.k": {"format": "float8_e4m3fn"}}
-        metadata = {"_quantization_metadata": json.dumps({"format_version": "1.0", "layers": layers})}
-    file = single.save(tmp_path / "wan_nvfp4.safetensors", stored, metadata)
-    assert identify(file).kind == "wan", "lists say what it is; loading says why not"
-    with pytest.raises(
-        IncompatibleWeightsError, match=r"quantised in a way .*wan_nvfp4\.safetensors \(nvfp4\).*scaled fp8"
-    ):
-        load_wan(wan_files(files, wan=file), FLOAT32)
-    text = single.nvfp4(single.part(folders / "wan" / "text_encoder"))
-    text = {n: t for n, t in text.items() if not n.endswith("comfy_quant")}
-    stem = next(name for name in text if name.endswith("weight_scale")).removesuffix("weight_scale")
-    note = torch.frombuffer(bytearray(b"no json"), dtype=torch.uint8)
-    broken = single.save(tmp_path / "t.safetensors", text | {f"{stem}comfy_quant": note})
-    with pytest.raises(CorruptWeightsError, match="cannot be read"):
-        load_wan(wan_files(files, umt5=broken, tokenizer=folders / "wan" / "tokenizer"), FLOAT32)
 
 
 def test_umt5_layouts(files, folders, tmp_path, wan_reference) -> None:
