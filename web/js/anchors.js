@@ -59,6 +59,27 @@ function field(label, target, key, changed, read = (text) => text) {
   return el("label", {}, el("span", {}, label), input);
 }
 
+/**
+ * Who acts in an event: one of those who are seen. A name that nobody has stays, until another is chosen.
+ * @param {object} event
+ * @param {object[]} entities
+ * @param {() => void} changed
+ */
+function whoField(event, entities, changed) {
+  const select = el("select", { className: "t2sv-who", onchange: () => choose(select.value) });
+  const choose = (name) => {
+    event.entity = name;
+    changed();
+  };
+  const label = el("label", {}, el("span", {}, t("who")), select);
+  const names = entities.map((entity) => String(entity.name ?? ""));
+  const same = names.find((name) => name.toLowerCase() === String(event.entity ?? "").toLowerCase());
+  const options = same === undefined ? [String(event.entity ?? ""), ...names] : names;
+  select.replaceChildren(...[...new Set(options)].map((name) => el("option", { value: name }, name)));
+  select.value = same ?? options[0];
+  return label;
+}
+
 /** @param {string} text */
 function listed(text) {
   return text.split(",").map((part) => part.trim()).filter(Boolean);
@@ -80,10 +101,11 @@ function time(text) {
 
 /**
  * @param {object} event
+ * @param {object[]} entities
  * @param {() => void} changed
  * @param {() => void} remove
  */
-function eventFields(event, changed, remove) {
+function eventFields(event, entities, changed, remove) {
   const heard = { heard: String(event.sound?.heard ?? ""), source: String(event.sound?.source ?? "") };
   const sounds = () => {
     const silent = !heard.heard.trim() && !heard.source.trim();
@@ -102,7 +124,7 @@ function eventFields(event, changed, remove) {
     "fieldset",
     {},
     row,
-    field(t("who"), event, "entity", changed),
+    whoField(event, entities, changed),
     field(t("seen"), event, "visual_action", changed),
     field(t("heard"), heard, "heard", sounds),
     field(t("cause"), heard, "source", sounds),
@@ -112,14 +134,15 @@ function eventFields(event, changed, remove) {
 /**
  * @param {object} entity
  * @param {() => void} changed
+ * @param {() => void} renamed
  * @param {() => void} remove
  */
-function entityFields(entity, changed, remove) {
+function entityFields(entity, changed, renamed, remove) {
   const button = el("button", { type: "button", title: t("remove"), onclick: remove }, "✕");
   return el(
     "fieldset",
     {},
-    el("div", { className: "t2sv-row" }, field(t("name"), entity, "name", changed), button),
+    el("div", { className: "t2sv-row" }, field(t("name"), entity, "name", renamed), button),
     field(t("look"), entity, "visual", changed),
     field(t("details"), entity, "attributes", changed, listed),
   );
@@ -225,12 +248,34 @@ class AnchorsForm {
       visual_action: "",
       sound: null,
     });
+    const happens = el("div");
+    const showEvents = () =>
+      happens.replaceChildren(
+        ...anchors.events.map((event) =>
+          eventFields(event, anchors.entities, changed, remove(anchors.events, event)),
+        ),
+      );
+    showEvents();
+    // Events follow whoever is renamed; the field that is written in stays, so that the cursor does too.
+    const renamed = (entity) => {
+      let before = entity.name;
+      return () => {
+        const others = anchors.entities.filter((other) => other !== entity);
+        const shared = others.some((other) => other.name === before);
+        for (const event of shared ? [] : anchors.events) if (event.entity === before) event.entity = entity.name;
+        before = entity.name;
+        changed();
+        showEvents();
+      };
+    };
     return this.body.replaceChildren(
       el("h4", {}, t("happens")),
-      ...anchors.events.map((event) => eventFields(event, changed, remove(anchors.events, event))),
+      happens,
       add(t("addEvent"), anchors.events, newEvent),
       el("h4", {}, t("entities")),
-      ...anchors.entities.map((entity) => entityFields(entity, changed, remove(anchors.entities, entity))),
+      ...anchors.entities.map((entity) =>
+        entityFields(entity, changed, renamed(entity), remove(anchors.entities, entity)),
+      ),
       add(t("addEntity"), anchors.entities, () => ({ name: "", attributes: [], visual: "" })),
       el("h4", {}, t("around")),
       ...Object.entries(SINGLE).map(([key, label]) => field(t(label), anchors, key, changed)),

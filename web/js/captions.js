@@ -8,6 +8,7 @@ import { t } from "./texts.js";
 const EDITOR = "T2SVEditAnchors";
 const SHOWING = ["T2SVExpandPrompt", EDITOR, "T2SVCaptionVideo"];
 const CAPTIONS = ["video_caption", "audio_caption"];
+const LABELLED = ["T2SVEncodeCaptions", "T2SVExpandPrompt", EDITOR];
 const PANEL = "t2sv_captions";
 const HEIGHT = 300;
 const SHARED_WIDGETS = ["backend", "profile", "server", "model", "quantization", "allow_download", "timeout_seconds"];
@@ -162,9 +163,49 @@ function show(node, parts) {
       children.push(edit);
     }
   }
+  const { notes = [] } = JSON.parse(parts.report || "{}");
+  children.push(...notes.map((note) => el("p", { className: "t2sv-note" }, note)));
   const report = el("details", {}, el("summary", {}, t("report")), el("p", {}, parts.report));
   element.replaceChildren(...children, report);
 }
+
+/**
+ * Say above each text box what it is, also while it is full: on the canvas the page draws no labels beside text boxes.
+ * Between two boxes there is room for a small line.
+ * @param {object} node
+ */
+function labelBoxes(node) {
+  const draw = node.onDrawForeground;
+  node.onDrawForeground = function (ctx) {
+    draw?.apply(this, arguments);
+    if (this.flags?.collapsed || app.canvas.low_quality) return;
+    ctx.save();
+    ctx.font = "10px system-ui, sans-serif";
+    ctx.fillStyle = window.LiteGraph.WIDGET_SECONDARY_TEXT_COLOR ?? "#999";
+    ctx.textAlign = "left";
+    for (const widget of boxesOf(this)) ctx.fillText(labelOf(widget), 16, widget.y + 7);
+    ctx.restore();
+  };
+  for (const widget of boxesOf(node)) widget.element.title = widget.element.placeholder = labelOf(widget);
+}
+
+/** @param {object} node its text boxes */
+function boxesOf(node) {
+  const linked = (widget) => node.inputs?.some((input) => input.widget?.name === widget.name && input.link != null);
+  return (node.widgets ?? []).filter((widget) => widget.element?.tagName === "TEXTAREA" && !linked(widget));
+}
+
+/** @param {object} widget its name in the page's language */
+function labelOf(widget) {
+  return (widget.label ?? widget.name).replaceAll("_", " ");
+}
+
+app.registerExtension({
+  name: "SoundingVideo.Captions",
+  nodeCreated(node) {
+    if (LABELLED.includes(node.comfyClass)) setTimeout(() => labelBoxes(node));
+  },
+});
 
 onOutput(SHOWING, (node, output) => {
   const parts = output.sounding_video_captions?.at(-1);

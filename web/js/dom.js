@@ -7,7 +7,7 @@ const STYLE = `
 .t2sv canvas { display: block; width: 100%; border-radius: 4px; background: #101018; }
 .t2sv h4 { margin: 6px 0 2px; font-size: 11px; font-weight: 600; opacity: 0.8; text-transform: uppercase; }
 .t2sv p { margin: 0 0 4px; white-space: pre-wrap; overflow-wrap: anywhere; user-select: text; }
-.t2sv textarea, .t2sv input { box-sizing: border-box; width: 100%; font: inherit; color: inherit; padding: 2px 4px;
+.t2sv textarea, .t2sv input, .t2sv select { box-sizing: border-box; width: 100%; font: inherit; color: inherit; padding: 2px 4px;
   background: var(--comfy-menu-bg, #333); border: 1px solid var(--border-color, #555); border-radius: 4px; }
 .t2sv textarea { resize: vertical; min-height: 3.2em; }
 .t2sv button { font: inherit; color: inherit; padding: 2px 8px; cursor: pointer; border-radius: 4px;
@@ -72,9 +72,13 @@ export function panel(node, name, height) {
   const element = el("div", { className: "t2sv" });
   heights.set(element, height);
   const tall = () => heights.get(element);
-  // The page zooms on the wheel and deletes nodes on a key; inside a panel both belong to the panel.
+  // The page zooms on the wheel and deletes nodes on a key; inside a panel both belong to the panel. Only the keys that
+  // run the graph go on to the page.
   for (const event of ["wheel", "keydown", "pointerdown", "contextmenu"]) {
-    element.addEventListener(event, (happened) => happened.stopPropagation());
+    element.addEventListener(event, (happened) => {
+      const runs = happened.key === "Enter" && (happened.ctrlKey || happened.metaKey);
+      if (!runs) happened.stopPropagation();
+    });
   }
   const widget = node.addDOMWidget(name, "t2sv_panel", element, {
     serialize: false,
