@@ -250,6 +250,9 @@ def _store_nf4(module: nn.Module, placement: Placement) -> None:
             linear.in_features, linear.out_features, linear.bias is not None, compute_dtype=placement.dtype,
             quant_type="nf4", quant_storage=placement.dtype, device="meta",
         )  # fmt: skip
+        # From 0.50 on, on processors with AVX512-BF16, a layer would repack its bytes at its first use: they take more
+        # then, in an order that nothing else reads, and widths that are no multiple of 32 fail.
+        packed.support_avx512bf16_for_cpu = False
         packed.bias = linear.bias
         _set_nf4(packed, linear.weight.data, placement.device)
         parent, _, child = name.rpartition(".")
