@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -60,6 +61,21 @@ def test_sound_alone_is_played_and_drawn(page, mux, format):
     )
     page.page.wait_for_timeout(500)
     assert page.evaluate(f"{PLAYERS}[0].currentTime") == pytest.approx(0.3, abs=0.05)
+    assert page.errors == []
+
+
+def test_a_dropped_flac_brings_the_graph_back(page, mux):
+    page.set_widget(mux, "format", "flac")
+    page.run()
+    (file,) = page.shown_by(mux)["audio"]
+    sound = (page.server.base / "output" / file["subfolder"] / file["filename"]).read_bytes()
+    page.evaluate("() => window.app.graph.clear()")
+    page.evaluate(
+        "async ([name, data]) => { const bytes = Uint8Array.from(atob(data), c => c.charCodeAt(0));"
+        " await window.app.handleFile(new File([bytes], name, { type: 'audio/flac' })); }",
+        [file["filename"], base64.b64encode(sound).decode()],
+    )
+    page.wait_for("window.app.graph._nodes.some(n => n.type === 'T2SVMux')")
     assert page.errors == []
 
 
