@@ -14,8 +14,7 @@ from ..core.errors import SoundingVideoError
 from ..core.optional import available
 from ..core.progress import stoppable
 from ..core.types import AVClip, VideoClip
-from .host import io, progress, save_place, ui
-from .host.common import check_prefix
+from .host import check_place, io, progress, save_place, ui, verdict
 from .listing import listing
 from .output import audio_clip, file_tags
 from .sockets import CATEGORY
@@ -71,9 +70,9 @@ class SyncReport(io.ComfyNode):
         """Refuse a bad name before the sampler has run."""
         try:
             if filename_prefix is not None:
-                check_prefix(filename_prefix)
+                check_place(filename_prefix, ".png")
         except SoundingVideoError as error:
-            return str(error)
+            return verdict(error)
         return True
 
     @classmethod

@@ -9,8 +9,8 @@ from ..core.clock import as_fps
 from ..core.errors import InputError, SoundingVideoError, require_choice
 from ..core.optional import available, require
 from ..core.types import AudioClip, AVClip, VideoClip
-from .host import embeds_metadata, io, progress, save_place, ui, verdict, video_value
-from .host.common import SavePlace, check_prefix
+from .host import check_place, embeds_metadata, io, progress, save_place, ui, verdict, video_value
+from .host.common import SavePlace
 from .listing import ADVANCED, listing
 from .sockets import CATEGORY
 from .telling import REPORT_KEY
@@ -107,11 +107,13 @@ class Mux(io.ComfyNode):
         writer: str | None = None,
         codec: str | None = None,
         quality: int | None = None,
+        save: str | None = None,
     ) -> bool | str:
         """Refuse before the sampler has run for minutes, not after; linked inputs arrive as None."""
         try:
+            require_choice("way to save", save or OUTPUT, (OUTPUT, PREVIEW))
             if filename_prefix is not None:
-                check_prefix(filename_prefix)
+                check_place(_named(filename_prefix, save), f".{format or FORMATS[0]}", temporary=save == PREVIEW)
             if writer is not None:
                 require_choice("writer", writer, WRITERS)
             if format is not None:
@@ -185,11 +187,15 @@ def _as_shown(clip: AVClip, format: str) -> AVClip:
     return AVClip(None, fit_length(clip.audio, clip.num_samples))
 
 
+def _named(prefix: str, save: str | None) -> str:
+    """A preview has a name of its own, or the page would show what it remembers of an earlier session's preview."""
+    return f"{prefix}_{uuid.uuid4().hex[:6]}" if save == PREVIEW else prefix
+
+
 def file_place(prefix: str, format: str, images: Tensor | None, *, passing: bool, hidden: Any = None) -> SavePlace:
     """The file to write; one that is only looked at lies in the temporary folder."""
     height, width = (0, 0) if images is None else images.shape[1:3]
-    if passing:  # a name of its own, or the page would show what it remembers of an earlier session's preview
-        prefix = f"{prefix}_{uuid.uuid4().hex[:6]}"
+    prefix = _named(prefix, PREVIEW if passing else OUTPUT)
     return save_place(prefix, width=width, height=height, suffix=f".{format}", temporary=passing, hidden=hidden)
 
 

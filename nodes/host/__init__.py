@@ -24,6 +24,7 @@ else:
 HOST_NAME = current_host.NAME
 ComfyExtension = current_host.ComfyExtension
 answer_posts = current_host.answer_posts
+check_place = current_host.check_place
 io = current_host.io
 ui = current_host.ui
 default_device = current_host.default_device
@@ -47,6 +48,7 @@ __all__ = [
     "ComfyExtension",
     "Rename",
     "answer_posts",
+    "check_place",
     "default_device",
     "embeds_metadata",
     "inside_comfyui",

@@ -24,6 +24,7 @@ import aiohttp
 from ...core.errors import Cancelled, OutputError, ServerError
 from ...core.progress import SILENT, Progress
 from .graph import check_format
+from .places import require_place
 from .prefixes import safe_path
 from .refusal import refusal
 from .report import RunReport
@@ -88,10 +89,11 @@ def queue_workflow(
         ServerGoneError: no answer; RunLostError: a connection that was lost and could not be opened again.
         ServerError: a refused workflow, a failed node, or the time is up.
         Cancelled: the user stopped it here (the server is told) or there.
-        OutputError: a download cannot be written.
+        OutputError: a download cannot be written; of the folder it is known before anything is queued.
     """
     check_format(graph)
     require_address(server_url)
+    require_place(Path(output_dir), "result", "")  # before a server works for minutes for what cannot be kept
     run = _Run(
         server_url.rstrip("/"),
         dict(graph),

@@ -26,12 +26,14 @@ from ...media.preview import Preview
 from .comfy_memory import MEMORY
 from .common import Pace, SavePlace, StageBar, StageClock, check_prefix
 from .newer import NestedPair, Rename
+from .places import require_place
 from .prefixes import filled_prefix
 
 __all__ = [
     "NAME",
     "ComfyExtension",
     "answer_posts",
+    "check_place",
     "default_device",
     "embeds_metadata",
     "io",
@@ -222,6 +224,16 @@ def save_place(
     output = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, width, height)
     return SavePlace(path=Path(folder) / f"{name}_{counter:05}_{suffix}", subfolder=subfolder)
+
+
+def check_place(prefix: str, suffix: str, *, temporary: bool = False) -> None:
+    """Refuse a place that :func:`save_place` could not give, or that could not be written to.
+
+    Raises:
+        OutputError: see :func:`~.places.require_place`.
+    """
+    output = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
+    require_place(Path(output), prefix, suffix)
 
 
 def video_value(path: Path) -> Any:

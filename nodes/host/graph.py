@@ -27,6 +27,7 @@ from .values import WIDGETS, from_text, read_value
 
 log = logging.getLogger(__name__)
 
+PLACE_INPUT = "filename_prefix"  # whether it can be written is for the machine to say that runs the workflow
 _EXPORT = "In ComfyUI choose Workflow > Export (API), or use the file of the same name in workflows/api."
 
 
@@ -198,7 +199,7 @@ def _step(
             remedy=" ".join(gaps[node_id, port.id] for port in missing if (node_id, port.id) in gaps),
         )
     wanted = [name for name in inspect.signature(node_class.validate_inputs).parameters if name in literals]
-    wanted = [name for name in wanted if check_options or name not in MODEL_INPUTS]
+    wanted = [name for name in wanted if check_options or name not in (*MODEL_INPUTS, PLACE_INPUT)]
     verdict = node_class.validate_inputs(**{name: literals[name] for name in wanted})
     if verdict is not True:
         raise WorkflowError(f"{label}: {verdict}".rstrip("."))

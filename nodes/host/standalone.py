@@ -25,6 +25,7 @@ from . import io, ui
 from .common import SavePlace, check_prefix
 from .memory import MEMORY
 from .newer import NestedPair, Rename
+from .places import require_place
 from .prefixes import filled_prefix
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Session",
     "VideoFile",
     "answer_posts",
+    "check_place",
     "default_device",
     "embeds_metadata",
     "io",
@@ -219,6 +221,15 @@ class VideoFile:
     def get_stream_source(self) -> str:
         """The file's path."""
         return str(self.path)
+
+
+def check_place(prefix: str, suffix: str, *, temporary: bool = False) -> None:
+    """Refuse a place that :func:`save_place` could not give, or that could not be written to.
+
+    Raises:
+        OutputError: see :func:`~.places.require_place`.
+    """
+    require_place(current().temporary_dir if temporary else current().output_dir, prefix, suffix)
 
 
 def video_value(path: Path) -> Any:

@@ -23,8 +23,10 @@ from sounding_video.core.progress import Progress
 from sounding_video.media.probe import probe
 from sounding_video.nodes.host.batch import Job, run_batch
 from sounding_video.nodes.host.client import queue_workflow
+from sounding_video.nodes.host.descriptions import ServerDescriptions
 from sounding_video.nodes.host.graph import read_workflow
 from sounding_video.nodes.host.table import checked_rows
+from sounding_video.nodes.host.workflow_file import read_any, to_prompt, understood
 
 SMALL = {
     "1": {"video_model": "wan"},
@@ -203,6 +205,10 @@ def without(graph, node_id, name):
         ),
         (lambda g: g.pop("2"), ("node 4 (T2SVJoinTowers), input audio_tower and", "put the node back")),
         (lambda g: g["7"]["inputs"].update(model=["4", 9]), ("refused the workflow", "node 7 (T2SVJointSampler)")),
+        (
+            lambda g: g["9"]["inputs"].update(filename_prefix="a" * 245),
+            ("node 9 (T2SVMux): the file cannot be written (File name too long)", "Choose another folder or name"),
+        ),
         (lambda g: g.pop("9"), ("refused the workflow", "Prompt has no outputs")),
         (lambda g: g["7"]["inputs"].update(seed=-1), ("input seed", "smaller than min of 0")),
         (
@@ -216,6 +222,7 @@ def without(graph, node_id, name):
         "no such node",
         "a tower gone",
         "no such output",
+        "too long a name",
         "no output node",
         "too small",
         "one of two",
@@ -228,6 +235,27 @@ def test_what_the_server_refuses_comes_back_as_a_sentence(comfyui, small, tmp_pa
     assert [word for word in words if word not in str(caught.value)] == []
     assert list(tmp_path.iterdir()) == []
     assert get_json(f"{comfyui.url}/queue") == {"queue_running": [], "queue_pending": []}
+
+
+@pytest.mark.parametrize("name", ["text_to_sounding_video_native", "compare_bridges_pocket"])
+def test_a_page_s_workflow_is_converted_with_the_server_s_descriptions(comfyui, root, name):
+    servers = ServerDescriptions([comfyui.url])
+    page = understood(read_workflow(root / "workflows" / f"{name}.json"))
+    twin = read_workflow(root / "workflows" / "api" / f"{name}.json")
+    made = to_prompt(page, servers, servers.refuse).graph
+    assert {key: (node["class_type"], node["inputs"]) for key, node in made.items()} == {
+        key: (node["class_type"], node["inputs"]) for key, node in twin.items()
+    }
+
+
+def test_a_result_is_queued_again_as_a_file(comfyui, small, tmp_path):
+    (first,) = queue_workflow(comfyui.url, small, output_dir=tmp_path).files
+    found = read_any(first)
+    assert found.prompt == small
+    found.prompt["7"]["inputs"]["seed"] = "77"
+    extra = {"extra_pnginfo": found.told(changed=False)}
+    (again,) = queue_workflow(comfyui.url, found.prompt, extra_data=extra, output_dir=tmp_path).files
+    assert again != first and json.loads(probe(again).tags["workflow"]) == found.page
 
 
 def test_the_descriptions_of_native_nodes_are_the_server_s(comfyui, root):

@@ -9,7 +9,6 @@ from sounding_video.core.errors import (
     Cancelled,
     IncompatibleWeightsError,
     InputError,
-    OutputError,
     PlacementError,
     WorkflowError,
 )
@@ -223,5 +222,5 @@ def test_prefixes_are_filled_in(run, graph):
 
 def test_an_output_folder_that_is_a_file_is_refused(graph, small_models_dir, tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match="output folder cannot be used"):
+    with pytest.raises(WorkflowError, match=r"node 9 \(T2SVMux\): a part of the path is a file, not a folder"):
         run_workflow(graph, models_dir=small_models_dir, output_dir=tmp_path / "file", device="cpu")
