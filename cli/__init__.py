@@ -70,3 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SoundingVideoError as error:
         print_error(error, as_json=as_json)
         return error.exit_code
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # A drive that goes while it is used, or a place that nobody thought of: still no traceback.
+        told = f"{error.filename} ({error.strerror})" if error.filename else str(error)
+        print_error(refused := InputError("the file system refuses", got=told), as_json=as_json)
+        return refused.exit_code

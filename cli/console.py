@@ -59,18 +59,29 @@ class Console:
     def report(self, text: str, values: Mapping[str, Any]) -> None:
         """The command's result: ``values`` for machines, ``text`` for people."""
         if self.as_json:
-            print(json.dumps(values, ensure_ascii=False, indent=2))
+            _say(json.dumps(values, ensure_ascii=False, indent=2))
         elif not self.quiet:
-            print(text)
+            _say(text)
 
     def note(self, text: str) -> None:
         """A line on stderr for people who watch."""
         if not (self.as_json or self.quiet):
-            print(text, file=sys.stderr, flush=True)
+            _say(text, on_stderr=True)
 
     def warn(self, text: str) -> None:
         """A line on stderr that the user should not miss."""
-        print(text, file=sys.stderr, flush=True)
+        _say(text, on_stderr=True)
+
+
+def _say(text: str, *, on_stderr: bool = False) -> None:
+    """Print; what the terminal has no letter for, such as a file name that is no text, is written as its number."""
+    stream = sys.stderr if on_stderr else sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding, getattr(stream, "errors", None) or "strict")
+    except UnicodeEncodeError:
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    print(text, file=stream, flush=on_stderr)
 
 
 def print_error(error: SoundingVideoError, *, as_json: bool) -> None:
@@ -79,11 +90,11 @@ def print_error(error: SoundingVideoError, *, as_json: bool) -> None:
         got = None if error.got is None else str(error.got)
         fields = {"what": error.what, "got": got, "expected": error.expected, "remedy": error.remedy}
         values = {"type": type(error).__name__, "message": str(error), **fields, "exit_code": error.exit_code}
-        print(json.dumps({"error": values}, ensure_ascii=False, indent=2))
+        _say(json.dumps({"error": values}, ensure_ascii=False, indent=2))
     elif isinstance(error, Cancelled):
-        print(error, file=sys.stderr)
+        _say(str(error), on_stderr=True)
     else:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}", on_stderr=True)
 
 
 class StopOnInterrupt:

@@ -75,8 +75,10 @@ def _towers(args: argparse.Namespace) -> dict[str, Path]:
 
         found = find_models(args.models)
         towers = {"video": found.video_path, "audio": found.audio_path}
+    from ..core.disk import user_path
+
     named = {"video": args.video_tower, "audio": args.audio_tower}
-    return towers | {modality: Path(path).expanduser() for modality, path in named.items() if path is not None}
+    return towers | {modality: user_path(path) for modality, path in named.items() if path is not None}
 
 
 def _points(args: argparse.Namespace) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from .console import Console
@@ -46,7 +45,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
         ]
         console.report("\n".join(lines), {"downloads": rows})
         return
-    folder = Path(args.models).expanduser() if args.models else model_folders(None)[0]
+    from ..core.disk import user_path
+
+    folder = user_path(args.models) if args.models else model_folders(None)[0]
     if console.as_json or console.quiet:
         from huggingface_hub.utils import disable_progress_bars
 

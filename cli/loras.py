@@ -69,7 +69,9 @@ def parse_lora(text: str, part: str) -> Lora:
             got=repr(text),
             expected="FILE or FILE:STRENGTH, for example style.safetensors:0.8",
         )
-    return Lora(Path(name).expanduser(), strength, part)
+    from ..core.disk import user_path
+
+    return Lora(user_path(name), strength, part)
 
 
 def asked_loras(args: argparse.Namespace) -> list[Lora]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core.dialect import Text, plain_of
+from ..core.disk import is_file, look, status_of
 from ..core.errors import CorruptWeightsError, InputError
 from ..core.protocols import TextEncoder
 from ..core.types import ModalityConditioning
@@ -135,7 +136,7 @@ class ConditioningCache:
     def get(self, *made_from: object) -> ModalityConditioning | None:
         """What was made from these values, or None; a file that cannot be read counts as absent and is deleted."""
         key = _key(made_from)
-        if key not in self._entries and self.folder is not None and (path := self._path(key)).is_file():
+        if key not in self._entries and self.folder is not None and is_file(path := self._path(key)):
             try:
                 self._remember(key, ModalityConditioning(**read_safetensors(path)[0]))
                 path.touch()
@@ -154,8 +155,9 @@ class ConditioningCache:
         self._remember(key, conditioning)
         if self.folder is not None:
             write_safetensors(self._path(key), tensors, {})
-            files = sorted(self.folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime)
-            for file in files[: -self._max_files]:
+            kept = [file for file in look(self.folder, 1).files if file.suffix == ".safetensors"]
+            ages = {file: status.st_mtime for file in kept if (status := status_of(file))}
+            for file in sorted(ages, key=ages.__getitem__)[: -self._max_files]:
                 file.unlink(missing_ok=True)
         return conditioning
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.clock import as_fps
+from ..core.disk import is_file
 from ..core.errors import CorruptWeightsError, SoundingVideoError
 
 NOTE = "pocket.json"
@@ -110,7 +111,7 @@ def read_note(folder: Path) -> dict[str, Any]:
     """
     for where in dict.fromkeys((folder.absolute(), folder.resolve())):
         note = where.parent / NOTE
-        if not note.is_file():
+        if not is_file(note):
             continue
         values = _parsed(note)
         counted = {part.partition("/")[0] for part in values.get("sizes", ())}

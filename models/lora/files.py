@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.disk import is_file, user_path
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, NonFiniteError
 from ..weights._header import WeightFile, open_weights
 from ..weights.convert import hash_file
@@ -166,10 +167,10 @@ def read_lora(path: str | Path) -> LoraFile:
         MissingModelError, CorruptWeightsError, UnsafeWeightsError: it cannot be read.
         IncompatibleWeightsError: it is no LoRA, or of a kind that cannot be laid beside a layer.
     """
-    path = Path(path).expanduser()
-    if (path / PEFT_CONFIG).is_file():
+    path = user_path(path)
+    if is_file(path / PEFT_CONFIG):
         names = [path / f"{PEFT_WEIGHTS}{suffix}" for suffix in (".safetensors", ".bin")]
-        path = next((name for name in names if name.is_file()), names[0])
+        path = next((name for name in names if is_file(name)), names[0])
     file = open_weights(path, "the LoRA file")
     layers: dict[str, dict[str, str]] = {}
     other, text = [], []
@@ -223,7 +224,7 @@ def _config(file: WeightFile) -> dict[str, Any]:
         if DIFFUSERS_METADATA in file.metadata:
             packed = json.loads(file.metadata[DIFFUSERS_METADATA])
             return {name.rpartition(".")[2]: v for name, v in packed.items() if not TEXT_ENCODER.match(name)}
-        return json.loads(beside.read_text(encoding="utf-8")) if own and beside.is_file() else {}
+        return json.loads(beside.read_text(encoding="utf-8")) if own and is_file(beside) else {}
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise CorruptWeightsError(
             "the LoRA's configuration cannot be read", got=f"{file.path} ({error})", expected="JSON as peft writes it"

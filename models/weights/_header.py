@@ -17,7 +17,7 @@ from torch import Tensor
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, UnsafeWeightsError
 from ._gguf import GgufFile
 from ._shards import is_index, shard_files, shard_group
-from ._weight_file import TensorInfo, WeightFile
+from ._weight_file import TensorInfo, WeightFile, joined_metadata
 from .files import (
     MOST_HEADER_BYTES,
     SAFETENSORS_SUFFIXES,
@@ -55,7 +55,7 @@ class SafetensorsFile(WeightFile):
         for shard in shards:
             check_safetensors(shard)
             header, start = _read_header(shard)
-            metadata.update(header.pop("__metadata__", None) or {})
+            metadata = joined_metadata(metadata, header.pop("__metadata__", None) or {})
             for name, entry in header.items():
                 dtype = SAFETENSORS_WORDS.get(entry["dtype"], entry["dtype"])
                 infos[name], self._where[name] = TensorInfo(tuple(entry["shape"]), dtype), shard

@@ -174,3 +174,18 @@ class WeightFile:
 
     def _read(self, name: str) -> Tensor:
         raise NotImplementedError
+
+
+def joined_metadata(first: dict[str, str], second: dict[str, str]) -> dict[str, str]:
+    """The metadata of two shards: each may describe the layers that it holds."""
+    joined, notes = first | second, []
+    for metadata in (first, second) if QUANTISED_METADATA in first and QUANTISED_METADATA in second else ():
+        try:
+            note = json.loads(metadata[QUANTISED_METADATA])
+            notes.append((note, dict(note["layers"])))
+        except (ValueError, KeyError, TypeError):  # whoever reads it says what is wrong
+            return joined | {QUANTISED_METADATA: metadata[QUANTISED_METADATA]}
+    if notes:
+        (one, layers), (other, more) = notes
+        joined[QUANTISED_METADATA] = json.dumps(one | other | {"layers": layers | more})
+    return joined

@@ -13,6 +13,7 @@ from ..bridges.base import BridgeConfig
 from ._bridge_layouts import PROGRESS, bridge_file
 from ._shards import shard_files
 from .bridges import BridgeOptions, LoadedBridges, load_bridges, save_bridges
+from .files import corrupt
 
 LICENCE_NOTE = (
     "Bridges trained between Wan 2.1 (Apache-2.0) and Stable Audio Open (Stability AI Community License). Fine-tuned "
@@ -93,11 +94,18 @@ def _recipe(loaded: LoadedBridges, said: str | None) -> dict[str, str]:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """SHA-256 of a file's bytes.
+
+    Raises:
+        CorruptWeightsError: it cannot be read.
+    """
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+    try:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise corrupt(path, error) from error
     return digest.hexdigest()
 
 

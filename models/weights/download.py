@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ...core.disk import is_file, size_of, user_path
 from ...core.errors import CorruptWeightsError, MissingModelError, OutputError, require_choice
 from ...core.progress import SILENT, Progress
 
@@ -132,13 +133,11 @@ def download(
     from huggingface_hub import HfApi
 
     entry = _entry(name)
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     api = api or HfApi()
     sizes = _sizes(api, entry, file)
     places = {remote: folder / entry.place(remote) for remote in sizes}
-    todo = [
-        remote for remote, place in places.items() if not (place.is_file() and place.stat().st_size == sizes[remote])
-    ]
+    todo = [remote for remote, place in places.items() if not (is_file(place) and size_of(place) == sizes[remote])]
     total = sum(sizes.values())
     done = total - sum(sizes[remote] for remote in todo)
     staging = folder / STAGING / entry.repository.replace("/", "--")
@@ -213,7 +212,7 @@ class _Staged:
     @property
     def num_bytes(self) -> int:
         """How much of it a stopped run left."""
-        return self.part.stat().st_size if self.part.is_file() else 0
+        return size_of(self.part) if is_file(self.part) else 0
 
 
 def _staged(api: HfApi, entry: Download, remote: str, staging: Path) -> _Staged:

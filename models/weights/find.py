@@ -323,8 +323,16 @@ def _chosen(kind: str, choice: str, roots: list[Path]) -> Tower:
         f"no {TOWER_TITLES[kind]} of that name was found",
         got=repr(choice) if (there := what_is_there(path)) == "nothing" else f"{choice!r} ({there})",
         expected=f"one of {', '.join(names)}" if names else "a folder, a file or the id of a model in the cache",
+        refused=_refused_of_name(kind, choice, roots),
         remedy="sounding-video models lists what is there.",
     )
+
+
+def _refused_of_name(kind: str, choice: str, roots: list[Path]) -> list[str]:
+    """Why no tower of a name is there: the files that are called so, else all that cannot be used."""
+    refused = [file for file in find_files(roots) if file.problem]
+    called = [f for f in refused if choice in (f.path.name, f.path.stem, listed_name(f.path, roots))]
+    return [file.problem for file in called] or refused_towers(kind, roots)
 
 
 def _pick_bridge(roots: list[Path]) -> tuple[Path | None, str]:

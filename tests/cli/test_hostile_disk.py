@@ -11,6 +11,8 @@ import errno
 import os
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -270,6 +272,7 @@ def test_names_that_are_too_long(models, command) -> None:
         ("generate", "x", "-o", "/tmp/never.mp4", "--models", models, "--wan", TOO_LONG),
         ("generate", "x", "-o", "/tmp/never.mp4", "--models", models, "--stable-audio", f"/{TOO_LONG}"),
         ("generate", "x", "-o", "/tmp/never.mp4", "--models", models, "--bridge", TOO_LONG, "--no-expand"),
+        ("generate", "x", "-o", "/tmp/never.mp4", "--models", models, "--lora", TOO_LONG, "--no-expand"),
         ("convert", TOO_LONG, "-o", "/tmp/never.safetensors"),
     ):
         outcome = command(*arguments)
@@ -289,6 +292,52 @@ def test_names_with_bytes_that_are_no_text(models) -> None:
     assert len(find_bridges(models)) == 3
     assert main(["models", "--models", str(models), "--all"]) == 0
     assert main(["models", "--models", str(models), "--json"]) == 0
+
+
+def test_names_that_cannot_be_printed_as_they_are(models) -> None:
+    """A terminal refuses what is no text; the file is listed all the same."""
+    shutil.copy(models / "bridge.safetensors", os.fsdecode(os.fsencode(models) + b"/b\xff.safetensors"))
+    code = f"import sys; from sounding_video.cli import main; sys.exit(main(['models', '--models', {str(models)!r}]))"
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
+    assert run.returncode == 0, run.stderr
+    assert b"b\\udcff.safetensors" in run.stdout
+    for option in ("--json", "--all"):
+        run = subprocess.run(
+            [sys.executable, "-c", code.replace("'models', '--m", f"'models', '{option}', '--m")],
+            capture_output=True, env=environment,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr
+
+
+def test_other_commands_in_a_locked_folder(models, command, small_models_dir) -> None:
+    folder = locked(models / "mine")
+    bridge = small_models_dir / "bridge.safetensors"
+    (models / "wan" / "transformer" / "diffusion_pytorch_model.safetensors").chmod(0)
+    with without_rights():
+        for arguments, code in (
+            (("convert", bridge, "-o", folder / "x.safetensors"), 2),
+            (("convert", bridge, "-o", models / "x.safetensors", "--video-tower", models / "wan"), 2),
+            (("convert", bridge, "-o", models / "x.safetensors", "--video-tower", folder / "wan"), 2),
+            (("convert", folder / "b.ckpt", "-o", models / "x.safetensors"), 3),
+            (("run", "workflows/api/x.json", "--models", folder), 2),
+            (("doctor", "--models", models, "--comfyui", folder), 3),
+            (("generate", "x", "-o", "x.mp4", "--models", small_models_dir, "--lora", folder / "l", "--no-expand"), 3),
+        ):
+            outcome = command(*arguments)
+            assert outcome.code == code, (arguments, outcome)
+            assert "error: " in outcome.err and "Traceback" not in outcome.err
+
+
+def test_a_drive_that_goes_while_a_command_runs(models, command, monkeypatch) -> None:
+    """The last net: whatever place nobody thought of, there is a sentence and no traceback."""
+
+    def gone(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "/mnt/nas/x")
+
+    monkeypatch.setattr("sounding_video.cli.models.collect", gone)
+    outcome = command("models", "--models", models)
+    assert (outcome.code, outcome.err) == (2, "error: the file system refuses: got /mnt/nas/x (Input/output error).\n")
 
 
 def test_a_home_that_nobody_has(command) -> None:

@@ -290,6 +290,18 @@ def test_loaders_say_why_a_name_is_not_on_their_lists(models, small_models_dir, 
         assert "no bridge of that name was found" in gone and "not usable" not in gone
 
 
+def test_a_tower_chosen_by_name_that_cannot_be_used(models, command) -> None:
+    cut(models / "diffusion_models" / "wan.safetensors", 0.5)
+    (models / "diffusion_models" / "other.safetensors").touch()
+    for name in ("wan", "wan.safetensors", "diffusion_models/wan.safetensors"):
+        outcome = command("generate", "x", "--models", models, "--wan", name, "-o", "never.mp4")
+        assert outcome.code == 3
+        assert f"no Wan 2.1 of that name was found: got '{name}'" in outcome.err
+        assert "cut short" in outcome.err and "other.safetensors" not in outcome.err
+    outcome = command("generate", "x", "--models", models, "--wan", "nothing", "-o", "never.mp4")
+    assert "cut short" in outcome.err, "it may be what was meant"
+
+
 def test_run_says_it_too_and_queue_leaves_it_to_the_server(models, root, tmp_path, command) -> None:
     cut(models / "diffusion_models" / "wan.safetensors", 0.5)
     template = root / "workflows" / "api" / "text_to_sounding_video_pocket.json"

@@ -172,6 +172,22 @@ def test_a_packed_transformer_equals_what_it_stands_for(packing, folders, tmp_pa
             ), name
 
 
+def test_shards_that_each_describe_their_own_layers(folders, tmp_path) -> None:
+    stored, meaning, layers = pack(single.wan_original(folders / "wan"), "rows")
+    names = sorted(stored, key=lambda name: name.rpartition(".")[0])
+    for number, part in enumerate((names[: len(names) // 2], names[len(names) // 2 :]), start=1):
+        own = {name: said for name, said in layers.items() if f"{name}.weight" in part}
+        state = {name: stored[name] for name in part}
+        single.save(tmp_path / f"w-0000{number}-of-00002.safetensors", state, header(own))
+    plain = load_transformer(open_weights(single.save(tmp_path / "p.safetensors", meaning)), torch.float32)
+    own = load_transformer(open_weights(tmp_path / "w-00001-of-00002.safetensors"), torch.float32).state_dict()
+    assert all(torch.equal(own[name], tensor) for name, tensor in plain.state_dict().items())
+    first = tmp_path / "w-00001-of-00002.safetensors"
+    single.save(first, {n: stored[n] for n in names[: len(names) // 2]}, {"_quantization_metadata": "{"})
+    with pytest.raises(CorruptWeightsError, match="cannot be read"):
+        require_kind(open_weights(first), "wan")
+
+
 def test_a_packed_text_encoder_and_a_whole_set(folders, tmp_path) -> None:
     stored, meaning, layers = pack(single.part(folders / "wan" / "text_encoder"), "rows")
     text = single.save(tmp_path / "t.safetensors", beside(stored, layers))
