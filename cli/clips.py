@@ -209,7 +209,7 @@ class Told:
             "trained": self._model.trained,
             "wall_seconds": round(seconds, 3),
             "plan": list(plan),
-            "captions": self._captions,
+            "caption_notes": self._captions,
         }
         self._clips.append(values)
         if not self._console.as_json:

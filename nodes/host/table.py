@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...core.dialect import escaped
 from ...core.errors import InputError, SoundingVideoError, WorkflowError
 from ...models.weights.find import POCKET
 from .graph import apply_overrides, node_classes
@@ -118,7 +119,7 @@ def _expanded(graph: Mapping[str, Any], prompt: str) -> dict[str, str]:
     with open_backend("lexicon") as backend:
         captions = expand(prompt, backend=backend, profile=profile).captions
     return {
-        f"{nodes[0]}.{name}": text
+        f"{nodes[0]}.{name}": escaped(text)
         for name, nodes, text in zip(CAPTIONS, owners, (captions.video, captions.audio), strict=True)
     }
 

@@ -431,7 +431,7 @@ def test_a_copy_of_the_pocket_folder_is_sampled_as_the_pocket_model(command, tmp
     outcome = command("generate", "a dog barks", "-o", tmp_path / "clip.mkv", "--models", tmp_path / "mine", *rest)
     assert outcome.code == 0, outcome.err
     assert "warning: This model cannot know what is asked for: it knows ten scenes: " in outcome.err
-    assert outcome.json["captions"][0].startswith("This model cannot know")
+    assert outcome.json["caption_notes"][0].startswith("This model cannot know")
     assert (outcome.json["width"], outcome.json["height"]) == (64, 64)
     tags = probe(tmp_path / "clip.mkv").tags
     settings = json.loads(tags["sounding_video"])

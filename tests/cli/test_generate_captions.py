@@ -28,7 +28,7 @@ def test_generate_expands_what_is_not_given(generate, tmp_path):
 
 def test_weights_in_captions_are_applied_and_told(generate, tmp_path):
     plain = generate("a red ball", "--no-expand", "--json")
-    assert plain.json["captions"] == []
+    assert plain.json["caption_notes"] == []
     outcome = generate("a (red:1.5) ball", "--no-expand", "--seed", 0)
     assert "note: video caption: weights applied as ComfyUI does: “red” × 1.5." in outcome.err
     assert "note: audio caption: weights applied" in outcome.err
