@@ -19,14 +19,10 @@ def editor(page):
     """An Edit Anchors node with two who are seen and two events, alone on the page."""
     from sounding_video.captions.backends.lexicon import LexiconBackend
 
-    page.load({"version": 0.4, "nodes": [], "links": [], "groups": [], "config": {}, "extra": {}})
-    page.evaluate(
-        "() => { const n = window.LiteGraph.createNode('T2SVEditAnchors'); n.pos = [100, 100];"
-        " window.app.graph.add(n); }"
-    )
+    text = LexiconBackend().check(EXPAND["prompt"]).anchors.to_json()
+    alone = {"id": 1, "type": "T2SVEditAnchors", "pos": [400, 100], "size": [420, 700], "widgets_values": [text]}
+    page.load({"version": 0.4, "last_node_id": 1, "last_link_id": 0, "nodes": [alone], "links": []})
     node = node_of(page, "T2SVEditAnchors")
-    anchors = LexiconBackend().check(EXPAND["prompt"]).anchors
-    page.set_widget(node, "anchors", anchors.to_json())
     page.wait_for("document.querySelectorAll('.t2sv-who').length === 2")
     page.view(60, 40, 1.0)
     return node
