@@ -9,7 +9,7 @@ from ..core.clock import as_fps
 from ..core.errors import InputError, SoundingVideoError, require_choice
 from ..core.optional import available, require
 from ..core.types import AudioClip, AVClip, VideoClip
-from .host import check_place, embeds_metadata, io, progress, save_place, ui, verdict, video_value
+from .host import check_place, embeds_metadata, io, progress, save_place, shows_previews, ui, verdict, video_value
 from .host.common import SavePlace
 from .listing import ADVANCED, listing
 from .sockets import CATEGORY
@@ -145,7 +145,8 @@ class Mux(io.ComfyNode):
         require_choice("format", format, FORMATS)
         clip, notes = _clip(images, audio, fps)
         place = file_place(options["filename_prefix"], format, images, passing=save == PREVIEW, hidden=cls.hidden)
-        watched = progress(*_stages(clip, format))
+        measures = _measures(clip, format)
+        watched = progress(("mux", 3), *([("measure", 1)] if measures else []))
         report = write_clip(
             clip,
             place.path,
@@ -156,18 +157,18 @@ class Mux(io.ComfyNode):
             progress=watched,
         )
         notes += [*report.notes, *(["A preview: nothing was saved."] if save == PREVIEW else [])]
-        drawn = {"sounding_video_timeline": [timeline(_as_shown(clip, format), watched)]}
+        drawn = {"sounding_video_timeline": [timeline(_as_shown(clip, format), watched, motion=measures)]}
         return io.NodeOutput(
             video_value(place.path), ui={**file_shown(place, format, save), REPORT_KEY: notes, **drawn}
         )
 
 
-def _stages(clip: AVClip, format: str) -> list[tuple[str, float]]:
-    """Writing, and measuring how the picture moves where that can be."""
+def _measures(clip: AVClip, format: str) -> bool:
+    """Whether to measure how the picture moves, for the arrows on the player: it takes time, and somebody must look."""
     from ..media.flow import LIBRARY
+    from ..media.timeline import is_short
 
-    measures = clip.video is not None and format not in SOUND_FORMATS and available(LIBRARY)
-    return [("mux", 3), *([("measure", 1)] if measures else [])]
+    return shows_previews() and format not in SOUND_FORMATS and is_short(clip) and available(LIBRARY)
 
 
 def _clip(images: Tensor | None, audio: dict[str, Any] | None, fps: float) -> tuple[AVClip, list[str]]:

@@ -14,6 +14,7 @@ from sounding_video.core.errors import Cancelled, InputError, NonFiniteError
 from sounding_video.core.progress import Progress
 from sounding_video.core.types import AudioClip, AVClip, VideoClip
 from sounding_video.media import flow
+from sounding_video.media import timeline as timeline_module
 from sounding_video.media.timeline import NUM_COLUMNS, onsets, outline, timeline
 
 RATE = 44_100
@@ -97,6 +98,15 @@ def test_without_opencv_there_are_no_peaks(monkeypatch):
         with monkeypatch.context():
             broken()
             assert timeline(AVClip(jumping([9]), None))["peaks"] is None
+
+
+def test_motion_that_nobody_looks_at_or_that_takes_long_is_not_measured(monkeypatch):
+    monkeypatch.setattr(timeline_module, "seen_peaks", lambda *arguments: [0.5])
+    clip = AVClip(jumping([9], size=16), None)
+    assert timeline(clip)["peaks"] == [0.5]
+    assert timeline(clip, motion=False)["peaks"] is None
+    monkeypatch.setattr(timeline_module, "MOST_PIXELS", 45 * 16 * 16 - 1)
+    assert timeline(clip)["peaks"] is None
 
 
 def test_measuring_motion_can_be_stopped():

@@ -12,6 +12,7 @@ from sounding_video.core.errors import InputError
 from sounding_video.media.codecs import CODECS
 from sounding_video.media.probe import probe, read_clip
 from sounding_video.media.writers.base import CONTAINERS
+from sounding_video.nodes import output
 from sounding_video.nodes.host import io, standalone
 from sounding_video.nodes.host.runner import run_workflow
 from sounding_video.nodes.output import CODEC_NAMES, FORMATS, SOUND_FORMATS, Mux
@@ -55,6 +56,13 @@ def test_an_old_prompt_gives_what_it_gave(mux, tmp_path):
     assert result.ui["sounding_video_report"] == []
     assert probe(tmp_path / "out" / "a" / "clip_00001_.mp4").video_codec == "h264"
     assert not (tmp_path / "temp").exists()
+
+
+@pytest.mark.parametrize("looking", [False, True])
+def test_motion_is_measured_for_those_who_look(mux, monkeypatch, looking):
+    pytest.importorskip("cv2")
+    monkeypatch.setattr(output, "shows_previews", lambda: looking)
+    assert mux().ui["sounding_video_timeline"][0]["peaks"] == ([] if looking else None)
 
 
 @pytest.mark.parametrize("format", SOUND_FORMATS)
