@@ -193,9 +193,10 @@ class Told:
         seconds, self._begun = now - self._begun, now
         self._console.close_progress()
         for text in plan:
-            if text not in self._plan:  # it is the same for every clip
+            decided = re.sub(r"\d+\.\d+ GB", "", text)  # the same for every clip but for what is free just then
+            if decided not in self._plan:
                 self._console.note(f"plan: {text}")
-        self._plan |= set(plan)
+            self._plan.add(decided)
         for text in report.notes:
             self._console.note(f"note: {text}")
         has_picture = report.num_frames is not None

@@ -118,9 +118,6 @@ def tell_files(console: Console, report: RunReport, more: Mapping[str, Any]) -> 
     from ..media.probe import probe
     from .probe import describe
 
-    for node, shown in report.outputs.items():
-        for sentence in shown.get("sounding_video_report", ()):
-            console.note(f"node {node}: {sentence}")
     for sentence in report.sentences:
         console.note(f"note: {sentence}")
     lines = [f"{path}: {describe(probe(path))}" if _is_media(path) else str(path) for path in report.files]

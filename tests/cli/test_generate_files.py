@@ -50,6 +50,7 @@ def test_several_clips_from_one_model_and_one_encoding(generate, counted, tmp_pa
     lines = outcome.out.splitlines()
     assert [f"clip_{n}.mp4" in line and f"; seed {6 + n};" in line for n, line in enumerate(lines[:3], 1)] == [True] * 3
     assert lines[3].startswith("model: ") and len(lines) == 4
+    assert outcome.err.count("plan: ") <= 1
     assert "clip 2 of 3, sampling: 2/2" in outcome.err and "clip 3 of 3, writing: 5/5" in outcome.err
     generate("a dog barks", "--seed", 8)
     alone, second = read_clip(tmp_path / "clip.mp4"), read_clip(tmp_path / "clip_2.mp4")
