@@ -8,8 +8,6 @@ import re
 
 import pytest
 
-OTHER_PAGE_VUE = "other page, Vue nodes"
-
 SMALL = {
     "T2SVLoadWanTower": {"video_model": "wan"},
     "T2SVLoadStableAudioTower": {"audio_model": "stable_audio"},
@@ -99,7 +97,7 @@ def test_the_preview_plays_and_the_clip_plays_after_it(page, workflow):
         "() => document.querySelector('.t2sv-words').getBoundingClientRect().top"
         " < document.querySelector('video').getBoundingClientRect().top"
     )
-    assert over is (page.flavour == OTHER_PAGE_VUE)
+    assert over is (page.is_vue)
     # A click on the timeline seeks.
     page.evaluate(
         "() => { document.querySelector('video').pause(); const c = document.querySelector('.t2sv-words')"
@@ -238,7 +236,7 @@ def test_every_clip_of_a_batch_has_one_player(page, workflow):
     # The page adds a random number to its addresses, we do not.
     page.page.route("**/view?*rand=*", lambda route: held.append(route))
     page.run()
-    classic = page.flavour != OTHER_PAGE_VUE
+    classic = not page.is_vue
     if classic:
         page.wait_for(f"{OWN_VIDEOS} === 1")
     page.page.unroute("**/view?*rand=*")
