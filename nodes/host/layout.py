@@ -41,8 +41,11 @@ _LEAST_ROOM = 60
 _ROOM = {
     "T2SVMux": 430,
     "T2SVJoinTowers": 220,
-    "T2SVJointSampler": 340,
-    "T2SVNativeSampler": 340,
+    "T2SVJointSampler": 400,
+    "T2SVNativeSampler": 400,
+    "T2SVEncodeCaptions": 150,
+    "T2SVDecodeAV": 190,
+    "T2SVEmptyAVLatent": 100,
     "T2SVExpandPrompt": 340,
     "T2SVEditAnchors": 650,
     "T2SVCaptionVideo": 310,

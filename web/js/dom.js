@@ -54,6 +54,12 @@ export function el(tag, properties = {}, ...children) {
 /** @type {WeakMap<HTMLElement, number>} height of each panel in pixels, margins included */
 const heights = new WeakMap();
 
+/** Remember a panel's height. Vue nodes would else give it as much as is in it; it scrolls instead. */
+function keep(element, height) {
+  heights.set(element, height);
+  element.style.maxHeight = `${height}px`;
+}
+
 /**
  * Hang an element on a node as a widget that is not part of the workflow. Calling it again with the same name gives the
  * panel that is there, at the new height.
@@ -70,7 +76,7 @@ export function panel(node, name, height) {
   }
   addStyle();
   const element = el("div", { className: "t2sv" });
-  heights.set(element, height);
+  keep(element, height);
   const tall = () => heights.get(element);
   // The page zooms on the wheel and deletes nodes on a key; inside a panel both belong to the panel. Only the keys that
   // run the graph go on to the page.
@@ -100,7 +106,7 @@ export function panel(node, name, height) {
  */
 export function resize(node, element, height) {
   if (heights.get(element) === height) return;
-  heights.set(element, height);
+  keep(element, height);
   makeRoom(node);
 }
 

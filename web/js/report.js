@@ -3,8 +3,9 @@ import { close, el, onOutput, panel } from "./dom.js";
 
 const PANEL = "t2sv_report";
 const LINE = 18;
-const LETTERS = 52; // on a line of a node as wide as the templates have them
+const LETTER = 7;
 const MARGINS = 36;
+const BESIDE = 56;
 
 onOutput([], (node, output) => {
   const sentences = output.sounding_video_report;
@@ -13,6 +14,7 @@ onOutput([], (node, output) => {
     close(node, PANEL); // an earlier run's
     return;
   }
-  const lines = sentences.reduce((sum, text) => sum + Math.ceil(text.length / LETTERS), 0);
+  const letters = Math.max(20, (node.size[0] - BESIDE) / LETTER); // on a line
+  const lines = sentences.reduce((sum, text) => sum + Math.ceil(text.length / letters), 0);
   panel(node, PANEL, LINE * lines + MARGINS).replaceChildren(...sentences.map((text) => el("p", {}, text)));
 });
