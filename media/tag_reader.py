@@ -42,6 +42,8 @@ def read_tags(path: str | Path) -> dict[str, str]:
             tags = dict(_exif_tags(path))
         else:
             tags = _container_tags(path)
+    except InputError:
+        raise
     except OSError as error:
         raise _unreadable(path, error.strerror or str(error)) from error
     except (ValueError, SyntaxError) as error:  # what Pillow raises for damaged pictures

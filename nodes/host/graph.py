@@ -74,12 +74,12 @@ def read_workflow(path: str | Path) -> dict[str, Any]:
         raise WorkflowError(
             "the workflow file cannot be read",
             got=path,
-            expected="an API-format .json file",
+            expected="a workflow file",
             remedy=f"{error.strerror}.",
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise WorkflowError(
-            "the workflow file is not JSON", got=f"{path} ({error})", expected="an API-format .json file"
+            "the workflow file is not JSON", got=f"{path} ({error})", expected="a workflow file"
         ) from error
 
 
@@ -233,11 +233,8 @@ def foreign_nodes(foreign: Mapping[str, str]) -> WorkflowError:
 
 def _unknown_input(label: str, name: str, names: list[str]) -> WorkflowError:
     near = difflib.get_close_matches(name, names, n=2)
-    return WorkflowError(
-        f"{label} has no such input",
-        got=name,
-        expected=("perhaps " + " or ".join(near)) if near else "one of " + ", ".join(names),
-    )
+    meant = f"perhaps {' or '.join(near)}, " if near else ""
+    return WorkflowError(f"{label} has no such input", got=name, expected=f"{meant}one of {', '.join(names)}")
 
 
 def _split_target(graph: Mapping[str, Any], target: str) -> tuple[str, str]:

@@ -149,8 +149,9 @@ def test_a_file_without_a_workflow_says_so(clip, tmp_path):
 )
 def test_what_cannot_be_read_is_refused(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(WorkflowError, match=words):
+    with pytest.raises(WorkflowError, match=words) as caught:
         read_any(tmp_path / name)
+    assert str(caught.value).count("got ") == 1
 
 
 def test_what_is_not_there_is_refused(tmp_path):
