@@ -81,6 +81,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
         "versions": versions(),
         "devices": devices(),
         "encoders": encoders(),
+        "codecs": codecs(),
         "packages": packages(),
         "models": collect(model_folders(args.models)),
         "comfyui": comfyui_version(user_path(comfyui)) if comfyui else None,
@@ -169,6 +170,13 @@ def encoders() -> dict[str, str]:
         except (av.FFmpegError, ValueError, RuntimeError) as error:
             results[name] = f"fails: {str(error).splitlines()[0] or type(error).__name__}"
     return results
+
+
+def codecs() -> dict[str, bool]:
+    """Which of the codecs that can be chosen this build of PyAV has."""
+    from ..media.codecs import CODECS, can_encode
+
+    return {name: can_encode(name) for name in CODECS}
 
 
 def _encode_picture(name: str) -> int:
@@ -283,6 +291,9 @@ def describe(report: dict[str, Any]) -> str:
         lines += [f"  attention {name}: {result}" for name, result in row["attention"].items()]
     purposes = VIDEO_ENCODERS | AUDIO_ENCODERS
     lines += [f"encoder {name} ({purposes[name]}): {result}" for name, result in report["encoders"].items()]
+    lacking = [name for name, there in report["codecs"].items() if not there]
+    choices = ", ".join(name for name, there in report["codecs"].items() if there)
+    lines.append(f"codecs to choose: {choices}" + (f"; not here: {', '.join(lacking)}" if lacking else ""))
     for name, row in report["packages"].items():
         need = "" if row["required"] else ", optional"
         state = row["version"] or f"not there; for {row['purpose']}{need}: {row['pip']}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from huggingface_hub import HfApi
 from sounding_video.cli import doctor
 from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import IncompatibleWeightsError, InputError, MissingModelError, OutputError
+from sounding_video.media import codecs as media_codecs
 from sounding_video.models.weights import download as downloads
 from sounding_video.models.weights.bridges import load_bridges
 from sounding_video.models.weights.convert import convert_bridges, hash_file, hash_tower
@@ -100,7 +102,7 @@ def test_doctor_plans_for_a_model_of_the_cache(command, small_models_dir, tmp_pa
         assert outcome.json["choice"]
 
 
-def test_doctor_tries_things_and_says_what_it_found(command, tmp_path) -> None:
+def test_doctor_tries_things_and_says_what_it_found(command, tmp_path, monkeypatch) -> None:
     checkout = tmp_path / "ComfyUI"
     checkout.mkdir()
     (checkout / "comfyui_version.py").write_text('__version__ = "0.3.10"\n')
@@ -111,12 +113,17 @@ def test_doctor_tries_things_and_says_what_it_found(command, tmp_path) -> None:
     cpu = report["devices"][0]
     assert (cpu["device"], cpu["dtypes"]["float32"], cpu["attention"]["sdpa"]) == ("cpu", "works", "works")
     assert report["encoders"] == dict.fromkeys(("libx264", "libvpx-vp9", "aac", "libopus", "flac"), "works")
+    assert report["codecs"]["h264"] is report["codecs"]["pcm_s16"] is True
     assert report["packages"]["diffusers"]["version"]
     for row in report["packages"].values():
         assert bool(row["version"]) != bool(row["pip"])
     assert report["comfyui"] == {"path": str(checkout), "version": "0.3.10", "is_new_enough": False}
     assert report["problems"] == ["ComfyUI 0.3.10 is older than 0.3.64; update it."]
-    assert "no problems found" in command("doctor", "--models", tmp_path).out
+    monkeypatch.setitem(media_codecs.CODECS, "hevc", media_codecs.Codec("libnothing"))
+    text = command("doctor", "--models", tmp_path).out
+    assert "no problems found" in text and re.search(
+        r"^codecs to choose: h264, .*; not here: hevc$", text, re.MULTILINE
+    )
     wrong = command("doctor", "--models", tmp_path, "--comfyui", tmp_path)
     assert wrong.code == 3
     assert "not a ComfyUI checkout" in wrong.err
