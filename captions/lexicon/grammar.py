@@ -267,8 +267,7 @@ class Parser:
         count, self._number = self._number, None
         single = plural(token.text) == token.text and self._words.is_single(position)
         is_plural = (meaning.is_plural and not single) or bool(count and count > 1)
-        if is_plural and not meaning.is_plural and shown == token.text:
-            shown = plural(shown)  # "three dog"
+        shown = plural(shown) if is_plural and not meaning.is_plural and shown == token.text else shown  # "three dog"
         thing = Thing(source, shown, is_plural, role, self._clause, count)
         thing.modifiers, self._pending = self._pending, []
         thing.negated = self._negated
