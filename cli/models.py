@@ -164,9 +164,10 @@ def _pocket_row(folder: Path) -> dict[str, Any]:
 
 def _folder_row(kind: str, title: str, folder: Path) -> dict[str, Any]:
     from ..core.disk import look, size_of
+    from ..models.weights._folders import weights_in
     from ..models.weights.listing import inspect_dtype
 
-    weights = [file for file in look(folder / "transformer", 1).files if file.suffix == ".safetensors"]
+    weights = weights_in(folder / "transformer")
     return {
         "kind": kind,
         "title": title,

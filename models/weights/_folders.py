@@ -66,7 +66,7 @@ def part_weights(where: Path) -> WeightFile:
     names = _require_part(where)
     opened: dict[Path, WeightFile] = {}
     groups: set[tuple[Path, ...]] = set()
-    for path in (name for name in names if name.suffix == ".safetensors"):
+    for path in names:
         group = shard_group(path)
         if group not in groups:
             groups.update([group] if group else [])
@@ -99,7 +99,17 @@ def _variant(path: Path) -> str | None:
     return variant.strip(".") if stem in STEMS else None
 
 
-def _require_part(where: Path) -> tuple[Path, ...]:
+def weights_in(where: Path) -> list[Path]:
+    """The safetensors files of a folder, without what other systems hide beside them (``._model.safetensors``)."""
+    return [file for file in look(where, 1).files if file.suffix == ".safetensors" and not is_hidden(file)]
+
+
+def is_hidden(path: Path) -> bool:
+    """Whether a file is called so that lists leave it out."""
+    return path.name.startswith(".")
+
+
+def _require_part(where: Path) -> list[Path]:
     if why_unlistable(where):
         raise MissingModelError(
             "a model part cannot be looked into",
@@ -112,10 +122,10 @@ def _require_part(where: Path) -> tuple[Path, ...]:
             got=f"{where} without config.json",
             expected="config.json beside the weights",
         )
-    names = look(where, 1).files
-    if any(name.suffix == ".safetensors" for name in names):
-        return names
-    pickles = [name for name in names if name.suffix in PICKLES]
+    weights = weights_in(where)
+    if weights:
+        return weights
+    pickles = [name for name in look(where, 1).files if name.suffix in PICKLES]
     if pickles:
         raise UnsafeWeightsError(
             "the weights are a pickle, which can run code, so they were not loaded",

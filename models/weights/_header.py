@@ -27,9 +27,9 @@ from .files import (
     read_head,
     read_torch_file,
     require_file,
+    require_finished,
 )
 
-HALF_DOWNLOADS = (".incomplete", ".part", ".partial", ".crdownload", ".aria2", ".download", ".tmp")
 WANTED_TYPES = "float32, float16, bfloat16, fp8 or scaled fp8, int8_tensorwise, mxfp8 or nvfp4 weights, or GGUF"
 WHOLE_NUMBERS = ("int8", "uint8", "int16", "int32", "int64", "bool")
 SAFETENSORS_WORDS = {
@@ -128,14 +128,7 @@ def open_weights(path: str | Path, what: str = "the weight file") -> WeightFile:
         CorruptWeightsError: truncated, half a download, or no weight file.
         UnsafeWeightsError: a pickle that wants to run code.
     """
-    path = require_file(path, what)
-    if path.suffix in HALF_DOWNLOADS:
-        raise CorruptWeightsError(
-            f"{what} is half a download",
-            got=path,
-            expected="a finished file",
-            remedy="Start the download again; it goes on where it stopped.",
-        )
+    path = require_finished(require_file(path, what), what)
     if is_index(path) or shard_group(path):
         return SafetensorsFile(path, shard_files(path))
     found = file_format(path)

@@ -68,7 +68,7 @@ def read_packing(layer: Any) -> Packing:
         raise _not_understood(f"params {nested!r}")
     said = {**nested, **{key: value for key, value in layer.items() if key != "params"}}
     form = said.get("format")
-    if form not in STORED_AS:
+    if not isinstance(form, str) or form not in STORED_AS:
         raise _not_understood(str(form))
     known = (*COMMON_KEYS, *(ROTATION_KEYS if form == "int8_tensorwise" else ()))
     unknown = {key: value for key, value in said.items() if key not in known}
@@ -78,7 +78,7 @@ def read_packing(layer: Any) -> Packing:
     plain = said.get("full_precision_matrix_mult", False)
     if not isinstance(turned, bool) or not isinstance(plain, bool):
         raise _not_understood(f"{form} with convrot {turned!r}, {COMMON_KEYS[1]} {plain!r}")
-    if turned and (type(group) is not int or not _is_power_of_four(group)):
+    if type(group) is not int or not _is_power_of_four(group):
         raise _not_understood(f"{form} with convrot_groupsize {group!r}")
     return Packing(form, group if turned else 0)
 

@@ -79,7 +79,7 @@ def index_shards(index: Path) -> list[Path]:
     """
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise corrupt(index, error) from error
     outside = [name for name in names if not isinstance(name, str) or not name or Path(name).name != name]
     if outside:

@@ -156,7 +156,7 @@ class WeightFile:
         try:
             note = json.loads(self.metadata.get(QUANTISED_METADATA, "{}"))
             said = {name.removesuffix(end): json.loads(data) for name, data in beside.items()}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise corrupt(self.path, error) from error
         found = read_header_note(note) | {name: read_packing(layer) for name, layer in said.items()}
         lost = [name for name in found if f"{name}.weight" not in self._all]
@@ -183,7 +183,7 @@ def joined_metadata(first: dict[str, str], second: dict[str, str]) -> dict[str, 
         try:
             note = json.loads(metadata[QUANTISED_METADATA])
             notes.append((note, dict(note["layers"])))
-        except (ValueError, KeyError, TypeError):  # whoever reads it says what is wrong
+        except (ValueError, KeyError, TypeError, RecursionError):  # whoever reads it says what is wrong
             return joined | {QUANTISED_METADATA: metadata[QUANTISED_METADATA]}
     if notes:
         (one, layers), (other, more) = notes

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from ...core.disk import is_file, reason, size_of, user_path, what_is_there
 from ...core.errors import CorruptWeightsError, MissingModelError, OutputError, UnsafeWeightsError
 
+HALF_DOWNLOADS = (".incomplete", ".part", ".partial", ".crdownload", ".aria2", ".download", ".tmp")
 SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
 # The format's own limit.
 MOST_HEADER_BYTES = 100_000_000
@@ -47,6 +48,23 @@ def require_file(path: str | Path, what: str) -> Path:
         there = what_is_there(path)
         there = f"{there} there" if there.startswith(("a ", "nothing")) else there
         raise MissingModelError(f"{what} was not found", got=f"{path} ({there})", expected="a weight file")
+    return path
+
+
+def require_finished(path: Path, what: str) -> Path:
+    """The path, if it is not called half a download and nothing beside it says that it is one.
+
+    Raises:
+        CorruptWeightsError: it is half a download.
+    """
+    # Aria2 makes a file of full length at once and keeps a note beside it for as long as there are holes in it.
+    if path.suffix in HALF_DOWNLOADS or is_file(path.with_name(f"{path.name}.aria2")):
+        raise CorruptWeightsError(
+            f"{what} is half a download",
+            got=path,
+            expected="a finished file",
+            remedy="Start the download again; it goes on where it stopped.",
+        )
     return path
 
 
@@ -116,7 +134,7 @@ def _wrong_length(path: Path) -> CorruptWeightsError | None:
             header = json.loads(file.read(size)) if size <= MOST_HEADER_BYTES else None
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         promised, there = 8 + size + max(ends, default=0), size_of(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
     if promised == there:
         return None
@@ -207,7 +225,7 @@ def read_weights(path: str | Path, what: str) -> tuple[Any, dict[str, str]]:
         Contents (a dict of tensors for safetensors, whatever it holds for torch files) and metadata. Tensors of torch
         files stay on disk until they are used: copy what outlives the call.
     """
-    path = require_file(path, what)
+    path = require_finished(require_file(path, what), what)
     found = file_format(path)
     if found == "safetensors":
         return read_safetensors(path)

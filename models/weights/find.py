@@ -23,6 +23,7 @@ from .listing import (
     find_bridges,
     find_files,
     find_folders,
+    half_downloads,
     inspect,
     is_whole,
     tower_kind,
@@ -342,6 +343,8 @@ def _pick_bridge(roots: list[Path]) -> tuple[Path | None, str]:
     told nor called a bridge is only spoken of.
     """
     files = [(root, inspect(path)) for root in roots for path in find_bridges(root)]
+    halves = [(root, inspect(path)) for root in roots for path in half_downloads(root)]
+    files += [(root, half) for root, half in halves if half.is_bridge or is_named_a_bridge(half.path, root)]
     bridges = sorted((file for _, file in files if file.is_bridge), key=lambda file: file.layout is None)
     if not bridges:
         bridges = [file for root, file in files if file.is_refused and is_named_a_bridge(file.path, root)]

@@ -13,13 +13,20 @@ from functools import lru_cache
 from pathlib import Path
 
 from ...core.disk import PassedOver, Tree, is_dir, is_file, look, reason, status_of
-from ...core.errors import IncompatibleWeightsError, MissingModelError, MissingPackageError, WeightsError
+from ...core.errors import (
+    CorruptWeightsError,
+    IncompatibleWeightsError,
+    MissingModelError,
+    MissingPackageError,
+    WeightsError,
+)
 from . import hub
+from ._folders import is_hidden, weights_in
 from ._header import open_weights, require_float
 from ._parts import parts_of, require_known_parts, transformer_prefix
 from ._shards import index_beside, is_index, shard_group
 from ._weight_file import WeightFile
-from .files import file_format, read_head
+from .files import HALF_DOWNLOADS, file_format, read_head
 from .layouts import Layout, identify, kind_of
 
 BRIDGE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
@@ -88,11 +95,11 @@ def transformer_class(folder: Path) -> tuple[str | None, str]:
     """The class in a folder's ``transformer/config.json``, and why it cannot be told where something is there."""
     config = folder / "transformer" / "config.json"
     if not is_file(config):
-        bare = is_dir(config.parent) and any(file.suffix == ".safetensors" for file in look(config.parent, 1).files)
+        bare = is_dir(config.parent) and bool(weights_in(config.parent))
         return None, f"{config.parent} has no config.json." if bare else ""
     try:
         return json.loads(config.read_text(encoding="utf-8-sig"))["_class_name"], ""
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return None, f"{config} cannot be read: {reason(error)}."
 
 
@@ -114,7 +121,7 @@ def whats_missing(folder: Path, kind: str) -> str:
             return f"{folder} is incomplete: it has no {part}."
         if part == "tokenizer":
             continue
-        weights = [file for file in look(folder / part, 1).files if file.suffix == ".safetensors"]
+        weights = weights_in(folder / part)
         if not weights:
             return f"{folder} is incomplete: {part} has no .safetensors file."
         problem = next(filter(None, (_why_closed(file) for file in weights)), "")
@@ -160,7 +167,7 @@ def find_bridges(root: Path) -> list[Path]:
     Files that cannot be read are among them, so that choosing one says why; files of other models are not.
     """
     towers = _towers(root)
-    files = [file for file in look(root, FILE_DEPTH).files if file.suffix in BRIDGE_SUFFIXES]
+    files = [file for file in look(root, FILE_DEPTH).files if file.suffix in BRIDGE_SUFFIXES and not is_hidden(file)]
     looked = (inspect(file) for file in files if not towers.intersection(file.parents))
     return sorted(
         found.path for found in looked if not found.is_foreign and (not found.layout or found.layout.kind == "bridge")
@@ -188,6 +195,8 @@ def _inspect(path: Path, changed_ns: int, num_bytes: int) -> tuple[FoundFile, ..
             text = f"{path} is a torch file of the format before 1.6, which is not looked into for lists."
             return (FoundFile(path, None, text, likely=_likely(path), is_unread=True),)
         file = open_weights(path)
+        if file.format == "safetensors" and not file.all_infos:
+            raise CorruptWeightsError("the weight file holds no tensors", got=path, expected="weights")
         parts = [(part, kind) for part in parts_of(file) if (kind := kind_of(part)) is not None]
         whole = kind_of(file) == "stable_audio"
         if not parts or whole:
@@ -246,7 +255,18 @@ def find_files(roots: Iterable[Path]) -> list[FoundFile]:
 def _is_weight_file(path: Path) -> bool:
     if is_index(path):
         return True
-    return path.suffix in WEIGHT_SUFFIXES and not path.name.startswith(".") and index_beside(path) is None
+    return not is_hidden(path) and (is_half(path) or (path.suffix in WEIGHT_SUFFIXES and index_beside(path) is None))
+
+
+def half_downloads(root: Path) -> list[Path]:
+    """What a stopped download has left of weight files, up to four levels below a root."""
+    return [file for file in look(root, FILE_DEPTH).files if is_half(file) and not is_hidden(file)]
+
+
+def is_half(path: Path) -> bool:
+    """Whether a file is called like half a download of weights."""
+    whole = path.with_suffix("")
+    return path.suffix in HALF_DOWNLOADS and whole.suffix in WEIGHT_SUFFIXES and not is_file(whole)
 
 
 def passed_over(roots: Iterable[Path]) -> list[PassedOver]:

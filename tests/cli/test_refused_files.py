@@ -23,7 +23,7 @@ from sounding_video.core.errors import MissingModelError, SoundingVideoError
 from sounding_video.models.weights._header import open_weights
 from sounding_video.models.weights.bridges import load_bridges
 from sounding_video.models.weights.files import file_format
-from sounding_video.models.weights.find import find_bridges, find_models, inspect
+from sounding_video.models.weights.find import find_bridges, find_files, find_models, inspect
 from sounding_video.models.weights.load import load_wan
 from sounding_video.models.weights.refused import MOST_CHARACTERS, MOST_SENTENCES
 from sounding_video.nodes.host import standalone
@@ -157,6 +157,31 @@ def test_a_bridge_that_is_there_and_cannot_be_read_ends_the_run(name, fault, sma
         assert not (tmp_path / "x.mp4").exists()
 
 
+@pytest.mark.parametrize("name", ["x.safetensors.part", "bridge.safetensors.crdownload", "bicross/e.ckpt.incomplete"])
+def test_half_a_download_of_a_bridge_ends_the_run(name, small_models_dir, tmp_path) -> None:
+    root = shutil.copytree(small_models_dir, tmp_path / "models")
+    half = root / name
+    half.parent.mkdir(exist_ok=True)
+    (root / "bridge.safetensors").rename(half)
+    cut(half, 0.7)
+    assert find_models(root).bridge == half
+    with pytest.raises(SoundingVideoError, match="half a download"):
+        load_bridges(half)
+
+
+def test_what_other_systems_hide_beside_files_is_nothing(small_models_dir, models, folders) -> None:
+    """Copied from a Mac: a few kilobytes of another kind beside every file, under its name."""
+    root = shutil.copytree(small_models_dir, models / "mine")
+    for path in [*models.rglob("*.safetensors")]:
+        path.with_name(f"._{path.name}").write_bytes(b"\x00\x05\x16\x07" + bytes(4096))
+    found = find_models(root)
+    assert (found.video, found.bridge) == (root / "wan", root / "bridge.safetensors")
+    assert load_wan(root / "wan", CPU).trained
+    (root / "bridge.safetensors").unlink()
+    assert find_models(root).bridge is None
+    assert not [file for file in find_files([models]) if file.problem]
+
+
 def test_an_old_checkpoint_of_bridges_is_told_and_loads(small_models_dir, tmp_path) -> None:
     root = shutil.copytree(small_models_dir, tmp_path / "models")
     (root / "bicross").mkdir()
@@ -183,6 +208,10 @@ FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "pointer": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "Git LFS pointer"),
     "page": (lambda path: path.write_text("<html>gated</html>"), r"a web page.*accepted licence"),
     "gguf": (lambda path: path.write_bytes(b"GGUF" + bytes(60)), "pip install gguf"),
+    "half": (lambda path: path.rename(f"{path}.part"), "is half a download"),
+    "aria2": (lambda path: Path(f"{path}.aria2").touch(), "is half a download"),
+    "no tensors": (lambda path: single.save(path, {}), "holds no tensors"),
+    "nested": (lambda path: path.write_bytes(struct.pack("<Q", 200_000) + b'{"a":' + b"[" * 199_995), "cannot be read"),
     "shard": (shards, r"part of the sharded model was not found: got .*00002-of-00002"),
 }
 
@@ -222,6 +251,7 @@ def test_the_bundled_model_is_taken_with_the_reason(models, monkeypatch) -> None
         (lambda wan: (wan / "transformer" / "config.json").write_bytes(b"\xff\xfe"), r"config\.json cannot be read: "),
         (lambda wan: (wan / "transformer" / "config.json").write_text("[]"), r"config\.json cannot be read: "),
         (lambda wan: (wan / "transformer" / "config.json").unlink(), r"transformer has no config\.json"),
+        (lambda wan: (wan / "transformer" / "config.json").write_text("[" * 99_999), r"config\.json cannot be read: "),
     ],
 )
 def test_a_folder_whose_configuration_cannot_be_read(change, words, small_models_dir, tmp_path, command) -> None:

@@ -216,6 +216,10 @@ REFUSALS: dict[str, tuple[dict[str, object], str]] = {
         {"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": "16"}, r"convrot_groupsize '16'"
     ),
     "a truth of text": ({"format": "int8_tensorwise", "convrot": "no"}, r"convrot 'no'"),
+    "a format of no text": ({"format": ["nvfp4"]}, r"nvfp4"),
+    "a group without turning": (
+        {"format": "int8_tensorwise", "convrot": False, "convrot_groupsize": 0}, r"convrot_groupsize 0"
+    ),
     "experts": ({"format": "int8_tensorwise", "num_experts": 4}, r"num_experts 4"),
 }  # fmt: skip
 
