@@ -30,7 +30,8 @@ from .models.lora.apply import LoraReport, with_lora
 from .models.own import PUBLISHED, OwnSettings, joint_settings
 from .models.patching import with_tuned_blocks
 from .models.placement import on_device, running
-from .models.plan.fit import run_fitting
+from .models.plan.duration import LONG_SECONDS, sampling_seconds, worded
+from .models.plan.fit import note, run_fitting
 from .models.plan.needs import Workload
 from .models.plan.outline import Outline, outline_loaded
 from .models.plan.runs import decoding_audio, decoding_video, forecast, run_codec, sampling, settle, tilings
@@ -344,8 +345,18 @@ def sample_latents(
         text_lengths=tuple(text.positive.shape[1] if text else 0 for text in texts),
         batchings=_batchings(options, video_shape),
     )
+    _tell_of_length(model, video_shape, options, progress)
     with stoppable(progress):
         return run_fitting(run, model.placement, attempt)
+
+
+def _tell_of_length(
+    model: JoinedModel, video_shape: tuple[int, ...] | None, options: SamplingOptions, progress: Progress
+) -> None:
+    slow = long_run_note(model, video_shape, options)
+    if slow:
+        note(slow)
+        progress.tell(slow)
 
 
 def _workload(
@@ -392,13 +403,63 @@ def settled(
 
 
 def forecast_of(model: JoinedModel, timeline: Timeline | None = None) -> dict[str, Any]:
-    """Whether a clip fits the memory (:func:`~.models.plan.runs.forecast`); None is the published system's clip."""
-    timeline = timeline or Timeline(geometry=model.geometry)
+    """Whether a clip fits the memory, and how long it takes (:func:`~.models.plan.runs.forecast`).
+
+    Args:
+        model: Towers, bridges, codecs.
+        timeline: The clip; None is what the model was made for.
+    """
+    own = model.own
+    timeline = timeline or Timeline(own.num_frames, own.fps, own.width, own.height, model.geometry)
     run, ways = _planning(model, timeline, SamplingOptions(), "auto")
     clip = {"frames": timeline.num_frames, "width": timeline.width, "height": timeline.height}
-    told = forecast(*run, **ways)
+    told = forecast(*run, **ways, num_steps=own.num_steps)
     size = f"{timeline.num_frames} frames of {timeline.width}×{timeline.height}"
     return {"clip": clip, **told, "sentence": f"{size}: {told['sentence']}"}
+
+
+def long_run_note(model: JoinedModel, video_shape: tuple[int, ...] | None, options: SamplingOptions) -> str:
+    """A sentence where sampling takes longer than ten minutes here, to be told before it begins; else empty.
+
+    Args:
+        model: Whose video tower takes the time.
+        video_shape: Latent ``(B, C, T, H, W)`` or None.
+        options: Steps and scales.
+    """
+    if model.video is None or video_shape is None:
+        return ""
+    pushed = options.guidance(bridged=model.joint.bridges is not None).video_modality_scale > 1
+    guided = max(options.video_guidance_scale, options.audio_guidance_scale) > 1
+    passes = options.num_steps * (1 + guided + pushed)
+    seconds = sampling_seconds(model.joint.video, video_shape, model.placement, passes=passes)
+    if seconds < LONG_SECONDS:
+        return ""
+    own, frames = model.own, model.video.codec.temporal_stride * (video_shape[2] - 1) + 1
+    height, width = (side * model.video.codec.spatial_stride for side in video_shape[3:])
+    larger = width * height * frames > own.width * own.height * own.num_frames
+    made_for = f"; this model was made for {own.extent}" if own.is_noted and larger else ""
+    told = f"sampling {frames} frames of {width}×{height} in {options.num_steps} steps takes {worded(seconds)}"
+    return f"{told} on {model.placement.device}{made_for}"
+
+
+def clip_note(video: VideoParts | None, audio: AudioParts | None, timeline: Timeline, num_clips: int = 1) -> str:
+    """A sentence where clips of this size take long to sample or do not fit the memory; else empty.
+
+    Args:
+        video: Loaded video side; without it nothing takes long.
+        audio: Loaded audio side.
+        timeline: One clip.
+        num_clips: Made at once.
+    """
+    if video is None:
+        return ""
+    fitting = audio if audio is not None and audio.placement == video.placement else None
+    model = JoinedModel(JointModel(video.tower, fitting and fitting.tower), video, fitting, video.placement)
+    shape, own = (num_clips, *timeline.video_latent_shape), model.own
+    if not sampling_seconds(video.tower, shape, model.placement, passes=2 * own.num_steps):
+        return ""
+    told = forecast_of(model, timeline)
+    return long_run_note(model, shape, SamplingOptions(num_steps=own.num_steps)) if told["fits"] else told["sentence"]
 
 
 def preview_maps(model: JoinedModel, progress: Progress = SILENT) -> PreviewMaps:
@@ -498,6 +559,7 @@ def generate(
     """
     options = options or SamplingOptions()
     model, tiling = settled(model, timeline, options, tiling=tiling)
+    _tell_of_length(model, (1, *timeline.video_latent_shape), options, progress)
     conditioning = encode_captions(
         model.video,
         model.audio,

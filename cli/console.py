@@ -46,7 +46,8 @@ class Console:
         """Set up log, library warnings and progress for one command, and take all of it down again."""
         silent = args.json or args.quiet
         bars = None if silent else StageBars() if sys.stderr.isatty() else StageLines()
-        progress = Progress(bars.report if bars else SILENT.report, check_cancelled)
+        reporter = (bars.report, check_cancelled, _teller()) if bars else (SILENT.report, check_cancelled)
+        progress = Progress(*reporter)
         with _log_on_stderr(args.verbose), warnings.catch_warnings():
             if not args.verbose:
                 warnings.simplefilter("ignore")
@@ -82,6 +83,18 @@ def _say(text: str, *, on_stderr: bool = False) -> None:
     except UnicodeEncodeError:
         text = text.encode(encoding, "backslashreplace").decode(encoding)
     print(text, file=stream, flush=on_stderr)
+
+
+def _teller() -> Callable[[str], None]:
+    """Prints each sentence once: several stages may know the same."""
+    told: set[str] = set()
+
+    def tell(sentence: str) -> None:
+        if sentence not in told:
+            told.add(sentence)
+            print(f"note: {sentence}", file=sys.stderr, flush=True)
+
+    return tell
 
 
 def print_error(error: SoundingVideoError, *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 STAGE_TITLES = {
@@ -44,6 +44,10 @@ def _never() -> None:
     """Never cancel."""
 
 
+def _mute(sentence: str) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """The pair every long loop takes: a reporter, and a check that raises when the user wants out.
@@ -52,10 +56,12 @@ class Progress:
         report: Called after each step.
         check_cancelled: Called before each step; raises :class:`~..core.errors.Cancelled` or the host's own
             interrupt. It must not be swallowed.
+        tell: Given a sentence that the user should see before a long stage begins.
     """
 
     report: Report = _silent
     check_cancelled: Callable[[], None] = _never
+    tell: Callable[[str], None] = _mute
 
     def step(self, stage: str, done: int, total: int, preview: Callable[[], Any] | None = None) -> None:
         """Report ``done`` of ``total`` and then give the user the chance to stop."""
@@ -68,7 +74,7 @@ class Progress:
         def report(inner: str, done: int, total: int, preview: Callable[[], Any] | None = None) -> None:
             self.report(stage, done, total, preview)
 
-        return Progress(report, self.check_cancelled)
+        return replace(self, report=report)
 
 
 SILENT = Progress()

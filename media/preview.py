@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -126,7 +126,7 @@ class PreviewMaps:
             shown = None if preview is None or blind else lambda: self.render(preview())
             progress.report(stage, done, total, shown)
 
-        return Progress(report, progress.check_cancelled)
+        return replace(progress, report=report)
 
 
 @dataclass(frozen=True)

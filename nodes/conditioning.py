@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..core.clock import Timeline
+from ..core.progress import stoppable
 from ..core.types import Captions
 from ..models.own import joint_settings
 from .av import av_output, joined
@@ -203,7 +204,7 @@ class EmptyAVLatent(io.ComfyNode):
         defaults: str = AS_SET,
     ) -> io.NodeOutput:
         """Compute the latents' shapes."""
-        from ..pipeline import geometry_of
+        from ..pipeline import clip_note, geometry_of
 
         geometry = geometry_of(video_codec and video_codec.codec, audio_codec and audio_codec.codec)
         own = _own(video_codec, audio_codec)
@@ -212,7 +213,9 @@ class EmptyAVLatent(io.ComfyNode):
         timeline = Timeline(**values, geometry=geometry)
         video = {"samples": torch.zeros(batch_size, *timeline.video_latent_shape)}
         audio = {"samples": torch.zeros(batch_size, *timeline.audio_latent_shape), "type": "audio"}
-        said = told(followed(given, values) or _made_for(own, timeline))
+        with stoppable(progress()):
+            slow = clip_note(video_codec, audio_codec, timeline, batch_size)
+        said = told("\n".join([followed(given, values), slow or _made_for(own, timeline)]))
         return io.NodeOutput(video, audio, float(timeline.fps), float(timeline.seconds), joined(video, audio), ui=said)
 
 

@@ -289,7 +289,7 @@ class JoinTowers(io.ComfyNode):
             display_name="Join Towers",
             category=f"{CATEGORY}/loaders",
             description="Joins the towers through the bridge. One tower alone, or two without a bridge, work too. "
-            "Shows whether a clip of 81 frames at 832×480 fits the memory.",
+            "Shows how long the clip that the model was made for takes, and whether it fits the memory.",
             **listing("T2SVJoinTowers"),
             inputs=[
                 VideoTower.Input(

@@ -30,7 +30,7 @@ from ...core.types import Modality
 from ..codecs.wan_vae import frames_to_host
 from ..storage import BYTES_PER_WEIGHT, saved_bytes
 from .outline import Outline
-from .tracking import dry_peak
+from .tracking import Cost, dry_run
 
 STAGES = ("encode", "sample", "decode video", "decode audio")
 TOWERS = ("video tower", "audio tower", "bridges")
@@ -76,7 +76,7 @@ class Needs:
 
     outline: Outline
     workload: Workload
-    _counted: dict[tuple[str, bool], int] = field(default_factory=dict, repr=False)
+    _counted: dict[tuple[str, bool], Cost] = field(default_factory=dict, repr=False)
 
     def weights(self) -> dict[str, int]:
         """Bytes of each part that is there."""
@@ -126,6 +126,13 @@ class Needs:
             batched: Sampling: both guidance passes as one batch.
             tiled: Decoding the picture: in tiles.
         """
+        return self._cost(stage, batched, tiled).peak_bytes
+
+    def operations(self, stage: str, *, batched: bool = False, tiled: bool = False) -> int:
+        """Operations of a whole stage, of sampling those of one step; arguments as in :meth:`activations`."""
+        return self._cost(stage, batched, tiled).operations
+
+    def _cost(self, stage: str, batched: bool, tiled: bool) -> Cost:
         variant = batched if stage == "sample" else tiled if stage == "decode video" else False
         key = (stage, variant)
         if key not in self._counted:
@@ -148,18 +155,19 @@ class Needs:
         }
         return tuple(stage for stage in STAGES if not absent.get(stage, False))
 
-    def _encode(self, _: bool) -> int:
-        peaks = []
+    def _encode(self, _: bool) -> Cost:
+        costs = []
         for module, length in (
             (self.outline.video_text, self.outline.video_text_length),
             (self.outline.audio_text, self.outline.audio_text_length),
         ):
             if module is not None:
                 encoder, projection = module if isinstance(module, nn.ModuleList) else (module, None)
-                peaks.append(_peak_of_text(encoder, projection, length))
-        return max(peaks)
+                costs.append(_cost_of_text(encoder, projection, length))
+        # A caption and its negative each.
+        return Cost(max(cost.peak_bytes for cost in costs), 2 * sum(cost.operations for cost in costs))
 
-    def _sample(self, batched: bool) -> int:
+    def _sample(self, batched: bool) -> Cost:
         """One forward of the joint model, with what the sampling loop holds on the device meanwhile."""
         joint, work = self.outline.joint, self.workload
         rows = 2 if batched and work.guided else 1
@@ -183,14 +191,15 @@ class Needs:
 
         joint._rope_cache = None
         try:
-            return dry_peak(run, self.outline.tensors())
+            cost = dry_run(run, self.outline.tensors())
+            return cost._replace(operations=cost.operations * (1 + waiting))
         finally:
             joint._rope_cache = None
 
-    def _decode_video(self, tiled: bool) -> int:
+    def _decode_video(self, tiled: bool) -> Cost:
         codec = self.outline.video_codec
         _, channels, frames, height, width = self.workload.video_shape
-        latent_bytes = 4 * channels * frames * height * width
+        latent_bytes, area = 4 * channels * frames * height * width, height * width
         if tiled:
             stride = codec.spatial_stride
             height = min(height, codec.vae.tile_sample_min_height // stride)
@@ -204,16 +213,18 @@ class Needs:
                 return codec.vae.decode(raw).sample
 
         # The latent itself, its un-normalised copy and the one that went through the first convolution.
-        return dry_peak(run, self.outline.tensors()) + 2 * latent_bytes
+        cost = dry_run(run, self.outline.tensors())
+        repeated = frames / min(frames, STEADY_FRAMES) * area / (height * width)
+        return Cost(cost.peak_bytes + 2 * latent_bytes, int(cost.operations * repeated))
 
-    def _decode_audio(self, _: bool) -> int:
+    def _decode_audio(self, _: bool) -> Cost:
         vae = self.outline.audio_vae
         shape = (1, *self.workload.audio_shape[1:])
 
         def run() -> Tensor:
             return vae.decode(torch.empty(shape, dtype=vae.dtype, device=_META)).sample
 
-        return dry_peak(run, self.outline.tensors())
+        return dry_run(run, self.outline.tensors())
 
 
 def num_bytes(module: nn.Module) -> int:
@@ -255,14 +266,14 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
     yield from module.buffers()
 
 
-def _peak_of_text(encoder: nn.Module, projection: nn.Module | None, length: int) -> int:
+def _cost_of_text(encoder: nn.Module, projection: nn.Module | None, length: int) -> Cost:
     def run() -> Tensor:
         ids = torch.zeros(1, length, dtype=torch.int64, device=_META)
         hidden = encoder(ids, attention_mask=torch.ones_like(ids)).last_hidden_state
         return hidden if projection is None else projection.text_projection(hidden)
 
     modules = [module for module in (encoder, projection) if module is not None]
-    return dry_peak(run, (tensor for module in modules for tensor in _tensors(module)))
+    return dry_run(run, (tensor for module in modules for tensor in _tensors(module)))
 
 
 def _modality(tower: nn.Module, view: Tensor, length: int, rows: int) -> Modality:

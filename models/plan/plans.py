@@ -42,11 +42,13 @@ class StagePeak:
         stage: One of :data:`~.needs.STAGES`.
         weights_bytes: Weights that are there at the worst moment; on a CPU those that are not in memory yet.
         activation_bytes: What the forward keeps alive beside them.
+        operations: Of the whole stage; of sampling, of one step.
     """
 
     stage: str
     weights_bytes: int
     activation_bytes: int
+    operations: int = 0
 
     @property
     def bytes(self) -> int:
@@ -188,8 +190,9 @@ def _plan(needs: Needs, placement: Placement, way: tuple[str, str, str], batchin
         mode = text_offload if stage == "encode" else offload
         return needs.weights_on_device(stage, mode, prefetch=placement.device.type == "cuda")
 
+    variant = {"batched": batching == "batched", "tiled": tiling == "on"}
     stages = tuple(
-        StagePeak(stage, weights(stage), needs.activations(stage, batched=batching == "batched", tiled=tiling == "on"))
+        StagePeak(stage, weights(stage), needs.activations(stage, **variant), needs.operations(stage, **variant))
         for stage in needs.stages()
     )
     clip = 0

@@ -17,6 +17,7 @@ from ..joint import JointModel
 from ..placement import on_device
 from ..storage import packing_of
 from ..text._encoder import PromptEncoder
+from .duration import seconds_of, worded
 from .fit import StageRun, note, run_fitting
 from .needs import Workload
 from .outline import Outline, rebuilt, without_weights
@@ -132,25 +133,35 @@ def settle(
 
 
 def forecast(
-    outline: Outline, workload: Workload, placement: Placement, *, batchings: Sequence[str], tilings: Sequence[str]
+    outline: Outline,
+    workload: Workload,
+    placement: Placement,
+    *,
+    batchings: Sequence[str],
+    tilings: Sequence[str],
+    num_steps: int = 50,
 ) -> dict[str, Any]:
-    """Whether a run would fit what is free now, for a page to show: bytes a stage, and a sentence.
+    """Whether a run would fit what is free now and how long it would take, for a page to show.
 
     Returns:
-        ``fits``, ``sentence``, ``free_bytes``, ``required_bytes``, ``peak_bytes``, ``host_bytes``, ``stages`` (bytes by
-        name) and ``offload``, ``text_offload``, ``storage``, ``guidance_batching``, ``tiling`` of the plan.
+        ``fits``, ``sentence``, ``seconds``, ``free_bytes``, ``required_bytes``, ``peak_bytes``, ``host_bytes``,
+        ``stages`` (bytes by name) and ``offload``, ``text_offload``, ``storage``, ``guidance_batching``, ``tiling`` of the plan.
     """
     candidates = plans(lambda _: outline, workload, placement, batchings=batchings, tilings=tilings)
     free = free_bytes(placement.device)
     try:
         choice = choose(candidates, free, placement.device)
-        plan, sentence, fits = choice.plan, choice.sentence, True
+        plan, fits = choice.plan, True
+        seconds = seconds_of(plan.stages, placement, num_steps)
+        sentence = f"{worded(seconds)} for {num_steps} steps; {choice.sentence}"
     except PlacementError as error:
         plan, sentence, fits = min(candidates, key=lambda plan: plan.peak_bytes), str(error), False
+        seconds = seconds_of(plan.stages, placement, num_steps)
     names = ("offload", "text_offload", "storage", "guidance_batching", "tiling", "peak_bytes", "host_bytes")
     return {
         "fits": fits,
         "sentence": sentence,
+        "seconds": seconds,
         "free_bytes": free,
         "required_bytes": required_bytes(plan.peak_bytes, placement.device),
         "stages": {peak.stage: peak.bytes for peak in plan.stages},

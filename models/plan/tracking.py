@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
 
 from ...core.progress import ask_to_stop
 
@@ -48,7 +49,7 @@ class LiveBytes(TorchDispatchMode):
 
     def __init__(self, known: Iterable[Tensor] = (), *, device_type: str = "meta") -> None:
         super().__init__()
-        self.live_bytes = self.peak_bytes = 0
+        self.live_bytes = self.peak_bytes = self.operations = 0
         self._device_type = device_type
         self._on_host: set[int] = set()
         self._seen: set[int] = set()
@@ -69,6 +70,9 @@ class LiveBytes(TorchDispatchMode):
                 result = function(*args, **{**kwargs, "device": _META})
                 return self._note(result, on_host=True)
         result = function(*args, **kwargs)
+        count = flop_registry.get(function._overloadpacket)
+        if count is not None:
+            self.operations += count(*args, **kwargs, out_val=result)
         from_host = bool(inputs) and all(tensor.untyped_storage()._cdata in self._on_host for tensor in inputs)
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
@@ -96,7 +100,15 @@ class LiveBytes(TorchDispatchMode):
 
 
 class _FusedAttention(TorchFunctionMode):
-    """Attention as every kernel but the naive one does it: an output shaped like the query, and nothing else."""
+    """Attention as every kernel but the naive one does it: an output shaped like the query, and nothing else.
+
+    Args:
+        tracked: Is told of its operations.
+    """
+
+    def __init__(self, tracked: LiveBytes) -> None:
+        super().__init__()
+        self._tracked = tracked
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -104,13 +116,33 @@ class _FusedAttention(TorchFunctionMode):
         ask_to_stop()  # a dry run of a large model takes seconds
         kwargs = kwargs or {}
         if function is F.scaled_dot_product_attention:
-            query, _, value = (*args, *(kwargs.get(name) for name in ("query", "key", "value")[len(args) :]))[:3]
+            query, key, value = (*args, *(kwargs.get(name) for name in ("query", "key", "value")[len(args) :]))[:3]
+            self._tracked.operations += (
+                2 * query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+            )
             return query.new_empty((*query.shape[:-1], value.shape[-1]))
         return function(*args, **kwargs)
 
 
+class Cost(NamedTuple):
+    """What a forward takes.
+
+    Args:
+        peak_bytes: The most that it keeps alive at once, without the weights.
+        operations: Multiplications and additions of its products, convolutions and attention.
+    """
+
+    peak_bytes: int
+    operations: int
+
+
 def dry_peak(run: Callable[[], Any], weights: Iterable[Tensor] = ()) -> int:
-    """The most bytes that ``run`` keeps alive at once on ``meta``, without the weights.
+    """The most bytes that ``run`` keeps alive at once on ``meta``, without the weights; see :func:`dry_run`."""
+    return dry_run(run, weights).peak_bytes
+
+
+def dry_run(run: Callable[[], Any], weights: Iterable[Tensor] = ()) -> Cost:
+    """What ``run`` takes, counted on ``meta``.
 
     Args:
         run: Makes its own inputs on ``meta`` and drives modules that are there; what it returns counts to its end.
@@ -118,6 +150,6 @@ def dry_peak(run: Callable[[], Any], weights: Iterable[Tensor] = ()) -> int:
     """
     mode = LiveBytes(weights)
     # In inference mode, which ComfyUI runs nodes in, operations would come undivided and hide what is made inside them.
-    with torch.inference_mode(False), torch.no_grad(), mode, _FusedAttention():
+    with torch.inference_mode(False), torch.no_grad(), mode, _FusedAttention(mode):
         run()
-    return mode.peak_bytes - mode.base_bytes
+    return Cost(mode.peak_bytes - mode.base_bytes, mode.operations)

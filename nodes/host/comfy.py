@@ -181,7 +181,11 @@ def progress(*stages: tuple[str, float]) -> Progress:
                 page.send_progress_text("", node_id, page.client_id)
             raise
 
-    return Progress(report, check_cancelled)
+    def tell(sentence: str) -> None:
+        clock.has_spoken = True
+        page.send_progress_text(sentence, node_id, page.client_id)
+
+    return Progress(report, check_cancelled, tell)
 
 
 def _node_on_the_page() -> str:

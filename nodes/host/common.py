@@ -60,12 +60,8 @@ class StageClock:
         self._stage: tuple[str, int] | None = None
         self._start = self._first = self._told = 0.0
         self._first_done = self._last_done = 0
-        self._spoke = self._has_spoken = False
-
-    @property
-    def has_spoken(self) -> bool:
-        """Whether there is a text on the page."""
-        return self._has_spoken
+        self._spoke = False
+        self.has_spoken = False  # whether a text stands on the page
 
     def text(self, stage: str, done: int, total: int) -> str | None:
         """What to show after a unit; None when it is too early to say something new, twice a second at most."""
@@ -81,7 +77,7 @@ class StageClock:
             return finished if self._spoke else None
         if now - self._told < _TOLD_EVERY_SECONDS:
             return None
-        self._told, self._spoke, self._has_spoken = now, True, True
+        self._told, self._spoke, self.has_spoken = now, True, True
         text = f"{_title(stage)} {done} of {total}"
         if done > self._first_done:
             text += f", {_duration((now - self._first) / (done - self._first_done) * (total - done))} left"

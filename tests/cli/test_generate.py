@@ -445,6 +445,18 @@ def test_a_copy_of_the_pocket_folder_is_sampled_as_the_pocket_model(command, tmp
     assert [inputs["defaults"] for inputs in nodes if "defaults" in inputs] == ["as set here"] * 3
 
 
+def test_a_run_of_hours_is_told_once_and_before_it_begins(generate, monkeypatch):
+    from sounding_video.models.plan import duration
+
+    monkeypatch.setattr(duration, "_QUICK_OPERATIONS", 0)
+    monkeypatch.setattr(duration, "operations_a_second", lambda device, dtype: 1e3)
+    lines = generate("a dog barks").err.splitlines()
+    told = [index for index, line in enumerate(lines) if line.startswith("note: sampling 5 frames of 32×32 in 2 steps")]
+    assert len(told) == 1 and " takes about " in lines[told[0]] and lines[told[0]].endswith(" on cpu")
+    assert told[0] < next(index for index, line in enumerate(lines) if line.startswith("reading captions"))
+    assert generate("a dog barks", "--json").err == ""
+
+
 @pytest.mark.slow
 def test_the_pocket_model_with_its_own_defaults(command, tmp_path):
     outcome = command("generate", "a dog barks", "-o", tmp_path / "clip.mp4", "--models", "pocket", "--json")
