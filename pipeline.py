@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,13 +201,7 @@ def join_towers(
     sides = [parts for parts in (video, audio) if parts is not None]
     if not sides:
         raise InputError("there is nothing to join", expected="a video tower, an audio tower or both")
-    placement = sides[0].placement
-    if any(parts.placement != placement for parts in sides):
-        raise InputError(
-            "the two towers were loaded differently",
-            got=f"{video.placement} and {audio.placement}",
-            expected="the same dtype, attention and offload on both loaders",
-        )
+    placement = _common_placement([parts.placement for parts in sides])
     towers = {"video": video and video.tower, "audio": audio and audio.tower}
     for modality, weights in (bridges.tower_weights if bridges else {}).items():
         if towers[modality] is not None:
@@ -220,6 +215,26 @@ def join_towers(
     return JoinedModel(
         joint, video, audio, placement, bridges.summary() if bridges else None, not bridges or bridges.trained
     )
+
+
+def _common_placement(placements: Sequence[Placement]) -> Placement:
+    """Where joined towers run; each keeps its weights as it was loaded, be that fp8 on one side only.
+
+    Raises:
+        InputError: another difference, which is named; weights packed by a library go with none but their own kind.
+    """
+    first, last = placements[0], placements[-1]
+    names = [field.name for field in fields(first) if getattr(first, field.name) != getattr(last, field.name)]
+    storages = {first.storage, last.storage}
+    if names == ["storage"] and storages <= {"native", "fp8"}:
+        return replace(first, storage="native")  # of what belongs to neither side: the bridges stay exact
+    if names:
+        raise InputError(
+            "the two towers were loaded differently",
+            got=", ".join(f"{name} {getattr(first, name)} and {getattr(last, name)}" for name in names),
+            expected="the same dtype, attention and offload on both loaders, and the same storage or fp8 with native",
+        )
+    return first
 
 
 def add_lora(model: JoinedModel, lora: LoraFile, strength: float = 1.0, *, part: str | None = None) -> JoinedModel:

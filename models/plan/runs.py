@@ -145,7 +145,8 @@ def forecast(
 
     Returns:
         ``fits``, ``sentence``, ``seconds``, ``free_bytes``, ``required_bytes``, ``peak_bytes``, ``host_bytes``,
-        ``stages`` (bytes by name) and ``offload``, ``text_offload``, ``storage``, ``guidance_batching``, ``tiling`` of the plan.
+        ``stages`` (bytes by name), and of the plan ``offload``, ``text_offload``, ``storage``, ``guidance_batching``
+        and ``tiling``.
     """
     candidates = plans(lambda _: outline, workload, placement, batchings=batchings, tilings=tilings)
     free = free_bytes(placement.device)

@@ -64,7 +64,9 @@ def load_wan(
     return VideoParts(
         TOWERS.get("wan")(store(_prepare(transformer, placement), placement)),
         CODECS.get("wan_vae")(_prepare(vae, placement)),
-        TextEncoderHandle(load_text, _text_fingerprint(source, length), source, length) if free_text else load_text(),
+        TextEncoderHandle(load_text, _text_fingerprint(source, length, *_rounded(placement)), source, length)
+        if free_text
+        else load_text(),
         placement,
         _name(source),
         *_noted(source),
@@ -88,11 +90,18 @@ def load_stable_audio(
     return AudioParts(
         TOWERS.get("stable_audio")(store(_prepare(transformer, placement), placement)),
         CODECS.get("oobleck")(_prepare(vae, placement)),
-        TextEncoderHandle(load_text, _text_fingerprint(source), source) if free_text else load_text(),
+        TextEncoderHandle(load_text, _text_fingerprint(source, *_rounded(placement)), source)
+        if free_text
+        else load_text(),
         placement,
         _name(source),
         *_noted(source),
     )
+
+
+def _rounded(placement: Placement) -> tuple[str, ...]:
+    """Storage as a setting of what an encoder computes; none where its weights are kept as they are."""
+    return () if placement.storage == "native" else (placement.storage,)
 
 
 def _text_fingerprint(source: Path | WanFiles | StableAudioFiles, *settings: object) -> str:

@@ -58,13 +58,13 @@ def test_a_new_empty_latent_fits_the_loaded_model(sides):
     video, audio = sides["copy"]
     made = EmptyAVLatent.execute(**fresh(EmptyAVLatent), video_codec=video, audio_codec=audio)
     assert made.args[0]["samples"].shape == (1, 16, 9, 8, 8) and made.args[1]["samples"].shape[:2] == (1, 64)
-    assert made.args[2:] == (15.0, 2.2)
+    assert made.args[2:4] == (15.0, 2.2)
     [said] = made.ui[REPORT_KEY]
     assert said == "num_frames 33, width 64, height 64: from the model"
     wide = EmptyAVLatent.execute(**{**fresh(EmptyAVLatent), "width": 128}, video_codec=video, audio_codec=audio)
     assert wide.args[0]["samples"].shape[-2:] == (8, 16), "what the user changed stays"
     alone = EmptyAVLatent.execute(**fresh(EmptyAVLatent), audio_codec=audio)
-    assert alone.args[2:] == (15.0, 2.2)
+    assert alone.args[2:4] == (15.0, 2.2)
 
 
 def test_a_model_without_a_note_is_taken_as_published(sides):
