@@ -70,7 +70,8 @@ def test_a_new_empty_latent_fits_the_loaded_model(sides):
 def test_a_model_without_a_note_is_taken_as_published(sides):
     video, audio = sides["plain"]
     made = EmptyAVLatent.execute(**fresh(EmptyAVLatent), video_codec=video, audio_codec=audio)
-    assert made.args[0]["samples"].shape[2:] == (21, 60, 104) and made.ui[REPORT_KEY] == []
+    assert made.args[0]["samples"].shape[2:] == (21, 60, 104)
+    assert not [sentence for sentence in made.ui[REPORT_KEY] if "model" in sentence], "only how long it takes"
     assert EmptyAVLatent.execute(**fresh(EmptyAVLatent)).args[0]["samples"].shape[2:] == (21, 60, 104)
 
 
