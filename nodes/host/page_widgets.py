@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..own import AS_SET, MODES
+
 _DEFAULTS = {"INT": 0, "FLOAT": 0, "STRING": "", "BOOLEAN": False}
 _DYNAMIC_CHOICE = "COMFY_DYNAMICCOMBO_V3"
 # What the page makes a widget of; every other type is a socket.
@@ -81,6 +83,8 @@ def _spec(spec: Any) -> tuple[str, Mapping[str, Any]]:
 
 
 def _default(kind: str, options: Mapping[str, Any]) -> Any:
+    if tuple(options.get("options") or ()) == MODES:  # younger than the file, which goes by its own values
+        return AS_SET
     if "default" in options:
         return options["default"]
     choices = options.get("options") or [None]

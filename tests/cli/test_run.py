@@ -13,7 +13,8 @@ SMALL = {
     2: {0: "stable_audio"},
     3: {0: "bridge.safetensors"},
     5: {0: 32, 1: 32, 2: 5},
-    7: {2: 2},
+    7: {2: 2, 7: "sequential"},  # auto depends on how much memory the machine has free, and rounds differently
+    8: {1: "off"},
 }
 
 
