@@ -58,7 +58,7 @@ class GgufFile(WeightFile):
         gguf = require("gguf", f"reading {path}")
         try:
             self._reader: GGUFReader = gguf.GGUFReader(path)
-        except (ValueError, IndexError, OSError, KeyError, OverflowError) as error:
+        except (ValueError, LookupError, OSError, OverflowError, TypeError, AttributeError, MemoryError) as error:
             raise corrupt(path, error) from error
         self._tensors: dict[str, ReaderTensor] = {tensor.name: tensor for tensor in self._reader.tensors}
         words = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}

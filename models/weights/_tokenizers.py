@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core.disk import is_dir, is_file, look, reason
-from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError
+from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError, WeightsError
 from ._parts import open_part
 from .hub import hub_snapshots
 
@@ -202,7 +202,7 @@ def _is_t5s(place: Path) -> bool:
             return pieces[:2] == list(T5_TOKENS)
         added = json.loads((place / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
         return T5_TOKENS.items() <= {token["content"]: token["id"] for token in added}.items()
-    except (CorruptWeightsError, OSError, ValueError, KeyError, TypeError):
+    except (WeightsError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False
 
 

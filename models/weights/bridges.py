@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ...core.disk import user_path
-from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError
+from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError, SoundingVideoError
 from ..bridges import BRIDGES
 from ..bridges.base import BridgeConfig
 from ..counting import stopping_calls
@@ -36,6 +36,7 @@ from ._header import open_weights
 from .files import read_weights, write_safetensors
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 FORMAT = "sounding_video.bridge"
 OWN_METADATA = ("format", "version", "fusion", "config", "points", "trained")
 OFFICIAL_HEAD_WIDTH = 128
@@ -255,7 +256,7 @@ def _fusion(path: Path, block: dict[str, Tensor], metadata: Mapping[str, str], c
 
 def _config(block: dict[str, Tensor], metadata: Mapping[str, str], options: BridgeOptions) -> BridgeConfig:
     if "config" in metadata:
-        config = BridgeConfig.from_dict(_metadata_json(metadata, "config"))
+        config = _from_metadata(metadata, "config", BridgeConfig.from_dict)
         asked = {"num_heads": options.num_heads, "reading": options.reading, "rope": options.rope}
         for name, value in asked.items():
             if value is not None and value != getattr(config, name):
@@ -297,12 +298,19 @@ def _config(block: dict[str, Tensor], metadata: Mapping[str, str], options: Brid
     )
 
 
-def _metadata_json(metadata: Mapping[str, str], name: str) -> dict[str, Any]:
+def _from_metadata(metadata: Mapping[str, str], name: str, make: Callable[[dict[str, Any]], T]) -> T:
+    """What an entry of a bridge file's metadata stands for.
+
+    Raises:
+        CorruptWeightsError: it is no JSON, or not of the right form.
+    """
     try:
-        return json.loads(metadata[name])
-    except json.JSONDecodeError as error:
+        return make(json.loads(metadata[name]))
+    except SoundingVideoError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise CorruptWeightsError(
-            f"the bridge file's metadata {name!r} is not JSON",
+            f"the bridge file's metadata {name!r} cannot be read",
             got=metadata[name][:80],
             expected="what save_bridges writes",
         ) from error
@@ -321,12 +329,15 @@ def _official_heads(qk_width: int, *, additive: bool) -> int:
     return qk_width // OFFICIAL_HEAD_WIDTH
 
 
+def _stated_points(values: dict[str, Any]) -> BridgePoints:
+    return BridgePoints(*(tuple(int(index) for index in values[name]) for name in ("video", "audio")))
+
+
 def _points(num_blocks: int, config: BridgeConfig, metadata: Mapping[str, str], options: BridgeOptions) -> BridgePoints:
     if options.points is not None:
         points = options.points
     elif "points" in metadata:
-        values = _metadata_json(metadata, "points")
-        points = BridgePoints(tuple(values["video"]), tuple(values["audio"]))
+        points = _from_metadata(metadata, "points", _stated_points)
     elif num_blocks == 4:
         points = placement("uniform_early")
     elif num_blocks == 3 and config.video_width == 5120:

@@ -7,8 +7,10 @@ import json
 import pickle
 import pickletools
 import re
+import struct
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ MOST_HEADER_BYTES = 100_000_000
 
 # What torch's reader raises for bytes that are no checkpoint.
 NOT_A_CHECKPOINT = (
-    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError
+    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, MemoryError,
+    struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 # How torch's safe reader names what it refuses, in each of its messages.
 REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)")
@@ -126,6 +129,17 @@ def check_safetensors(path: Path) -> None:
         raise _wrong_length(path) or corrupt(path, error) from error
 
 
+def _pickled(path: Path) -> bytes:
+    """The pickle of a torch file; nothing where the file is damaged in another place than that."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return path.read_bytes()
+        with zipfile.ZipFile(path) as archive:
+            return next((archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")), b"")
+    except NOT_A_CHECKPOINT:
+        return b""
+
+
 def _wrong_length(path: Path) -> CorruptWeightsError | None:
     """The error for a file whose header is whole and promises another length than it has; None for other faults."""
     try:
@@ -177,11 +191,7 @@ def read_torch_file(path: Path, *, mmap: bool = False) -> Any:
 
 def _foreign_globals(path: Path) -> list[str]:
     """Names a pickle would import that are no part of tensors and plain containers; nothing is executed."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            data = next((archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")), b"")
-    else:
-        data = path.read_bytes()
+    data = _pickled(path)
     names: list[str] = []
     strings: list[str] = []
     remembered: dict[int, str] = {}  # texts that the pickle refers to again by number
