@@ -111,7 +111,7 @@ def test_every_node_s_bar_goes_forward_and_is_full_at_its_very_end(watched, tmp_
     codecs = {"video_codec": video, "audio_codec": audio}
     decode.DecodeAV.execute(fps=15.0, tiling="auto", video_samples=made[0], audio_samples=made[1], **codecs)
     decode.DecodeAV.execute(fps=15.0, tiling="on", video_samples=made[0], video_codec=video)
-    assert len(watched) == 4
+    watched = [shown for shown in watched if shown]  # some only ask whether to stop
     stages = [list(dict.fromkeys(stage for stage, *_ in shown)) for shown in watched]
     assert stages == [["encode"], ["preview", "sample"], ["decode", "decode sound"], ["decode"]]
     for shown in watched:
