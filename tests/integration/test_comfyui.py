@@ -100,6 +100,17 @@ def test_the_texts_of_six_languages_are_served(comfyui, root):
     assert len(set(titles.values())) > 3, titles
 
 
+def test_what_nodes_say_comes_back_on_a_cached_run(comfyui, small, tmp_path):
+    """A page that was reloaded asks for the same run again; nothing runs, and its panels are filled all the same."""
+    if "has_intermediate_output" not in get_json(f"{comfyui.url}/object_info/T2SVJoinTowers")["T2SVJoinTowers"]:
+        pytest.skip("this ComfyUI sends results of output nodes only")
+    graph = changed(small, {"9": {"filename_prefix": "again"}})
+    first, second = (queue_workflow(comfyui.url, graph, output_dir=tmp_path) for _ in range(2))
+    assert set(second.cached) == set(graph)
+    for node in ("3", "4"):
+        assert second.outputs[node] == first.outputs[node] and first.outputs[node], node
+
+
 def test_picture_and_sound_travel_on_one_socket(comfyui, small, tmp_path):
     """Through ComfyUI's own nodes for such latents where it has them; the decoded frames are those of two sockets."""
     two = changed(small, {"9": {"filename_prefix": "two"}})
