@@ -6,6 +6,7 @@ const LINE = 18;
 const LETTER = 7;
 const MARGINS = 36;
 const BESIDE = 56;
+const BETWEEN = 4; // sentences
 
 onOutput([], (node, output) => {
   const sentences = output.sounding_video_report;
@@ -16,5 +17,6 @@ onOutput([], (node, output) => {
   }
   const letters = Math.max(20, (node.size[0] - BESIDE) / LETTER); // on a line
   const lines = sentences.reduce((sum, text) => sum + Math.ceil(text.length / letters), 0);
-  panel(node, PANEL, LINE * lines + MARGINS).replaceChildren(...sentences.map((text) => el("p", {}, text)));
+  const height = LINE * lines + BETWEEN * sentences.length + MARGINS;
+  panel(node, PANEL, height).replaceChildren(...sentences.map((text) => el("p", {}, text)));
 });
