@@ -122,6 +122,7 @@ def test_every_node_s_bar_goes_forward_and_is_full_at_its_very_end(watched, tmp_
 
 def test_writing_and_measuring_share_a_bar(watched, monkeypatch, tmp_path):
     pytest.importorskip("cv2")
+    monkeypatch.setattr(output, "shows_previews", lambda: True)  # motion is measured where somebody looks
     hidden = type("Hidden", (), {"prompt": None, "extra_pnginfo": None, "unique_id": "9"})()
     node = type("Node", (output.Mux,), {"hidden": hidden})
     options = {"filename_prefix": "clip", "writer": "pyav"}
