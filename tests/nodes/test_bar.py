@@ -126,6 +126,7 @@ def test_writing_and_measuring_share_a_bar(watched, monkeypatch, tmp_path):
     hidden = type("Hidden", (), {"prompt": None, "extra_pnginfo": None, "unique_id": "9"})()
     node = type("Node", (output.Mux,), {"hidden": hidden})
     options = {"filename_prefix": "clip", "writer": "pyav"}
+    monkeypatch.setattr(output, "shows_previews", lambda: True)  # somebody looks
     with standalone.session(standalone.Session(output_dir=tmp_path, embed_metadata=False)):
         node.execute(images=torch.rand(6, 32, 32, 3), fps=15.0, format="mp4", **options)
     [shown] = watched
