@@ -34,13 +34,16 @@ def joined(video: Latent | None, audio: Latent | None) -> Latent | None:
     return None if video is None or audio is None else {"samples": nested((video["samples"], audio["samples"]))}
 
 
-def parted(both: Latent | None, video: Latent | None, audio: Latent | None) -> tuple[Latent | None, Latent | None]:
+def parted(
+    both: Latent | None, video: Latent | None, audio: Latent | None, *, wanted: tuple[bool, bool] = (True, True)
+) -> tuple[Latent | None, Latent | None]:
     """The picture's and the sound's latent of a node's three inputs.
 
     Args:
         both: A nested latent.
         video: The picture's latent, or a nested one of which it is a half.
         audio: The sound's, or a nested one.
+        wanted: Which halves of ``both`` there is a model for; the other is left out.
 
     Raises:
         InputError: one thing is given twice, or what should be two is one.
@@ -60,7 +63,8 @@ def parted(both: Latent | None, video: Latent | None, audio: Latent | None) -> t
             got=f"shape {tuple(both['samples'].shape)}",
             expected="picture and sound, from Empty AV Latent, a Joint Sampler or ComfyUI's Concat AV Latent",
         )
-    return _halves(both, 0), _halves(both, 1)
+    picture, sound = (_halves(both, index) if wanted[index] else None for index in (0, 1))
+    return picture, sound
 
 
 def _is_nested(latent: Latent) -> bool:

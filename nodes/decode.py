@@ -80,12 +80,12 @@ class DecodeAV(io.ComfyNode):
         """Decode each batch item."""
         from ..pipeline import decode_latents
 
+        video_samples, audio_samples = parted(av_samples, video_samples, audio_samples)
         if video_samples is None and audio_samples is None:
             raise incomplete(
                 "there is nothing to decode: both latents are absent",
                 connect="video_samples, audio_samples or both to a Joint Sampler",
             )
-        video_samples, audio_samples = parted(av_samples, video_samples, audio_samples)
         latents = JointLatents(
             video=_normalised("video", video_codec, video_samples),
             audio=_normalised("audio", audio_codec, audio_samples),

@@ -13,6 +13,8 @@ from .sampling import MAX_SEED, guidance_inputs, modality_inputs
 from .sockets import CATEGORY, Bridge
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..core.progress import Progress
     from ..models.weights.bridges import LoadedBridges
     from .host.native import NativeSide
@@ -122,25 +124,21 @@ class NativeSampler(io.ComfyNode):
         """Sample what is connected; results leave in the native VAEs' space."""
         from ..pipeline import SamplingOptions
 
-        video_latent, audio_latent = parted(av_latent, video_latent, audio_latent)
-        if av_latent is not None:  # it names sides that may have no model
-            video_latent = None if wan_model is None else video_latent
-            audio_latent = None if stable_audio_model is None else audio_latent
+        wanted = wan_model is not None, stable_audio_model is not None
+        latents = parted(av_latent, video_latent, audio_latent, wanted=wanted)
         given = {
-            "video": (wan_model, video_positive, video_negative, video_latent),
-            "audio": (stable_audio_model, audio_positive, audio_negative, audio_latent),
+            "video": (wan_model, video_positive, video_negative, latents[0]),
+            "audio": (stable_audio_model, audio_positive, audio_negative, latents[1]),
         }
         _require_whole(given)
-        require_choice("text", options["text"], TEXTS)
         from .host.native import NativeSide, sample_native  # only ComfyUI can make a MODEL
 
         sides = [NativeSide(name, *values) for name, values in given.items() if values[0] is not None]
-        plain = progress(("preview", 0), ("sample", 1))
-        watched = _watched(sides, audio_vae, plain) if options.pop("preview") else plain
+        watched = _watched(sides, audio_vae, options.pop("preview"))
         results = sample_native(
             sides,
             bridges=bridge,
-            official_text=options.pop("text") == "official",
+            official_text=_official(options.pop("text")),
             seconds=options.pop("seconds"),
             options=SamplingOptions(
                 num_steps=options.pop("steps"),
@@ -150,19 +148,27 @@ class NativeSampler(io.ComfyNode):
             ),
             progress=watched,
         )
-        video, audio = results.get("video"), results.get("audio")
-        made = (
-            None if video is None else {"samples": video},
-            None if audio is None else {"samples": audio, "type": "audio"},
-        )
-        return io.NodeOutput(*made, joined(*made))
+        video, audio = (_latent(name, results.get(name)) for name in given)
+        return io.NodeOutput(video, audio, joined(video, audio))
 
 
-def _watched(sides: list[NativeSide], audio_vae: Any, plain: Progress) -> Progress:
-    """The node's progress, with pictures when somebody looks."""
+def _official(text: str) -> bool:
+    """Whether the models get the text as the published bridges know it."""
+    require_choice("text", text, TEXTS)
+    return text == "official"
+
+
+def _latent(name: str, samples: Tensor | None) -> dict[str, Any] | None:
+    """A result as ComfyUI's LATENT."""
+    return None if samples is None else {"samples": samples, **({"type": "audio"} if name == "audio" else {})}
+
+
+def _watched(sides: list[NativeSide], audio_vae: Any, preview: bool) -> Progress:
+    """The node's progress, with pictures when they are wanted and somebody looks."""
     from .host.native_preview import preview_maps
 
-    return preview_maps(sides, audio_vae, plain).watch(plain) if shows_previews() else plain
+    plain = progress(("preview", 0), ("sample", 1))
+    return preview_maps(sides, audio_vae, plain).watch(plain) if preview and shows_previews() else plain
 
 
 def _require_whole(given: dict[str, tuple[Any, ...]]) -> None:

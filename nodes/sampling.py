@@ -141,9 +141,8 @@ class JointSampler(io.ComfyNode):
         """Sample; results leave in raw VAE space."""
         from ..pipeline import preview_maps, sample_latents
 
-        video_latent, audio_latent = parted(av_latent, video_latent, audio_latent)
-        if av_latent is not None:  # it may name a side for which there is no tower
-            video_latent, audio_latent = model.video and video_latent, model.audio and audio_latent
+        towers = model.video is not None, model.audio is not None
+        video_latent, audio_latent = parted(av_latent, video_latent, audio_latent, wanted=towers)
         require_sides(model, conditioning, {"video": video_latent, "audio": audio_latent})
         scales = {"video_modality_scale": video_modality_scale, "audio_modality_scale": audio_modality_scale}
         asked, taken = _options(model, defaults, {**options, **scales, "flow_shift": flow_shift})
