@@ -341,7 +341,7 @@ def test_a_truncated_weight_file(generate, broken_models):
     file.write_bytes(file.read_bytes()[:-1000])
     outcome = generate("a dog", "--models", broken_models)
     assert outcome.code == 2 and "wan/transformer" in outcome.err
-    assert "error: the weight file cannot be read" in outcome.err and "probably incomplete" in outcome.err
+    assert "error: the weight file is cut short" in outcome.err and "Download or copy it again" in outcome.err
 
 
 def test_a_truncated_bridge(generate, broken_models):
@@ -349,7 +349,7 @@ def test_a_truncated_bridge(generate, broken_models):
     file.write_bytes(file.read_bytes()[:-1000])
     outcome = generate("a dog", "--models", broken_models)
     assert outcome.code == 2
-    assert "error: the weight file cannot be read" in outcome.err and "probably incomplete" in outcome.err
+    assert "error: the weight file is cut short" in outcome.err and "Download or copy it again" in outcome.err
 
 
 def test_a_pickle_where_weights_are_expected(generate, broken_models):
