@@ -468,6 +468,7 @@ def test_explicit_words_are_kept(published) -> None:
 def test_a_plan_is_one_value_for_people_and_machines() -> None:
     plan = Plan("model", "group", "native", "bfloat16", "auto", "sequential", "on", (StagePeak("sample", 5, 7),), 3)
     assert plan.worst.stage == "sample" and plan.peak_bytes == 12
-    assert plan.as_json()["stages"] == ({"stage": "sample", "weights_bytes": 5, "activation_bytes": 7},)
+    told = {"stage": "sample", "weights_bytes": 5, "activation_bytes": 7, "operations": 0}
+    assert plan.as_json()["stages"] == (told,)
     assert plan.on(resolve_placement(device="cpu"), "encode").offload == "group"
     assert plan.on(resolve_placement(device="cpu"), "sample").offload == "model"
