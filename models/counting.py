@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
+import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -69,5 +70,7 @@ class _AskingCalls(TorchFunctionMode):
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Ask, then do it."""
-        ask_to_stop()
+        # Leaving ``no_grad`` is such a call too: stopped there, the thread would stay without gradients.
+        if function is not torch._C._set_grad_enabled:
+            ask_to_stop()
         return function(*args, **(kwargs or {}))

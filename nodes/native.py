@@ -130,7 +130,7 @@ class NativeSampler(io.ComfyNode):
             "video": (wan_model, video_positive, video_negative, latents[0]),
             "audio": (stable_audio_model, audio_positive, audio_negative, latents[1]),
         }
-        _require_whole(given)
+        _require_whole(given, options["text"])
         from .host.native import NativeSide, sample_native  # only ComfyUI can make a MODEL
 
         sides = [NativeSide(name, *values) for name, values in given.items() if values[0] is not None]
@@ -138,7 +138,7 @@ class NativeSampler(io.ComfyNode):
         results = sample_native(
             sides,
             bridges=bridge,
-            official_text=_official(options.pop("text")),
+            official_text=options.pop("text") == "official",
             seconds=options.pop("seconds"),
             options=SamplingOptions(
                 num_steps=options.pop("steps"),
@@ -150,12 +150,6 @@ class NativeSampler(io.ComfyNode):
         )
         video, audio = (_latent(name, results.get(name)) for name in given)
         return io.NodeOutput(video, audio, joined(video, audio))
-
-
-def _official(text: str) -> bool:
-    """Whether the models get the text as the published bridges know it."""
-    require_choice("text", text, TEXTS)
-    return text == "official"
 
 
 def _latent(name: str, samples: Tensor | None) -> dict[str, Any] | None:
@@ -171,12 +165,14 @@ def _watched(sides: list[NativeSide], audio_vae: Any, preview: bool) -> Progress
     return preview_maps(sides, audio_vae, plain).watch(plain) if preview and shows_previews() else plain
 
 
-def _require_whole(given: dict[str, tuple[Any, ...]]) -> None:
-    """Refuse no model at all, and a side that is only half connected.
+def _require_whole(given: dict[str, tuple[Any, ...]], text: str) -> None:
+    """Refuse no model at all, a side that is only half connected, and an unknown form of the text.
 
     Args:
         given: By modality: model, positive, negative, latent.
+        text: One of ``TEXTS``.
     """
+    require_choice("text", text, TEXTS)
     if all(values[0] is None for values in given.values()):
         raise InputError("no model is connected", expected="a Wan model, a Stable Audio model or both")
     for name, (model, positive, negative, latent) in given.items():

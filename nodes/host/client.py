@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.25  # how often a waiting client looks whether the user wants out
 _CONNECT_SECONDS = 10.0
 _CHUNK_BYTES = 1 << 20
-_STOP_SECONDS = 5.0  # for telling a server that may be gone to stop
+_STOP_SECONDS = 15.0  # a busy server answers late; for telling a server that may be gone to stop
 _HEARTBEAT_SECONDS = 30.0  # finds a connection that is dead without having been closed
 _SILENCE_SECONDS = 10.0  # after which the history is asked, in case the last message was missed
 RECONNECT_SECONDS = 20.0
@@ -307,10 +307,11 @@ class _Run:
     async def _stop(self, http: aiohttp.ClientSession, prompt_id: str) -> None:
         """Take our run out of the queue, and stop it if it is the one that runs."""
         limit = aiohttp.ClientTimeout(total=_STOP_SECONDS)
-        # A server that is gone has nothing to stop, and must not keep the user from leaving.
-        with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
-            await http.post(f"{self.url}/queue", json={"delete": [prompt_id]}, timeout=limit)
-            await http.post(f"{self.url}/interrupt", json={"prompt_id": prompt_id}, timeout=limit)
+        for path, body in (("queue", {"delete": [prompt_id]}), ("interrupt", {"prompt_id": prompt_id})):
+            # A server that is gone has nothing to stop, and must not keep the user from leaving. One that answered the
+            # first too late is still asked the second.
+            with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
+                await http.post(f"{self.url}/{path}", json=body, timeout=limit)
 
     async def _json(self, http: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> dict[str, Any]:
         async with http.request(method, f"{self.url}{path}", json=body) as answer:

@@ -346,7 +346,8 @@ def test_waiting_for_a_language_model_can_be_interrupted(comfyui, small):
 def test_the_save_node_tells_the_player_what_to_draw(comfyui, small):
     seen = asyncio.run(follow(comfyui.url, small, with_metadata=True))
     shown = next(data["output"] for data in seen.of("executed") if data["node"] == "9")
-    assert set(shown) == {"images", "animated", "sounding_video_timeline"}
+    assert set(shown) == {"images", "animated", "sounding_video_timeline", "sounding_video_report"}
+    assert [text for text in shown["sounding_video_report"] if "level was lowered" not in text] == []
     (drawn,) = shown["sounding_video_timeline"]
     assert (drawn["seconds"], drawn["fps"]) == (0.6, 15.0)
     assert len(drawn["outline"]) == 480

@@ -516,7 +516,7 @@ def test_the_node_gives_latents_that_the_native_decoders_take(run, parts, models
             flow_sigmas="diffusers-0.36",
             flow_shift=3.0,
         )
-    video, audio = result.args
+    video, audio, _both = result.args
     assert (set(video), audio["type"]) == ({"samples"}, "audio")
     assert_same({"video": video["samples"], "audio": audio["samples"]}, run(bridges))
 

@@ -194,4 +194,5 @@ def test_loading_asks_at_every_tensor(small_models_dir, free_text):
             with stoppable(Progress(check_cancelled=check)), pytest.raises(Cancelled):
                 load(source, placement, free_text=free_text).text.encode(["a dog"])
             assert left > -5, "nothing but tidying up went on after the stop"
+            assert torch.is_grad_enabled(), "and what a library had switched off is on again"
     ask_to_stop()  # outside of a stage nobody is asked
