@@ -172,7 +172,8 @@ class _Run:
             raise
         try:
             await self._follow(http, socket, prompt_id)
-        except (Cancelled, asyncio.CancelledError):
+        # Ctrl-C is raised wherever the program is: in the loop, which then cancels us, or here, while a bar is drawn.
+        except (Cancelled, asyncio.CancelledError, KeyboardInterrupt):
             await self._stop(http, prompt_id)
             raise
         history = await self._json(http, "GET", f"/history/{prompt_id}")

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.inside_comfyui
 def latent_formats(comfyui_path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("comfy_latent_formats", comfyui_path / "comfy/latent_formats.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with mock.patch.object(sys, "path", [*sys.path, str(comfyui_path)]):  # newer ones import their neighbours
+        spec.loader.exec_module(module)
     return module
 
 

@@ -305,6 +305,18 @@ def test_cancelling_does_not_wait_for_a_server_that_is_gone(tmp_path):
         queue_workflow(url, GRAPH, output_dir=tmp_path, progress=Progress(report, check_cancelled))
 
 
+def test_ctrl_c_while_the_bar_is_drawn_reaches_the_server_too(tmp_path):
+    """The signal's exception comes wherever the program is, not only where it waits."""
+    server = Server([("progress", {"node": "1", "value": 1, "max": 9})])
+
+    def report(*given, **named):
+        raise KeyboardInterrupt
+
+    with running(server.application()) as url, pytest.raises(KeyboardInterrupt):
+        queue_workflow(url, GRAPH, output_dir=tmp_path, progress=Progress(report))
+    assert server.stopped == [("/queue", {"delete": [RUN]}), ("/interrupt", {"prompt_id": RUN})]
+
+
 def test_a_refusal_is_one_line(tmp_path):
     def fault(kind, message, details, port):
         return {"type": kind, "message": message, "details": details, "extra_info": {"input_name": port}}
