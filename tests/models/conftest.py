@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,3 +102,17 @@ def random_stack(bridge_config: BridgeConfig) -> object:
 def joint(wan_tower: WanTower, audio_tower: StableAudioTower, random_stack: object) -> JointModel:
     """Both small towers with bridges that are not the identity. Do not change it: the towers are shared."""
     return JointModel(wan_tower, audio_tower, random_stack("dual_cross")).eval()
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_model() -> bytes:
+    """A small tokenizer of T5's kind, trained here. Do not change it."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    words = ["dog", "barks", "twice", "thunder", "rolls", "over", "the", "hill", "bell", "rings", "naïve", "ﬁre"]
+    lines = [" ".join(words[(i * j) % len(words)] for j in range(1, 9)) for i in range(1, 200)]
+    out = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=out, vocab_size=330, byte_fallback=True,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=2,
+    )  # fmt: skip
+    return out.getvalue()

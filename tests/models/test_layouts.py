@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import re
 import shutil
 from pathlib import Path
@@ -358,19 +357,6 @@ def test_gguf_without_the_package_says_what_to_install(tmp_path, monkeypatch) ->
     file.write_bytes(b"GGUF" + bytes(60))
     with pytest.raises(MissingPackageError, match="pip install gguf"):
         open_weights(file)
-
-
-@pytest.fixture(scope="module")
-def sentencepiece_model() -> bytes:
-    sentencepiece = pytest.importorskip("sentencepiece")
-    words = ["dog", "barks", "twice", "thunder", "rolls", "over", "the", "hill", "bell", "rings", "naïve", "ﬁre"]
-    lines = [" ".join(words[(i * j) % len(words)] for j in range(1, 9)) for i in range(1, 200)]
-    out = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=out, vocab_size=330, byte_fallback=True,
-        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
-    return out.getvalue()
 
 
 def test_the_tokenizer_inside_the_file_tokenises_as_sentencepiece_does(sentencepiece_model) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import re
 import shutil
 from pathlib import Path
@@ -150,19 +149,6 @@ def test_a_missing_and_a_surplus_tensor_are_named(fault, folders, tmp_path) -> N
         IncompatibleWeightsError, match="1 missing: .*wi_0" if fault == "missing" else "1 unexpected: enc"
     ):
         load_umt5(open_weights(tmp_path / "t.gguf"), torch.float32)
-
-
-@pytest.fixture(scope="module")
-def sentencepiece_model() -> bytes:
-    sentencepiece = pytest.importorskip("sentencepiece")
-    words = ["dog", "barks", "twice", "thunder", "rolls", "over", "the", "hill", "bell", "rings", "naïve", "ﬁre"]
-    lines = [" ".join(words[(i * j) % len(words)] for j in range(1, 9)) for i in range(1, 200)]
-    out = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines), model_writer=out, vocab_size=330, byte_fallback=True,
-        pad_id=0, eos_id=1, unk_id=2, bos_id=-1, hard_vocab_limit=False, minloglevel=2,
-    )  # fmt: skip
-    return out.getvalue()
 
 
 def metadata(model: bytes, rows: int) -> dict[str, Any]:
