@@ -22,7 +22,7 @@ from ..audio import as_planes
 from ..video import to_uint8
 from . import WRITERS
 from .base import WriteJob
-from .pyav import as_int32, audio_bit_rate, container_options, lead_in
+from .pyav import as_int32, audio_bit_rate, container_options, lead_in, repeatable_options
 
 # Any rate that two decimals can hold will do: times are set again when the packets are joined.
 _NOMINAL_FPS = 25
@@ -75,6 +75,8 @@ def _write_picture(job: WriteJob, path: Path, log: TextIO, progress: Progress) -
     writers = require("moviepy.video.io.ffmpeg_writer", "writing video through moviepy")
     num_frames, height, width = job.video.frames.shape[:3]
     settings = ["-crf", job.container.video_options["crf"], "-vf", _COLOUR]
+    for name, value in repeatable_options(job.container.video_codec).items():
+        settings += [f"-{name}", value]
     preset = job.container.video_options["preset"]
     progress.step("mux", 0, num_frames)
     with writers.FFMPEG_VideoWriter(

@@ -10,6 +10,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+import torch
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from ...core.progress import Progress
@@ -77,9 +78,9 @@ def _start_time(stamped: _Stamped) -> Fraction:
 
 
 def container_options(job: WriteJob) -> dict[str, str]:
-    """Muxer options: tags of any name and exact edit lists in the mp4 family, none elsewhere."""
+    """Muxer options: tags of any name and exact edit lists in the mp4 family; elsewhere no random numbers."""
     if job.container.suffix not in (".mp4", ".m4a"):
-        return {}
+        return {"fflags": "+bitexact"}
     # The edit list says where sound and picture start and end, in units of the movie's time scale. Its default,
     # a millisecond, would round both ends.
     scale = job.audio.sample_rate if job.audio else job.video.fps.numerator
@@ -87,6 +88,17 @@ def container_options(job: WriteJob) -> dict[str, str]:
         "movflags": "+faststart+use_metadata_tags",
         "movie_timescale": str(scale if scale >= 1000 else scale * 1000),
     }
+
+
+def repeatable_options(encoder: str) -> dict[str, str]:
+    """Encoder settings with which the same frames always give the same bytes.
+
+    The macroblock tree of x264 for AVX-512 reads past its rows for narrow pictures: of 250 files of 32 x 32 made from
+    the same frames, 7 differed. Its AVX2 code gives the bytes of all the others.
+    """
+    if encoder == "libx264" and torch.backends.cpu.get_cpu_capability() == "AVX512":
+        return {"x264-params": "asm=AVX2"}
+    return {}
 
 
 def lead_in(num_samples: int) -> int:
@@ -115,7 +127,8 @@ def as_int16(samples: np.ndarray) -> np.ndarray:
 
 
 def _add_video(output: av.container.OutputContainer, container: Container, video: VideoClip) -> av.VideoStream:
-    stream = output.add_stream(container.video_codec, rate=video.fps, options=dict(container.video_options))
+    options = {**container.video_options, **repeatable_options(container.video_codec)}
+    stream = output.add_stream(container.video_codec, rate=video.fps, options=options)
     stream.height, stream.width, stream.pix_fmt = *video.frames.shape[1:3], container.pixel_format
     context = stream.codec_context
     context.time_base = stream.time_base = 1 / video.fps
