@@ -2,7 +2,19 @@
 
 from setuptools import find_namespace_packages, setup
 
-ROOMS = ("captions", "cli", "core", "evaluation", "media", "models", "nodes", "sampling", "training", "world")
+ROOMS = (
+    "captions",
+    "cli",
+    "core",
+    "evaluation",
+    "headless",
+    "media",
+    "models",
+    "nodes",
+    "sampling",
+    "training",
+    "world",
+)
 PATTERNS = [pattern for room in ROOMS for pattern in (room, f"{room}.*")]
 DATA = [
     "web/**/*",

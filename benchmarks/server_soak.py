@@ -60,7 +60,7 @@ def soak(url: str, process: psutil.Process, template: dict, *, num_prompts: int,
         Resident bytes after each prompt, and how many prompts failed.
     """
     from sounding_video.core.errors import SoundingVideoError
-    from sounding_video.nodes.host.client import queue_workflow
+    from sounding_video.headless.client import queue_workflow
 
     sizes, failed = [], 0
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +88,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"write {TABLE.name}")
     given = parser.parse_args()
     servers = by_path("comfyui_server", ROOT / "tests" / "comfyui_server.py")
-    from sounding_video.nodes.host.graph import read_workflow
+    from sounding_video.headless.graph import read_workflow
 
     (comfyui, *_) = servers.checkouts() or [None]
     if comfyui is None:

@@ -14,9 +14,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from sounding_video.nodes.host.graph import node_classes, read_workflow
-from sounding_video.nodes.host.known_files import known_file
-from sounding_video.nodes.host.ui_format import ui_workflow
+from sounding_video.headless.graph import node_classes, read_workflow
+from sounding_video.headless.known_files import known_file
+from sounding_video.headless.ui_format import ui_workflow
 
 ROOT = Path(__file__).parents[1]
 BRIDGES = """For the bridges, switch `download_now` on below and press Run; then press R and choose the file in *Load
@@ -50,7 +50,7 @@ Five files, 15 GB, in ComfyUI's folder `models`. Any loader, LoRA or patch that 
 
 def known_natives() -> Any:
     """The module of the tests that describes ComfyUI's own nodes."""
-    spec = importlib.util.spec_from_file_location("native_nodes", ROOT / "tests" / "nodes" / "native_nodes.py")
+    spec = importlib.util.spec_from_file_location("native_nodes", ROOT / "tests" / "headless" / "native_nodes.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -10,7 +10,7 @@ from .console import Console
 from .run import FORMS, add_workflow_options, parse_overrides, tell_files
 
 if TYPE_CHECKING:
-    from ..nodes.host.batch import Job, JobResult
+    from ..headless.batch import Job, JobResult
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, console: Console) -> int | None:
 
 
 def _run_one(args: argparse.Namespace, console: Console, job: Job) -> None:
-    from ..nodes.host.client import queue_workflow
+    from ..headless.client import queue_workflow
 
     report = queue_workflow(
         args.servers[0],
@@ -65,7 +65,7 @@ def _run_one(args: argparse.Namespace, console: Console, job: Job) -> None:
 
 def _run_batch(args: argparse.Namespace, console: Console, jobs: list[Job]) -> int:
     """All jobs, a table of what became of them, and exit code 1 when one has failed."""
-    from ..nodes.host.batch import run_batch
+    from ..headless.batch import run_batch
 
     results = run_batch(
         jobs,
@@ -84,11 +84,11 @@ def _run_batch(args: argparse.Namespace, console: Console, jobs: list[Job]) -> i
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
     """Every workflow, once or once a row, with the overrides; all checked before anything is queued."""
-    from ..nodes.host.batch import Job
-    from ..nodes.host.descriptions import ServerDescriptions
-    from ..nodes.host.graph import apply_overrides
-    from ..nodes.host.table import NAME, checked_rows, read_table
-    from ..nodes.host.workflow_file import read_any, to_prompt
+    from ..headless.batch import Job
+    from ..headless.descriptions import ServerDescriptions
+    from ..headless.graph import apply_overrides
+    from ..headless.table import NAME, checked_rows, read_table
+    from ..headless.workflow_file import read_any, to_prompt
 
     overrides = parse_overrides(args.overrides)
     rows = None if args.csv is None else read_table(args.csv)

@@ -77,10 +77,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """Check the workflow, run it, list the files."""
     overrides = parse_overrides(args.overrides)
 
-    from ..nodes.host.from_page import Converted
-    from ..nodes.host.graph import apply_overrides
-    from ..nodes.host.runner import run_workflow
-    from ..nodes.host.workflow_file import read_any, to_prompt
+    from ..headless.from_page import Converted
+    from ..headless.graph import apply_overrides
+    from ..headless.runner import run_workflow
+    from ..headless.workflow_file import read_any, to_prompt
 
     if not console.verbose:
         quiet_libraries()

@@ -12,13 +12,13 @@ from .. import __version__
 from ..core.clock import Timeline
 from ..core.errors import WorkflowError
 from ..core.types import Captions
+from ..headless.graph import apply_overrides, read_workflow
+from ..headless.ui_format import ui_workflow
 from ..models.weights._bridge_layouts import bridge_file
 from ..models.weights.bridges import OFFICIAL_KINDS
 from ..models.weights.find import POCKET, ModelSet
 from ..models.weights.hub import is_cached, listed_name
-from ..nodes.host.graph import apply_overrides, read_workflow
 from ..nodes.host.standalone import Session, session
-from ..nodes.host.ui_format import ui_workflow
 from ..nodes.own import AS_SET
 from ..pipeline import SamplingOptions
 from .bridges import chosen_bridge

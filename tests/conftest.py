@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -24,6 +26,7 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 ROOT = Path(__file__).resolve().parents[1]
+TEMPLATE = "text_to_sounding_video_pocket.json"
 _LOADER = f"""
 import importlib.util, sys
 ROOT = {str(ROOT)!r}
@@ -63,6 +66,27 @@ def root() -> Path:
 def small_models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small Wan, a small Stable Audio and a bridge file. Do not write into it."""
     return small_models.write_models(tmp_path_factory.mktemp("models"))
+
+
+@pytest.fixture(scope="session")
+def template(root: Path) -> dict:
+    """The pocket template in API format. Do not change it."""
+    return json.loads((root / "workflows" / "api" / TEMPLATE).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def graph(template: dict) -> dict:
+    """The pocket template, turned to the small random models: 32×32, 9 frames, 2 steps."""
+    graph = copy.deepcopy(template)
+    for node_id, values in {
+        "1": {"video_model": "wan"},
+        "2": {"audio_model": "stable_audio"},
+        "3": {"bridge_file": "bridge.safetensors"},
+        "5": {"width": 32, "height": 32, "num_frames": 9},
+        "7": {"steps": 2},
+    }.items():
+        graph[node_id]["inputs"].update(values)
+    return graph
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,10 @@ FLOORS = {
     "training": 3,
     "evaluation": 3,
     "nodes": 4,
-    "cli": 5,
-    "__main__": 6,
-    "": 6,  # the root __init__, which hands out the nodes' extension
+    "headless": 5,
+    "cli": 6,
+    "__main__": 7,
+    "": 7,  # the root __init__, which hands out the nodes' extension
 }
 # Facts about the package itself, readable from every floor.
 ROOT_NAMES = {"__version__"}

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 from sounding_video.core.types import AVClip
+from sounding_video.headless.graph import read_workflow
+from sounding_video.headless.runner import run_workflow
 from sounding_video.media.probe import read_clip
-from sounding_video.nodes.host.graph import read_workflow
-from sounding_video.nodes.host.runner import run_workflow
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 NUM_FRAMES, SIDE, WAVE_HEIGHT, GAP = 8, 150, 90, 6

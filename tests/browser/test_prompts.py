@@ -6,10 +6,10 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from sounding_video.nodes.host.graph import node_classes, read_workflow
-from sounding_video.nodes.host.workflow_file import our_descriptions
+from sounding_video.headless.graph import node_classes, read_workflow
+from sounding_video.headless.workflow_file import our_descriptions
 
-_spec = importlib.util.spec_from_file_location("page_cases", Path(__file__).parents[1] / "nodes" / "page_cases.py")
+_spec = importlib.util.spec_from_file_location("page_cases", Path(__file__).parents[1] / "headless" / "page_cases.py")
 page_cases = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(page_cases)
 TEMPLATE = "text_to_sounding_video_pocket.json"

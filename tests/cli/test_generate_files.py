@@ -11,9 +11,9 @@ import torch
 from sounding_video import pipeline
 from sounding_video.cli import clips
 from sounding_video.cli.clips import wanted_clips
+from sounding_video.headless.runner import run_workflow
 from sounding_video.media.probe import probe, read_clip
 from sounding_video.models import encoding
-from sounding_video.nodes.host.runner import run_workflow
 from sounding_video.pipeline import SamplingOptions
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-_spec = importlib.util.spec_from_file_location("servers", Path(__file__).parents[1] / "nodes" / "servers.py")
+_spec = importlib.util.spec_from_file_location("servers", Path(__file__).parents[1] / "headless" / "servers.py")
 servers = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(servers)
 

@@ -75,7 +75,7 @@ def test_the_own_result_runs_again(run, page):
 
 
 def test_a_request_runs_and_keeps_its_workflow(run, page, root):
-    from sounding_video.nodes.host.workflow_file import to_prompt, understood
+    from sounding_video.headless.workflow_file import to_prompt, understood
 
     prompt = to_prompt(understood(page)).graph
     prompt["7"]["inputs"]["steps"] = "2"

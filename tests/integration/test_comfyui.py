@@ -13,11 +13,11 @@ from comfyui_server import PACK, serving
 from PIL import Image
 from sounding_video.core.errors import Cancelled, ServerError
 from sounding_video.core.progress import Progress
+from sounding_video.headless.client import queue_workflow
+from sounding_video.headless.graph import node_classes, read_workflow
 from sounding_video.media.probe import probe, read_clip
 from sounding_video.nodes import NODES
 from sounding_video.nodes.host import standalone
-from sounding_video.nodes.host.client import queue_workflow
-from sounding_video.nodes.host.graph import node_classes, read_workflow
 
 SMALL = {
     "1": {"video_model": "wan"},

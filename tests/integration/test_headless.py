@@ -20,13 +20,13 @@ import pytest
 from comfyui_server import serving
 from sounding_video.core.errors import Cancelled, ServerError
 from sounding_video.core.progress import Progress
+from sounding_video.headless.batch import Job, run_batch
+from sounding_video.headless.client import queue_workflow
+from sounding_video.headless.descriptions import ServerDescriptions
+from sounding_video.headless.graph import read_workflow
+from sounding_video.headless.table import checked_rows
+from sounding_video.headless.workflow_file import read_any, to_prompt, understood
 from sounding_video.media.probe import probe
-from sounding_video.nodes.host.batch import Job, run_batch
-from sounding_video.nodes.host.client import queue_workflow
-from sounding_video.nodes.host.descriptions import ServerDescriptions
-from sounding_video.nodes.host.graph import read_workflow
-from sounding_video.nodes.host.table import checked_rows
-from sounding_video.nodes.host.workflow_file import read_any, to_prompt, understood
 
 SMALL = {
     "1": {"video_model": "wan"},
@@ -263,10 +263,10 @@ def test_a_result_is_queued_again_as_a_file(comfyui, small, tmp_path):
 
 
 def test_the_descriptions_of_native_nodes_are_the_server_s(comfyui, root):
-    """What the native template is checked with, see ``tests/nodes/native_nodes.py``; newer servers may know more."""
+    """What the native template is checked with, see ``tests/headless/native_nodes.py``; newer servers may know more."""
     import importlib.util
 
-    path = root / "tests" / "nodes" / "native_nodes.py"
+    path = root / "tests" / "headless" / "native_nodes.py"
     spec = importlib.util.spec_from_file_location("native_nodes", path)
     native_nodes = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(native_nodes)

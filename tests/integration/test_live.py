@@ -19,7 +19,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from PIL import Image
-from sounding_video.nodes.host.graph import read_workflow
+from sounding_video.headless.graph import read_workflow
 
 TEXT, IMAGE, IMAGE_WITH_METADATA = 3, 1, 4
 SAMPLER = "7"

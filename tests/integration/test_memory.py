@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from comfyui_server import python_of, serving
+from sounding_video.headless.client import queue_workflow
+from sounding_video.headless.graph import read_workflow
 from sounding_video.media.probe import probe, read_clip
-from sounding_video.nodes.host.client import queue_workflow
-from sounding_video.nodes.host.graph import read_workflow
 
 _spec = importlib.util.spec_from_file_location("single_files", Path(__file__).parents[1] / "models" / "single_files.py")
 single = importlib.util.module_from_spec(_spec)

@@ -8,8 +8,8 @@ import urllib.error
 import urllib.request
 
 import pytest
-from sounding_video.nodes.host.client import queue_workflow
-from sounding_video.nodes.host.graph import read_workflow
+from sounding_video.headless.client import queue_workflow
+from sounding_video.headless.graph import read_workflow
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ import torch
 from comfyui_server import serving
 from PIL import Image
 from sounding_video.core.clock import Timeline
+from sounding_video.headless.client import queue_workflow
 from sounding_video.models.codecs.oobleck import OobleckCodec
 from sounding_video.models.codecs.wan_vae import WanVAECodec
-from sounding_video.nodes.host.client import queue_workflow
 
 pytestmark = pytest.mark.inside_comfyui
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sounding_video.nodes.host.graph import read_workflow
+from sounding_video.headless.graph import read_workflow
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from comfyui_server import python_of
-from sounding_video.nodes.host.graph import node_classes
+from sounding_video.headless.graph import node_classes
 from sounding_video.nodes.listing import ENDS, SEARCH_WORDS
 from sounding_video.nodes.output import Mux
 

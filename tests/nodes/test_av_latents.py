@@ -7,10 +7,10 @@ import copy
 import pytest
 import torch
 from sounding_video.core.errors import InputError
+from sounding_video.headless.graph import read_workflow
+from sounding_video.headless.runner import run_workflow
 from sounding_video.nodes.av import joined, parted
-from sounding_video.nodes.host.graph import read_workflow
 from sounding_video.nodes.host.newer import NestedPair
-from sounding_video.nodes.host.runner import run_workflow
 
 SMALL = {
     "1": {"video_model": "wan"},

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from PIL import Image
-from sounding_video.nodes.host.graph import node_classes
+from sounding_video.headless.graph import node_classes
 
 
 @pytest.mark.parametrize("node_id", sorted(node_classes()))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from sounding_video.headless.graph import node_classes
 from sounding_video.nodes import NODES
 from sounding_video.nodes.host import io, newer
-from sounding_video.nodes.host.graph import node_classes
 from sounding_video.nodes.listing import ENDS, SEARCH_WORDS
 from sounding_video.nodes.renames import RENAMES
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from lora_files import LAYOUTS, factors, peft_folder
 from sounding_video.core.errors import MissingModelError
+from sounding_video.headless.runner import run_workflow
 from sounding_video.nodes.host import standalone
 from sounding_video.nodes.host.folders import list_loras, resolve_lora
-from sounding_video.nodes.host.runner import run_workflow
 from sounding_video.nodes.lora import LoadLora
 
 

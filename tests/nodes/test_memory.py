@@ -14,11 +14,11 @@ import torch
 from small_models import Sheet
 from sounding_video.core.device import Placement
 from sounding_video.core.residency import expecting, managed_by, module_bytes
+from sounding_video.headless.runner import run_workflow
 from sounding_video.models.conditioning import REMEMBERED
 from sounding_video.models.placement import on_device
 from sounding_video.nodes.host import managed_memory, standalone
 from sounding_video.nodes.host.memory import MEMORY, LastUsedFirst
-from sounding_video.nodes.host.runner import run_workflow
 from torch import nn
 
 META, CPU = torch.device("meta"), torch.device("cpu")

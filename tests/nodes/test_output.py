@@ -9,12 +9,12 @@ import tempfile
 import pytest
 import torch
 from sounding_video.core.errors import InputError
+from sounding_video.headless.runner import run_workflow
 from sounding_video.media.codecs import CODECS
 from sounding_video.media.probe import probe, read_clip
 from sounding_video.media.writers.base import CONTAINERS
 from sounding_video.nodes import output
 from sounding_video.nodes.host import io, standalone
-from sounding_video.nodes.host.runner import run_workflow
 from sounding_video.nodes.output import CODEC_NAMES, FORMATS, SOUND_FORMATS, Mux
 
 FRAMES = torch.rand(9, 1, 1, 3, generator=torch.Generator().manual_seed(1)).expand(9, 32, 48, 3)

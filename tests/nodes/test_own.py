@@ -6,14 +6,14 @@ import shutil
 
 import pytest
 from sounding_video.core.errors import InputError
+from sounding_video.headless.graph import read_workflow
+from sounding_video.headless.runner import run_workflow
+from sounding_video.headless.ui_format import ui_workflow
 from sounding_video.models.own import PUBLISHED
 from sounding_video.models.weights.find import pocket_folder
 from sounding_video.nodes import sampling
 from sounding_video.nodes.conditioning import EmptyAVLatent, EncodeCaptions
 from sounding_video.nodes.host import standalone
-from sounding_video.nodes.host.graph import read_workflow
-from sounding_video.nodes.host.runner import run_workflow
-from sounding_video.nodes.host.ui_format import ui_workflow
 from sounding_video.nodes.loaders import FREE_TEXT, JoinTowers, LoadStableAudioTower, LoadWanTower
 from sounding_video.nodes.own import AS_SET, FROM_MODEL, settled
 from sounding_video.nodes.sampling import JointSampler

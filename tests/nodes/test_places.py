@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from sounding_video.core.errors import OutputError, WorkflowError
 from sounding_video.core.progress import Progress
+from sounding_video.headless.runner import run_workflow
+from sounding_video.headless.ui_format import ui_workflow
 from sounding_video.nodes import Mux, SyncReport
 from sounding_video.nodes.host import standalone
 from sounding_video.nodes.host.places import require_place
-from sounding_video.nodes.host.runner import run_workflow
-from sounding_video.nodes.host.ui_format import ui_workflow
 
 ROOM = 255 - len("_00001_.mp4")
 needs_proc = pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a file system that refuses even root")

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 from sounding_video.core.errors import OutputError
+from sounding_video.headless.refusal import refusal
 from sounding_video.nodes.host import prefixes
 from sounding_video.nodes.host.common import check_prefix
 from sounding_video.nodes.host.prefixes import filled_prefix, safe_path
-from sounding_video.nodes.host.refusal import refusal
 from sounding_video.nodes.output import Mux
 
 PROMPT = {

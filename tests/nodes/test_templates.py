@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from sounding_video.headless.graph import node_classes, plan, read_workflow
+from sounding_video.headless.runner import run_workflow
 from sounding_video.media.probe import probe
 from sounding_video.models.weights.download import DOWNLOADS
-from sounding_video.nodes.host.graph import node_classes, plan, read_workflow
-from sounding_video.nodes.host.runner import run_workflow
 
 _spec = importlib.util.spec_from_file_location("templates", Path(__file__).parents[2] / "benchmarks" / "templates.py")
 templates = importlib.util.module_from_spec(_spec)

@@ -9,10 +9,10 @@ import torch
 from PIL import Image, PngImagePlugin
 from sounding_video.core.errors import WorkflowError
 from sounding_video.core.types import AudioClip, AVClip, VideoClip
+from sounding_video.headless.graph import read_workflow
+from sounding_video.headless.workflow_file import Workflow, read_any, to_prompt, understood
 from sounding_video.media.mux import write_clip
 from sounding_video.media.tag_reader import read_tags
-from sounding_video.nodes.host.graph import read_workflow
-from sounding_video.nodes.host.workflow_file import Workflow, read_any, to_prompt, understood
 
 TEMPLATE = "text_to_sounding_video_pocket.json"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import InputError, WorkflowError
+from ..core.errors import InputError, WorkflowError
 from .from_page import Converted, Describe, Refuse, prompt_of
 from .graph import check_format, foreign_nodes, node_classes, read_workflow
 from .page_graph import is_page_format
@@ -60,7 +60,7 @@ def read_any(path: str | Path) -> Workflow:
     path = Path(path)
     if path.suffix.lower() in _TEXT_SUFFIXES or not path.is_file() or _looks_like_json(path):
         return understood(read_workflow(path))
-    from ...media.tag_reader import read_tags
+    from ..media.tag_reader import read_tags
 
     try:
         tags = read_tags(path)

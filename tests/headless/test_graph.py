@@ -6,8 +6,8 @@ import json
 
 import pytest
 from sounding_video.core.errors import WorkflowError
+from sounding_video.headless.graph import apply_overrides, check_format, plan, read_workflow
 from sounding_video.nodes.host import standalone
-from sounding_video.nodes.host.graph import apply_overrides, check_format, plan, read_workflow
 
 
 @pytest.fixture(autouse=True)

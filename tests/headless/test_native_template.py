@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from sounding_video.core.errors import InputError, WorkflowError
+from sounding_video.headless.graph import plan, read_workflow
+from sounding_video.headless.ui_format import ui_workflow
 from sounding_video.models.weights.layouts import GET
-from sounding_video.nodes.host.graph import plan, read_workflow
-from sounding_video.nodes.host.ui_format import ui_workflow
 from sounding_video.nodes.native import NativeSampler
 
 _spec = importlib.util.spec_from_file_location("native_nodes", Path(__file__).with_name("native_nodes.py"))

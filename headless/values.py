@@ -7,9 +7,9 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...core.errors import WorkflowError
-from .folders import why_unusable
-from .io import Input
+from ..core.errors import WorkflowError
+from ..nodes.host.folders import why_unusable
+from ..nodes.host.io import Input
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import pytest
 from aiohttp import web
 from sounding_video.core.errors import Cancelled, ServerError, WorkflowError
 from sounding_video.core.progress import Progress
-from sounding_video.nodes.host import client
-from sounding_video.nodes.host.client import ServerGoneError, queue_workflow
+from sounding_video.headless import client
+from sounding_video.headless.client import ServerGoneError, queue_workflow
 
 _spec = importlib.util.spec_from_file_location("servers", Path(__file__).with_name("servers.py"))
 servers = importlib.util.module_from_spec(_spec)

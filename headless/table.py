@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...core.dialect import escaped
-from ...core.errors import InputError, SoundingVideoError, WorkflowError
-from ...models.weights.find import POCKET
+from ..core.dialect import escaped
+from ..core.errors import InputError, SoundingVideoError, WorkflowError
+from ..models.weights.find import POCKET
 from .graph import apply_overrides, node_classes
 
 NAME, PROMPT = "name", "prompt"
@@ -107,8 +107,8 @@ def _owners(graph: Mapping[str, Any], name: str) -> list[str]:
 
 def _expanded(graph: Mapping[str, Any], prompt: str) -> dict[str, str]:
     """Both captions of a prompt, by rules, for the one node that takes them."""
-    from ...captions.backends import open_backend
-    from ...captions.crr import expand
+    from ..captions.backends import open_backend
+    from ..captions.crr import expand
 
     owners = [_owners(graph, name) for name in CAPTIONS]
     for name, nodes in zip(CAPTIONS, owners, strict=True):

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sounding_video.nodes.host import graph
+from sounding_video.headless import graph
 from sounding_video.nodes.host.io import ComfyNode, Input, Output, Schema
 
 FILE_LISTS = {"unet_name", "clip_name", "vae_name", "ckpt_name"}

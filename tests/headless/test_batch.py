@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from sounding_video.core.errors import Cancelled, InputError, ServerError, WorkflowError
 from sounding_video.core.progress import Progress
-from sounding_video.nodes.host.batch import Job, run_batch
-from sounding_video.nodes.host.client import RunLostError
-from sounding_video.nodes.host.table import checked_rows, read_table, row_graph
+from sounding_video.headless.batch import Job, run_batch
+from sounding_video.headless.client import RunLostError
+from sounding_video.headless.table import checked_rows, read_table, row_graph
 
 _spec = importlib.util.spec_from_file_location("servers", Path(__file__).with_name("servers.py"))
 servers = importlib.util.module_from_spec(_spec)

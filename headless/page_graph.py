@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ...core.errors import WorkflowError
+from ..core.errors import WorkflowError
 
 # Ids under which a sub-graph's links name its own border.
 INPUT_BORDER, OUTPUT_BORDER = "-10", "-20"

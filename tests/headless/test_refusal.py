@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sounding_video.nodes.host.refusal import refusal
+from sounding_video.headless.refusal import refusal
 
 
 def test_a_node_that_is_gone_is_told_with_what_hangs_on_it():

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...core.errors import ServerError, WorkflowError
+from ..core.errors import ServerError, WorkflowError
 from .client import ServerGoneError, require_address
 
 _PATIENCE_SECONDS = 30.0

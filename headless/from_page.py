@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ...core.errors import WorkflowError
+from ..core.errors import WorkflowError
 from .page_graph import (
     BYPASSED,
     INPUT_BORDER,

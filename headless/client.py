@@ -21,13 +21,13 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from ...core.errors import Cancelled, OutputError, ServerError
-from ...core.progress import SILENT, Progress
+from ..core.errors import Cancelled, OutputError, ServerError
+from ..core.progress import SILENT, Progress
+from ..nodes.host.places import require_place
+from ..nodes.host.prefixes import safe_path
+from ..nodes.host.report import RunReport
 from .graph import check_format
-from .places import require_place
-from .prefixes import safe_path
 from .refusal import refusal
-from .report import RunReport
 from .workflow_file import with_twin
 
 log = logging.getLogger(__name__)

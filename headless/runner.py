@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 
-from ...core.progress import SILENT, Progress
+from ..core.progress import SILENT, Progress
+from ..nodes.host.io import FolderType, Hidden, HiddenValues, NodeOutput
+from ..nodes.host.report import RunReport
+from ..nodes.host.standalone import Session, default_model_roots, session
 from .from_page import Converted
 from .graph import Step, apply_overrides, plan
-from .io import FolderType, Hidden, HiddenValues, NodeOutput
-from .report import RunReport
-from .standalone import Session, default_model_roots, session
 from .ui_format import ui_workflow
 from .workflow_file import to_prompt, understood
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ...core.errors import WorkflowError
-from .. import NODES
-from .folders import MODEL_INPUTS
-from .io import ComfyNode, Schema
+from ..core.errors import WorkflowError
+from ..nodes import NODES
+from ..nodes.host.folders import MODEL_INPUTS
+from ..nodes.host.io import ComfyNode, Schema
 from .values import WIDGETS, from_text, read_value
 
 log = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from sounding_video.core.errors import (
     WorkflowError,
 )
 from sounding_video.core.progress import Progress
+from sounding_video.headless.runner import run_workflow
+from sounding_video.headless.ui_format import ui_workflow
 from sounding_video.media.probe import probe
-from sounding_video.nodes.host.runner import run_workflow
-from sounding_video.nodes.host.ui_format import ui_workflow
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..own import AS_SET, MODES
+from ..nodes.own import AS_SET, MODES
 
 _DEFAULTS = {"INT": 0, "FLOAT": 0, "STRING": "", "BOOLEAN": False}
 _DYNAMIC_CHOICE = "COMFY_DYNAMICCOMBO_V3"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from ..nodes.host.io import Input
 from .graph import Step
-from .io import Input
 
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 # Groups with their colours, from left to right; the last two stand below the others.

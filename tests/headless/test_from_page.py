@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from sounding_video.core.errors import WorkflowError
-from sounding_video.nodes.host import graph as graph_module
-from sounding_video.nodes.host.from_page import prompt_of
-from sounding_video.nodes.host.graph import foreign_nodes, plan, read_workflow
-from sounding_video.nodes.host.page_widgets import sent_values, widget_values
-from sounding_video.nodes.host.workflow_file import our_descriptions, to_prompt, understood
+from sounding_video.headless import graph as graph_module
+from sounding_video.headless.from_page import prompt_of
+from sounding_video.headless.graph import foreign_nodes, plan, read_workflow
+from sounding_video.headless.page_widgets import sent_values, widget_values
+from sounding_video.headless.workflow_file import our_descriptions, to_prompt, understood
 
 TEMPLATE = "text_to_sounding_video_pocket.json"
 
