@@ -272,16 +272,7 @@ def caption_files(
     """
     _check_mode(mode, backend)
     clips, kept = _unfinished(rows, output), raw_captions_file(output)
-    for key, stage in ((VIDEO_RAW, "looking"), (AUDIO_RAW, "listening")):
-        missing = [file for file, row in clips.items() if key not in _given(row)]
-        perceive = partial(_perceived, key=key, read=read, describer=describer, progress=progress)
-        for file, text, problem in _each(missing, perceive, stage, progress):
-            if problem is None:
-                append_row(kept, {"file": file, key: text})
-                clips[file][key] = text
-            else:
-                del clips[file]
-                yield file, problem
+    yield from _describe_all(clips, kept, read, describer, progress)
     if describer is not None:
         describer.close()
 
@@ -294,6 +285,30 @@ def caption_files(
         if problem is None:
             append_row(output, row)
         yield file, problem
+
+
+def _describe_all(
+    clips: dict[str, dict[str, Any]],
+    kept: Path,
+    read: Callable[[str], AVClip],
+    describer: Describer | None,
+    progress: Progress,
+) -> Iterator[tuple[str, SoundingVideoError]]:
+    """Look at all pictures, then listen to all sounds; what is seen and heard enters ``clips`` and the file ``kept``.
+
+    Yields:
+        Each clip that fails, taken out of ``clips``, with its error.
+    """
+    for key, stage in ((VIDEO_RAW, "looking"), (AUDIO_RAW, "listening")):
+        missing = [file for file, row in clips.items() if key not in _given(row)]
+        perceive = partial(_perceived, key=key, read=read, describer=describer, progress=progress)
+        for file, text, problem in _each(missing, perceive, stage, progress):
+            if problem is None:
+                append_row(kept, {"file": file, key: text})
+                clips[file][key] = text
+            else:
+                del clips[file]
+                yield file, problem
 
 
 def _unfinished(rows: Iterable[Mapping[str, Any]], output: Path) -> dict[str, dict[str, Any]]:

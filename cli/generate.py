@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..media.mux import MuxReport
     from ..models.conditioning import ConditioningCache
     from ..models.own import OwnSettings
+    from ..models.weights.find import ModelSet
     from ..pipeline import SamplingOptions
 
 CAPTION_FOLDER = Path("~/.cache/sounding_video/captions")
@@ -173,7 +174,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     started = time.monotonic()
     captions = _captions(args)
 
-    from ..core.clock import Timeline, as_fps
+    from ..core.clock import Timeline
     from ..core.device import resolve_placement
     from ..core.progress import stoppable
     from ..media.mux import has_picture, write_clip
@@ -183,18 +184,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
     if not console.verbose:
         quiet_libraries()
-    found = choose_models(args.models, video=args.wan, audio=args.stable_audio)
-    for note in filter(None, (*found.notes, found.bridge_note if args.bridge == "auto" else "")):
-        console.note(f"note: {note}")
+    found = _chosen_models(args, console)
     own = joint_settings(own_settings(found.video), own_settings(found.audio))
     negatives = _negatives(args, own)
-    width, height = args.size or (own.width, own.height)
-    extent = {
-        "num_frames": own.num_frames if args.frames is None else args.frames,
-        "fps": own.fps if args.fps is None else as_fps(args.fps),
-        "width": width,
-        "height": height,
-    }
+    extent = _extent(args, own)
     options = _options(args, own)
     placement = resolve_placement(
         device=args.device, dtype=args.dtype, offload=args.offload, attention=args.attention, storage=args.storage
@@ -236,6 +229,27 @@ def run(args: argparse.Namespace, console: Console) -> None:
         for each in wanted:
             _make_one(each, make, write, None if args.no_metadata else tags, told)
     told.end()
+
+
+def _chosen_models(args: argparse.Namespace, console: Console) -> ModelSet:
+    """The models on disk that will be loaded; what there is to say of the choice is told."""
+    found = choose_models(args.models, video=args.wan, audio=args.stable_audio)
+    for note in filter(None, (*found.notes, found.bridge_note if args.bridge == "auto" else "")):
+        console.note(f"note: {note}")
+    return found
+
+
+def _extent(args: argparse.Namespace, own: OwnSettings) -> dict[str, Any]:
+    """Number of frames, frame rate and size in pixels: as asked for, else what the model was made for."""
+    from ..core.clock import as_fps
+
+    width, height = args.size or (own.width, own.height)
+    return {
+        "num_frames": own.num_frames if args.frames is None else args.frames,
+        "fps": own.fps if args.fps is None else as_fps(args.fps),
+        "width": width,
+        "height": height,
+    }
 
 
 def _make_one(

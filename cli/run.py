@@ -12,7 +12,7 @@ from .console import Console
 from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
 
 if TYPE_CHECKING:
-    from ..nodes.host.report import RunReport
+    from ..headless.report import RunReport
 
 FORMS = (
     "The file is a workflow as ComfyUI's page saves it, its export for the API, or a video or picture that holds the "

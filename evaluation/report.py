@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +14,9 @@ from ..core.optional import require
 from ..media.files import new_file
 from ..media.video import to_uint8
 from .matching import best_pairs, greedy_pairs
+from .result import Evaluation
 from .sample import Sample
 from .signals import LIBRARIES, MIN_FLOW, ONSET_HOP
-
-if TYPE_CHECKING:
-    from .runner import Evaluation
 
 PURPOSE = "drawing pictures of the evaluation"
 STRIP_RATIO = 7.1  # width over height of the panel of frames, so that thumbnails keep their shape

@@ -13,8 +13,8 @@ from typing import Any
 
 from ..core.errors import Cancelled, InputError, ServerError, SoundingVideoError
 from ..core.progress import SILENT, Progress
-from ..nodes.host.report import RunReport
 from .client import RECONNECT_SECONDS, RunLostError, ServerGoneError, queue_workflow, require_address
+from .report import RunReport
 
 _POLL_SECONDS = 0.25
 

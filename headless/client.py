@@ -25,9 +25,9 @@ from ..core.errors import Cancelled, OutputError, ServerError
 from ..core.progress import SILENT, Progress
 from ..nodes.host.places import require_place
 from ..nodes.host.prefixes import safe_path
-from ..nodes.host.report import RunReport
 from .graph import check_format
 from .refusal import refusal
+from .report import RunReport
 from .workflow_file import with_twin
 
 log = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ import torch
 
 from ..core.progress import SILENT, Progress
 from ..nodes.host.io import FolderType, Hidden, HiddenValues, NodeOutput
-from ..nodes.host.report import RunReport
 from ..nodes.host.standalone import Session, default_model_roots, session
 from .from_page import Converted
 from .graph import Step, apply_overrides, plan
+from .report import RunReport
 from .ui_format import ui_workflow
 from .workflow_file import to_prompt, understood
 

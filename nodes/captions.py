@@ -16,9 +16,9 @@ from ..captions.profiles import PROFILES
 from ..core.dialect import escaped
 from ..core.errors import SoundingVideoError, require_choice
 from .host import io, make_room, progress, ui
-from .host.report import CAPTIONS_KEY
 from .listing import ADVANCED, listing
 from .sockets import CATEGORY
+from .telling import CAPTIONS_KEY
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

@@ -7,7 +7,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from .host import managed_memory, ui
-from .host.report import REPORT_KEY
+
+# Under these names nodes say sentences, and show the captions that they wrote.
+REPORT_KEY = "sounding_video_report"
+CAPTIONS_KEY = "sounding_video_captions"
 
 
 def told(text: str, *, as_text: bool = False) -> dict[str, Any]:

@@ -24,10 +24,10 @@ from sounding_video.captions.backends.transformers_local import (
 from sounding_video.captions.crr import expand
 from sounding_video.core.errors import InputError
 from sounding_video.core.types import AudioClip, AVClip, VideoClip
+from sounding_video.headless.report import RunReport
 from sounding_video.media.mux import write_clip
 from sounding_video.nodes.captions import CaptionVideo, EditAnchors, ExpandPrompt
 from sounding_video.nodes.host import standalone
-from sounding_video.nodes.host.report import RunReport
 
 WRITER = {"backend": "lexicon", "profile": "short", "server": "", "model": ""}
 

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Under these names nodes say sentences, and show the captions that they wrote.
-REPORT_KEY = "sounding_video_report"
-CAPTIONS_KEY = "sounding_video_captions"
+from ..nodes.telling import CAPTIONS_KEY, REPORT_KEY
 
 
 @dataclass(frozen=True)
