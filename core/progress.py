@@ -12,6 +12,8 @@ STAGE_TITLES = {
     "load": "loading",
     "captions": "writing captions",
     "encode": "reading captions",
+    "encode picture": "encoding picture",
+    "encode sound": "encoding sound",
     "preview": "fitting preview",
     "sample": "sampling",
     "decode": "decoding",

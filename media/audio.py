@@ -95,6 +95,19 @@ def to_stereo(audio: AudioClip) -> AudioClip:
     return AudioClip(audio.waveform.expand(2, -1).contiguous(), audio.sample_rate)
 
 
+def to_channels(audio: AudioClip, channels: int) -> AudioClip:
+    """One channel or two: a mono sound goes to both at the same level, a stereo one to the middle as its mean.
+
+    Raises:
+        InputError: another number.
+    """
+    if channels not in (1, 2):
+        raise InputError("the number of channels is not usable", got=channels, expected="1 or 2")
+    if channels == 2 or audio.waveform.shape[0] == 1:
+        return to_stereo(audio) if channels == 2 else audio
+    return AudioClip(audio.waveform.mean(0, keepdim=True), audio.sample_rate)
+
+
 def limit_peak(audio: AudioClip) -> tuple[AudioClip, float]:
     """Lower the level of the whole sound so that its peak is at most 1.0.
 

@@ -45,10 +45,24 @@ def check_frames(frames: Tensor) -> int:
             expected=f"for example {max(2, width // 2 * 2)}×{max(2, height // 2 * 2)}",
             remedy="Video stores colour for blocks of 2×2 pixels; crop or pad the frames by one pixel.",
         )
-    require_finite("the frames tensor", frames, "The decoder overflowed; try dtype float32 or bfloat16 for it.")
-    low, high = (float(value) for value in torch.aminmax(frames))
+    low, high = require_display_range(frames)
     if low >= 0 and high <= 1:
         return 0
+    return int(((frames < 0) | (frames > 1)).sum())
+
+
+def require_display_range(frames: Tensor) -> tuple[float, float]:
+    """Refuse frames that are not in 0..1, overshoot aside; returns their least and greatest value.
+
+    Args:
+        frames: Any shape.
+
+    Raises:
+        NonFiniteError: NaN or infinity.
+        InputError: values outside 0..1 by more than overshoot.
+    """
+    require_finite("the frames tensor", frames, "The decoder overflowed; try dtype float32 or bfloat16 for it.")
+    low, high = (float(value) for value in torch.aminmax(frames))
     if low < -MAX_OVERSHOOT or high > 1 + MAX_OVERSHOOT:
         raise InputError(
             "the frames hold values outside 0..1",
@@ -56,7 +70,7 @@ def check_frames(frames: Tensor) -> int:
             expected="0 (black) to 1 (white)",
             remedy="Scale or clamp them before writing; 0..255 must be divided by 255, -1..1 mapped by (x + 1) / 2.",
         )
-    return int(((frames < 0) | (frames > 1)).sum())
+    return low, high
 
 
 def to_uint8(frames: Tensor) -> Tensor:

@@ -15,18 +15,18 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from ..core.clock import LatentGeometry, Timeline, samples_for
+from ..core.clock import LatentGeometry, Timeline
 from ..core.errors import InputError
-from ..core.types import AudioClip, AVClip, Captions, VideoClip
-from ..media.audio import resample, to_stereo
+from ..core.types import AudioClip, AVClip, Captions
+from ..media.fit import SHORT, FitStyle, fit_clip
 from ..media.probe import read_clip
 from .config import DataConfig
 from .randomness import derived_generator
 
 WORLD_SEEDS_A_RUN = 1_000_000
+# How runs have cut their clips from the first one on: another way would give them other batches.
+_STYLES = {short: FitStyle(nearest_frames=False, resize="bilinear", short=short, fade_seconds=0) for short in SHORT}
 
 
 @dataclass(frozen=True)
@@ -203,18 +203,11 @@ def cut(clip: AVClip, config: DataConfig, timeline: Timeline, *, name: str, crop
     seconds = clip.video.seconds if clip.video is not None else clip.audio.seconds
     num_frames = max(1, int(seconds * timeline.fps))
     start = _start(num_frames - timeline.num_frames, config, name, crop)
-    video = audio = None
-    if clip.video is not None:
-        video = VideoClip(_cut_frames(clip.video, start, config.short, timeline), timeline.fps)
-    if clip.audio is not None:
-        rate = timeline.geometry.sample_rate
-        sound = to_stereo(resample(clip.audio, rate)).waveform
-        first = samples_for(start / timeline.fps, rate)
-        window = sound[:, first : first + timeline.num_samples]
-        if config.mono:
-            window = window[:1].expand(2, -1)
-        audio = AudioClip(_fill_sound(window, timeline.num_samples, config.short), rate)
-    return AVClip(video, audio)
+    window, _ = fit_clip(clip, timeline, start=start / timeline.fps, style=_STYLES[config.short])
+    if window.audio is not None and config.mono:
+        first = window.audio.waveform[:1].expand(2, -1).contiguous()
+        return AVClip(window.video, AudioClip(first, window.audio.sample_rate))
+    return window
 
 
 def _start(slack: int, config: DataConfig, name: str, crop: int) -> int:
@@ -223,35 +216,3 @@ def _start(slack: int, config: DataConfig, name: str, crop: int) -> int:
         return 0
     generator = derived_generator(config.seed, "crop", name, crop)
     return int(torch.randint(slack + 1, (1,), generator=generator))
-
-
-def _cut_frames(video: VideoClip, start: int, short: str, timeline: Timeline) -> Tensor:
-    total = video.frames.shape[0]
-    num_frames = max(1, int(video.seconds * timeline.fps))
-    wanted = [
-        index % num_frames if short == "loop" else min(index, num_frames - 1)
-        for index in range(start, start + timeline.num_frames)
-    ]
-    frames = video.frames[[min(total - 1, int(index * video.fps / timeline.fps)) for index in wanted]]
-    return _fit_size(frames, timeline.width, timeline.height)
-
-
-def _fit_size(frames: Tensor, width: int, height: int) -> Tensor:
-    """Scale until the picture covers the wanted size, then cut its middle; the aspect ratio is kept."""
-    rows, columns = frames.shape[1:3]
-    if (columns, rows) == (width, height):
-        return frames
-    scale = max(width / columns, height / rows)
-    size = (max(height, round(rows * scale)), max(width, round(columns * scale)))
-    scaled = F.interpolate(frames.permute(0, 3, 1, 2), size, mode="bilinear", antialias=True)
-    top, left = (size[0] - height) // 2, (size[1] - width) // 2
-    return scaled[:, :, top : top + height, left : left + width].permute(0, 2, 3, 1).clamp(0, 1)
-
-
-def _fill_sound(window: Tensor, num_samples: int, short: str) -> Tensor:
-    missing = num_samples - window.shape[1]
-    if missing <= 0:
-        return window.contiguous()
-    if short == "pad" or not window.shape[1]:
-        return F.pad(window, (0, missing))
-    return window.repeat(1, -(-num_samples // window.shape[1]))[:, :num_samples]

@@ -1,7 +1,7 @@
 """How many bytes each stage takes: weights by offload mode, and what a forward keeps alive beside them.
 
-Stages run one after the other: encode the captions, sample, decode the picture, decode the sound. Weights follow from
-:mod:`..placement`:
+Stages run one after the other: encode a clip that is given, encode the captions, sample, decode the picture, decode the
+sound. Weights follow from :mod:`..placement`:
 
 =============  ==========================================================================================
 ``none``       everything that was used once stays on the device, so all parts count in every stage; of text encoders
@@ -32,11 +32,17 @@ from ..storage import BYTES_PER_WEIGHT, saved_bytes
 from .outline import Outline
 from .tracking import Cost, dry_run
 
+CLIP_STAGES = ("encode video", "encode audio")
 STAGES = ("encode", "sample", "decode video", "decode audio")
 TOWERS = ("video tower", "audio tower", "bridges")
-TEXTS = {"video text": "encode", "audio text": "encode"}
-CODECS = {"video codec": "decode video", "audio codec": "decode audio"}
-# The decoder works latent frame by latent frame; from the third one on every step takes the same.
+TEXTS = ("video text", "audio text")
+# Stages of each part; of those that are not named, sampling.
+_USED = dict.fromkeys(TEXTS, ("encode",)) | {
+    "video codec": ("encode video", "decode video"),
+    "audio codec": ("encode audio", "decode audio"),
+}
+TILED_STAGES = ("encode video", "decode video")
+# The video codec works latent frame by latent frame; from the third one on every step takes the same.
 STEADY_FRAMES = 3
 _META = torch.device("meta")
 
@@ -49,11 +55,15 @@ class Workload:
         video_shape: Latent ``(B, C, T, H, W)``, or None for no picture.
         audio_shape: Latent ``(B, C, L)``, or None for no sound.
         guided: Whether guidance asks for a second pass.
+        encoded: Of a clip that is given: "video", "audio" or both.
+        decoded: What is decoded in the end.
     """
 
     video_shape: tuple[int, ...] | None
     audio_shape: tuple[int, ...] | None
     guided: bool = True
+    encoded: tuple[str, ...] = ()
+    decoded: tuple[str, ...] = ("video", "audio")
 
     @classmethod
     def of(cls, timeline: Timeline, *, video: bool = True, audio: bool = True, guided: bool = True) -> Workload:
@@ -92,14 +102,14 @@ class Needs:
         """Bytes of weights on the device at the worst moment of a stage.
 
         Args:
-            stage: One of ``STAGES``.
+            stage: One of ``CLIP_STAGES`` and ``STAGES``.
             offload: ``none``, ``model``, ``group`` or ``sequential``.
             prefetch: Whether ``group`` fetches one layer ahead (CUDA).
         """
         parts, weights = self.outline.parts(), self.weights()
         if offload == "none":
             return self.kept_bytes() + (self.freed_bytes() if stage == "encode" else 0)
-        names = [name for name in parts if (TEXTS | CODECS).get(name, "sample") == stage]
+        names = [name for name in parts if stage in _USED.get(name, ("sample",))]
         whole = {name: weights[name] for name in names}
         if offload == "model" or stage not in ("sample", "encode"):
             return max(whole.values(), default=0) if stage == "encode" else sum(whole.values())
@@ -122,9 +132,9 @@ class Needs:
         """Bytes that a stage keeps alive beside the weights.
 
         Args:
-            stage: One of ``STAGES``.
+            stage: One of ``CLIP_STAGES`` and ``STAGES``.
             batched: Sampling: both guidance passes as one batch.
-            tiled: Decoding the picture: in tiles.
+            tiled: Encoding or decoding the picture: in tiles.
         """
         return self._cost(stage, batched, tiled).peak_bytes
 
@@ -133,12 +143,14 @@ class Needs:
         return self._cost(stage, batched, tiled).operations
 
     def _cost(self, stage: str, batched: bool, tiled: bool) -> Cost:
-        variant = batched if stage == "sample" else tiled if stage == "decode video" else False
+        variant = batched if stage == "sample" else tiled if stage in TILED_STAGES else False
         key = (stage, variant)
         if key not in self._counted:
             count = {
                 "encode": self._encode,
                 "sample": self._sample,
+                "encode video": self._encode_video,
+                "encode audio": self._encode_audio,
                 "decode video": self._decode_video,
                 "decode audio": self._decode_audio,
             }[stage]
@@ -147,13 +159,18 @@ class Needs:
 
     def stages(self) -> tuple[str, ...]:
         """The stages that the workload has."""
-        absent = {
-            "decode video": self.workload.video_shape is None or self.outline.video_codec is None,
-            "decode audio": self.workload.audio_shape is None or self.outline.audio_vae is None,
-            "encode": self.outline.video_text is None and self.outline.audio_text is None,
-            "sample": self.outline.joint is None,
+        work, outline = self.workload, self.outline
+        picture = work.video_shape is not None and outline.video_codec is not None
+        sound = work.audio_shape is not None and outline.audio_vae is not None
+        present = {
+            "encode video": picture and "video" in work.encoded,
+            "encode audio": sound and "audio" in work.encoded,
+            "encode": outline.video_text is not None or outline.audio_text is not None,
+            "sample": outline.joint is not None,
+            "decode video": picture and "video" in work.decoded,
+            "decode audio": sound and "audio" in work.decoded,
         }
-        return tuple(stage for stage in STAGES if not absent.get(stage, False))
+        return tuple(stage for stage, is_there in present.items() if is_there)
 
     def _encode(self, _: bool) -> Cost:
         costs = []
@@ -196,14 +213,49 @@ class Needs:
         finally:
             joint._rope_cache = None
 
+    def _encode_video(self, tiled: bool) -> Cost:
+        codec = self.outline.video_codec
+        _, channels, frames, height, width = self.workload.video_shape
+        stride, area = codec.spatial_stride, height * width
+
+        def num_bytes_of(num_latents: int, pixels: int) -> int:
+            return 3 * (codec.temporal_stride * (num_latents - 1) + 1) * pixels * codec.vae.dtype.itemsize
+
+        whole = num_bytes_of(frames, area * stride**2)
+        height, width = self._tile(height, width) if tiled else (height, width)
+        steady = min(frames, STEADY_FRAMES)
+
+        def run() -> Tensor:
+            size = (codec.temporal_stride * (steady - 1) + 1, height * stride, width * stride)
+            pictures = torch.empty(1, 3, *size, dtype=codec.vae.dtype, device=_META)
+            return codec.vae.encode(pictures).latent_dist.mode()
+
+        # The clip is on the device whole; of the latents, the posterior's two halves and what is made of them.
+        cost = dry_run(run, self.outline.tensors())
+        waiting = whole - num_bytes_of(steady, height * width * stride**2) + 4 * 4 * channels * frames * area
+        repeated = frames / steady * area / (height * width)
+        return Cost(cost.peak_bytes + waiting, int(cost.operations * repeated))
+
+    def _encode_audio(self, _: bool) -> Cost:
+        vae = self.outline.audio_vae
+        # A clip's sound is rounded up to whole latents.
+        shape = (1, vae.config.audio_channels, (self.workload.audio_shape[2] + 1) * vae.hop_length)
+
+        def run() -> Tensor:
+            return vae.encode(torch.empty(shape, dtype=vae.dtype, device=_META)).latent_dist.mode()
+
+        return dry_run(run, self.outline.tensors())
+
+    def _tile(self, height: int, width: int) -> tuple[int, int]:
+        """A tile of a latent picture."""
+        vae, stride = self.outline.video_codec.vae, self.outline.video_codec.spatial_stride
+        return min(height, vae.tile_sample_min_height // stride), min(width, vae.tile_sample_min_width // stride)
+
     def _decode_video(self, tiled: bool) -> Cost:
         codec = self.outline.video_codec
         _, channels, frames, height, width = self.workload.video_shape
         latent_bytes, area = 4 * channels * frames * height * width, height * width
-        if tiled:
-            stride = codec.spatial_stride
-            height = min(height, codec.vae.tile_sample_min_height // stride)
-            width = min(width, codec.vae.tile_sample_min_width // stride)
+        height, width = self._tile(height, width) if tiled else (height, width)
 
         def run() -> Tensor:
             raw = torch.empty(

@@ -12,7 +12,7 @@ from ...core.device import Placement
 from ...core.errors import PlacementError
 from ...core.residency import current_residency
 from ..storage import STREAMABLE
-from .needs import Needs, Workload
+from .needs import TILED_STAGES, Needs, Workload
 from .outline import Outline
 
 # Offload of towers, offload of text encoders and weight storage, in the order of speed. Moving a whole model costs a
@@ -39,7 +39,7 @@ class StagePeak:
     """What one stage takes on the device.
 
     Args:
-        stage: One of :data:`~.needs.STAGES`.
+        stage: One of :data:`~.needs.CLIP_STAGES` and :data:`~.needs.STAGES`.
         weights_bytes: Weights that are there at the worst moment; on a CPU those that are not in memory yet.
         activation_bytes: What the forward keeps alive beside them.
         operations: Of the whole stage; of sampling, of one step.
@@ -67,7 +67,7 @@ class Plan:
         dtype: Type of computation, for people.
         attention: Attention kernel.
         guidance_batching: ``batched`` or ``sequential``.
-        tiling: Of the video decoder, ``off`` or ``on``.
+        tiling: Of the video codec, ``off`` or ``on``.
         stages: Peak of every stage.
         host_bytes: Main memory: all weights, and the decoded clip.
     """
@@ -108,8 +108,9 @@ class Plan:
         said = [f"offload {offload}{texts}, {self.storage} {self.dtype} weights"]
         if stage in (None, "sample"):
             said.append(f"guidance {self.guidance_batching}")
-        if stage in (None, "decode video"):
-            said.append("picture decoded " + ("in tiles" if self.tiling == "on" else "whole"))
+        if stage in (None, *TILED_STAGES):
+            done = "encoded" if stage == "encode video" else "decoded"
+            said.append(f"picture {done} " + ("in tiles" if self.tiling == "on" else "whole"))
         return ", ".join(said)
 
     def as_json(self) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def plans(
             needs[storage] = Needs(outline_for(storage), workload)
         found += [
             _plan(needs[storage], placement, way, batching, tiling)
-            for tiling in (tilings if "decode video" in needs[storage].stages() else tilings[:1])
+            for tiling in (tilings if set(TILED_STAGES) & set(needs[storage].stages()) else tilings[:1])
             for batching in batchings
         ]
     return found

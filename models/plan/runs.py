@@ -58,30 +58,47 @@ def sampling(
     return StageRun("sample", outline, workload, (joint,), batchings=batchings)
 
 
+def encoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiling: str) -> StageRun:
+    """Encoding a clip's picture to a latent ``(1, C, T, H, W)``; ``auto`` may tile whatever does not fit whole."""
+    return _video_run("encode video", codec, Workload(tuple(shape), None, encoded=("video",), decoded=()), tiling)
+
+
+def encoding_audio(codec: OobleckCodec, shape: tuple[int, ...]) -> StageRun:
+    """Encoding a clip's sound to a latent ``(1, C, L)``."""
+    return _audio_run("encode audio", codec, Workload(None, tuple(shape), encoded=("audio",), decoded=()))
+
+
 def decoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiling: str) -> StageRun:
     """Decoding a video latent ``(1, C, T, H, W)``; ``auto`` may tile whatever does not fit whole."""
-    pixels = shape[-1] * shape[-2] * codec.spatial_stride**2
-
-    def outline() -> Outline:
-        return Outline("", None, None, None, WanVAECodec(rebuilt(codec.vae)), None)
-
-    return StageRun("decode video", outline, Workload(tuple(shape), None), (codec,), tilings=tilings(pixels, tiling))
+    return _video_run("decode video", codec, Workload(tuple(shape), None), tiling)
 
 
 def decoding_audio(codec: OobleckCodec, shape: tuple[int, ...]) -> StageRun:
     """Decoding an audio latent ``(1, C, L)``."""
+    return _audio_run("decode audio", codec, Workload(None, tuple(shape)))
 
+
+def _video_run(stage: str, codec: WanVAECodec, workload: Workload, tiling: str) -> StageRun:
+    pixels = workload.video_shape[-1] * workload.video_shape[-2] * codec.spatial_stride**2
+
+    def outline() -> Outline:
+        return Outline("", None, None, None, WanVAECodec(rebuilt(codec.vae)), None)
+
+    return StageRun(stage, outline, workload, (codec,), tilings=tilings(pixels, tiling))
+
+
+def _audio_run(stage: str, codec: OobleckCodec, workload: Workload) -> StageRun:
     def outline() -> Outline:
         return Outline("", None, None, None, None, rebuilt(codec.vae))
 
-    return StageRun("decode audio", outline, Workload(None, tuple(shape)), (codec,))
+    return StageRun(stage, outline, workload, (codec,))
 
 
 def tilings(num_pixels: int, tiling: str) -> tuple[str, ...]:
-    """Ways of decoding that the planner may choose from, fastest first; an explicit one stays alone.
+    """Ways of en- and decoding that the planner may choose from, fastest first; an explicit one stays alone.
 
     Args:
-        num_pixels: Of a picture. ``auto`` never decodes a picture larger than the published system's whole.
+        num_pixels: Of a picture. ``auto`` never takes a picture larger than the published system's whole.
         tiling: ``auto``, ``on`` or ``off``.
     """
     if tiling != "auto":
@@ -89,13 +106,13 @@ def tilings(num_pixels: int, tiling: str) -> tuple[str, ...]:
     return ("on",) if num_pixels > LARGEST_UNTILED else ("off", "on")
 
 
-def run_codec(run: StageRun, placement: Placement, decode: Callable[[str], Tensor]) -> Tensor:
-    """Decode with the codec on the device for as long as it works.
+def run_codec(run: StageRun, placement: Placement, work: Callable[[str], Tensor]) -> Tensor:
+    """Encode or decode with the codec on the device for as long as it works.
 
     Args:
-        run: From :func:`decoding_video` or :func:`decoding_audio`.
+        run: From :func:`encoding_video` and the three like it.
         placement: Where.
-        decode: Told whether to work in tiles: ``on`` or ``off``.
+        work: Told whether to work in tiles: ``on`` or ``off``.
 
     Raises:
         PlacementError, torch.OutOfMemoryError: as :func:`~.fit.run_fitting`.
@@ -103,7 +120,7 @@ def run_codec(run: StageRun, placement: Placement, decode: Callable[[str], Tenso
 
     def attempt(where: Placement, plan: Plan | None) -> Tensor:
         with on_device(run.modules[0], where):
-            return decode(plan.tiling if plan else run.tilings[0])
+            return work(plan.tiling if plan else run.tilings[0])
 
     return run_fitting(run, placement, attempt)
 

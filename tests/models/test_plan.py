@@ -196,6 +196,22 @@ def test_the_decoder_does_not_keep_finished_frames_on_the_device(wan_codec) -> N
     assert peaks[1] < 1.05 * peaks[0]
 
 
+def test_encoding_a_picture_takes_what_is_foretold(wan_codec) -> None:
+    """Counted on real tensors, from the pictures on: whole, and in tiles of a larger one."""
+    vae = wan_codec.vae
+    outline = Outline("", None, None, None, WanVAECodec(without_weights(vae)), None)
+    for (height, width), tiled in (((10, 12), False), ((28, 28), True)):
+        work = Workload((1, 4, 4, height, width), None, encoded=("video",), decoded=())
+        foretold = Needs(outline, work)
+        assert foretold.stages() == ("encode video",)
+        vae.use_tiling = tiled
+        with LiveBytes((*vae.parameters(), *vae.buffers()), device_type="cpu") as counter, torch.no_grad():
+            vae.encode(torch.zeros(1, 3, 13, 8 * height, 8 * width)).latent_dist.mode()
+        vae.use_tiling = False
+        measured = counter.peak_bytes - counter.base_bytes
+        assert foretold.activations("encode video", tiled=tiled) == pytest.approx(measured, rel=0.10)
+
+
 @pytest.fixture(scope="module")
 def audio_vae() -> nn.Module:
     from diffusers import AutoencoderOobleck
@@ -222,6 +238,17 @@ def test_decoding_sound_takes_what_is_foretold(audio_vae) -> None:
     finally:
         torch.set_num_threads(threads)
     assert 0.7 * measured < foretold.activations("decode audio") < measured
+
+
+def test_encoding_sound_takes_what_is_foretold(audio_vae) -> None:
+    from sounding_video.models.plan.outline import rebuilt
+
+    outline = Outline("", None, None, None, None, rebuilt(audio_vae))
+    foretold = Needs(outline, Workload(None, (1, 8, 120), encoded=("audio",)))
+    assert foretold.stages() == ("encode audio", "decode audio")
+    with LiveBytes((*audio_vae.parameters(), *audio_vae.buffers()), device_type="cpu") as counter, torch.no_grad():
+        audio_vae.encode(torch.zeros(1, 2, 121 * 32)).latent_dist.mode()
+    assert foretold.activations("encode audio") == pytest.approx(counter.peak_bytes - counter.base_bytes, rel=0.02)
 
 
 def test_encoding_a_caption_takes_what_is_foretold() -> None:

@@ -12,7 +12,8 @@ from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import Cancelled
 from sounding_video.core.progress import SILENT, Progress, ask_to_stop, can_be_stopped, stoppable
-from sounding_video.core.types import Captions, JointLatents
+from sounding_video.core.types import AudioClip, AVClip, Captions, JointLatents, VideoClip
+from sounding_video.models.clip_encoding import encode_clip
 from sounding_video.models.conditioning import ConditioningCache
 from sounding_video.models.weights.find import find_models
 from sounding_video.models.weights.load import load_stable_audio, load_wan
@@ -74,6 +75,15 @@ def decode_in_tiles(model, given, timeline, progress):
     return decode(model, given, timeline, progress, tiling="on")
 
 
+def encode_picture_and_sound(model, given, timeline, progress):
+    clip = AVClip(
+        VideoClip(torch.rand(timeline.num_frames, timeline.height, timeline.width, 3), timeline.fps),
+        AudioClip(torch.rand(2, timeline.num_samples) - 0.5, timeline.geometry.sample_rate),
+    )
+    codecs = {"video_codec": model.video.codec, "audio_codec": model.audio.codec}
+    return encode_clip(clip, timeline, **codecs, placement=model.placement, progress=progress)
+
+
 def fit_preview(model, given, timeline, progress):
     pipeline._PREVIEW_MAPS.clear()
     return pipeline.preview_maps(model, progress)
@@ -84,6 +94,7 @@ STAGES = {
     "sample": (sample, ("joint.video", "joint.audio", "joint.bridges")),
     "decode": (decode, ("video.codec.vae.decoder", "audio.codec.vae.decoder")),
     "decode in tiles": (decode_in_tiles, ("video.codec.vae.decoder",)),
+    "encode clip": (encode_picture_and_sound, ("video.codec.vae.encoder", "audio.codec.vae.encoder")),
     "preview": (fit_preview, ("video.codec.vae", "audio.codec.vae")),
 }
 # Codecs are never streamed.

@@ -64,6 +64,26 @@ def test_other_rates_and_sizes_are_brought_to_the_runs() -> None:
     torch.testing.assert_close(brightness, torch.arange(9) * 0.02, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("fps", [30, 10, Fraction(30000, 1001)])
+@pytest.mark.parametrize("short", ["pad", "loop"])
+def test_batches_are_those_of_all_runs_before(fps: Fraction, short: str) -> None:
+    """Written out as the first runs cut their clips: the frame on screen, bilinear, no fade; bit for bit."""
+    generator = torch.Generator().manual_seed(3)
+    video = VideoClip(torch.rand(7, 40, 50, 3, generator=generator), Fraction(fps))
+    sound = torch.rand(2, 5000, generator=generator)
+    timeline = Timeline(13, Fraction(15), 32, 16)
+    window = cut(AVClip(video, AudioClip(sound, 44_100)), DataConfig(short=short), timeline, name="a", crop=0)
+    lasting = max(1, int(video.seconds * 15))
+    wanted = [index % lasting if short == "loop" else min(index, lasting - 1) for index in range(13)]
+    frames = video.frames[[min(6, int(index * video.fps / 15)) for index in wanted]].permute(0, 3, 1, 2)
+    scaled = torch.nn.functional.interpolate(frames, (26, 32), mode="bilinear", antialias=True)[:, :, 5:21]
+    assert torch.equal(window.video.frames, scaled.permute(0, 2, 3, 1).clamp(0, 1))
+    repeated = sound.repeat(1, 8)[:, : timeline.num_samples]
+    if short == "pad":
+        repeated[:, 5000:] = 0
+    assert torch.equal(window.audio.waveform, repeated)
+
+
 def write_manifest(folder: Path, lines: list[str]) -> Path:
     (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder

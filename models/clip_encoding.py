@@ -1,0 +1,119 @@
+"""From a fitted clip to latents: the way of ``decode_latents`` backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ..core.clock import Timeline
+from ..core.errors import InputError
+from ..core.progress import SILENT, Progress, stoppable
+from ..core.types import AVClip, JointLatents
+from .plan.runs import encoding_audio, encoding_video, run_codec
+
+if TYPE_CHECKING:
+    from ..core.device import Placement
+    from .codecs.oobleck import OobleckCodec
+    from .codecs.wan_vae import WanVAECodec
+
+
+def encode_clip(
+    clips: AVClip | Sequence[AVClip],
+    timeline: Timeline,
+    *,
+    video_codec: WanVAECodec | None,
+    audio_codec: OobleckCodec | None,
+    placement: Placement,
+    tiling: str = "auto",
+    progress: Progress = SILENT,
+) -> JointLatents:
+    """Encode clips that fit a timeline (:func:`~..media.fit.fit_clip`), one a row.
+
+    The same clip always gives the same latents: the mode of the posterior is taken, nothing is drawn. Encoding a sound
+    rounds its length up to whole latents and the timeline rounds it down, so the last, partial latent is left out, as
+    in training.
+
+    Args:
+        clips: One, or several with the same modalities; each modality may be absent.
+        timeline: Frames, rate, size and geometry of the codecs.
+        video_codec: Needed when the clips have a picture.
+        audio_codec: Needed when they have a sound.
+        placement: Where the codecs run.
+        tiling: Of the video encoder: ``auto``, ``on`` or ``off``.
+        progress: Stage ``encode picture`` with a unit a latent frame (and tile), then ``encode sound`` with one a block
+            of its encoder; both once a clip. A stop is honoured within one layer.
+
+    Returns:
+        Normalised latents as the sampler's, float32, on the CPU: ``(B, *timeline.video_latent_shape)`` and
+        ``(B, *timeline.audio_latent_shape)``, each None where the clips lack it.
+
+    Raises:
+        InputError: a codec is missing, a clip was not fitted, or the clips differ in what they have.
+        PlacementError: no plan fits the memory.
+    """
+    clips = [clips] if isinstance(clips, AVClip) else list(clips)
+    _require_alike(clips)
+    pictures = [clip.video.frames for clip in clips if clip.video is not None]
+    sounds = [clip.audio.waveform for clip in clips if clip.audio is not None]
+    _require_codec("video", pictures, video_codec)
+    _require_codec("audio", sounds, audio_codec)
+    for clip in clips:
+        _require_fitted(clip, timeline)
+    video = audio = None
+    with stoppable(progress):
+        if pictures:
+            run = encoding_video(video_codec, (1, *timeline.video_latent_shape), tiling)
+            told = progress.told_as("encode picture")
+            encoded = [
+                run_codec(run, placement, lambda way, f=frames: video_codec.encode(f, tiling=way, progress=told))
+                for frames in pictures
+            ]
+            video = torch.cat(encoded)
+        if sounds:
+            channels, length = timeline.audio_latent_shape
+            run = encoding_audio(audio_codec, (1, channels, length))
+            told = progress.told_as("encode sound")
+            encoded = [
+                run_codec(run, placement, lambda _, w=waveform: audio_codec.encode(w, progress=told))
+                for waveform in sounds
+            ]
+            audio = torch.cat(encoded)[:, :, :length].contiguous()
+    return JointLatents(video, audio)
+
+
+def _require_alike(clips: Sequence[AVClip]) -> None:
+    if not clips or len({(clip.video is None, clip.audio is None) for clip in clips}) > 1:
+        raise InputError(
+            "the clips cannot be encoded together",
+            got=f"{len(clips)} clips, some without picture or sound" if clips else "no clip",
+            expected="clips that all have a picture, all a sound, or all both",
+        )
+
+
+def _require_codec(name: str, media: Sequence[Tensor], codec: object | None) -> None:
+    if media and codec is None:
+        thing = "picture" if name == "video" else "sound"
+        raise InputError(f"there is a {thing} but no {name} codec", expected=f"the {name} codec of the loader")
+
+
+def _require_fitted(clip: AVClip, timeline: Timeline) -> None:
+    """Refuse a clip of another extent: encoded, it would stand at another time or in another size."""
+    got = expected = None
+    if clip.video is not None:
+        got = (*clip.video.frames.shape[:3], clip.video.fps)
+        expected = (timeline.num_frames, timeline.height, timeline.width, timeline.fps)
+    if got == expected and clip.audio is not None:
+        got = (clip.audio.waveform.shape[1], clip.audio.sample_rate)
+        expected = (timeline.num_samples, timeline.geometry.sample_rate)
+    if got != expected:
+        *counts, rate = got
+        *wanted, wanted_rate = expected
+        raise InputError(
+            "the clip does not fit the timeline",
+            got=f"{'×'.join(map(str, counts))} at {rate}",
+            expected=f"{'×'.join(map(str, wanted))} at {wanted_rate}",
+            remedy="Fit it first: media.fit.fit_clip.",
+        )
