@@ -56,32 +56,43 @@ def encode_clip(
     """
     clips = [clips] if isinstance(clips, AVClip) else list(clips)
     _require_alike(clips)
+    for clip in clips:
+        _require_fitted(clip, timeline)
     pictures = [clip.video.frames for clip in clips if clip.video is not None]
     sounds = [clip.audio.waveform for clip in clips if clip.audio is not None]
     _require_codec("video", pictures, video_codec)
     _require_codec("audio", sounds, audio_codec)
-    for clip in clips:
-        _require_fitted(clip, timeline)
-    video = audio = None
     with stoppable(progress):
-        if pictures:
-            run = encoding_video(video_codec, (1, *timeline.video_latent_shape), tiling)
-            told = progress.told_as("encode picture")
-            encoded = [
-                run_codec(run, placement, lambda way, f=frames: video_codec.encode(f, tiling=way, progress=told))
-                for frames in pictures
-            ]
-            video = torch.cat(encoded)
-        if sounds:
-            channels, length = timeline.audio_latent_shape
-            run = encoding_audio(audio_codec, (1, channels, length))
-            told = progress.told_as("encode sound")
-            encoded = [
-                run_codec(run, placement, lambda _, w=waveform: audio_codec.encode(w, progress=told))
-                for waveform in sounds
-            ]
-            audio = torch.cat(encoded)[:, :, :length].contiguous()
+        video = _encode_pictures(pictures, timeline, video_codec, placement, tiling, progress) if pictures else None
+        audio = _encode_sounds(sounds, timeline, audio_codec, placement, progress) if sounds else None
     return JointLatents(video, audio)
+
+
+def _encode_pictures(
+    pictures: Sequence[Tensor],
+    timeline: Timeline,
+    codec: WanVAECodec,
+    placement: Placement,
+    tiling: str,
+    progress: Progress,
+) -> Tensor:
+    """``(B, C, T, H, W)`` of each clip's frames."""
+    run, told = encoding_video(codec, (1, *timeline.video_latent_shape), tiling), progress.told_as("encode picture")
+    return torch.cat(
+        [
+            run_codec(run, placement, lambda way, f=frames: codec.encode(f, tiling=way, progress=told))
+            for frames in pictures
+        ]
+    )
+
+
+def _encode_sounds(
+    sounds: Sequence[Tensor], timeline: Timeline, codec: OobleckCodec, placement: Placement, progress: Progress
+) -> Tensor:
+    """``(B, C, L)`` of each clip's waveform."""
+    run, told = encoding_audio(codec, (1, *timeline.audio_latent_shape)), progress.told_as("encode sound")
+    encoded = [run_codec(run, placement, lambda _, w=waveform: codec.encode(w, progress=told)) for waveform in sounds]
+    return torch.cat(encoded)[:, :, : timeline.audio_latent_shape[1]].contiguous()
 
 
 def _require_alike(clips: Sequence[AVClip]) -> None:
