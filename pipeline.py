@@ -10,13 +10,14 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
 
-from .core.clock import LatentGeometry, Timeline
+from .core.clock import ClipTimes, LatentGeometry, Timeline
 from .core.dialect import caption_notes, read
 from .core.errors import InputError
 from .core.progress import SILENT, Progress, stoppable
@@ -312,6 +313,7 @@ def sample_latents(
     audio_shape: tuple[int, ...] | None,
     options: SamplingOptions | None = None,
     progress: Progress = SILENT,
+    times: ClipTimes | None = None,
 ) -> JointLatents:
     """Draw noise and denoise both modalities together.
 
@@ -322,11 +324,14 @@ def sample_latents(
         audio_shape: ``(B, C, L)`` or None.
         options: Steps, scales, seed, schedule.
         progress: One unit a step, with the current estimate as preview.
+        times: When the latent steps lie; None takes it from their numbers.
 
     Returns:
         Normalised latents, float32, on the CPU.
     """
     options = options or SamplingOptions()
+    if times is None and video_shape and audio_shape:
+        times = model.geometry.times_from_counts(video_shape[2], audio_shape[2])
     schedule = build_schedule(
         options.schedule,
         options.num_steps,
@@ -341,7 +346,7 @@ def sample_latents(
     def attempt(placement: Placement, plan: Plan | None) -> JointLatents:
         with running(model.joint, placement) as denoiser:
             return sample(
-                denoiser,
+                partial(denoiser, times=times),
                 conditioning,
                 noise,
                 schedule=schedule,
@@ -592,6 +597,7 @@ def generate(
         audio_shape=(1, *timeline.audio_latent_shape) if model.audio else None,
         options=options,
         progress=progress,
+        times=timeline.times,
     )
     clip = decode_latents(
         latents if with_picture else replace(latents, video=None),

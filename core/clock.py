@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from .errors import GeometryError
@@ -41,6 +41,64 @@ def as_fps(value: Rate) -> Fraction:
 
 
 @dataclass(frozen=True)
+class StepTimes:
+    """When the latent steps of one modality begin and end, in exact seconds; a rule for any number of them.
+
+    Step 0 is ``[start, start + first)``; each later one lasts ``step``. They follow one another without a gap.
+
+    Args:
+        step: Seconds of a step.
+        first: Seconds of step 0, where it is another: Wan's VAE is causal, so its latent 0 is frame 0 alone and latent
+            k > 0 is frames 4k−3 … 4k. None for ``step``.
+        start: When step 0 begins; other than 0 in a window of a longer clip.
+
+    Raises:
+        GeometryError: a step that does not last.
+    """
+
+    step: Fraction
+    first: Fraction | None = None
+    start: Fraction = Fraction(0)
+
+    def __post_init__(self) -> None:
+        if self.first is None:
+            object.__setattr__(self, "first", self.step)
+        if self.step <= 0 or self.first <= 0:
+            raise GeometryError(
+                "a latent step has no length", got=f"{self.first} and {self.step} seconds", expected="more than 0"
+            )
+
+    def edge(self, index: int) -> Fraction:
+        """When step ``index`` begins, which is when the one before ends."""
+        return self.start if index <= 0 else self.start + self.first + (index - 1) * self.step
+
+    def edges(self, num_steps: int) -> list[Fraction]:
+        """The ``num_steps + 1`` times between and around the first steps."""
+        return [self.edge(index) for index in range(num_steps + 1)]
+
+    def shifted(self, seconds: Fraction) -> StepTimes:
+        """The same steps, all of them so much later."""
+        return replace(self, start=self.start + seconds)
+
+
+@dataclass(frozen=True)
+class ClipTimes:
+    """When the latent steps of picture and sound lie, on one clock.
+
+    Args:
+        video: Of the latent frames.
+        audio: Of the audio latents.
+    """
+
+    video: StepTimes
+    audio: StepTimes
+
+    def shifted(self, seconds: Fraction) -> ClipTimes:
+        """Both, so much later."""
+        return ClipTimes(self.video.shifted(seconds), self.audio.shifted(seconds))
+
+
+@dataclass(frozen=True)
 class LatentGeometry:
     """How a pair of codecs shrinks a clip. The defaults are Wan 2.1's VAE and Stable Audio Open's Oobleck.
 
@@ -66,6 +124,29 @@ class LatentGeometry:
     def size_multiple(self) -> int:
         """Width and height must be multiples of this (16 for Wan 2.1)."""
         return self.spatial_stride * self.patch
+
+    def times(self, fps: Rate) -> ClipTimes:
+        """When each latent step lies at this frame rate."""
+        fps = as_fps(fps)
+        return ClipTimes(
+            StepTimes(self.temporal_stride / fps, 1 / fps), StepTimes(Fraction(self.audio_hop, self.sample_rate))
+        )
+
+    def times_from_counts(self, num_video: int, num_audio: int) -> ClipTimes:
+        """When each latent step lies where nobody knows the frame rate: picture and sound last equally long.
+
+        The number of audio latents was rounded down, so that on average half of one is missing. The error is therefore
+        at most half an audio latent at the end of the clip (23 ms), and under 12 ms for the clips of the published and
+        the bundled model (AV-Link's rule by counts, with Wan's first latent a quarter as long as the others).
+
+        Args:
+            num_video: Latent frames.
+            num_audio: Audio latents.
+        """
+        num_frames = (num_video - 1) * self.temporal_stride + 1
+        audio = StepTimes(Fraction(self.audio_hop, self.sample_rate))
+        frame = (num_audio + Fraction(1, 2)) * audio.step / num_frames
+        return ClipTimes(StepTimes(self.temporal_stride * frame, frame), audio)
 
 
 WAN_STABLE_AUDIO = LatentGeometry()
@@ -137,6 +218,11 @@ class Timeline:
     def audio_latent_shape(self) -> tuple[int, int]:
         """``(C, L)`` of one audio latent; L is rounded down as in the official system (116 for 5.4 s), at least 1."""
         return self.geometry.audio_channels, max(1, self.num_samples // self.geometry.audio_hop)
+
+    @property
+    def times(self) -> ClipTimes:
+        """When each latent step of picture and sound lies."""
+        return self.geometry.times(self.fps)
 
 
 def nearest_frames(num_frames: object, stride: int = 4) -> tuple[int, int]:

@@ -5,16 +5,18 @@ Bridge i runs after video block ``points.video[i]`` and audio block ``points.aud
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from torch import Tensor, nn
 
+from ..core.clock import ClipTimes
 from ..core.errors import IncompatibleWeightsError, InputError
 from ..core.types import Modality
 from .bridges import BRIDGES
 from .bridges.base import BridgeConfig, BridgeInputs
 from .points import PLACEMENTS, BridgePoints, placement
-from .rope import Rope, bridge_rope
+from .rope import Rope, bridge_rope, on_clock
 from .towers.base import Tower, TowerState
 
 __all__ = ["PLACEMENTS", "BridgePoints", "BridgeStack", "JointModel", "placement"]
@@ -25,14 +27,24 @@ class BridgeStack(nn.ModuleList):
 
     Args:
         kind: Key in the bridge registry.
-        config: Sizes of every block.
+        config: Sizes of every block, of the kind's own ``Config``.
         points: Where they stand.
+
+    Raises:
+        InputError: an unknown kind, or another kind's configuration.
     """
 
     def __init__(self, kind: str, config: BridgeConfig, points: BridgePoints) -> None:
         bridge_class = BRIDGES.get(kind)
+        if not isinstance(config, bridge_class.Config):
+            expected = f"{bridge_class.Config.__qualname__}, the one of {kind} bridges"
+            raise InputError("this configuration is another bridge's", got=type(config).__qualname__, expected=expected)
         super().__init__(bridge_class(config) for _ in points.video)
         self.kind, self.config, self.points = kind, config, points
+
+    def hears(self, side: str) -> bool:
+        """Whether a side, ``video`` or ``audio``, receives something of the other one."""
+        return side in BRIDGES.get(self.kind).listeners
 
 
 class JointModel(nn.Module):
@@ -58,13 +70,14 @@ class JointModel(nn.Module):
         self._rope_cache: tuple[tuple[object, ...], tuple[Rope, Rope]] | None = None
 
     def forward(
-        self, video: Modality | None = None, audio: Modality | None = None
+        self, video: Modality | None = None, audio: Modality | None = None, *, times: ClipTimes | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
         """One denoising step of both modalities.
 
         Args:
             video: Latents ``(B, C, T, H, W)``, timestep 0..1000, text; None to leave the video out.
             audio: Latents ``(B, C, L)``, timestep 0..1, text, duration; None to leave the sound out.
+            times: When the latent steps lie, for bridges; None takes it from their numbers.
 
         Returns:
             Predictions shaped like the latents: flow ``noise − x0`` for video, v for audio. Bridges act only when
@@ -76,6 +89,8 @@ class JointModel(nn.Module):
         ]
         if self.bridges is not None and states[0] is not None and states[1] is not None:
             points = list(zip(self.bridges.points.video, self.bridges.points.audio, strict=True))
+            grids = on_clock(states[0].grid, states[1].grid, times)
+            states = [replace(state, grid=grid) for state, grid in zip(states, grids, strict=True)]
             ropes = self._ropes(states[0], states[1])
         else:
             points, ropes = [], None

@@ -17,11 +17,12 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from ..core.clock import ClipTimes
 from ..core.errors import InputError
 from .bridges.base import BridgeInputs
 from .joint import BridgeStack
-from .rope import Rope, bridge_rope
-from .towers.base import TowerState
+from .rope import Rope, bridge_rope, on_clock
+from .towers.base import TokenGrid, TowerState
 
 T = TypeVar("T")
 # Called by a forward behind a bridge point's block, with the block's number; gives the stream to go on with.
@@ -111,10 +112,11 @@ class BridgedForwards:
     Args:
         stack: The bridges, on the device and in the type they compute in. Streams of another type are cast to theirs
             and back.
+        times: When the latent steps lie; None takes it from their numbers.
     """
 
-    def __init__(self, stack: BridgeStack) -> None:
-        self._stack = stack
+    def __init__(self, stack: BridgeStack, times: ClipTimes | None = None) -> None:
+        self._stack, self._times = stack, times
         self._ropes: tuple[tuple[object, ...], tuple[Rope, Rope]] | None = None
 
     def __call__(self, video: Forward, audio: Forward) -> tuple[Tensor, Tensor]:
@@ -150,17 +152,16 @@ class BridgedForwards:
         bridge = self._stack[index]
         like = next(bridge.parameters())
         streams = (video.hidden, audio.hidden, video.time_embedding, audio.time_embedding)
-        inputs = BridgeInputs(
-            *(stream.to(like) for stream in streams), *self._tables(video, audio, like.device), video.grid, audio.grid
-        )
+        grids = on_clock(video.grid, audio.grid, self._times)
+        inputs = BridgeInputs(*(stream.to(like) for stream in streams), *self._tables(grids, like.device), *grids)
         new_video, new_audio = bridge(inputs)
         return new_video.to(video.hidden), new_audio.to(audio.hidden)
 
-    def _tables(self, video: TowerState, audio: TowerState, device: torch.device) -> tuple[Rope, Rope]:
+    def _tables(self, grids: tuple[TokenGrid, TokenGrid], device: torch.device) -> tuple[Rope, Rope]:
         config = self._stack.config
-        key = (video.grid, audio.grid, device)
+        key = (grids, device)
         if self._ropes is None or self._ropes[0] != key:
-            pairs = bridge_rope(config.rope, config.head_width, video.grid, audio.grid)
+            pairs = bridge_rope(config.rope, config.head_width, *grids)
             self._ropes = (key, tuple(tuple(table.to(device) for table in pair) for pair in pairs))
         return self._ropes[1]
 

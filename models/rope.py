@@ -1,30 +1,34 @@
-"""Rotary position tables for bridges, and the two ways of applying one.
+"""Rotary position tables for bridges, and the two ways of applying one. The kinds of positions are in :mod:`.ropes`.
 
 Legend: B batch, L tokens, N heads, D head width.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor
 
-from ..core.errors import InputError
+from ..core.clock import WAN_STABLE_AUDIO, ClipTimes
+from .ropes import ROPES
 from .towers.base import TokenGrid
 
 Rope = tuple[Tensor, Tensor]
-ROPE_KINDS = ("official", "time_aligned")
-# Latent frames of the published clip: time-aligned positions run over the same numbers, whatever the length.
-TIME_ALIGNED_POSITIONS = 116.0
 
 
-def flat_rope(head_width: int, num_tokens: int) -> Rope:
+def flat_rope(head_width: int, positions: int | Tensor) -> Rope:
     """The published bridges' table: 1-D over the flattened token index, theta 10 000, **float32** arithmetic.
 
     At position 32 759 float32 rounds the phase by about 1e-3, so a float64 table would differ visibly; the
     checkpoints were trained with this one. Returns cos and sin ``(L, D)``, interleaved pairs.
+
+    Args:
+        head_width: D.
+        positions: How many tokens, which then count from 0; or other positions ``(L,)``.
     """
-    return get_1d_rotary_pos_embed(head_width, num_tokens, use_real=True, repeat_interleave_real=True)
+    return get_1d_rotary_pos_embed(head_width, positions, use_real=True, repeat_interleave_real=True)
 
 
 def rotary_frequencies(head_width: int) -> Tensor:
@@ -32,15 +36,20 @@ def rotary_frequencies(head_width: int) -> Tensor:
     return 1.0 / 10_000.0 ** (torch.arange(0, head_width, 2, dtype=torch.float32) / head_width)
 
 
-def time_rope(head_width: int, grid: TokenGrid) -> Rope:
-    """A table on a time axis that both towers share: tokens of one moment get one position.
+def on_clock(video: TokenGrid, audio: TokenGrid, times: ClipTimes | None = None) -> tuple[TokenGrid, TokenGrid]:
+    """Both towers' tokens with their times.
 
-    Position = (start of the token's step) / (number of steps) · 116; prefix tokens stand at 0.
+    Args:
+        video: Video tokens.
+        audio: Audio tokens.
+        times: When latent steps lie; None keeps times that both grids have, and else takes them from the counts.
     """
-    steps = torch.arange(grid.num_steps, dtype=torch.float32) * (TIME_ALIGNED_POSITIONS / grid.num_steps)
-    positions = torch.cat([torch.zeros(grid.num_prefix), steps.repeat_interleave(grid.tokens_per_step)])
-    angles = torch.outer(positions, rotary_frequencies(head_width)).repeat_interleave(2, dim=1)
-    return angles.cos(), angles.sin()
+    if times is None:
+        if video.times is not None and audio.times is not None:
+            return video, audio
+        counts = (grid.num_steps * grid.latents_per_step for grid in (video, audio))
+        times = WAN_STABLE_AUDIO.times_from_counts(*counts)
+    return replace(video, times=times.video), replace(audio, times=times.audio)
 
 
 def bridge_rope(kind: str, head_width: int, video: TokenGrid, audio: TokenGrid) -> tuple[Rope, Rope]:
@@ -49,11 +58,7 @@ def bridge_rope(kind: str, head_width: int, video: TokenGrid, audio: TokenGrid) 
     Raises:
         InputError: unknown kind.
     """
-    if kind == "official":
-        return flat_rope(head_width, video.num_tokens), flat_rope(head_width, audio.num_tokens)
-    if kind == "time_aligned":
-        return time_rope(head_width, video), time_rope(head_width, audio)
-    raise InputError("unknown bridge rope", got=repr(kind), expected="one of " + ", ".join(ROPE_KINDS))
+    return ROPES.get(kind)().tables(head_width, *on_clock(video, audio))
 
 
 def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ def test_the_known_variants_are_there():
     assert REGISTRIES["models.towers"].names() == ["stable_audio", "wan"]
     assert REGISTRIES["models.codecs"].names() == ["oobleck", "wan_vae"]
     assert REGISTRIES["models.text"].names() == ["t5", "umt5"]
-    assert set(REGISTRIES["models.bridges"]) == {"dual_cross", "full", "additive", "video_to_audio", "audio_to_video"}
+    assert set(REGISTRIES["models.bridges"]) >= {"dual_cross", "full", "additive", "video_to_audio", "audio_to_video"}
+    assert set(REGISTRIES["models.ropes"]) >= {"official", "time_aligned", "clock"}
     assert set(REGISTRIES["media.writers"]) == {"pyav", "moviepy"}
 
 
@@ -82,7 +83,7 @@ def test_names_are_listed_without_importing_variants(python_with_package):
     code = """
 from sounding_video.models.bridges import BRIDGES
 names = BRIDGES.names()
-assert 'dual_cross' in names and len(names) == 5
+assert 'dual_cross' in names and len(names) >= 5
 print([name for name in sys.modules if name.startswith('sounding_video.models.bridges.')])
 """
     out, err = python_with_package(code).communicate(timeout=60)

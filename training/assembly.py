@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from ..core.clock import LatentGeometry
 from ..core.device import Placement
 from ..core.errors import InputError, MissingModelError
-from ..models.bridge_start import look_at_one_moment, open_gates
-from ..models.bridges.base import BridgeConfig
+from ..models.bridges import BRIDGES
 from ..models.joint import BridgePoints, BridgeStack, JointModel
 from ..models.parts import AudioParts, VideoParts
+from ..models.rope import on_clock
+from ..models.towers.base import TokenGrid
 from ..models.weights.bridges import load_bridges, save_bridges
 from ..models.weights.files import read_safetensors, write_safetensors
 from ..models.weights.find import find_models
@@ -62,7 +63,11 @@ class Workbench:
     @property
     def geometry(self) -> LatentGeometry:
         """Strides and channels of the codecs."""
-        return geometry_of(self.video and self.video.codec, self.audio and self.audio.codec)
+        return _geometry(self.video, self.audio)
+
+
+def _geometry(video: VideoParts | None, audio: AudioParts | None) -> LatentGeometry:
+    return geometry_of(video and video.codec, audio and audio.codec)
 
 
 def build_workbench(config: TrainConfig, models: Path) -> Workbench:
@@ -85,7 +90,8 @@ def build_workbench(config: TrainConfig, models: Path) -> Workbench:
     else:
         bridges = _bridges(config, video, audio) if config.task == "joint" else None
         joint = JointModel(video and video.tower, audio and audio.tower, bridges)
-        step = JointStep(joint, config.objective, config.precision)
+        times = cut_timeline(config.data, _geometry(video, audio)).times
+        step = JointStep(joint, config.objective, config.precision, times)
         for tower in filter(None, (joint.video, joint.audio)):
             if config.models.gradient_checkpointing:
                 tower.model.enable_gradient_checkpointing()
@@ -103,7 +109,7 @@ def _bridges(run: TrainConfig, video: VideoParts, audio: AudioParts) -> BridgeSt
     config = run.bridges
     if config.start:
         return load_bridges(config.start).stack.float()
-    sizes = BridgeConfig(
+    sizes = BRIDGES.get(config.kind).Config(
         video_width=video.tower.width,
         audio_width=audio.tower.width,
         qk_width=config.qk_width,
@@ -117,12 +123,14 @@ def _bridges(run: TrainConfig, video: VideoParts, audio: AudioParts) -> BridgeSt
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(run.seed, "bridges"))
         stack = BridgeStack(config.kind, sizes, BridgePoints(config.video_points, config.audio_points))
+    timeline = cut_timeline(run.data, _geometry(video, audio))
+    grids = (TokenGrid(timeline.video_latent_shape[1]), TokenGrid(timeline.audio_latent_shape[1]))
+    grids = on_clock(*grids, timeline.times)
     for bridge in stack:
         if config.gate_bias:
-            open_gates(bridge, config.gate_bias)
+            bridge.open_gates(config.gate_bias)
         if config.moment_bias:
-            timeline = cut_timeline(run.data, geometry_of(video.codec, audio.codec))
-            look_at_one_moment(bridge, config.moment_bias, timeline.video_latent_shape[1])
+            bridge.look_at_one_moment(config.moment_bias, *grids)
     return stack
 
 

@@ -47,7 +47,7 @@ class BridgesConfig:
     Args:
         kind: Fusion kind.
         reading: ``official`` or ``paper``.
-        rope: ``official`` or ``time_aligned``.
+        rope: Positions of the tokens: ``official``, ``time_aligned`` or ``clock``.
         video_points: Video blocks after which the bridges stand (0-based).
         audio_points: Audio blocks, as many.
         qk_width: Width of queries, keys and values over all heads.
@@ -55,8 +55,8 @@ class BridgesConfig:
         start: A bridge file to go on from; empty for new bridges, which begin as the identity.
         gate_bias: New attention bridges: added to the gates' biases; 1 opens them from the start, 0 leaves them as
             published.
-        moment_bias: New bridges with ``time_aligned`` positions: how firmly heads begin by attending to what happens
-            at the same time; 0 for anywhere, as published.
+        moment_bias: New bridges with ``clock`` or ``time_aligned`` positions: how firmly heads begin by attending to
+            what happens at the same time; 0 for anywhere, as published.
     """
 
     kind: str = "dual_cross"

@@ -201,6 +201,13 @@ def pocket_bridges() -> TrainConfig:
     )
 
 
+@RECIPES.register("pocket_bridges_clock")
+def pocket_bridges_clock() -> TrainConfig:
+    """As ``pocket_bridges``, with positions on the clock: pictures stand where they sound."""
+    plain = pocket_bridges()
+    return replace(plain, recipe="pocket_bridges_clock", bridges=replace(POCKET_BRIDGES, rope="clock"))
+
+
 def recipe(name: str, overrides: list[str] | tuple[str, ...] = ()) -> TrainConfig:
     """A recipe's configuration with overrides applied.
 

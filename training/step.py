@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLWan, AutoencoderOobleck
 from torch import Tensor, nn
 
+from ..core.clock import ClipTimes
 from ..core.types import Modality
 from ..models.joint import JointModel
 from .codec_losses import edge_loss, stft_loss
@@ -29,11 +30,14 @@ class JointStep(nn.Module):
         joint: Towers and bridges.
         objective: How the video timestep is read.
         precision: ``float32``, ``bf16`` (autocast) or ``pure-bf16``.
+        times: When the latent steps of a training clip lie; None takes it from their numbers.
     """
 
-    def __init__(self, joint: JointModel, objective: ObjectiveConfig, precision: str) -> None:
+    def __init__(
+        self, joint: JointModel, objective: ObjectiveConfig, precision: str, times: ClipTimes | None = None
+    ) -> None:
         super().__init__()
-        self.joint, self.objective, self.precision = joint, objective, precision
+        self.joint, self.objective, self.precision, self.times = joint, objective, precision, times
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Losses ``total``, and ``video`` and ``audio`` where present.
@@ -58,7 +62,7 @@ class JointStep(nn.Module):
     def _denoise(self, video: Modality | None, audio: Modality | None) -> tuple[Tensor | None, Tensor | None]:
         if self.precision == "pure-bf16":
             video, audio = _rounded(video), _rounded(audio)
-        return self.joint(video, audio)
+        return self.joint(video, audio, times=self.times)
 
 
 def _rounded(modality: Modality | None) -> Modality | None:

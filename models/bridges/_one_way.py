@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..rope import Rope
-from .base import AttentionBridge, BridgeConfig
+from .base import SIDES, AttentionBridge, BridgeConfig
 
 
 class OneWayBridge(AttentionBridge):
@@ -14,16 +14,18 @@ class OneWayBridge(AttentionBridge):
     ``official``: it attends to itself with the same projections and runs its MLP, as the released code does.
     ``paper``: it passes through untouched ("one half of DCA").
 
+    A subclass says in ``listeners`` which side hears the other.
+
     Args:
         config: Sizes and reading.
-        listener: Stream that hears the other, 1 or 2.
     """
 
-    def __init__(self, config: BridgeConfig, listener: int) -> None:
+    def __init__(self, config: BridgeConfig) -> None:
         super().__init__(config)
-        self.listener = listener
+        (side,) = self.listeners
+        self.listener = 1 + SIDES.index(side)
         if config.reading == "paper":
-            self.idle_streams = frozenset({3 - listener})
+            self.idle_streams = frozenset({3 - self.listener})
 
     def cross(self, video: Tensor, audio: Tensor, video_rope: Rope, audio_rope: Rope) -> tuple[Tensor, Tensor]:
         """The listener attends to the speaker; the speaker to itself, unless it idles."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core.errors import InputError
+from ..rope import on_clock
+from ..ropes import ROPES
 from ..towers.base import TokenGrid
 from . import BRIDGES
-from .base import NORM_EPS, Bridge, BridgeConfig, BridgeInputs, BridgeMLP, modulate
+from .base import NORM_EPS, Bridge, BridgeConfig, BridgeInputs, BridgeMLP, modulate, time_widths_of
 
 
 @BRIDGES.register("additive")
@@ -35,6 +40,13 @@ class AdditiveBridge(Bridge):
         self.adaln_modulation_1 = nn.Sequential(nn.SiLU(), nn.Linear(config.video_time_width, 4 * config.video_width))
         self.adaln_modulation_2 = nn.Sequential(nn.SiLU(), nn.Linear(config.audio_time_width, 4 * config.audio_width))
 
+    @classmethod
+    def sizes_of(cls, block: Mapping[str, Tensor]) -> dict[str, int]:
+        """There are no heads, and the widths of queries and values mean nothing."""
+        audio_width, video_width = block["video_to_audio_proj.weight"].shape
+        widths = {"qk_width": video_width, "v_width": video_width, "num_heads": 1}
+        return {"video_width": video_width, "audio_width": audio_width, **widths, **time_widths_of(block)}
+
     def forward(self, inputs: BridgeInputs) -> tuple[Tensor, Tensor]:
         """Both sums use the incoming streams."""
         from_audio, from_video = self._summaries(inputs)
@@ -57,9 +69,11 @@ class AdditiveBridge(Bridge):
             )
         from_audio = self.audio_to_video_proj(F.layer_norm(inputs.audio, inputs.audio.shape[-1:], eps=NORM_EPS))
         from_video = self.video_to_audio_proj(F.layer_norm(inputs.video, inputs.video.shape[-1:], eps=NORM_EPS))
+        video, audio = on_clock(inputs.video_grid, inputs.audio_grid)
+        in_seconds = ROPES.get(self.config.rope).in_seconds
         return (
-            _meet_in_time(from_audio, inputs.audio_grid, inputs.video_grid),
-            _meet_in_time(from_video, inputs.video_grid, inputs.audio_grid),
+            _meet_in_time(from_audio, audio, video, in_seconds=in_seconds),
+            _meet_in_time(from_video, video, audio, in_seconds=in_seconds),
         )
 
     @staticmethod
@@ -69,9 +83,31 @@ class AdditiveBridge(Bridge):
         return x + gate_mlp.unsqueeze(1) * mlp(modulate(x, shift_mlp, scale_mlp))
 
 
-def _meet_in_time(x: Tensor, source: TokenGrid, target: TokenGrid) -> Tensor:
+def _meet_in_time(x: Tensor, source: TokenGrid, target: TokenGrid, *, in_seconds: bool) -> Tensor:
     """Average tokens ``(B, L, C)`` per moment and give every target token its moment's mean; prefixes get the mean."""
     steps = x[:, source.num_prefix :].unflatten(1, (source.num_steps, source.tokens_per_step)).mean(dim=2)
-    per_step = F.adaptive_avg_pool1d(steps.transpose(1, 2), target.num_steps).transpose(1, 2)
+    if in_seconds:
+        per_step = _shares(source, target).to(steps) @ steps
+    else:
+        per_step = F.adaptive_avg_pool1d(steps.transpose(1, 2), target.num_steps).transpose(1, 2)
     prefix = steps.mean(dim=1, keepdim=True).expand(-1, target.num_prefix, -1)
     return torch.cat([prefix, per_step.repeat_interleave(target.tokens_per_step, dim=1)], dim=1)
+
+
+@lru_cache(maxsize=16)
+def _shares(source: TokenGrid, target: TokenGrid) -> Tensor:
+    """How much each source step counts in each target step, ``(target, source)`` float32, rows of sum 1.
+
+    By the seconds both last together; a target step that meets none takes the nearest.
+    """
+    (begin, end), (first, last) = (_spans(grid) for grid in (target, source))
+    together = (torch.minimum(end[:, None], last) - torch.maximum(begin[:, None], first)).clamp_min(0)
+    nearest = ((begin + end)[:, None] - (first + last)).abs().argmin(dim=1)
+    alone = together.sum(dim=1) == 0
+    together[alone, nearest[alone]] = 1
+    return (together / together.sum(dim=1, keepdim=True)).float()
+
+
+def _spans(grid: TokenGrid) -> tuple[Tensor, Tensor]:
+    edges = torch.tensor([float(edge) for edge in grid.edges], dtype=torch.float64)
+    return edges[:-1], edges[1:]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from . import BRIDGES
 from ._one_way import OneWayBridge
-from .base import BridgeConfig
 
 
 @BRIDGES.register("audio_to_video")
 class AudioToVideoBridge(OneWayBridge):
     """Video queries attend to audio keys and values. The official name of this kind is ``a2v``."""
 
-    def __init__(self, config: BridgeConfig) -> None:
-        super().__init__(config, listener=1)
+    listeners = frozenset({"video"})

@@ -7,25 +7,33 @@ Legend: B batch, L tokens, N heads, C stream width, K query/key width, T time-em
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core.errors import InputError, require_choice
+from ...core.errors import IncompatibleWeightsError, InputError, require_choice
 from ..attention import DEFAULT_KERNEL, AttentionKernel
-from ..rope import ROPE_KINDS, Rope, rotate_interleaved
+from ..rope import Rope, rotary_frequencies, rotate_interleaved
+from ..ropes import ROPES
 from ..towers.base import TokenGrid
 
 READINGS = ("official", "paper")
+SIDES = ("video", "audio")
 NORM_EPS = 1e-6
 MLP_RATIO = 4
+# Slower rotary pairs hardly turn within a latent video frame and cannot tell moments apart.
+SLOWEST_FREQUENCY = 0.02
 
 
 @dataclass(frozen=True)
 class BridgeConfig:
-    """Sizes and reading of one bridge block. Defaults: the published 1.3B bridges.
+    """Sizes and reading of one bridge block, which every kind has. Defaults: the published 1.3B bridges.
+
+    A kind with settings of its own derives a ``Config`` with further fields, each with a default.
 
     Args:
         video_width: C of the video tower.
@@ -36,7 +44,7 @@ class BridgeConfig:
         video_time_width: T of the video tower.
         audio_time_width: T of the audio tower.
         reading: ``official`` (what the released code computes) or ``paper`` (what the text says), where they differ.
-        rope: ``official`` (flattened token index) or ``time_aligned`` (one time axis for both streams).
+        rope: Positions of the tokens, a kind of :mod:`..ropes`.
     """
 
     video_width: int = 1536
@@ -63,7 +71,7 @@ class BridgeConfig:
                 expected="qk_width a multiple of twice the heads (rotary pairs), v_width of the heads",
             )
         require_choice("bridge reading", self.reading, READINGS)
-        require_choice("bridge rope", self.rope, ROPE_KINDS)
+        require_choice("bridge rope", self.rope, ROPES)
 
     @property
     def head_width(self) -> int:
@@ -176,10 +184,14 @@ class Bridge(nn.Module, ABC):
     """One bridge block between the towers.
 
     Args:
-        config: Sizes and reading.
+        config: Sizes and reading, of the kind's own ``Config``.
     """
 
-    identity_at_start = True
+    Config: ClassVar[type[BridgeConfig]] = BridgeConfig
+    # Whether a new block changes nothing.
+    identity_at_start: ClassVar[bool] = True
+    # The sides to which this kind carries something of the other one.
+    listeners: ClassVar[frozenset[str]] = frozenset(SIDES)
 
     def __init__(self, config: BridgeConfig) -> None:
         super().__init__()
@@ -188,6 +200,57 @@ class Bridge(nn.Module, ABC):
     @abstractmethod
     def forward(self, inputs: BridgeInputs) -> tuple[Tensor, Tensor]:
         """New video and audio streams, shaped like the old ones."""
+
+    @classmethod
+    def sizes_of(cls, block: Mapping[str, Tensor]) -> dict[str, int]:
+        """Fields of the configuration that the tensors of a block without metadata tell.
+
+        Args:
+            block: Tensors by the names they have in the block.
+
+        Raises:
+            IncompatibleWeightsError: this kind's tensors do not tell.
+            LookupError, ValueError: the block is incomplete, or its matrices have other axes.
+        """
+        raise IncompatibleWeightsError(
+            f"the bridge file does not say the sizes of its {cls.__name__} blocks",
+            got="no metadata",
+            expected="a file that save_bridges wrote",
+        )
+
+    def open_gates(self, bias: float) -> None:
+        """Let a new block's gates begin near ``bias`` instead of near zero, so that gradients reach what they gate.
+
+        Args:
+            bias: Added to the biases of every gate; 1 opens them. The identity stays the identity.
+
+        Raises:
+            InputError: this kind has no gates, or is not the identity at the start: open gates would disturb towers.
+        """
+        raise InputError(
+            "gates of this bridge cannot be opened before it has learned",
+            got=type(self).__name__,
+            expected="an attention kind, which starts as the identity",
+            remedy="Set bridges.gate_bias=0.",
+        )
+
+    def look_at_one_moment(self, strength: float, video: TokenGrid, audio: TokenGrid) -> None:
+        """Let a new block's heads begin by attending to what happens at the same time.
+
+        Args:
+            strength: How firmly, such as 2.9. The identity stays the identity.
+            video: Video tokens of a training clip, with their times.
+            audio: Its audio tokens, with their times.
+
+        Raises:
+            InputError: a kind without attention, or positions that give one moment two places.
+        """
+        raise InputError(
+            "these bridges cannot begin by attending to one moment",
+            got=f"{type(self).__name__} with rope {self.config.rope}",
+            expected="an attention kind with rope clock or time_aligned",
+            remedy="Set bridges.moment_bias=0, or bridges.rope=clock.",
+        )
 
 
 class AttentionBridge(Bridge):
@@ -216,6 +279,45 @@ class AttentionBridge(Bridge):
         self.adaln_modulation_1 = nn.Sequential(nn.SiLU(), nn.Linear(config.video_time_width, 6 * config.video_width))
         self.adaln_modulation_2 = nn.Sequential(nn.SiLU(), nn.Linear(config.audio_time_width, 6 * config.audio_width))
 
+    @classmethod
+    def sizes_of(cls, block: Mapping[str, Tensor]) -> dict[str, int]:
+        """All but the number of heads."""
+        qk_width, video_width = block["attn.q_proj_1.weight"].shape
+        return {
+            "video_width": video_width,
+            "audio_width": block["attn.q_proj_2.weight"].shape[1],
+            "qk_width": qk_width,
+            "v_width": block["attn.v_proj_1.weight"].shape[0],
+            **time_widths_of(block),
+        }
+
+    @torch.no_grad()
+    def open_gates(self, bias: float) -> None:
+        """Those of the attention and of the MLP, in both streams."""
+        for modulation in (self.adaln_modulation_1, self.adaln_modulation_2):
+            parts = modulation[-1].bias.chunk(6)
+            for gate in (parts[2], parts[5]):
+                gate += bias
+
+    @torch.no_grad()
+    def look_at_one_moment(self, strength: float, video: TokenGrid, audio: TokenGrid) -> None:
+        """Queries and keys get a constant part through their biases.
+
+        Rotated on a common time axis, the product of two such parts is highest where the times agree. A latent video
+        frame lasts several audio tokens: each head places it at another part of its duration, so that together they
+        see all of it. ``strength`` is the length of the constant part in each pair that turns fast enough to matter.
+        """
+        places = ROPES.get(self.config.rope)().moments(self.attn.num_heads, video, audio)
+        if places is None:
+            super().look_at_one_moment(strength, video, audio)
+        frequencies = rotary_frequencies(self.config.head_width)
+        lengths = strength * (frequencies > SLOWEST_FREQUENCY)
+        turned = _pairs(lengths, places[:, None] * frequencies)
+        still = _pairs(lengths, torch.zeros_like(turned[:, ::2]))
+        for stream, bias in ((1, turned), (2, still)):
+            for letter in "qk":
+                getattr(self.attn, f"{letter}_proj_{stream}").bias.copy_(bias.flatten())
+
     @abstractmethod
     def cross(self, video: Tensor, audio: Tensor, video_rope: Rope, audio_rope: Rope) -> tuple[Tensor, Tensor]:
         """Attention outputs of both streams after ``o_proj``, from modulated inputs ``(B, L, C)``."""
@@ -241,3 +343,14 @@ class AttentionBridge(Bridge):
         _, _, gate_attention, shift_mlp, scale_mlp, gate_mlp = parts
         x = x + gate_attention.unsqueeze(1) * attended
         return x + gate_mlp.unsqueeze(1) * mlp(modulate(x, shift_mlp, scale_mlp))
+
+
+def time_widths_of(block: Mapping[str, Tensor]) -> dict[str, int]:
+    """Widths of the time embeddings, by the modulations that the published kinds have."""
+    names = {"video_time_width": "adaln_modulation_1.1.weight", "audio_time_width": "adaln_modulation_2.1.weight"}
+    return {field: block[name].shape[1] for field, name in names.items()}
+
+
+def _pairs(lengths: Tensor, angles: Tensor) -> Tensor:
+    """Interleaved (cos, sin) pairs ``(N, D)`` of lengths ``(D/2,)`` and angles ``(N, D/2)``."""
+    return torch.stack((lengths * angles.cos(), lengths * angles.sin()), dim=-1).flatten(-2)

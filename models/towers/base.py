@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ...core.clock import StepTimes
+from ...core.errors import InputError
 from ...core.types import Modality
 
 
@@ -23,16 +26,31 @@ class TokenGrid:
         num_steps: Positions along time (latent frames or audio latents).
         tokens_per_step: Tokens that share one position (the patches of a latent frame; 1 for audio).
         num_prefix: Tokens before the first position that have no time (Stable Audio's global token).
+        latents_per_step: Latent steps that one position covers (a tower's patch size along time).
+        times: When the latent steps lie; None where that is not known yet (:func:`~..rope.on_clock` finds it).
     """
 
     num_steps: int
     tokens_per_step: int = 1
     num_prefix: int = 0
+    latents_per_step: int = 1
+    times: StepTimes | None = None
 
     @property
     def num_tokens(self) -> int:
         """All tokens, prefix included."""
         return self.num_prefix + self.num_steps * self.tokens_per_step
+
+    @property
+    def edges(self) -> list[Fraction]:
+        """Seconds at which positions begin, and at which the last one ends: ``num_steps + 1``.
+
+        Raises:
+            InputError: the times are not known.
+        """
+        if self.times is None:
+            raise InputError("it is not known when these tokens sound or show", expected="a grid with times")
+        return [self.times.edge(index * self.latents_per_step) for index in range(self.num_steps + 1)]
 
 
 @dataclass(frozen=True)

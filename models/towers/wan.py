@@ -46,7 +46,7 @@ class WanTower(Tower):
             "grid": (frames // patch_t, height // patch_h, width // patch_w),
         }
         num_steps, rows, columns = context["grid"]
-        return TowerState(hidden, temb, TokenGrid(num_steps, rows * columns), context)
+        return TowerState(hidden, temb, TokenGrid(num_steps, rows * columns, latents_per_step=patch_t), context)
 
     def run_block(self, block: nn.Module, state: TowerState) -> Tensor:
         """One ``WanTransformerBlock``."""

@@ -13,6 +13,8 @@ from torch import Tensor
 from ...core.disk import is_dir, is_file, look, why_unlistable
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError
 
+# What the metadata of our own files say, of whatever kind.
+FORMAT = "sounding_video.bridge"
 PREFIXES = (("video", "video_diffusion."), ("audio", "audio_diffusion."), ("bridges", "dual_dit_blocks."))
 TOWER_BLOCKS = {"video": "blocks", "audio": "transformer_blocks"}
 # The authors' names for the kinds, as they stand in configuration files and directory names.

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,10 +20,11 @@ from torch import Tensor
 from ...core.disk import user_path
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError, SoundingVideoError
 from ..bridges import BRIDGES
-from ..bridges.base import BridgeConfig
+from ..bridges.base import Bridge, BridgeConfig
 from ..counting import stopping_calls
 from ..joint import BridgePoints, BridgeStack, placement
 from ._bridge_layouts import (
+    FORMAT,
     OFFICIAL_KINDS,
     TOWER_BLOCKS,
     bridge_file,
@@ -37,7 +38,6 @@ from .files import read_weights, write_safetensors
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-FORMAT = "sounding_video.bridge"
 OWN_METADATA = ("format", "version", "fusion", "config", "points", "trained")
 OFFICIAL_HEAD_WIDTH = 128
 
@@ -51,7 +51,7 @@ class BridgeOptions:
         num_heads: Heads of a block.
         points: Where the blocks stand.
         reading: ``official`` or ``paper``.
-        rope: ``official`` or ``time_aligned``.
+        rope: Positions of the tokens, a kind of :mod:`..ropes`.
         tuned_blocks: For files that hold whole towers (DeepSpeed): how many leading blocks of the video and audio
             tower were fine-tuned and are taken from the file; the published code's setting is 5 and 5.
     """
@@ -149,7 +149,7 @@ def _empty_stack(
     """A stack of the file's kind and sizes, not filled yet, and where the kind was read."""
     blocks = group_blocks(tensors, path)
     fusion, fusion_source = _fusion(path, blocks[0], metadata, options.fusion)
-    config = _config(blocks[0], metadata, options)
+    config = _config(BRIDGES.get(fusion), blocks[0], metadata, options)
     return BridgeStack(fusion, config, _points(len(blocks), config, metadata, options)), fusion_source
 
 
@@ -175,13 +175,12 @@ def save_bridges(
     tensors = dict(stack.state_dict())
     for weights in (tower_weights or {}).values():
         tensors.update(weights)
-    config = {name: getattr(stack.config, name) for name in BridgeConfig.__dataclass_fields__}
     metadata = {
         **(notes or {}),
         "format": FORMAT,
         "version": "1",
         "fusion": stack.kind,
-        "config": json.dumps(config),
+        "config": json.dumps(asdict(stack.config)),
         "points": json.dumps({"video": stack.points.video, "audio": stack.points.audio}),
         "trained": "true" if trained else "false",
     }
@@ -222,23 +221,24 @@ def load_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], what: st
 
 def _fusion(path: Path, block: dict[str, Tensor], metadata: Mapping[str, str], choice: str | None) -> tuple[str, str]:
     """The kind and where it was read: keys, metadata, the user's choice, or the authors' directory names."""
+    kinds = kinds_with(block)
     if choice is not None:
         choice = OFFICIAL_KINDS.get(choice, choice)
         BRIDGES.get(choice)
-    additive = "video_to_audio_proj.weight" in block
-    known = "additive" if additive else metadata.get("fusion")
+    known, source = (kinds[0], "keys") if len(kinds) == 1 else (metadata.get("fusion"), "metadata")
     if known is not None:
-        if choice not in (None, known) or (not additive and known == "additive"):
+        BRIDGES.get(known)
+        if choice not in (None, known) or known not in kinds:
             raise IncompatibleWeightsError(
                 "the chosen fusion kind is not the file's",
-                got=f"{choice or known} for a file that is {known if choice else 'an attention bridge'}",
-                expected=known,
+                got=f"{choice or known} for a file that is {known if choice else ' or '.join(kinds)}",
+                expected=known if known in kinds else ", ".join(kinds),
                 remedy="Leave the kind to the file.",
             )
-        return known, "keys" if additive else "metadata"
-    if choice == "additive":
+        return known, source
+    if choice is not None and choice not in kinds:
         raise IncompatibleWeightsError(
-            "the chosen fusion kind is not the file's", got="additive", expected="a file with video_to_audio_proj"
+            "the chosen fusion kind is not the file's", got=choice, expected="one of " + ", ".join(kinds)
         )
     if choice is not None:
         return choice, "your choice"
@@ -248,15 +248,30 @@ def _fusion(path: Path, block: dict[str, Tensor], metadata: Mapping[str, str], c
     raise IncompatibleWeightsError(
         "the bridge file does not say which fusion kind it is",
         got=path,
-        expected="one of dual_cross, full, video_to_audio, audio_to_video",
-        remedy="These four share every name and shape, so choose the kind yourself (--fusion, or the node's input). "
+        expected="one of " + ", ".join(kinds),
+        remedy="These share every name and shape, so choose the kind yourself (--fusion, or the node's input). "
         "The authors' files are named after it: bicross-… is dual_cross, full-attn-… is full.",
     )
 
 
-def _config(block: dict[str, Tensor], metadata: Mapping[str, str], options: BridgeOptions) -> BridgeConfig:
+def kinds_with(names: Iterable[str]) -> list[str]:
+    """Kinds whose blocks have these tensors, or come nearest: four of the published ones share all names.
+
+    Args:
+        names: Of a block's tensors, as they are in the block.
+    """
+    names = set(names)
+    with torch.device("meta"):
+        made = {kind: BRIDGES.get(kind) for kind in BRIDGES}
+        apart = {kind: len(names ^ set(made[kind](made[kind].Config()).state_dict())) for kind in made}
+    return [kind for kind, count in apart.items() if count == min(apart.values())]
+
+
+def _config(
+    kind: type[Bridge], block: dict[str, Tensor], metadata: Mapping[str, str], options: BridgeOptions
+) -> BridgeConfig:
     if "config" in metadata:
-        config = _from_metadata(metadata, "config", BridgeConfig.from_dict)
+        config = _from_metadata(metadata, "config", kind.Config.from_dict)
         asked = {"num_heads": options.num_heads, "reading": options.reading, "rope": options.rope}
         for name, value in asked.items():
             if value is not None and value != getattr(config, name):
@@ -267,13 +282,7 @@ def _config(block: dict[str, Tensor], metadata: Mapping[str, str], options: Brid
                 )
         return config
     try:
-        time_widths = {s: block[f"adaln_modulation_{s}.1.weight"].shape[1] for s in (1, 2)}
-        if "attn.q_proj_1.weight" in block:
-            qk_width, video_width = block["attn.q_proj_1.weight"].shape
-            audio_width, v_width = block["attn.q_proj_2.weight"].shape[1], block["attn.v_proj_1.weight"].shape[0]
-        else:
-            audio_width, video_width = block["video_to_audio_proj.weight"].shape
-            qk_width = v_width = video_width
+        sizes = kind.sizes_of(block)
     except KeyError as error:
         raise IncompatibleWeightsError(
             "a bridge block is incomplete", got=f"no {error.args[0]}", expected="all tensors of a block"
@@ -284,18 +293,8 @@ def _config(block: dict[str, Tensor], metadata: Mapping[str, str], options: Brid
             got=", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in list(block.items())[:3]),
             expected="two axes",
         ) from error
-    num_heads = options.num_heads or _official_heads(qk_width, additive="attn.q_proj_1.weight" not in block)
-    return BridgeConfig(
-        video_width=video_width,
-        audio_width=audio_width,
-        qk_width=qk_width,
-        v_width=v_width,
-        num_heads=num_heads,
-        video_time_width=time_widths[1],
-        audio_time_width=time_widths[2],
-        reading=options.reading or "official",
-        rope=options.rope or "official",
-    )
+    sizes["num_heads"] = options.num_heads or sizes.get("num_heads") or _official_heads(sizes["qk_width"])
+    return kind.Config(**sizes, reading=options.reading or "official", rope=options.rope or "official")
 
 
 def _from_metadata(metadata: Mapping[str, str], name: str, make: Callable[[dict[str, Any]], T]) -> T:
@@ -316,9 +315,7 @@ def _from_metadata(metadata: Mapping[str, str], name: str, make: Callable[[dict[
         ) from error
 
 
-def _official_heads(qk_width: int, *, additive: bool) -> int:
-    if additive:
-        return 1
+def _official_heads(qk_width: int) -> int:
     if qk_width % OFFICIAL_HEAD_WIDTH:
         raise IncompatibleWeightsError(
             "the bridge file does not say how many heads its blocks have",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...core.disk import is_file, look, status_of, user_path
 from ...core.errors import InputError
-from ..bridges.base import BridgeConfig
 from ._bridge_layouts import PROGRESS, bridge_file
 from ._shards import shard_files
 from .bridges import BridgeOptions, LoadedBridges, load_bridges, save_bridges
@@ -78,7 +77,7 @@ def convert_bridges(
         notes[f"{modality}_tower_sha256"] = json.dumps(hash_tower(path))
     save_bridges(target, loaded.stack, tower_weights=loaded.tower_weights, trained=loaded.trained, notes=notes)
     written = load_bridges(target)
-    config = {name: getattr(written.stack.config, name) for name in BridgeConfig.__dataclass_fields__}
+    config = asdict(written.stack.config)
     points = {"video": list(written.stack.points.video), "audio": list(written.stack.points.audio)}
     return Conversion(
         target,

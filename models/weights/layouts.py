@@ -6,11 +6,13 @@ as well as its keys allow, with what is wanted and where to get it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import IncompatibleWeightsError
+from ._bridge_layouts import FORMAT
 from ._header import WeightFile, open_weights, require_float
 from ._stable_audio import AUTOENCODER, CONDITIONER, TRANSFORMER_PREFIXES
 from ._wan import VAE_PREFIX, find_prefix
@@ -53,7 +55,7 @@ FOREIGN = (
     ("decoder.mid.attn_1.", "the VAE of Stable Diffusion or Flux"),
     ("model.layers.0.self_attn.", "a language model"),
 )
-# One of these is in every block of a bridge, and in no other model.
+# One of these is in every block of a published bridge, and in no other model; other kinds say so in their metadata.
 BRIDGE_ENDS = ("attn.q_proj_1.weight", "video_to_audio_proj.weight")
 WAN_WIDTHS = {1536: "1.3B", 5120: "14B"}
 
@@ -281,10 +283,21 @@ def has_bridge_names(names: Iterable[str]) -> bool:
 
 
 def _bridge(file: WeightFile) -> tuple[str, str, int] | None:
+    own = file.metadata.get("format") == FORMAT
     blocks = [name for name in file if name.endswith(BRIDGE_ENDS)]
-    if not blocks:
+    if not blocks and not own:
         return None
     names = "ours" if "fusion" in file.metadata else "original"
-    width = file.shape(blocks[0])[-1]
+    width = file.shape(blocks[0])[-1] if blocks else _noted_width(file.metadata)
+    count = len(blocks) or len({name.split(".")[0] for name in file if name.split(".")[0].isdecimal()})
     sizes = WAN_WIDTHS.get(width, f"for a video tower of width {width}")
-    return names, f"{sizes}, {len(blocks)} bridges", 0
+    return names, f"{sizes}, {count} bridges", 0
+
+
+def _noted_width(metadata: Mapping[str, str]) -> int | str:
+    """Of the video tower, as the metadata of a bridge of any kind has it."""
+    try:
+        width = json.loads(metadata["config"])["video_width"]
+    except (LookupError, ValueError, TypeError):
+        return "?"
+    return width if isinstance(width, int) else "?"

@@ -112,7 +112,7 @@ class NativeWan(NativeTower):
         """One token a patch."""
         patches = zip(latents.shape[2:], self.net.patch_size, strict=True)
         steps, rows, columns = (math.ceil(size / patch) for size, patch in patches)
-        return TokenGrid(steps, rows * columns)
+        return TokenGrid(steps, rows * columns, latents_per_step=self.net.patch_size[0])
 
 
 class NativeStableAudio(NativeTower):

@@ -7,7 +7,15 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sounding_video.core.clock import LatentGeometry, Timeline, as_fps, frame_times, nearest_frames, samples_for
+from sounding_video.core.clock import (
+    LatentGeometry,
+    StepTimes,
+    Timeline,
+    as_fps,
+    frame_times,
+    nearest_frames,
+    samples_for,
+)
 from sounding_video.core.errors import GeometryError
 
 RATES = st.sampled_from([Fraction(15), Fraction(24), Fraction(25), Fraction(30), Fraction(24000, 1001)]) | st.fractions(
@@ -129,3 +137,56 @@ def test_frame_times_do_not_drift():
     times = frame_times(100_001, Fraction(30000, 1001))
     assert times[0] == 0.0
     assert times[100_000] == float(Fraction(100_000 * 1001, 30000))
+
+
+def test_the_first_latent_of_the_picture_is_one_frame_and_each_later_one_four():
+    times = Timeline(81, 15, 832, 480).times
+    frames = [edge * 15 for edge in times.video.edges(21)]
+    assert frames == [0, 1, *range(5, 82, 4)]
+    assert times.audio.edges(116)[::58] == [0, Fraction(58 * 2048, 44_100), Fraction(116 * 2048, 44_100)]
+
+
+@given(FRAMES, RATES, st.integers(1, 8), st.integers(1, 4096), st.integers(8000, 96_000))
+def test_every_frame_and_sample_lies_in_its_latent_step(frames, fps, stride, hop, rate):
+    geometry = LatentGeometry(temporal_stride=stride, audio_hop=hop, sample_rate=rate)
+    timeline = Timeline((frames - 1) // 4 * stride + 1, fps, 16, 16, geometry)
+    num_video, num_audio = timeline.video_latent_shape[1], timeline.audio_latent_shape[1]
+    video, audio = timeline.times.video, timeline.times.audio
+    assert video.edge(0) == audio.edge(0) == 0
+    assert video.edge(num_video) == timeline.seconds, "the last latent frame ends with the picture"
+    for index in (0, 1, num_audio // 2, num_audio):
+        assert audio.edge(index) == Fraction(index * hop, rate)
+    for index in {0, 1, timeline.num_frames // 2, timeline.num_frames - 1} & set(range(timeline.num_frames)):
+        latent = 0 if index == 0 else (index - 1) // stride + 1
+        assert video.edge(latent) <= index / timeline.fps < video.edge(latent + 1)
+
+
+@given(FRAMES, RATES)
+def test_counts_alone_tell_the_time_to_half_an_audio_latent(frames, fps):
+    timeline = Timeline(frames, fps, 16, 16)
+    num_video, num_audio = timeline.video_latent_shape[1], timeline.audio_latent_shape[1]
+    guessed = timeline.geometry.times_from_counts(num_video, num_audio)
+    assert guessed.audio == timeline.times.audio
+    apart = abs(guessed.video.edge(num_video) - timeline.seconds)
+    assert num_audio == 1 or apart <= timeline.times.audio.step / 2 + Fraction(1, 44_100)
+
+
+@pytest.mark.parametrize(("frames", "counts"), [(33, (9, 47)), (81, (21, 116))])
+def test_counts_alone_agree_with_the_clips_of_our_models_within_12_ms(frames, counts):
+    timeline = Timeline(frames, 15, 64, 64)
+    assert (timeline.video_latent_shape[1], timeline.audio_latent_shape[1]) == counts
+    guessed = timeline.geometry.times_from_counts(*counts)
+    for mine, exact in zip(guessed.video.edges(counts[0]), timeline.times.video.edges(counts[0]), strict=True):
+        assert abs(mine - exact) < Fraction(12, 1000)
+
+
+def test_a_window_of_a_longer_clip_keeps_its_steps():
+    times = Timeline().times.shifted(Fraction(4, 3))
+    for here, there in ((times.video, Timeline().times.video), (times.audio, Timeline().times.audio)):
+        assert here.edges(9) == [edge + Fraction(4, 3) for edge in there.edges(9)]
+
+
+@pytest.mark.parametrize("lengths", [(Fraction(0), None), (Fraction(-1, 15), None), (Fraction(1), Fraction(0))])
+def test_steps_without_a_length_are_refused(lengths):
+    with pytest.raises(GeometryError, match="a latent step has no length"):
+        StepTimes(*lengths)

@@ -247,10 +247,10 @@ def test_published_sizes_imply_heads_and_points() -> None:
 
         block = BRIDGES.get("dual_cross")(BridgeConfig())
         large = BRIDGES.get("dual_cross")(BridgeConfig(video_width=5120, video_time_width=5120))
-    config = _config(block.state_dict(), {}, BridgeOptions())
+    config = _config(type(block), block.state_dict(), {}, BridgeOptions())
     assert config == BridgeConfig()
     assert _points(4, config, {}, BridgeOptions()) == placement("uniform_early")
-    large_config = _config(large.state_dict(), {}, BridgeOptions())
+    large_config = _config(type(large), large.state_dict(), {}, BridgeOptions())
     assert (large_config.video_width, large_config.num_heads) == (5120, 12)
     assert _points(3, large_config, {}, BridgeOptions()) == BridgePoints((7, 11, 15), (5, 8, 11))
 

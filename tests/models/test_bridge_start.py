@@ -6,13 +6,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sounding_video.core.clock import Timeline
 from sounding_video.core.errors import InputError
-from sounding_video.models.bridge_start import look_at_one_moment, open_gates
 from sounding_video.models.bridges import BRIDGES
 from sounding_video.models.bridges.base import BridgeConfig, BridgeInputs
+from sounding_video.models.rope import on_clock
+from sounding_video.models.ropes import ROPES
 from sounding_video.models.towers.base import TokenGrid
 
-VIDEO_GRID, AUDIO_GRID = TokenGrid(9, 4), TokenGrid(48, num_prefix=1)
+TIMES = Timeline(33, 15, 64, 64).times
+VIDEO_GRID, AUDIO_GRID = on_clock(TokenGrid(9, 4), TokenGrid(48, num_prefix=1), TIMES)
+GRIDS = (VIDEO_GRID, AUDIO_GRID)
 CONFIG = BridgeConfig(
     video_width=48,
     audio_width=32,
@@ -23,7 +27,18 @@ CONFIG = BridgeConfig(
     audio_time_width=32,
     rope="time_aligned",
 )
-ATTENTION_KINDS = [name for name in BRIDGES.names() if name != "additive"]
+COMMON_TIME = [name for name in ROPES if ROPES.get(name)().moments(2, *GRIDS) is not None]
+
+
+def can_start(kind: str) -> bool:
+    """Whether new bridges of a kind can begin with open gates and one moment in mind."""
+    try:
+        bridge = BRIDGES.get(kind)(replace(BRIDGES.get(kind).Config(), **vars(CONFIG)))
+        bridge.open_gates(1.0)
+        bridge.look_at_one_moment(3.0, *GRIDS)
+    except InputError:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -31,11 +46,17 @@ def given(make_bridge_inputs) -> BridgeInputs:
     return make_bridge_inputs(CONFIG, VIDEO_GRID, AUDIO_GRID, batch=1)
 
 
-@pytest.mark.parametrize("kind", ATTENTION_KINDS)
-def test_the_identity_stays_the_identity(kind, given) -> None:
-    bridge = BRIDGES.get(kind)(CONFIG)
-    open_gates(bridge, 1.0)
-    look_at_one_moment(bridge, 3.0, VIDEO_GRID.num_steps)
+@pytest.mark.parametrize("rope", COMMON_TIME)
+@pytest.mark.parametrize("kind", BRIDGES)
+def test_the_identity_stays_the_identity(kind, rope, make_bridge_inputs) -> None:
+    if not can_start(kind):
+        assert not issubclass(BRIDGES.get(kind), BRIDGES.get("dual_cross").__base__), "attention kinds all can"
+        return
+    config = replace(BRIDGES.get(kind).Config(), **{**vars(CONFIG), "rope": rope})
+    given = make_bridge_inputs(config, *GRIDS, batch=1)
+    bridge = BRIDGES.get(kind)(config)
+    bridge.open_gates(1.0)
+    bridge.look_at_one_moment(3.0, *GRIDS)
     video, audio = bridge(given)
     assert torch.equal(video, given.video) and torch.equal(audio, given.audio)
 
@@ -43,16 +64,19 @@ def test_the_identity_stays_the_identity(kind, given) -> None:
 def test_open_gates_are_about_one_and_nothing_else_moves(given) -> None:
     bridge = BRIDGES.get("dual_cross")(CONFIG)
     before = bridge.adaln_modulation_1(given.video_time).chunk(6, dim=1)
-    open_gates(bridge, 1.0)
+    bridge.open_gates(1.0)
     after = bridge.adaln_modulation_1(given.video_time).chunk(6, dim=1)
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
         torch.testing.assert_close(new - old, torch.full_like(old, float(index in (2, 5))))
 
 
-def test_heads_look_at_what_happens_at_the_same_time(given) -> None:
+@pytest.mark.parametrize("rope", COMMON_TIME)
+def test_heads_look_at_what_happens_at_the_same_time(rope, make_bridge_inputs) -> None:
     """Attention weights of every audio token over video frames, and of every frame over the sound, by its own table."""
     torch.manual_seed(0)
-    bridge = BRIDGES.get("dual_cross")(CONFIG)
+    config = replace(CONFIG, rope=rope)
+    given = make_bridge_inputs(config, *GRIDS, batch=1)
+    bridge = BRIDGES.get("dual_cross")(config)
     weights = {}
 
     def kernel(query, key, value, *, scale=None):
@@ -61,30 +85,50 @@ def test_heads_look_at_what_happens_at_the_same_time(given) -> None:
         return value.new_zeros(*query.shape[:3], value.shape[-1])
 
     bridge.attn.kernel = kernel
+    moments = moments_of(rope)
 
     def hits() -> tuple[float, float]:
         bridge(given)
         from_video = weights[AUDIO_GRID.num_tokens][:, 1:].unflatten(-1, (9, 4)).sum(-1)
         from_audio = weights[VIDEO_GRID.num_tokens][..., 1:].unflatten(1, (9, 4)).mean(2)
-        moments = (torch.arange(48) / 48 * 9).long()
         seen = torch.stack([from_video[:, i, moments[i]] for i in range(48)])
-        heard = torch.stack([from_audio[:, j][:, moments == j].sum(-1) for j in range(9)])
+        heard = torch.stack([from_audio[:, j][:, moments == j].sum(-1) for j in range(1, 9)])
         return float(seen.mean()), float(heard.mean())
 
     anywhere = hits()
     assert max(anywhere) < 0.3
-    look_at_one_moment(bridge, 3.0, VIDEO_GRID.num_steps)
+    bridge.look_at_one_moment(3.0, *GRIDS)
     assert min(hits()) > 0.6
+
+
+def moments_of(rope: str) -> torch.Tensor:
+    """The latent frame that shows what each audio latent sounds, ``(48,)``: evenly, or by the seconds of its middle."""
+    if not ROPES.get(rope).in_seconds:
+        return (torch.arange(48) / 48 * 9).long()
+    edges = torch.tensor([float(edge) for edge in VIDEO_GRID.edges], dtype=torch.float64)
+    middles = torch.tensor([float(edge) for edge in AUDIO_GRID.edges], dtype=torch.float64)[:-1] + 1024 / 44_100
+    return (torch.bucketize(middles, edges, right=True) - 1).clamp_max(8)
+
+
+@pytest.mark.parametrize("rope", COMMON_TIME)
+def test_parts_of_a_latent_frame_lie_within_it(rope) -> None:
+    """Six parts of a frame, seen from its tokens' position, on the axis of the table: in order and all inside."""
+    places = ROPES.get(rope)().moments(6, *GRIDS)
+    whole = ROPES.get(rope)().moments(1, *GRIDS)
+    assert torch.allclose(places.mean(), whole[0], atol=1e-5) and (places.diff() > 0).all()
+    one_more = ROPES.get(rope)().moments(7, *GRIDS)
+    assert one_more[-1] - one_more[0] > places[-1] - places[0]
 
 
 @pytest.mark.parametrize(
     ("kind", "rope", "start"),
     [
-        ("additive", "time_aligned", lambda bridge: open_gates(bridge, 1.0)),
-        ("additive", "time_aligned", lambda bridge: look_at_one_moment(bridge, 3.0, 9)),
-        ("dual_cross", "official", lambda bridge: look_at_one_moment(bridge, 3.0, 9)),
+        ("additive", "time_aligned", lambda bridge: bridge.open_gates(1.0)),
+        ("additive", "clock", lambda bridge: bridge.look_at_one_moment(3.0, *GRIDS)),
+        *(("dual_cross", rope, lambda bridge: bridge.look_at_one_moment(3.0, *GRIDS)) for rope in ROPES
+          if rope not in COMMON_TIME),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_done_is_refused(kind, rope, start) -> None:
     with pytest.raises(InputError, match=r"AdditiveBridge|rope official"):
         start(BRIDGES.get(kind)(replace(CONFIG, rope=rope)))

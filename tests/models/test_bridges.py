@@ -26,10 +26,6 @@ def bridge_inputs(make_bridge_inputs, bridge_config: BridgeConfig) -> BridgeInpu
     return make_bridge_inputs(bridge_config, VIDEO_GRID, AUDIO_GRID)
 
 
-def test_the_five_fusion_kinds_are_registered() -> None:
-    assert KINDS == ["additive", "audio_to_video", "dual_cross", "full", "video_to_audio"]
-
-
 @pytest.mark.parametrize("reading", ["official", "paper"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_shapes_and_identity_at_start(kind, reading, bridge_config, bridge_inputs) -> None:
