@@ -330,8 +330,6 @@ def sample_latents(
         Normalised latents, float32, on the CPU.
     """
     options = options or SamplingOptions()
-    if times is None and video_shape and audio_shape:
-        times = model.geometry.times_from_counts(video_shape[2], audio_shape[2])
     schedule = build_schedule(
         options.schedule,
         options.num_steps,
@@ -346,7 +344,7 @@ def sample_latents(
     def attempt(placement: Placement, plan: Plan | None) -> JointLatents:
         with running(model.joint, placement) as denoiser:
             return sample(
-                partial(denoiser, times=times),
+                partial(denoiser, times=times or _counted_times(model, video_shape, audio_shape)),
                 conditioning,
                 noise,
                 schedule=schedule,
@@ -358,16 +356,22 @@ def sample_latents(
                 progress=progress,
             )
 
-    texts = (conditioning.video, conditioning.audio)
     run = sampling(
         model.joint,
         _workload(options, video_shape, audio_shape),
-        text_lengths=tuple(text.positive.shape[1] if text else 0 for text in texts),
+        text_lengths=tuple(text.positive.shape[1] if text else 0 for text in (conditioning.video, conditioning.audio)),
         batchings=_batchings(options, video_shape),
     )
     _tell_of_length(model, video_shape, options, progress)
     with stoppable(progress):
         return run_fitting(run, model.placement, attempt)
+
+
+def _counted_times(
+    model: JoinedModel, video_shape: tuple[int, ...] | None, audio_shape: tuple[int, ...] | None
+) -> ClipTimes | None:
+    """When latent steps lie, by their numbers; None where there is nothing to bring together."""
+    return model.geometry.times_from_counts(video_shape[2], audio_shape[2]) if video_shape and audio_shape else None
 
 
 def _tell_of_length(
