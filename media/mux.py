@@ -120,7 +120,9 @@ def write_clip(
     tags = encode_tags(metadata)
     video = clip.video if container.video_codec else None
     num_clamped = 0 if video is None else check_frames(video.frames)
-    sound, changes = (None, {}) if clip.audio is None else _prepare_sound(clip, container, fade_seconds)
+    sound, changes = None, {}
+    if clip.audio is not None:
+        sound, changes = prepare_sound(clip.audio, clip.video and clip.video.seconds, container, fade_seconds)
     try:
         with new_file(path) as part:
             kept = tags if container.keeps_any_tag else as_comment(tags)
@@ -155,19 +157,30 @@ def _container_for(path: Path, clip: AVClip) -> Container:
     return container
 
 
-def _prepare_sound(clip: AVClip, container: Container, fade_seconds: float) -> tuple[AudioClip, dict[str, Any]]:
-    """The sound as it goes into the file, and what was done to it.
+def prepare_sound(
+    audio: AudioClip, seconds: Fraction | None, container: Container, fade_seconds: float = FADE_SECONDS
+) -> tuple[AudioClip, dict[str, Any]]:
+    """The sound as it goes into the file, and what was done to it, by the names of :class:`MuxReport`.
 
     The length is fitted at the clip's own rate and kept through resampling: a clip that fits must not count as one
     sample too long only because both lengths were rounded at two rates.
+
+    Args:
+        audio: The sound.
+        seconds: Length of the picture; None without one.
+        container: File format.
+        fade_seconds: Fade where the sound ends before the picture or is longer than it.
+
+    Raises:
+        InputError: no sample would be left.
+        NonFiniteError: NaN or infinity.
     """
-    audio = clip.audio
     require_finite("the waveform", audio.waveform, "The decoder overflowed; try dtype float32 or bfloat16 for it.")
     available = audio.waveform.shape[-1]
-    wanted = available if clip.num_samples is None else clip.num_samples
+    wanted = available if seconds is None else samples_for(seconds, audio.sample_rate)
     fitted = fit_length(audio, wanted, fade_seconds=fade_seconds)
     rate = container.rate_for(audio.sample_rate)
-    in_file = samples_for((clip.video or audio).seconds, rate)
+    in_file = samples_for(audio.seconds if seconds is None else seconds, rate)
     if wanted < 1 or in_file < 1:
         raise InputError("the clip is too short to hold a sample of sound", got=f"{float(fitted.seconds)} s")
     levelled, gain_db = limit_peak(resample(fitted, rate, num_samples=in_file))

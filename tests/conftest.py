@@ -53,6 +53,7 @@ _load("sounding_video", ROOT / "__init__.py", ROOT)
 small_models = _load("small_models", ROOT / "tests" / "small_models.py")
 _load("comfyui_server", ROOT / "tests" / "comfyui_server.py")
 _load("lora_files", ROOT / "tests" / "lora_files.py")
+_load("user_files", ROOT / "tests" / "user_files.py")
 chat_servers = _load("chat_server", ROOT / "tests" / "chat_server.py")
 
 

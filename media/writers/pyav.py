@@ -41,8 +41,8 @@ def write(job: WriteJob, progress: Progress) -> None:
             kind = job.container.pixel_format
             tracks.append((picture, coded_frame(job.video, index, kind)) for index in range(job.video.frames.shape[0]))
         if job.audio is not None:
-            sound = _add_audio(output, job.container, job.audio)
-            tracks.append((sound, block) for block in _audio_blocks(job.container, job.audio, sound))
+            sound = add_audio(output, job.container, job.audio)
+            tracks.append((sound, block) for block in audio_blocks(job.container, job.audio, sound))
         counted = output.streams[0]
         total = job.video.frames.shape[0] if job.video is not None else _num_blocks(job.container, job.audio, counted)
         done = 0
@@ -141,7 +141,8 @@ def _add_video(output: av.container.OutputContainer, container: Container, video
     return stream
 
 
-def _add_audio(output: av.container.OutputContainer, container: Container, audio: AudioClip) -> av.AudioStream:
+def add_audio(output: av.container.OutputContainer, container: Container, audio: AudioClip) -> av.AudioStream:
+    """A stream for the sound, its encoder open."""
     stream = output.add_stream(
         container.audio_codec, rate=audio.sample_rate, layout=layout_of(audio.waveform), format=container.sample_format
     )
@@ -166,7 +167,7 @@ def _num_blocks(container: Container, audio: AudioClip, stream: av.AudioStream) 
     return -(-_samples_with_lead(container, audio)[0] // _block_size(stream))
 
 
-def _audio_blocks(container: Container, audio: AudioClip, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
+def audio_blocks(container: Container, audio: AudioClip, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
     """The sound in frames of the size the encoder wants, stamped in samples; AAC's lead-in has negative times."""
     total, lead = _samples_with_lead(container, audio)
     samples = np.pad(as_planes(audio.waveform), ((0, 0), (lead, 0)))
