@@ -41,7 +41,7 @@ from .models.storage import store
 from .models.weights.bridges import BridgeOptions, LoadedBridges, load_bridges
 from .models.weights.find import find_models
 from .models.weights.load import load_stable_audio, load_wan
-from .sampling.guidance import Guidance, is_small
+from .sampling.guidance import Guidance, dual_guidance, is_small
 from .sampling.loop import sample
 from .sampling.noise import draw_noise
 from .sampling.schedules import build_schedule
@@ -146,8 +146,8 @@ class SamplingOptions:
             bridged: Whether the model has bridges; without them a modality cannot be pushed from being alone.
         """
         scales = (self.video_guidance_scale, self.audio_guidance_scale, self.guidance_batching)
-        guidance = Guidance(*scales, self.video_modality_scale, self.audio_modality_scale)
-        return guidance if bridged else replace(guidance, video_modality_scale=1.0, audio_modality_scale=1.0)
+        modality_scales = (self.video_modality_scale, self.audio_modality_scale) if bridged else (1.0, 1.0)
+        return dual_guidance(*scales, modality_scales=modality_scales)
 
 
 def geometry_of(video_codec: WanVAECodec | None, audio_codec: OobleckCodec | None) -> LatentGeometry:
@@ -452,7 +452,7 @@ def long_run_note(model: JoinedModel, video_shape: tuple[int, ...] | None, optio
     """
     if model.video is None or video_shape is None:
         return ""
-    pushed = options.guidance(bridged=model.joint.bridges is not None).video_modality_scale > 1
+    pushed = model.joint.bridges is not None and options.video_modality_scale > 1
     guided = max(options.video_guidance_scale, options.audio_guidance_scale) > 1
     passes = options.num_steps * (1 + guided + pushed)
     seconds = sampling_seconds(model.joint.video, video_shape, model.placement, passes=passes)

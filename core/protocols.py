@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from .dialect import Text
-from .types import Captions, Modality, ModalityConditioning
+from .types import Captions, Modality, ModalityConditioning, Pass
 
 
 class Captioner(Protocol):
@@ -60,12 +61,97 @@ class Codec(Protocol):
         ...
 
 
+class Process(Protocol):
+    """How one modality is noised and what its tower predicts; a value without state.
+
+    ``time`` is the tower's own time 0..1, ``sigma`` the level that solvers of this process count in.
+    """
+
+    name: str
+    solver: str  # key of the solver that is used when none is named
+    timestep_scale: float  # what the tower is told is this times the time
+
+    def add_noise(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """What the tower sees."""
+        ...
+
+    def target(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """What it should say."""
+        ...
+
+    def clean(self, noisy: Tensor, prediction: Tensor, time: Tensor) -> Tensor:
+        """x0 of a prediction."""
+        ...
+
+    def noise(self, noisy: Tensor, prediction: Tensor, time: Tensor) -> Tensor:
+        """ε of a prediction."""
+        ...
+
+    def state(self, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+        """What a solver holds at a level."""
+        ...
+
+    def scale(self, state: Tensor, sigma: Tensor) -> Tensor:
+        """A solver's state as the tower sees it."""
+        ...
+
+    def unscale(self, seen: Tensor, sigma: Tensor) -> Tensor:
+        """What the tower sees as a solver's state."""
+        ...
+
+    def prediction(self, state: Tensor, clean: Tensor, sigma: Tensor) -> Tensor:
+        """The prediction that stands for an estimate of x0."""
+        ...
+
+    def time(self, sigma: Tensor) -> Tensor:
+        """The tower's time at a level."""
+        ...
+
+    def sigma(self, time: Tensor) -> Tensor:
+        """The level at the tower's time."""
+        ...
+
+    def to_flow(self, time: float) -> float:
+        """The flow time with the same ratio of signal to noise."""
+        ...
+
+    def from_flow(self, time: float) -> float:
+        """The time with the ratio of signal to noise that a flow time has."""
+        ...
+
+
+class Guider(Protocol):
+    """Moves a prediction away from what other passes predict, during a part of the run."""
+
+    start: float  # share of the steps before it acts, 0..1
+    end: float  # share of the steps after which it acts no more
+
+    def passes(self, modality: str) -> tuple[Pass, ...]:
+        """What it needs beside the positive pass; nothing where it does not act."""
+        ...
+
+    def combine(self, modality: str, result: Tensor, predictions: Mapping[str, Tensor]) -> Tensor:
+        """The guided prediction.
+
+        Args:
+            modality: ``video`` or ``audio``.
+            result: What the guiders before it made, at first the positive prediction.
+            predictions: By the name of the pass, the positive one among them.
+        """
+        ...
+
+
 class Solver(Protocol):
     """A diffusers scheduler as the sampler uses it."""
 
     timesteps: Tensor
     sigmas: Tensor
     init_noise_sigma: float
+    stochastic: bool  # whether ``step`` draws noise and takes a generator
+
+    def estimate(self) -> Tensor:
+        """The x0 that the last step aimed at."""
+        ...
 
     def scale_model_input(self, sample: Tensor, timestep: Tensor) -> Tensor:
         """The sample as the model wants it at this timestep."""

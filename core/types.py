@@ -75,6 +75,24 @@ class Conditioning:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """One guidance pass through the model at one step.
+
+    Args:
+        name: What caches and hooks know it by.
+        text: Which caption the towers read, ``positive`` or ``negative``.
+        alone: Whether each modality runs without the other.
+    """
+
+    name: str
+    text: str = "positive"
+    alone: bool = False
+
+
+POSITIVE, NEGATIVE = Pass("positive"), Pass("negative", "negative")
+
+
+@dataclass(frozen=True)
 class Modality:
     """What one tower sees at one denoising step.
 
@@ -83,12 +101,14 @@ class Modality:
         timestep: ``(B,)``, or ``(1,)`` to share one over the batch. Video 0..1000, audio 0..1.
         text: ``(B, L, D)``.
         duration: ``(B, 1, D)`` for audio, else None.
+        passes: The guidance passes whose rows the batch holds, in this order, each with as many rows.
     """
 
     latents: Tensor
     timestep: Tensor
     text: Tensor
     duration: Tensor | None = None
+    passes: tuple[Pass, ...] = (POSITIVE,)
 
 
 @dataclass(frozen=True)

@@ -1,25 +1,27 @@
-"""Classifier-free guidance with one scale per modality (BridgeDiT eq. 9–10) around a joint denoiser.
+"""Guidance around a joint denoiser: runs the passes that the guiders ask for, in as few forwards as possible.
 
-Beside it modality guidance, which is not the paper's but LTX-2's: each modality is pushed away from what it would be if
-it did not know the other.
+Each guider is a file in :mod:`.guiders`. Classifier-free guidance with one scale per modality is BridgeDiT eq. 9–10.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..core.errors import InputError, require_choice
-from ..core.protocols import Denoiser
-from ..core.types import Conditioning, Modality, ModalityConditioning
+from ..core.pair import MODALITIES, Pair
+from ..core.protocols import Denoiser, Guider
+from ..core.types import POSITIVE, Conditioning, Modality, ModalityConditioning, Pass
+from .guiders import GUIDERS
 
 _log = logging.getLogger(__name__)
 
 BATCHING = ("auto", "batched", "sequential")
+UNCONDITIONAL = ("texts", "alone")
 # "auto" batches the two passes while the video latent has at most this many positions (B·T·H·W; Wan makes one token of
 # four). A rule of thumb: small inputs leave a card idle and gain from one forward of two rows, large ones fill it with
 # one row and save half the activation memory by going one after the other. 832×480×81 has 131 040: sequential.
@@ -28,42 +30,71 @@ MAX_BATCHED_POSITIONS = 32_768
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly each modality is pushed away from its negative caption.
+    """What moves the predictions, and how the passes are run.
 
     Args:
-        video_scale: w_V. At 1 or below guidance is off for video.
-        audio_scale: w_A. At 1 or below guidance is off for audio. When both are off there is one pass instead of two.
-        batching: ``batched`` runs both passes as one forward of [negative, positive], ``sequential`` one after the
-            other (same result, half the activation memory), ``auto`` decides by the size of the video latent.
-        video_modality_scale: m_V: how far the video is pushed from what it would be without the sound. At 1 or below
-            this is off; else it costs one more pass of the video tower a step.
-        audio_modality_scale: m_A: the same for the audio and without the picture.
+        guiders: Applied in this order; none gives the plain prediction.
+        batching: ``batched`` runs passes of both modalities as one forward of [negative, positive], ``sequential`` one
+            after the other (same result, half the activation memory), ``auto`` decides by the size of the video latent.
 
     Raises:
-        InputError: a scale that is negative or not finite, an unknown batching.
+        InputError: an unknown batching.
     """
 
-    video_scale: float = 6.0
-    audio_scale: float = 6.0
+    guiders: tuple[Guider, ...] = ()
     batching: str = "auto"
-    video_modality_scale: float = 1.0
-    audio_modality_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        scales = {
-            "video guidance": self.video_scale,
-            "audio guidance": self.audio_scale,
-            "video modality": self.video_modality_scale,
-            "audio modality": self.audio_modality_scale,
-        }
-        for name, scale in scales.items():
-            if not math.isfinite(scale) or scale < 0:
-                raise InputError(
-                    f"the {name} scale cannot be used",
-                    got=scale,
-                    expected="a finite number from 0; 1 or less turns guidance off",
-                )
         require_choice("guidance batching", self.batching, BATCHING)
+
+    def passes(self, modality: str, share: float | None = None) -> list[Pass]:
+        """What one modality needs beside the positive pass, each once.
+
+        Args:
+            modality: ``video`` or ``audio``.
+            share: How much of the run is done, 0..1; None for the whole run.
+        """
+        active = [g for g in self.guiders if share is None or g.start <= share < g.end]
+        return list(dict.fromkeys(needed for guider in active for needed in guider.passes(modality)))
+
+
+def dual_guidance(
+    video_scale: float = 6.0,
+    audio_scale: float = 6.0,
+    batching: str = "auto",
+    *,
+    modality_scales: tuple[float, float] = (1.0, 1.0),
+    unconditional: str = "texts",
+    interval: tuple[float, float] = (0.0, 1.0),
+    modality_interval: tuple[float, float] = (0.0, 1.0),
+) -> Guidance:
+    """One text scale and one modality scale for picture and sound each.
+
+    Args:
+        video_scale: w_V. At 1 or below guidance is off for the video.
+        audio_scale: w_A, likewise. When both are off there is one pass instead of two.
+        batching: See :class:`Guidance`.
+        modality_scales: m_V and m_A: how far each modality is pushed from what it would be without the other. At 1 or
+            below this is off; else it costs one more pass of that tower a step.
+        unconditional: What text guidance moves away from: ``texts``, both with negative texts; ``alone``, the tower
+            alone with its negative text (AV-Link).
+        interval: Shares of the run between which text guidance acts.
+        modality_interval: The same for modality guidance.
+
+    Raises:
+        InputError: a scale, an interval or a choice that cannot be used; ``alone`` together with modality scales, which
+            it contains.
+    """
+    require_choice("unconditional pass", unconditional, UNCONDITIONAL)
+    text = GUIDERS.get("text" if unconditional == "texts" else "alone")(Pair(video_scale, audio_scale), *interval)
+    modality = GUIDERS.get("modality")(Pair(*modality_scales), *modality_interval)
+    if unconditional == "alone" and max(modality_scales) > 1:
+        raise InputError(
+            "guidance away from the tower alone already contains modality guidance",
+            got=f"unconditional alone and modality scales {modality_scales[0]:g} and {modality_scales[1]:g}",
+            expected="modality scales of 1, or unconditional texts",
+        )
+    return Guidance((text, modality), batching)
 
 
 @dataclass(frozen=True)
@@ -79,82 +110,130 @@ class View:
     timestep: Tensor
 
 
-class GuidedDenoiser:
-    """A joint denoiser with guidance folded in: ``u + w·(c − u) + (m − 1)·(c − s)`` per modality, in few passes.
+@dataclass(frozen=True)
+class _Forward:
+    """One call of the model: the passes whose rows it holds, and their texts."""
 
-    Both rows of both modalities pass the bridges, so the unconditional row u is the one where every caption is
-    negative. A modality whose guidance is off takes its conditional row c; its caption in the other row is the negative
-    one if there is one, else the positive. s is the conditional prediction of this modality alone, where bridges do not
-    act; it is only computed where m is over 1 and both modalities are generated.
+    passes: tuple[Pass, ...]
+    rows: Pair[ModalityConditioning]
+
+
+@dataclass
+class _Predictions:
+    """What the passes of one step said, by modality and name of the pass; float32 on the CPU, where solvers work."""
+
+    video: dict[str, Tensor] = field(default_factory=dict)
+    audio: dict[str, Tensor] = field(default_factory=dict)
+
+
+class GuidedDenoiser:
+    """A joint denoiser with guidance folded in.
+
+    Both rows of both modalities pass the bridges, so in the ``negative`` pass every caption is negative; one without a
+    negative embedding keeps its positive one there. In a pass ``alone`` bridges do not act, and only the modality that
+    asked for it runs. A modality that is given takes part in the passes, and its own prediction is not guided.
 
     Args:
         denoiser: The joint model.
-        conditioning: Already on the model's device, with the batch of the latents; only generated modalities.
-        guidance: Scales and batching.
+        conditioning: Already on the model's device, with the batch of the latents; only modalities of this run.
+        guidance: Guiders and batching.
         num_positions: Video latent positions B·T·H·W, 0 without video; what ``auto`` looks at.
+        given: Modalities that are known as a whole.
 
     Raises:
-        InputError: guidance is on for a modality without a negative embedding; when called, a tower is missing.
+        InputError: a guider needs the negative embedding of a generated modality that has none; when called, a tower is
+            missing.
     """
 
     def __init__(
-        self, denoiser: Denoiser, conditioning: Conditioning, guidance: Guidance, *, num_positions: int
+        self,
+        denoiser: Denoiser,
+        conditioning: Conditioning,
+        guidance: Guidance,
+        *,
+        num_positions: int,
+        given: frozenset[str] = frozenset(),
     ) -> None:
         self._denoiser, self._guidance = denoiser, guidance
-        _require_negative("video", conditioning.video, guidance.video_scale)
-        _require_negative("audio", conditioning.audio, guidance.audio_scale)
-        self._guided = (conditioning.video is not None and guidance.video_scale > 1) or (
-            conditioning.audio is not None and guidance.audio_scale > 1
+        texts = Pair.of(conditioning)
+        self._generated = [name for name in MODALITIES if texts[name] is not None and name not in given]
+        for name in self._generated:
+            _require_negative(name, texts[name], guidance)
+        passes = [POSITIVE, *(needed for name in self._generated for needed in guidance.passes(name))]
+        self._rows = {needed: texts.map(lambda text, needed=needed: _rows(text, needed)) for needed in passes}
+        together = [needed for needed in passes if not needed.alone]
+        self._batched: _Forward | None = None
+        if len(together) > 1 and _batched(guidance.batching, num_positions):
+            self._batched = self._forward(_in_order(together))
+
+    def __call__(self, video: View | None, audio: View | None, share: float = 0.0) -> tuple[Tensor | None, ...]:
+        """Guided predictions ``(B, …)``, float32 on the CPU; None for a modality that is not there.
+
+        Args:
+            video: What the video tower sees, or None.
+            audio: What the audio tower sees, or None.
+            share: How much of the run is done, 0..1.
+        """
+        views = Pair(video, audio)
+        wanted = {name: self._guidance.passes(name, share) for name in self._generated}
+        if video is None or audio is None:  # alone anyway, so the positive pass says the same
+            wanted = {name: [one for one in passes if one.text != "positive"] for name, passes in wanted.items()}
+        predictions = _Predictions()
+        for forward in self._together({needed for passes in wanted.values() for needed in passes if not needed.alone}):
+            self._run(forward, views, predictions)
+        for name, passes in wanted.items():
+            for needed in passes:
+                if needed.alone:
+                    self._run(self._forward((needed,)), Pair(**{name: views[name]}), predictions)
+        return tuple(
+            None if view is None else self._guided(name, getattr(predictions, name), share)
+            for name, view in zip(MODALITIES, views, strict=True)
         )
-        self._positive = _rows(conditioning, "positive")
-        self._passes = [self._positive]
-        if self._guided:
-            self._passes = [_rows(conditioning, "negative"), self._positive]
-            if _batched(guidance.batching, num_positions):
-                self._passes = [_joined(*self._passes)]
 
-    def __call__(self, video: View | None, audio: View | None) -> tuple[Tensor | None, Tensor | None]:
-        """Guided predictions ``(B, …)``, float32 on the CPU, where the solvers work."""
-        outputs = [self._denoiser(_modality(video, rows.video), _modality(audio, rows.audio)) for rows in self._passes]
-        videos, audios = zip(*outputs, strict=True)
-        g, both = self._guidance, video is not None and audio is not None
-        alone_video = self._alone(video, None)[0] if both and g.video_modality_scale > 1 else None
-        alone_audio = self._alone(None, audio)[1] if both and g.audio_modality_scale > 1 else None
-        return (
-            video and self._combine("video", videos, g.video_scale, alone_video, g.video_modality_scale),
-            audio and self._combine("audio", audios, g.audio_scale, alone_audio, g.audio_modality_scale),
-        )
+    def _together(self, needed: set[Pass]) -> list[_Forward]:
+        """Forwards of the passes in which both modalities run; the positive one is always among them."""
+        passes = _in_order([POSITIVE, *needed])
+        if self._batched is not None and set(self._batched.passes) == set(passes):
+            return [self._batched]
+        return [self._forward((one,)) for one in passes]
 
-    def _alone(self, video: View | None, audio: View | None) -> tuple[Tensor | None, Tensor | None]:
-        """The conditional prediction of one modality that does not know the other."""
-        rows = self._positive
-        return self._denoiser(_modality(video, rows.video), _modality(audio, rows.audio))
+    def _forward(self, passes: tuple[Pass, ...]) -> _Forward:
+        rows = [self._rows[one] for one in passes]
+        if len(rows) == 1:
+            return _Forward(passes, rows[0])
+        return _Forward(passes, Pair(_joined([one.video for one in rows]), _joined([one.audio for one in rows])))
 
-    def _combine(
-        self, name: str, outputs: tuple[Tensor | None, ...], scale: float, alone: Tensor | None, modality_scale: float
-    ) -> Tensor:
-        """BridgeDiT eq. 9 (video) and eq. 10 (audio), and LTX-2's term for the other modality."""
-        if outputs[0] is None:
-            raise InputError(
-                f"the model predicts no {name} but {name} noise is given",
-                expected=f"a model with a tower for {name}",
-                remedy=f"Join a {name} tower to the model, or generate without {name}.",
-            )
-        rows = torch.cat([output.to("cpu", torch.float32) for output in outputs])
-        result = positive = rows
-        if self._guided:
-            negative, positive = rows.chunk(2)
-            result = positive if scale <= 1 else negative + scale * (positive - negative)
-        if alone is not None:
-            result = result + (modality_scale - 1) * (positive - alone.to("cpu", torch.float32))
+    def _run(self, forward: _Forward, views: Pair[View], predictions: _Predictions) -> None:
+        inputs = views.zip(forward.rows).map(lambda pair: _modality(*pair, forward.passes))
+        for name, output in zip(MODALITIES, self._denoiser(*inputs), strict=True):
+            if views[name] is None:
+                continue
+            if output is None:
+                raise InputError(
+                    f"the model predicts no {name} but {name} noise is given",
+                    expected=f"a model with a tower for {name}",
+                    remedy=f"Join a {name} tower to the model, or generate without {name}.",
+                )
+            parts = output.to("cpu", torch.float32).chunk(len(forward.passes))
+            getattr(predictions, name).update(zip((one.name for one in forward.passes), parts, strict=True))
+
+    def _guided(self, name: str, predictions: dict[str, Tensor], share: float) -> Tensor:
+        result = predictions["positive"]
+        if name not in self._generated:
+            return result
+        for guider in self._guidance.guiders:
+            needed = guider.passes(name)
+            if guider.start <= share < guider.end and needed and all(one.name in predictions for one in needed):
+                result = guider.combine(name, result, predictions)
         return result
 
 
-def _require_negative(name: str, conditioning: ModalityConditioning | None, scale: float) -> None:
-    if conditioning is not None and scale > 1 and conditioning.negative is None:
+def _require_negative(name: str, text: ModalityConditioning, guidance: Guidance) -> None:
+    if text.negative is None and any(needed.text == "negative" for needed in guidance.passes(name)):
+        scales = [guider.scales[name] for guider in guidance.guiders if hasattr(guider, "scales")]
         raise InputError(
             f"{name} guidance needs a negative text embedding",
-            got=f"scale {scale:g} and no negative",
+            got=f"scale {max(scales, default=0):g} and no negative",
             expected="a negative embedding, or a scale of at most 1",
             remedy="Encode a negative caption (it may be empty) or set the scale to 1.",
         )
@@ -186,34 +265,28 @@ def is_small(video_shape: tuple[int, ...] | None) -> bool:
     return video_shape is None or _fits_one_batch(math.prod(video_shape) // video_shape[1])
 
 
-def _rows(conditioning: Conditioning, which: str) -> Conditioning:
-    """The texts of one pass, as ``positive``."""
-
-    def pick(modality: ModalityConditioning | None) -> ModalityConditioning | None:
-        if modality is None:
-            return None
-        negative = which == "negative" and modality.negative is not None
-        return ModalityConditioning(modality.negative if negative else modality.positive, duration=modality.duration)
-
-    return Conditioning(pick(conditioning.video), pick(conditioning.audio))
+def _in_order(passes: list[Pass]) -> tuple[Pass, ...]:
+    """Each once, the positive one last, as the official system orders its rows."""
+    unique = sorted(set(passes), key=lambda one: one.name)
+    return (*(one for one in unique if one != POSITIVE), POSITIVE)
 
 
-def _joined(first: Conditioning, second: Conditioning) -> Conditioning:
-    """Both passes as one batch, unconditional rows first, as the official system orders them."""
-
-    def join(one: ModalityConditioning | None, two: ModalityConditioning | None) -> ModalityConditioning | None:
-        if one is None:
-            return None
-        duration = None if one.duration is None else torch.cat([one.duration, two.duration])
-        return ModalityConditioning(torch.cat([one.positive, two.positive]), duration=duration)
-
-    return Conditioning(join(first.video, second.video), join(first.audio, second.audio))
+def _rows(text: ModalityConditioning, needed: Pass) -> ModalityConditioning:
+    """The text of one pass, as ``positive``."""
+    negative = needed.text == "negative" and text.negative is not None
+    return ModalityConditioning(text.negative if negative else text.positive, duration=text.duration)
 
 
-def _modality(view: View | None, rows: ModalityConditioning | None) -> Modality | None:
-    """Latents repeated to the rows of this pass, with their text."""
-    if view is None:
+def _joined(rows: list[ModalityConditioning | None]) -> ModalityConditioning | None:
+    """Several passes as one batch."""
+    if rows[0] is None:
         return None
-    copies = rows.positive.shape[0] // view.latents.shape[0]
-    latents = torch.cat([view.latents] * copies)
-    return Modality(latents, view.timestep, rows.positive, rows.duration)
+    durations = [row.duration for row in rows]
+    duration = None if durations[0] is None else torch.cat(durations)
+    return ModalityConditioning(torch.cat([row.positive for row in rows]), duration=duration)
+
+
+def _modality(view: View, text: ModalityConditioning, passes: tuple[Pass, ...]) -> Modality:
+    """Latents repeated to the rows of these passes, with their text."""
+    latents = torch.cat([view.latents] * len(passes))
+    return Modality(latents, view.timestep, text.positive, text.duration, passes)

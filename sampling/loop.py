@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..core.errors import InputError
+from ..core.pair import MODALITIES, Pair
 from ..core.progress import SILENT, Progress
 from ..core.protocols import Denoiser
 from ..core.types import Conditioning, JointLatents, ModalityConditioning, require_finite
+from .given import Given, KnownPart
 from .guidance import Guidance, GuidedDenoiser, View
 from .noise import seeded_generator
+from .processes import PROCESSES
 from .schedules import ModalitySchedule, Schedule
 
 _PREDICTION_REMEDY = "Run the towers in float32 or bfloat16, lower the guidance scale, or check the weight files."
@@ -29,24 +33,26 @@ def sample(
     schedule: Schedule,
     guidance: Guidance,
     seed: int,
+    given: Pair[Given] | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     latent_dtype: torch.dtype = torch.float32,
     progress: Progress = SILENT,
     on_step: Callable[[int, JointLatents], None] | None = None,
 ) -> JointLatents:
-    """Denoise both modalities together; what ``noise`` holds is what is generated.
+    """Denoise both modalities together; what ``noise`` holds takes part in the run.
 
     The solvers work in float32 on the CPU and only model inputs travel to ``device``, so the SDE noise, like the
     initial noise, is the same on any device.
 
     Args:
         denoiser: One joint forward, for example a ``JointModel``.
-        conditioning: Encoded text for every generated modality; a batch of 1 serves the whole latent batch.
-        noise: Unscaled N(0, 1) from :func:`~.noise.draw_noise`.
+        conditioning: Encoded text for every modality of the run; a batch of 1 serves the whole latent batch.
+        noise: Unscaled N(0, 1) from :func:`~.noise.draw_noise`, also for what is given.
         schedule: From :func:`~.schedules.build_schedule`.
         guidance: Scales and batching.
         seed: Entropy of the audio solver's Brownian path; the official system uses the seed of the initial noise.
+        given: What is known of each modality; its latents come back to the bit.
         device: Where the denoiser computes.
         dtype: Type of model inputs and text, the towers' own; None leaves the text as it is and gives the model latents
             of ``latent_dtype``. Timesteps are never cast.
@@ -56,37 +62,42 @@ def sample(
         on_step: Given the step's index from 0 and the latents after it.
 
     Returns:
-        Denoised latents in the towers' normalised space, float32 on the CPU.
+        Denoised and given latents in the towers' normalised space, float32 on the CPU.
 
     Raises:
-        InputError: a generated modality lacks text or schedule, or batches do not match.
+        InputError: a modality lacks text or schedule, batches or sizes do not match, nothing is left to generate.
         NonFiniteError: NaN or infinity in the noise or in a prediction; names the step and the modality.
         Cancelled: or whatever ``progress.check_cancelled`` raises.
     """
-    generator = seeded_generator(seed)
+    given = given or Pair()
+    settings = {"latent_dtype": latent_dtype, "generator": seeded_generator(seed)}
+    tracks = Pair(
+        *(_begin(name, getattr(noise, name), getattr(schedule, name), given[name], **settings) for name in MODALITIES)
+    )
+    whole = frozenset(name for name, track in tracks.present.items() if isinstance(track, _GivenTrack))
+    if whole == frozenset(tracks.present):
+        raise InputError(
+            "there is nothing to generate: all of it is given", expected="a modality, or places of one, to be made"
+        )
     placed = _place(conditioning, noise, device, dtype)
-    predict = GuidedDenoiser(denoiser, placed, guidance, num_positions=_num_positions(noise))
+    positions = _num_positions(noise)
+    predict = GuidedDenoiser(denoiser, placed, guidance, num_positions=positions, given=whole)
     del placed
     to_model = {"device": device, "dtype": dtype or latent_dtype}
-    audio = _begin("audio", noise.audio, schedule.audio, latent_dtype, generator=generator)
-    video = _begin("video", noise.video, schedule.video, latent_dtype)
 
     progress.check_cancelled()
     for step in range(schedule.num_steps):
         where = f"at step {step + 1} of {schedule.num_steps}"
-        video_prediction, audio_prediction = predict(
-            None if video is None else video.view(step, **to_model),
-            None if audio is None else audio.view(step, **to_model),
-        )
-        if audio is not None:
-            audio.advance(step, audio_prediction, where)
-        if video is not None:
-            video.advance(step, video_prediction, where)
+        views = tracks.map(lambda track, step=step: track.view(step, **to_model))
+        predictions = Pair(*predict(*views, share=step / schedule.num_steps))
+        for name in ("audio", "video"):
+            if tracks[name] is not None:
+                tracks[name].advance(step, predictions[name], where)
         if on_step is not None:
-            on_step(step, _joint(video, audio, _Track.latents))
-        estimate = _joint(video, audio, _Track.estimate)
+            on_step(step, _joint(tracks, "latents"))
+        estimate = _joint(tracks, "estimate")
         progress.step("sample", step + 1, schedule.num_steps, preview=lambda estimate=estimate: estimate)
-    return _joint(video, audio, _Track.latents)
+    return _joint(tracks, "latents")
 
 
 class _Track:
@@ -97,46 +108,99 @@ class _Track:
         noise: Unscaled initial noise ``(B, …)``.
         schedule: Points and solver.
         latent_dtype: Type the latents are kept in.
-        step_settings: What the solver's ``step`` takes beside prediction, timestep and latents.
+        generator: For a solver that draws noise.
+        given: What of it is known, or None.
     """
 
     def __init__(
-        self, name: str, noise: Tensor, schedule: ModalitySchedule, latent_dtype: torch.dtype, **step_settings: Any
+        self,
+        name: str,
+        noise: Tensor,
+        schedule: ModalitySchedule,
+        latent_dtype: torch.dtype,
+        generator: torch.Generator,
+        given: Given | None,
     ) -> None:
         require_finite(f"the initial {name} noise", noise, "Draw it again or check where the latents come from.")
-        self.name, self._schedule, self._step_settings = name, schedule, step_settings
-        self._solver = schedule.start()
+        self.name, self._schedule = name, schedule
+        self._solver, self._sigmas = schedule.start(), schedule.sigmas
+        self._settings = {"generator": generator} if self._solver.stochastic else {}
         self._latents = noise.to("cpu", latent_dtype) * self._solver.init_noise_sigma
+        self._known = None if given is None else KnownPart(given, schedule.process, noise)
 
     def latents(self) -> Tensor:
         """Current latents ``(B, …)``, float32 on the CPU."""
-        return self._latents.float()
+        latents = self._latents.float()
+        return latents if self._known is None else self._known.over_result(latents)
 
     def estimate(self) -> Tensor:
-        """The x0 that the last step aimed at; both solvers keep it as the newest converted output."""
-        return self._solver.model_outputs[-1]
+        """The x0 that the last step aimed at."""
+        return self._solver.estimate() if self._known is None else self._known.over_result(self._solver.estimate())
 
     def view(self, step: int, device: torch.device | str, dtype: torch.dtype) -> View:
         """Model input and timestep of one step, on the model's device."""
         timestep = self._schedule.timesteps[step : step + 1]
-        latents = self._solver.scale_model_input(self.latents(), timestep[0])
+        state = self._latents.float()
+        if self._known is not None:
+            state = self._known.over_state(state, self._solver.sigmas[step])
+            self._latents = state.to(self._latents.dtype)
+        latents = self._solver.scale_model_input(state, timestep[0])
         return View(latents.to(device, dtype), timestep.to(device))
 
     def advance(self, step: int, prediction: Tensor, where: str) -> None:
         """Let the solver take one step."""
         require_finite(f"the {self.name} prediction {where}", prediction, _PREDICTION_REMEDY)
+        if self._known is not None:
+            prediction = self._known.over_prediction(prediction, self._solver.sigmas[step])
         timestep = self._schedule.timesteps[step]
         with warnings.catch_warnings():
             # The last step ends at sigma 0, outside the Brownian path; torchsde warns, and its noise is not used.
             warnings.filterwarnings("ignore", message=r"Should have t[ab]", module=r"torchsde\.")
-            result = self._solver.step(prediction, timestep, self.latents(), **self._step_settings)
+            result = self._solver.step(prediction, timestep, self._latents.float(), **self._settings)
         self._latents = result.prev_sample.to(self._latents.dtype)
 
 
+class _GivenTrack:
+    """A modality that is known as a whole: it is shown to the model and stays what it is.
+
+    Args:
+        given: All of it known.
+        noise: ``(B, …)``.
+        schedule: Where the others stand.
+    """
+
+    def __init__(self, given: Given, noise: Tensor, schedule: ModalitySchedule) -> None:
+        self._known, self._schedule = KnownPart(replace(given, mask=None), schedule.process, noise), schedule
+        self._process, self._sigmas = PROCESSES.get(schedule.process), schedule.start().sigmas
+
+    def latents(self) -> Tensor:
+        """The given ones, to the bit."""
+        return self._known.clean
+
+    estimate = latents
+
+    def view(self, step: int, device: torch.device | str, dtype: torch.dtype) -> View:
+        """Noised to this step's level, or to its one level."""
+        timestep = self._schedule.timesteps[step : step + 1]
+        if self._known.given.how == "fixed":
+            timestep = (self._known.time * self._process.timestep_scale).to(timestep.dtype)
+            return View(self._known.constant.to(device, dtype), timestep.to(device))
+        sigma = self._sigmas[step]
+        shown = self._process.scale(self._known.over_state(self._known.clean, sigma), sigma)
+        return View(shown.to(device, dtype), timestep.to(device))
+
+    def advance(self, step: int, prediction: Tensor, where: str) -> None:
+        """Nothing: what the model says of it is thrown away."""
+
+
 def _begin(
-    name: str, noise: Tensor | None, schedule: ModalitySchedule | None, latent_dtype: torch.dtype, **step_settings: Any
-) -> _Track | None:
-    """Start a modality; None when it is not generated."""
+    name: str,
+    noise: Tensor | None,
+    schedule: ModalitySchedule | None,
+    given: Given | None,
+    **settings: Any,
+) -> _Track | _GivenTrack | None:
+    """Start a modality; None when it is not in this run."""
     if noise is None:
         return None
     if schedule is None:
@@ -144,12 +208,22 @@ def _begin(
             f"the schedule has no {name} part but {name} noise is given",
             expected=f"a schedule built with {name}=True, or no {name} noise",
         )
-    return _Track(name, noise, schedule, latent_dtype, **step_settings)
+    if given is None or given.is_empty:
+        return _Track(name, noise, schedule, given=None, **settings)
+    if given.latents.shape[1:] != noise.shape[1:] or given.latents.shape[0] not in (1, noise.shape[0]):
+        raise InputError(
+            f"the given {name} is not of the size of this run",
+            got=tuple(given.latents.shape),
+            expected=str(tuple(noise.shape)),
+        )
+    if given.is_whole:
+        return _GivenTrack(given, noise, schedule)
+    return _Track(name, noise, schedule, given=given, **settings)
 
 
-def _joint(video: _Track | None, audio: _Track | None, read: Callable[[_Track], Tensor]) -> JointLatents:
+def _joint(tracks: Pair[_Track | _GivenTrack], read: str) -> JointLatents:
     """One value of every track, side by side."""
-    return JointLatents(None if video is None else read(video), None if audio is None else read(audio))
+    return JointLatents(*tracks.map(lambda track: getattr(track, read)()))
 
 
 def _num_positions(noise: JointLatents) -> int:

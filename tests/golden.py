@@ -38,7 +38,7 @@ from sounding_video.models.rope import flat_rope
 from sounding_video.models.towers.stable_audio import StableAudioTower
 from sounding_video.models.towers.wan import WanTower
 from sounding_video.models.weights.bridges import OFFICIAL_KINDS, BridgeOptions, load_bridges
-from sounding_video.sampling.guidance import Guidance
+from sounding_video.sampling.guidance import dual_guidance
 from sounding_video.sampling.loop import sample
 from sounding_video.sampling.noise import draw_noise
 from sounding_video.sampling.schedules import build_schedule
@@ -392,7 +392,7 @@ def check_sampling(golden: Golden, name: str) -> Iterator[Case]:
         conditioning,
         noise,
         schedule=build_schedule("lockstep", int(entry["steps"]), flow_sigmas=flow_sigmas_of(short)),
-        guidance=Guidance(float(entry["v_scale"]), float(entry["a_scale"]), "batched"),
+        guidance=dual_guidance(float(entry["v_scale"]), float(entry["a_scale"]), "batched"),
         seed=seed,
         on_step=lambda index, latents: steps.append(latents),
     )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..core.errors import InputError
 from ..core.progress import Progress
-from ..sampling.schedules import lockstep_times
+from ..sampling.schedules.lockstep import lockstep_times
 from .assembly import Workbench
 from .cache import LatentCache, MediaCache, TextCache, fingerprint
 from .config import TrainConfig

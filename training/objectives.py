@@ -1,21 +1,19 @@
 """The training objectives of both towers, at one shared time t in 0..1 (BridgeDiT section 3.4) or each at its own.
 
-Audio, v-prediction: ``α = cos(πt/2), σ = sin(πt/2), x_t = αx + σε``, target ``v = αε − σx``.
-Video, flow matching: ``x_t = (1 − s)x + sε``, target ``ε − x``, with s the video timestep / 1000.
+The video's process is ``flow`` with time = timestep / 1000, the audio's ``cosine_v`` (:mod:`.sampling.processes`).
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.errors import require_choice
 from ..core.protocols import Denoiser
 from ..core.types import Modality
+from ..sampling.processes import PROCESSES
 
 # paper: the video timestep is 1000·t. official: the released code truncates 999·t to a whole number.
 TIMESTEP_READINGS = ("paper", "official")
@@ -97,16 +95,17 @@ def add_noise(
         reading: Of the video timestep.
     """
     video = audio = video_target = audio_target = None
+    flow, cosine = PROCESSES.get("flow"), PROCESSES.get("cosine_v")
     if batch.video_latents is not None:
-        timestep = video_timestep(t, reading)
-        flow = (timestep / 1000.0)[:, None, None, None, None].to(batch.video_latents.dtype)
-        video = Modality((1 - flow) * batch.video_latents + flow * video_noise, timestep, batch.video_text)
-        video_target = video_noise - batch.video_latents
+        clean, timestep = batch.video_latents, video_timestep(t, reading)
+        time = (timestep / 1000.0)[:, None, None, None, None]
+        video = Modality(flow.add_noise(clean, video_noise, time), timestep, batch.video_text)
+        video_target = flow.target(clean, video_noise, time)
     if batch.audio_latents is not None:
-        audio_t = t if audio_t is None else audio_t
-        alpha, sigma = (f(audio_t * (math.pi / 2))[:, None, None] for f in (torch.cos, torch.sin))
-        audio = Modality(alpha * batch.audio_latents + sigma * audio_noise, audio_t, batch.audio_text, batch.duration)
-        audio_target = alpha * audio_noise - sigma * batch.audio_latents
+        clean, audio_t = batch.audio_latents, t if audio_t is None else audio_t
+        time = audio_t[:, None, None]
+        audio = Modality(cosine.add_noise(clean, audio_noise, time), audio_t, batch.audio_text, batch.duration)
+        audio_target = cosine.target(clean, audio_noise, time)
     return NoisyBatch(video, audio, video_target, audio_target)
 
 

@@ -29,7 +29,7 @@ from ...models.weights.native import native_replacements
 from ...sampling.loop import sample
 from ...sampling.noise import draw_noise
 from ...sampling.schedules import Schedule, build_schedule
-from .native_towers import TOWERS, NativeDenoiser, NativeTower, ReadyTower, label
+from .native_towers import TOWERS, NativeDenoiser, NativeTower, ReadyTower
 
 if TYPE_CHECKING:
     from ...core.progress import Progress
@@ -150,10 +150,9 @@ def _run_loop(
 ) -> JointLatents:
     """Our loop over the native models."""
     shapes = {f"{side.name}_shape": side.shape for side in sides}
-    texts = {
-        side.name: ModalityConditioning(label("positive"), None if side.negative is None else label("negative"))
-        for side in sides
-    }
+    # The texts are ComfyUI's conditionings, which a tower finds by the name of the pass.
+    absent = torch.zeros(1, 1, 1)
+    texts = {side.name: ModalityConditioning(absent, None if side.negative is None else absent) for side in sides}
     return sample(
         denoiser,
         Conditioning(**texts),

@@ -15,22 +15,15 @@ from typing import Any
 import comfy.model_base
 import comfy.model_patcher
 import comfy.samplers
-import torch
 from torch import Tensor
 
 from ...core.errors import InputError
 from ...core.types import Modality
 from ...models.native import BridgedForwards, Stop
 from ...models.towers.base import TokenGrid, TowerState
+from ...sampling.processes import PROCESSES
 
 BLOCK = "double_block"  # what both models call a block in their replacement hooks
-# The loop carries a text around for each guidance pass; here it is only the number of a native conditioning.
-NAMES = ("negative", "positive")
-
-
-def label(name: str) -> Tensor:
-    """A native conditioning's name in the form of a text embedding, ``(1, 1, 1)``."""
-    return torch.full((1, 1, 1), float(NAMES.index(name)))
 
 
 class NativeTower(ABC):
@@ -42,6 +35,7 @@ class NativeTower(ABC):
 
     name: str
     title: str
+    process: str
     kind: type
     time_module: str
 
@@ -63,17 +57,18 @@ class NativeTower(ABC):
         """Of the time embedding that bridges see."""
         return self.width
 
-    @abstractmethod
     def sigma(self, timestep: Tensor) -> Tensor:
         """The native noise level of our timestep."""
+        process = PROCESSES.get(self.process)
+        return process.sigma(timestep.double() / process.timestep_scale).float()
 
-    @abstractmethod
     def enter(self, latents: Tensor, sigma: Tensor) -> Tensor:
         """Our scaled model input to what ComfyUI scales itself."""
+        return PROCESSES.get(self.process).unscale(latents, sigma)
 
-    @abstractmethod
     def leave(self, noisy: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
         """ComfyUI's estimate of the clean latent to the prediction that our solvers take."""
+        return PROCESSES.get(self.process).prediction(noisy, denoised, sigma)
 
     @abstractmethod
     def grid(self, latents: Tensor) -> TokenGrid:
@@ -83,7 +78,7 @@ class NativeTower(ABC):
 class NativeWan(NativeTower):
     """ComfyUI's Wan 2.1: flow matching, sigma = t / 1000."""
 
-    name, title, time_module = "video", "Wan 2.1 T2V", "time_embedding"
+    name, title, process, time_module = "video", "Wan 2.1 T2V", "flow", "time_embedding"
     kind = comfy.model_base.WAN21
 
     @property
@@ -96,18 +91,6 @@ class NativeWan(NativeTower):
         """Of the residual stream."""
         return self.net.dim
 
-    def sigma(self, timestep: Tensor) -> Tensor:
-        """The time out of 1000."""
-        return (timestep.double() / 1000).float()
-
-    def enter(self, latents: Tensor, sigma: Tensor) -> Tensor:
-        """Neither side scales."""
-        return latents
-
-    def leave(self, noisy: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
-        """``x0 = x − σ·v``, solved for v."""
-        return (noisy - denoised) / sigma
-
     def grid(self, latents: Tensor) -> TokenGrid:
         """One token a patch."""
         patches = zip(latents.shape[2:], self.net.patch_size, strict=True)
@@ -118,7 +101,7 @@ class NativeWan(NativeTower):
 class NativeStableAudio(NativeTower):
     """ComfyUI's Stable Audio Open: v-prediction, t = 2/π·atan σ."""
 
-    name, title, time_module = "audio", "Stable Audio Open 1.0", "to_timestep_embed"
+    name, title, process, time_module = "audio", "Stable Audio Open 1.0", "cosine_v", "to_timestep_embed"
     kind = comfy.model_base.StableAudio1
 
     @property
@@ -130,18 +113,6 @@ class NativeStableAudio(NativeTower):
     def width(self) -> int:
         """Of the residual stream."""
         return self.net.transformer.dim
-
-    def sigma(self, timestep: Tensor) -> Tensor:
-        """The tangent of π·t/2."""
-        return torch.tan(timestep.double() * (math.pi / 2)).float()
-
-    def enter(self, latents: Tensor, sigma: Tensor) -> Tensor:
-        """ComfyUI divides by √(σ² + 1)."""
-        return latents * (sigma**2 + 1).sqrt()
-
-    def leave(self, noisy: Tensor, denoised: Tensor, sigma: Tensor) -> Tensor:
-        """``x0 = x/(σ² + 1) − v·σ/√(σ² + 1)``, solved for v."""
-        return (noisy / (sigma**2 + 1) - denoised) * (sigma**2 + 1).sqrt() / sigma
 
     def grid(self, latents: Tensor) -> TokenGrid:
         """The global token, then one token a latent."""
@@ -171,15 +142,15 @@ class ReadyTower:
         """One native forward of one conditioning, as our prediction.
 
         Args:
-            modality: Scaled latents, our timestep, and as text the conditioning's :func:`label`.
+            modality: Scaled latents, our timestep, and one guidance pass; its text names a native conditioning.
             stop: Called behind every bridge point; None leaves the forward alone.
         """
-        name = NAMES[int(modality.text[0, 0, 0])]
+        (one,) = modality.passes
         sigma = self.tower.sigma(modality.timestep)
         noisy = self.tower.enter(modality.latents, sigma)
         with self._hooked(modality.latents, stop) as options:
             (denoised,) = comfy.samplers.calc_cond_batch(
-                self.guider.inner_model, [self.guider.conds[name]], noisy, sigma.expand(len(noisy)), options
+                self.guider.inner_model, [self.guider.conds[one.text]], noisy, sigma.expand(len(noisy)), options
             )
         return self.tower.leave(noisy, denoised, sigma)
 

@@ -1,14 +1,29 @@
 """Solvers: one configured diffusers scheduler a file. The schedule says where to stop, the solver how to get there.
 
-A variant is a function ``(sigmas, timesteps, **settings) -> Solver`` that gives a fresh solver, which walks
-``sigmas`` ``(n + 1,)``, the last one 0, counts its steps from 0 and never looks a timestep up.
+A variant says which processes it walks. ``start(process, sigmas, timesteps, **bounds)`` gives a fresh solver, which
+walks ``sigmas`` ``(n + 1,)``, the last one 0, counts its steps from 0 and never looks a timestep up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
 
 from ...core.protocols import Solver
 from ...core.registry import Registry
 
-SOLVERS: Registry[Callable[..., Solver]] = Registry("solver", __name__)
+
+class SolverVariant(Protocol):
+    """How to make one kind of solver."""
+
+    processes: frozenset[str]
+    order: int  # the error of a step falls with this power of its width
+
+    @classmethod
+    def start(cls, process: str, sigmas: Tensor, timesteps: Tensor, **bounds: float) -> Solver:
+        """A fresh solver."""
+        ...
+
+
+SOLVERS: Registry[SolverVariant] = Registry("solver", __name__)

@@ -9,29 +9,42 @@ from . import SOLVERS
 
 
 @SOLVERS.register("cosine_dpm")
-def cosine_dpm(
-    sigmas: Tensor, timesteps: Tensor, *, sigma_min: float = 0.3, sigma_max: float = 500.0
-) -> CosineDPMSolverMultistepScheduler:
-    """A stochastic solver for ``x_t = x0 + σ·ε`` whose model sees ``x_t/√(σ² + 1)`` and predicts ``v = α·ε − sin·x0``.
+class CosineDPM(CosineDPMSolverMultistepScheduler):
+    """A stochastic solver for ``x_t = x0 + σ·ε`` whose model sees ``x_t/√(σ² + 1)`` and predicts v."""
 
-    Args:
-        sigmas: ``(n + 1,)`` float32, falling, the last one 0.
-        timesteps: ``(n,)``, 2/π·atan(σ), what the tower is told; only counted here.
-        sigma_min: Lower end of the Brownian path of the SDE noise; must not lie above the last sigma before 0.
-        sigma_max: Upper end of the path; also sets ``init_noise_sigma`` = √(σ_max² + 1), so it is the first sigma.
-    """
-    solver = CosineDPMSolverMultistepScheduler(
-        sigma_min=sigma_min,
-        sigma_max=sigma_max,
-        sigma_data=1.0,
-        sigma_schedule="exponential",
-        solver_order=2,
-        prediction_type="v_prediction",
-        solver_type="midpoint",
-        lower_order_final=True,
-        final_sigmas_type="zero",
-    )
-    solver.set_timesteps(len(timesteps))
-    solver.sigmas, solver.timesteps = sigmas.clone(), timesteps.clone()
-    solver.set_begin_index(0)
-    return solver
+    processes = frozenset({"cosine_v"})
+    order = 2
+    stochastic = True
+
+    @classmethod
+    def start(
+        cls, process: str, sigmas: Tensor, timesteps: Tensor, *, sigma_min: float = 0.3, sigma_max: float = 500.0
+    ) -> CosineDPM:
+        """A fresh solver.
+
+        Args:
+            process: ``cosine_v``.
+            sigmas: ``(n + 1,)`` float32, falling, the last one 0.
+            timesteps: ``(n,)``, 2/π·atan(σ), what the tower is told; only counted here.
+            sigma_min: Lower end of the Brownian path of the SDE noise; must not lie above the last sigma before 0.
+            sigma_max: Upper end of the path; also sets ``init_noise_sigma`` = √(σ_max² + 1), so it is the first sigma.
+        """
+        solver = cls(
+            sigma_min=sigma_min,
+            sigma_max=sigma_max,
+            sigma_data=1.0,
+            sigma_schedule="exponential",
+            solver_order=2,
+            prediction_type="v_prediction",
+            solver_type="midpoint",
+            lower_order_final=True,
+            final_sigmas_type="zero",
+        )
+        solver.set_timesteps(len(timesteps))
+        solver.sigmas, solver.timesteps = sigmas.clone(), timesteps.clone()
+        solver.set_begin_index(0)
+        return solver
+
+    def estimate(self) -> Tensor:
+        """The newest converted output."""
+        return self.model_outputs[-1]

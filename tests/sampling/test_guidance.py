@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounding_video.core.errors import InputError
 from sounding_video.core.types import Modality
-from sounding_video.sampling.guidance import BATCHING, MAX_BATCHED_POSITIONS, Guidance, GuidedDenoiser, View
+from sounding_video.sampling.guidance import BATCHING, MAX_BATCHED_POSITIONS, GuidedDenoiser, View, dual_guidance
 
 
 def views(noise):
@@ -31,7 +31,7 @@ def by_hand(denoiser, conditioning, noise, which):
 @given(w_video=st.floats(0, 20), w_audio=st.floats(0, 20), batching=st.sampled_from(BATCHING))
 def test_each_modality_follows_its_own_equation(mixing_class, conditioning, fixed_noise, w_video, w_audio, batching):
     denoiser, texts = mixing_class(), conditioning()
-    guided = GuidedDenoiser(denoiser, texts, Guidance(w_video, w_audio, batching), num_positions=0)
+    guided = GuidedDenoiser(denoiser, texts, dual_guidance(w_video, w_audio, batching), num_positions=0)
     predictions = guided(*views(fixed_noise))
     positive = by_hand(denoiser, texts, fixed_noise, "positive")
     negative = by_hand(denoiser, texts, fixed_noise, "negative")
@@ -49,7 +49,7 @@ def test_batched_equals_sequential(mixing_class, conditioning, batch):
     results = []
     for batching, passes, rows in (("batched", 1, 2 * batch), ("sequential", 2, batch)):
         denoiser = mixing_class()
-        results.append(GuidedDenoiser(denoiser, texts, Guidance(6, 7, batching), num_positions=1)(video, audio))
+        results.append(GuidedDenoiser(denoiser, texts, dual_guidance(6, 7, batching), num_positions=1)(video, audio))
         assert [len(call[0].latents) for call in denoiser.calls] == [rows] * passes
         assert [len(call[1].text) for call in denoiser.calls] == [rows] * passes
     for one, two in zip(*results, strict=True):
@@ -59,7 +59,7 @@ def test_batched_equals_sequential(mixing_class, conditioning, batch):
 
 def test_unconditional_row_comes_first(mixing, conditioning, noise):
     texts = conditioning()
-    GuidedDenoiser(mixing, texts, Guidance(batching="batched"), num_positions=1)(*views(noise))
+    GuidedDenoiser(mixing, texts, dual_guidance(batching="batched"), num_positions=1)(*views(noise))
     ((video, audio),) = mixing.calls
     assert torch.equal(video.text, torch.cat([texts.video.negative, texts.video.positive]))
     assert torch.equal(audio.text, torch.cat([texts.audio.negative, texts.audio.positive]))
@@ -71,7 +71,7 @@ def test_unconditional_row_comes_first(mixing, conditioning, noise):
 @pytest.mark.parametrize("scales", [(1.0, 1.0), (0.0, 0.5)])
 def test_both_off_is_one_conditional_pass(mixing, conditioning, noise, scales):
     texts = conditioning()
-    predictions = GuidedDenoiser(mixing, texts, Guidance(*scales), num_positions=1)(*views(noise))
+    predictions = GuidedDenoiser(mixing, texts, dual_guidance(*scales), num_positions=1)(*views(noise))
     assert len(mixing.calls) == 1
     for prediction, expected in zip(predictions, by_hand(mixing, texts, noise, "positive"), strict=True):
         assert torch.equal(prediction, expected)
@@ -80,7 +80,7 @@ def test_both_off_is_one_conditional_pass(mixing, conditioning, noise, scales):
 def test_off_modality_needs_no_negative_and_keeps_its_text_in_both_rows(mixing, conditioning, noise):
     guided, plain = conditioning(audio=False), conditioning(negative=False)
     texts = type(guided)(guided.video, plain.audio)
-    GuidedDenoiser(mixing, texts, Guidance(6, 1, "batched"), num_positions=1)(*views(noise))
+    GuidedDenoiser(mixing, texts, dual_guidance(6, 1, "batched"), num_positions=1)(*views(noise))
     ((video, audio),) = mixing.calls
     assert not torch.equal(video.text[0], video.text[1])
     assert torch.equal(audio.text[0], audio.text[1])
@@ -91,11 +91,13 @@ def test_missing_negative_is_refused(mixing, conditioning, name, scales):
     with pytest.raises(
         InputError, match=rf"{name} guidance needs a negative.*scale 6 and no negative.*set the scale to 1"
     ):
-        GuidedDenoiser(mixing, conditioning(negative=False), Guidance(*scales), num_positions=1)
+        GuidedDenoiser(mixing, conditioning(negative=False), dual_guidance(*scales), num_positions=1)
 
 
 def test_missing_tower_is_named(conditioning, noise):
-    guided = GuidedDenoiser(lambda video, audio: (None, audio.latents), conditioning(), Guidance(), num_positions=1)
+    guided = GuidedDenoiser(
+        lambda video, audio: (None, audio.latents), conditioning(), dual_guidance(), num_positions=1
+    )
     with pytest.raises(InputError, match=r"predicts no video but video noise is given.*Join a video tower"):
         guided(*views(noise))
 
@@ -105,7 +107,7 @@ def test_missing_tower_is_named(conditioning, noise):
 )
 def test_auto_picks_by_size_and_says_so_once(mixing, conditioning, noise, caplog, num_positions, passes):
     with caplog.at_level(logging.INFO, logger="sounding_video.sampling.guidance"):
-        guided = GuidedDenoiser(mixing, conditioning(), Guidance(), num_positions=num_positions)
+        guided = GuidedDenoiser(mixing, conditioning(), dual_guidance(), num_positions=num_positions)
         guided(*views(noise))
         guided(*views(noise))
     assert len(mixing.calls) == 2 * passes
@@ -117,7 +119,7 @@ def test_half_precision_predictions_are_combined_in_float32(conditioning, noise)
     def half(video, audio):
         return video.latents.half(), audio.latents.bfloat16()
 
-    for prediction in GuidedDenoiser(half, conditioning(), Guidance(), num_positions=1)(*views(noise)):
+    for prediction in GuidedDenoiser(half, conditioning(), dual_guidance(), num_positions=1)(*views(noise)):
         assert prediction.dtype == torch.float32
 
 
@@ -130,7 +132,7 @@ def test_each_modality_is_pushed_from_what_it_is_alone(
 ):
     """LTX-2: c + (w − 1)·(c − u) + (m − 1)·(c − s)."""
     denoiser, texts = mixing_class(), conditioning()
-    guidance = Guidance(w_video, 3, batching, video_modality_scale=m_video, audio_modality_scale=m_audio)
+    guidance = dual_guidance(w_video, 3, batching, modality_scales=(m_video, m_audio))
     predictions = GuidedDenoiser(denoiser, texts, guidance, num_positions=0)(*views(fixed_noise))
     num_passes = {"batched": 1, "sequential": 2}[batching]
     assert len(denoiser.calls) == num_passes + (m_video > 1) + (m_audio > 1)
@@ -149,7 +151,7 @@ def test_each_modality_is_pushed_from_what_it_is_alone(
 
 
 def test_modality_scales_alone_need_no_negative(mixing, conditioning, noise):
-    guidance = Guidance(1, 1, video_modality_scale=2, audio_modality_scale=2)
+    guidance = dual_guidance(1, 1, modality_scales=(2, 2))
     GuidedDenoiser(mixing, conditioning(negative=False), guidance, num_positions=1)(*views(noise))
     assert [(video is None, audio is None) for video, audio in mixing.calls] == [
         (False, False),
@@ -159,26 +161,26 @@ def test_modality_scales_alone_need_no_negative(mixing, conditioning, noise):
 
 
 def test_one_modality_has_nothing_to_be_pushed_from(mixing, conditioning, noise):
-    guidance = Guidance(6, 6, "sequential", video_modality_scale=4, audio_modality_scale=4)
+    guidance = dual_guidance(6, 6, "sequential", modality_scales=(4, 4))
     texts = conditioning(audio=False)
     pushed = GuidedDenoiser(mixing, texts, guidance, num_positions=1)(views(noise)[0], None)[0]
     assert len(mixing.calls) == 2
-    plain = GuidedDenoiser(mixing, texts, Guidance(6, 6, "sequential"), num_positions=1)(views(noise)[0], None)[0]
+    plain = GuidedDenoiser(mixing, texts, dual_guidance(6, 6, "sequential"), num_positions=1)(views(noise)[0], None)[0]
     assert torch.equal(pushed, plain)
 
 
 @pytest.mark.parametrize("scale", [-0.1, math.nan, math.inf])
 def test_unusable_scales_are_refused(scale):
     with pytest.raises(InputError, match=r"the video guidance scale cannot be used.*a finite number from 0"):
-        Guidance(video_scale=scale)
+        dual_guidance(video_scale=scale)
     with pytest.raises(InputError, match="the audio guidance scale cannot be used"):
-        Guidance(audio_scale=scale)
+        dual_guidance(audio_scale=scale)
     with pytest.raises(InputError, match="the video modality scale cannot be used"):
-        Guidance(video_modality_scale=scale)
+        dual_guidance(modality_scales=(scale, 1))
     with pytest.raises(InputError, match="the audio modality scale cannot be used"):
-        Guidance(audio_modality_scale=scale)
+        dual_guidance(modality_scales=(1, scale))
 
 
 def test_unknown_batching_lists_the_choices():
     with pytest.raises(InputError, match=r"unknown guidance batching: got 'both'.*auto, batched, sequential"):
-        Guidance(batching="both")
+        dual_guidance(batching="both")

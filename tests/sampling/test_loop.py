@@ -11,7 +11,7 @@ from diffusers import CosineDPMSolverMultistepScheduler
 from sounding_video.core.errors import Cancelled, InputError, NonFiniteError
 from sounding_video.core.progress import Progress
 from sounding_video.core.types import Conditioning, JointLatents, Modality
-from sounding_video.sampling.guidance import Guidance
+from sounding_video.sampling.guidance import dual_guidance
 from sounding_video.sampling.loop import sample
 from sounding_video.sampling.noise import draw_noise
 from sounding_video.sampling.schedules import build_schedule
@@ -26,7 +26,13 @@ SEED = 1234
 def run(denoiser, conditioning, noise, *, schedule=None, guidance=None, seed=SEED, **settings):
     schedule = schedule or build_schedule("lockstep", 4)
     return sample(
-        denoiser, conditioning, noise, schedule=schedule, guidance=guidance or Guidance(6, 7), seed=seed, **settings
+        denoiser,
+        conditioning,
+        noise,
+        schedule=schedule,
+        guidance=guidance or dual_guidance(6, 7),
+        seed=seed,
+        **settings,
     )
 
 
@@ -91,7 +97,7 @@ def test_video_alone_equals_the_plain_unipc_loop(mixing, conditioning, unipc_wit
         latents = stock.step(u + 5.0 * (c - u), t, latents).prev_sample
     noise = draw_noise(SEED, video_shape=VIDEO)
     schedule = build_schedule("lockstep", 8, audio=False)
-    result = run(mixing, texts, noise, schedule=schedule, guidance=Guidance(video_scale=5.0))
+    result = run(mixing, texts, noise, schedule=schedule, guidance=dual_guidance(video_scale=5.0))
     assert result.audio is None
     torch.testing.assert_close(result.video, latents, rtol=1e-6, atol=1e-6)
 
@@ -108,7 +114,7 @@ def test_audio_alone_equals_the_plain_cosine_loop(mixing, conditioning):
         latents = stock.step(u + 5.0 * (c - u), t, latents, generator=generator).prev_sample
     noise = draw_noise(SEED, audio_shape=AUDIO)
     schedule = build_schedule("lockstep", 8, video=False)
-    result = run(mixing, texts, noise, schedule=schedule, guidance=Guidance(audio_scale=5.0))
+    result = run(mixing, texts, noise, schedule=schedule, guidance=dual_guidance(audio_scale=5.0))
     assert result.video is None
     torch.testing.assert_close(result.audio, latents, rtol=1e-6, atol=1e-6)
 
@@ -192,7 +198,7 @@ def test_cancel_stops_before_the_next_forward(mixing, conditioning, noise, steps
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        run(mixing, conditioning(), noise, progress=Progress(check_cancelled=check), guidance=Guidance(1, 1))
+        run(mixing, conditioning(), noise, progress=Progress(check_cancelled=check), guidance=dual_guidance(1, 1))
     assert len(mixing.calls) == steps_before
 
 
@@ -205,7 +211,7 @@ def test_a_broken_prediction_names_step_and_modality(mixing, conditioning, noise
         return predictions["video"], predictions["audio"]
 
     with pytest.raises(NonFiniteError, match=f"the {name} prediction at step 3 of 4 contains NaN.*bfloat16"):
-        run(breaks, conditioning(), noise, guidance=Guidance(6, 6, "batched"))
+        run(breaks, conditioning(), noise, guidance=dual_guidance(6, 6, "batched"))
     assert len(mixing.calls) == 3
 
 
@@ -267,10 +273,10 @@ def test_the_callers_tensors_are_left_alone(mixing, conditioning, noise):
         audio.latents.zero_()
         return predictions
 
-    spoiled = run(spoils, conditioning(), noise, guidance=Guidance(1, 1))
+    spoiled = run(spoils, conditioning(), noise, guidance=dual_guidance(1, 1))
     assert torch.equal(noise.video, before[0])
     assert torch.equal(noise.audio, before[1])
-    clean = run(mixing, conditioning(), noise, guidance=Guidance(1, 1))
+    clean = run(mixing, conditioning(), noise, guidance=dual_guidance(1, 1))
     assert torch.equal(spoiled.video, clean.video)
 
 

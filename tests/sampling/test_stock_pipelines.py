@@ -34,7 +34,7 @@ from sounding_video.models.text.t5 import T5TextEncoder
 from sounding_video.models.text.umt5 import STOCK_LENGTH, UMT5TextEncoder
 from sounding_video.models.towers.stable_audio import StableAudioTower
 from sounding_video.models.towers.wan import WanTower
-from sounding_video.sampling.guidance import Guidance
+from sounding_video.sampling.guidance import dual_guidance
 from sounding_video.sampling.loop import sample
 from sounding_video.sampling.noise import draw_noise
 from sounding_video.sampling.schedules import build_schedule
@@ -131,7 +131,7 @@ def stock_audio(pipeline, latents, scale):
 
 def ours(joint, texts, noise, *, batching="auto", scales=(VIDEO_SCALE, AUDIO_SCALE)):
     schedule = build_schedule("lockstep", STEPS, flow_sigmas=INSTALLED)
-    return sample(joint, texts, noise, schedule=schedule, guidance=Guidance(*scales, batching), seed=SEED)
+    return sample(joint, texts, noise, schedule=schedule, guidance=dual_guidance(*scales, batching), seed=SEED)
 
 
 def assert_equal(one, two):

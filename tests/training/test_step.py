@@ -8,7 +8,7 @@ import pytest
 import torch
 from sounding_video.core.errors import InputError
 from sounding_video.core.progress import SILENT
-from sounding_video.sampling.schedules import lockstep_times
+from sounding_video.sampling.schedules.lockstep import lockstep_times
 from sounding_video.training.assembly import Workbench, build_workbench
 from sounding_video.training.average import MovingAverage
 from sounding_video.training.batches import Batches, Share

@@ -1,0 +1,79 @@
+"""Euler's method, deterministic and of first order; on ``cosine_v`` it is DDIM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers import EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
+from torch import Tensor
+
+from ...core.protocols import Solver
+from . import SOLVERS
+
+
+@SOLVERS.register("euler")
+class Euler:
+    """Picks the scheduler of the process."""
+
+    processes = frozenset({"flow", "cosine_v"})
+    order = 1
+
+    @classmethod
+    def start(cls, process: str, sigmas: Tensor, timesteps: Tensor, **bounds: float) -> Solver:
+        """A fresh solver.
+
+        Args:
+            process: ``flow`` or ``cosine_v``.
+            sigmas: ``(n + 1,)`` float32, falling, the last one 0.
+            timesteps: ``(n,)``, only counted here.
+            bounds: Ends of a Brownian path, which this solver does not need.
+        """
+        solver = _FlowEuler() if process == "flow" else _VEuler(prediction_type="v_prediction")
+        solver.set_timesteps(len(timesteps))
+        solver.sigmas, solver.timesteps = sigmas.clone(), timesteps.clone()
+        solver.set_begin_index(0)
+        return solver
+
+
+class _FlowEuler(FlowMatchEulerDiscreteScheduler):
+    """``x_σ' = x_σ + (σ' − σ)·v`` for ``v = ε − x0``."""
+
+    stochastic = False
+    init_noise_sigma = 1.0
+    _estimate: Tensor | None = None
+
+    def scale_model_input(self, sample: Tensor, timestep: Tensor) -> Tensor:
+        """The tower sees the state as it is."""
+        return sample
+
+    def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, **kwargs: Any) -> Any:
+        """One step; the scheduler refuses whole numbers as timesteps, which it only counts here."""
+        sigma = self.sigmas[self.step_index or 0]
+        self._estimate = sample - sigma * model_output
+        return super().step(model_output, timestep.float(), sample, **kwargs)
+
+    def estimate(self) -> Tensor:
+        """``x0 = x − σ·v``."""
+        return self._estimate
+
+
+class _VEuler(EulerDiscreteScheduler):
+    """Euler in σ for ``x0 + σ·ε`` and v-prediction."""
+
+    stochastic = False
+    _estimate: Tensor | None = None
+
+    @property
+    def init_noise_sigma(self) -> float:
+        """√(σ² + 1), so that the tower sees unit noise at the first step."""
+        return float((self.sigmas[0] ** 2 + 1) ** 0.5)
+
+    def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, **kwargs: Any) -> Any:
+        """One step."""
+        result = super().step(model_output, timestep.float(), sample, **kwargs)
+        self._estimate = result.pred_original_sample
+        return result
+
+    def estimate(self) -> Tensor:
+        """The scheduler's own ``pred_original_sample``."""
+        return self._estimate
