@@ -184,9 +184,10 @@ def read_lora(path: str | Path) -> LoraFile:
         else:
             _add(file, layers.setdefault(layer_of(stem), {}), role, name)
     if not text and not any(CHANGES.match(role) for roles in layers.values() for role in roles):
+        looks = looks_like(file)
         raise IncompatibleWeightsError(
-            "the file is not a LoRA",
-            got=f"{path}, which looks like {looks_like(file)}",
+            "the file is not a LoRA" if looks != "a LoRA" else "the LoRA's names are not known here",
+            got=f"{path}" + (f", which looks like {looks}" if looks != "a LoRA" else f" with {', '.join(other[:3])}"),
             expected="names such as diffusion_model.blocks.0.self_attn.q.lora_down.weight or "
             "transformer.blocks.0.attn1.to_q.lora_A.weight",
         )
@@ -222,10 +223,20 @@ def _config(file: WeightFile) -> dict[str, Any]:
     beside = file.path.with_name(PEFT_CONFIG)
     try:
         if DIFFUSERS_METADATA in file.metadata:
-            packed = json.loads(file.metadata[DIFFUSERS_METADATA])
-            return {name.rpartition(".")[2]: v for name, v in packed.items() if not TEXT_ENCODER.match(name)}
-        return json.loads(beside.read_text(encoding="utf-8")) if own and is_file(beside) else {}
+            return _of_the_transformer(json.loads(file.metadata[DIFFUSERS_METADATA]))
+        said = json.loads(beside.read_text(encoding="utf-8-sig")) if own and is_file(beside) else {}
+        return dict(said.items())
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise CorruptWeightsError(
             "the LoRA's configuration cannot be read", got=f"{file.path} ({error})", expected="JSON as peft writes it"
         ) from error
+
+
+def _of_the_transformer(packed: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what diffusers says of several models in one header, the part about the one that is changed here."""
+    told: dict[str, dict[str, Any]] = {}
+    for name, value in packed.items():
+        model, _, key = name.rpartition(".")
+        told.setdefault(model, {})[key] = value
+    others = [values for model, values in told.items() if not TEXT_ENCODER.match(f"{model}.")]
+    return next((told[model] for model in ("transformer", "unet", "") if model in told), others[0] if others else {})

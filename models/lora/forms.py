@@ -165,6 +165,8 @@ def check_form(form: Form) -> None:
         RuntimeError, ValueError: they do not fit one another.
     """
     tensors = {field.name: getattr(form, field.name) for field in fields(form)}
+    if any(tensor is not None and not tensor.numel() for tensor in tensors.values()):
+        raise ValueError("no numbers in them")
     empty = {name: tensor if tensor is None else tensor.to("meta") for name, tensor in tensors.items()}
     shape = tuple(type(form)(**empty).dense().shape)
     if shape != form.shape:

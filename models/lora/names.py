@@ -10,9 +10,17 @@ import re
 
 # End of a tensor's name -> what the tensor is. ``lora_A.default`` carries peft's adapter name.
 ROLES = (
-    (r"\.lora_A(?:\.(?!bias)\w+){0,2}$|\.(?:lora_|lora_linear_layer\.)down\.weight$|[._]lora\.down\.weight$", "down"),
+    (
+        r"(?:\.weight)?\.lora_(?:A(?:\.(?!bias)\w+){0,2}|down)$|\.(?:lora_|lora_linear_layer\.)down\.weight$"
+        r"|[._]lora\.down\.weight$",
+        "down",
+    ),
     (r"\.lora_B(?:\.\w+)?\.bias$|\.(?:lora_up|lora\.up)\.bias$", "up_bias"),
-    (r"\.lora_B(?:\.\w+){0,2}$|\.(?:lora_|lora_linear_layer\.)up\.weight$|[._]lora\.up\.weight$", "up"),
+    (
+        r"(?:\.weight)?\.lora_(?:B(?:\.\w+){0,2}|up)$|\.(?:lora_|lora_linear_layer\.)up\.weight$"
+        r"|[._]lora\.up\.weight$",
+        "up",
+    ),
     (r"\.lora_mid\.weight$", "mid"),
     (r"\.(?:hada|lokr)_(?:w[12](?:_[ab])?|t[12])(?:\.\w+)?$", ""),
     (r"\.(?:dora_scale|lora_magnitude_vector)(?:\.\w+){0,2}$", "magnitude"),
@@ -27,6 +35,7 @@ _ROLES = tuple((re.compile(pattern), role) for pattern, role in ROLES)
 PREFIX = re.compile(
     r"^(?:base_model[._]model[._]|(?:model[._])?diffusion_model[._]|(?:pipe|dit|denoiser|net|module|model)\."
     r"|transformer\.|unet\.|lora_(?:(?:prior_unet|unet|transformer|dit|denoiser|model)_)?|lycoris_|_+"
+    r"|(?:pipe|dit|unet|wan(?:_video|2_1)?)_"
     r"|video\.|audio\.|bridges\.|video_diffusion\.|audio_diffusion\.|dual_dit_blocks\.)"
 )
 # What wrappers of torch and of trainers leave in the middle of a name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -38,6 +39,9 @@ PREFIXES: dict[str, tuple[str, Callable[[str], str]]] = {
     "ComfyUI's with underscores": ("lora_unet_diffusion_model_", underscored),
     "nobody told us of": ("student.ema_0.", original),
     "a trainer's own": ("lora_dit_", underscored),
+    "the model's name, underscores": ("lora_wan_", underscored),
+    "a pipeline's, underscores": ("pipe_dit_", underscored),
+    "LyCORIS over a named part": ("lycoris_unet_", underscored),
 }
 
 
@@ -165,9 +169,51 @@ def test_two_changes_of_one_layer_are_refused(joint, tmp_path):
         ("lycoris_x.lokr_w2_a", "lokr_w2_a", "x"),
         ("x.hada_t1.default", "hada_t1", "x"),
         ("x.w_norm", "diff", "x"),
+        ("diffusion_model.x.weight.lora_down", "down", "x"),
+        ("x.lora_up", "up", "x"),
         ("x.base_layer.weight", None, "x.weight"),
     ],
 )
 def test_roles(name, role, layer):
     found, stem = role_of(name)
     assert (found, layer_of(stem)) == (role, layer)
+
+
+def test_alpha_is_that_of_the_model_which_is_changed(joint, tmp_path):
+    """A header may speak of several models: two transformers, a text encoder."""
+    a, b = factors(joint.video.model)["blocks.0.attn1.to_q"]
+    told = {"transformer_2.lora_alpha": 99, "transformer.lora_alpha": 6, "text_encoder.lora_alpha": 50}
+    for said in (told, dict(reversed(told.items())), {"lora_alpha": 6}, {"x.lora_alpha": 3, "unet.lora_alpha": 6}):
+        ranks = {f"{name.rpartition('.')[0]}.r".lstrip("."): RANK for name in said}
+        names = {f"transformer.blocks.0.attn1.to_q.lora_{x}.weight": t for x, t in (("A", a), ("B", b))}
+        save_file(names, tmp_path / "x.safetensors", metadata={"lora_adapter_metadata": json.dumps(said | ranks)})
+        change = read_lora(tmp_path / "x.safetensors").change("blocks.0.attn1.to_q")
+        torch.testing.assert_close(change.form.dense(), b @ a * (6 / RANK), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("said", ["[1]", "7", "{", '"text"'])
+def test_a_configuration_of_another_kind_is_a_sentence(joint, tmp_path, said):
+    a, b = factors(joint.video.model)["blocks.0.attn1.to_q"]
+    save_file(
+        {f"base_model.model.blocks.0.attn1.to_q.lora_{x}.weight": t for x, t in (("A", a), ("B", b))},
+        tmp_path / "adapter_model.safetensors",
+    )
+    (tmp_path / "adapter_config.json").write_text(said)
+    with pytest.raises(CorruptWeightsError, match="configuration cannot be read"):
+        read_lora(tmp_path)
+
+
+def test_factors_without_numbers_are_refused(joint, tmp_path):
+    a, b = factors(joint.video.model)["blocks.0.attn1.to_q"]
+    save_file(
+        {"blocks.0.attn1.to_q.lora_A.weight": a[:0], "blocks.0.attn1.to_q.lora_B.weight": b[:, :0].contiguous()},
+        tmp_path / "x.safetensors",
+    )
+    with pytest.raises(CorruptWeightsError, match="no numbers in them"):
+        with_lora(joint, read_lora(tmp_path / "x.safetensors"))
+
+
+def test_unknown_words_of_a_lora_do_not_make_it_look_like_one_and_be_none(tmp_path):
+    save_file({"blocks.0.self_attn.q.lora_left.weight": torch.zeros(2, 2)}, tmp_path / "x.safetensors")
+    with pytest.raises(IncompatibleWeightsError, match=r"names are not known here: got .* with blocks\.0.*lora_left"):
+        read_lora(tmp_path / "x.safetensors")
