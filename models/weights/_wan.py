@@ -76,6 +76,7 @@ def transformer_config(file: WeightFile, names: dict[str, str]) -> dict[str, Any
             "the width of the transformer is none of Wan's",
             got=f"{width} in {file.path}",
             expected=f"a multiple of the head width {HEAD_WIDTH}",
+            remedy="Of a diffusers folder, put config.json back beside the weights: it says the width of a head.",
         )
     return {
         "patch_size": tuple(patch),

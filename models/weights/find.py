@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.disk import is_dir, is_file, user_path, what_is_there, why_unlistable
+from ...core.disk import is_dir, is_file, look, user_path, what_is_there, why_unlistable
 from ...core.errors import InputError, MissingModelError
 from ._bridge_layouts import is_named_a_bridge
 from ._parts import open_part
 from .hub import expand_root, hub_snapshots, listed_name
 from .layouts import GET, TITLES, StableAudioFiles, WanFiles, require_kind
 from .listing import (
+    BRIDGE_SUFFIXES,
+    FILE_DEPTH,
     PARTS,
     WEIGHT_SUFFIXES,
     FoundFile,
@@ -348,10 +350,18 @@ def _pick_bridge(roots: list[Path]) -> tuple[Path | None, str]:
     bridges = sorted((file for _, file in files if file.is_bridge), key=lambda file: file.layout is None)
     if not bridges:
         bridges = [file for root, file in files if file.is_refused and is_named_a_bridge(file.path, root)]
+    passed = [(root, passed) for root in roots for passed in look(root, FILE_DEPTH).passed]
+    if not bridges:  # a link to nothing, a pipe, a locked folder: loading it says why not
+        called = [each.path for root, each in passed if is_named_a_bridge(each.path, root)]
+        called = [path for path in called if path.suffix in BRIDGE_SUFFIXES or is_dir(path)]
+        bridges = [FoundFile(path, None) for path in called]
     if len(bridges) > 1:
         others = ", ".join(str(file.path) for file in bridges[1:])
         return bridges[0].path, f"the bridge is {bridges[0].path}; --bridge chooses another: {others}"
     if files and not bridges:
         first = files[0][1]
         return None, f"no bridge was found; {first.path} cannot be read (one of {len(files)}): {first.problem}"
+    if passed and not bridges:
+        others = f" and {len(passed) - 1} more" if passed[1:] else ""
+        return None, f"no bridge was found; {passed[0][1]}{others} was passed over"
     return bridges[0].path if bridges else None, ""

@@ -171,6 +171,50 @@ def test_a_bridge_that_may_not_be_read_ends_the_run(models, command) -> None:
     assert (outcome.code, "Permission denied" in outcome.err) == (2, True), outcome.err
 
 
+BRIDGES_THAT_CANNOT_BE_OPENED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a link to nothing": (lambda path: path.symlink_to("/nas/bridge.safetensors"), "a link to nothing"),
+    "a link to itself": (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
+    "a pipe": (os.mkfifo, "a pipe"),
+    "a device": (lambda path: path.symlink_to("/dev/zero"), "a device"),
+}
+
+
+@pytest.mark.parametrize("what", BRIDGES_THAT_CANNOT_BE_OPENED)
+@pytest.mark.parametrize("name", ["bridge.safetensors", "BridgeDiT/bicross-1.3B/epoch=20.ckpt"])
+def test_a_bridge_that_is_no_file_ends_the_run(name, what, models, command) -> None:
+    """Named as ours and not to be opened; without it a clip would be made as if there were none."""
+    make, words = BRIDGES_THAT_CANNOT_BE_OPENED[what]
+    (models / "bridge.safetensors").unlink()
+    (models / name).parent.mkdir(parents=True, exist_ok=True)
+    make(models / name)
+    assert find_models(models).bridge == models / name
+    outcome = command("generate", "x", "--models", models, "-o", "/tmp/never.mp4", "--no-expand", "--frames", 5)
+    assert (outcome.code, words in outcome.err) == (3, True), outcome.err
+    (models / name).rename(models / f"bridge picture.{what.split()[-1]}")
+    found = find_models(models)
+    assert found.bridge is None and "was passed over" in found.bridge_note
+
+
+def test_bridges_in_a_locked_folder_end_the_run_or_are_told(models, command) -> None:
+    (models / "bridge.safetensors").unlink()
+    folder = locked(models / "bicross-1.3B")
+    with without_rights():
+        outcome = command("generate", "x", "--models", models, "-o", "/tmp/never.mp4", "--no-expand", "--frames", 5)
+        assert (outcome.code, f"{folder}" in outcome.err) == (3, True), outcome.err
+        folder.rename(models / "others")
+        assert find_models(models).bridge_note == (
+            f"no bridge was found; {models / 'others'} (Permission denied) was passed over"
+        )
+
+
+def test_a_file_of_the_system_that_keeps_its_reader_waiting_is_not_read(models) -> None:
+    """It says that it has no bytes; ``/proc/kmsg`` waits for the next message of the kernel."""
+    (models / "log.safetensors").symlink_to("/proc/kmsg" if Path("/proc/kmsg").exists() else "/dev/null")
+    assert find_models(models).video == models / "wan"
+    with pytest.raises(SoundingVideoError, match=r"is empty|was not found"):
+        open_weights(models / "log.safetensors")
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.EACCES])
 def test_a_dead_drive_below_a_model_folder(number, models, monkeypatch) -> None:
     """A mount whose other end has gone answers every question with an error."""
