@@ -72,6 +72,11 @@ def is_dir(path: Path) -> bool:
     return status is not None and stat.S_ISDIR(status.st_mode)
 
 
+def suffix_of(path: Path) -> str:
+    """The suffix as a kind of file; some systems and people write it in capitals."""
+    return path.suffix.lower()
+
+
 def size_of(path: Path) -> int:
     """Bytes of a file; 0 where it is gone or cannot be seen."""
     status = status_of(path)

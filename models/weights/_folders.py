@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from ...core.disk import is_file, look, why_unlistable
+from ...core.disk import is_file, look, suffix_of, why_unlistable
 from ...core.errors import IncompatibleWeightsError, MissingModelError, UnsafeWeightsError
 from ..counting import stopping_calls
 from ._build import Recipe, build
@@ -101,7 +101,7 @@ def _variant(path: Path) -> str | None:
 
 def weights_in(where: Path) -> list[Path]:
     """The safetensors files of a folder, without what other systems hide beside them (``._model.safetensors``)."""
-    return [file for file in look(where, 1).files if file.suffix == ".safetensors" and not is_hidden(file)]
+    return [file for file in look(where, 1).files if suffix_of(file) == ".safetensors" and not is_hidden(file)]
 
 
 def is_hidden(path: Path) -> bool:
@@ -125,7 +125,7 @@ def _require_part(where: Path) -> list[Path]:
     weights = weights_in(where)
     if weights:
         return weights
-    pickles = [name for name in look(where, 1).files if name.suffix in PICKLES]
+    pickles = [name for name in look(where, 1).files if suffix_of(name) in PICKLES]
     if pickles:
         raise UnsafeWeightsError(
             "the weights are a pickle, which can run code, so they were not loaded",

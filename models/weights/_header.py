@@ -14,6 +14,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from ...core.disk import suffix_of
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, UnsafeWeightsError
 from ._gguf import GgufFile
 from ._shards import is_index, shard_files, shard_group
@@ -137,7 +138,7 @@ def open_weights(path: str | Path, what: str = "the weight file") -> WeightFile:
     if found == "safetensors":
         return SafetensorsFile(path, [path])
     _refuse_placeholders(path, read_head(path, 64))
-    if path.suffix in SAFETENSORS_SUFFIXES:
+    if suffix_of(path) in SAFETENSORS_SUFFIXES:
         if found in ("zip", "pickle"):
             raise UnsafeWeightsError(
                 "the file is named .safetensors but is a pickle", got=path, expected="a safetensors file"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...core.disk import is_dir, is_file, look, reason
+from ...core.disk import is_dir, is_file, look, reason, suffix_of
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError, WeightsError
 from ._parts import open_part
 from .hub import hub_snapshots
@@ -140,7 +140,7 @@ def load_tokenizer(path: Path, max_length: int | None = None) -> PreTrainedToken
 
 
 def _sentencepiece_bytes(path: Path) -> bytes:
-    if path.suffix not in WEIGHT_FILES:
+    if suffix_of(path) not in WEIGHT_FILES:
         try:
             return path.read_bytes()
         except OSError as error:

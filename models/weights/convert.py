@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ...core.disk import is_file, look, status_of, user_path
+from ...core.disk import is_file, look, status_of, suffix_of, user_path
 from ...core.errors import InputError
 from ._bridge_layouts import PROGRESS, bridge_file
 from ._shards import shard_files
@@ -113,7 +113,7 @@ def hash_tower(path: Path) -> dict[str, str]:
     if is_file(path):
         files = shard_files(path)
     else:
-        files = [file for file in look(path / "transformer", 1).files if file.suffix == ".safetensors"]
+        files = [file for file in look(path / "transformer", 1).files if suffix_of(file) == ".safetensors"]
     if not files:
         raise InputError(
             "the tower has no weights to hash",

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from ...core.disk import is_file, reason, size_of, user_path, what_is_there
+from ...core.disk import is_file, reason, size_of, suffix_of, user_path, what_is_there
 from ...core.errors import CorruptWeightsError, MissingModelError, OutputError, UnsafeWeightsError
 
 HALF_DOWNLOADS = (".incomplete", ".part", ".partial", ".crdownload", ".aria2", ".download", ".tmp")
@@ -61,7 +61,7 @@ def require_finished(path: Path, what: str) -> Path:
         CorruptWeightsError: it is half a download.
     """
     # Aria2 makes a file of full length at once and keeps a note beside it for as long as there are holes in it.
-    if path.suffix in HALF_DOWNLOADS or is_file(path.with_name(f"{path.name}.aria2")):
+    if suffix_of(path) in HALF_DOWNLOADS or is_file(path.with_name(f"{path.name}.aria2")):
         raise CorruptWeightsError(
             f"{what} is half a download",
             got=path,
@@ -241,7 +241,7 @@ def read_weights(path: str | Path, what: str) -> tuple[Any, dict[str, str]]:
     found = file_format(path)
     if found == "safetensors":
         return read_safetensors(path)
-    if path.suffix in SAFETENSORS_SUFFIXES:
+    if suffix_of(path) in SAFETENSORS_SUFFIXES:
         if found in ("zip", "pickle"):
             raise UnsafeWeightsError(
                 "the file is named .safetensors but is a pickle",

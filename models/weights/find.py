@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...core.disk import is_dir, is_file, look, user_path, what_is_there, why_unlistable
+from ...core.disk import is_dir, is_file, look, suffix_of, user_path, what_is_there, why_unlistable
 from ...core.errors import InputError, MissingModelError
 from ._bridge_layouts import is_named_a_bridge
 from ._parts import open_part
@@ -353,7 +353,7 @@ def _pick_bridge(roots: list[Path]) -> tuple[Path | None, str]:
     passed = [(root, passed) for root in roots for passed in look(root, FILE_DEPTH).passed]
     if not bridges:  # a link to nothing, a pipe, a locked folder: loading it says why not
         called = [each.path for root, each in passed if is_named_a_bridge(each.path, root)]
-        called = [path for path in called if path.suffix in BRIDGE_SUFFIXES or is_dir(path)]
+        called = [path for path in called if suffix_of(path) in BRIDGE_SUFFIXES or is_dir(path)]
         bridges = [FoundFile(path, None) for path in called]
     if len(bridges) > 1:
         others = ", ".join(str(file.path) for file in bridges[1:])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ...core.disk import PassedOver, Tree, is_dir, is_file, look, reason, status_of
+from ...core.disk import PassedOver, Tree, is_dir, is_file, look, reason, status_of, suffix_of
 from ...core.errors import (
     CorruptWeightsError,
     IncompatibleWeightsError,
@@ -29,7 +29,7 @@ from ._weight_file import WeightFile
 from .files import HALF_DOWNLOADS, file_format, read_head
 from .layouts import Layout, identify, kind_of
 
-BRIDGE_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".bin")
+BRIDGE_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".bin")
 WEIGHT_SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
 # Levels below a root: of diffusers folders, and of files.
 FOLDER_DEPTH, FILE_DEPTH = 2, 4
@@ -167,10 +167,13 @@ def find_bridges(root: Path) -> list[Path]:
     Files that cannot be read are among them, so that choosing one says why; files of other models are not.
     """
     towers = _towers(root)
-    files = [file for file in look(root, FILE_DEPTH).files if file.suffix in BRIDGE_SUFFIXES and not is_hidden(file)]
+    suffixes = (*BRIDGE_SUFFIXES, ".pth")  # other models are kept so too: a bridge only if it says so
+    files = [file for file in look(root, FILE_DEPTH).files if suffix_of(file) in suffixes and not is_hidden(file)]
     looked = (inspect(file) for file in files if not towers.intersection(file.parents))
     return sorted(
-        found.path for found in looked if not found.is_foreign and (not found.layout or found.layout.kind == "bridge")
+        found.path
+        for found in looked
+        if found.is_bridge or not (found.layout or found.is_foreign or suffix_of(found.path) not in BRIDGE_SUFFIXES)
     )
 
 
@@ -255,7 +258,9 @@ def find_files(roots: Iterable[Path]) -> list[FoundFile]:
 def _is_weight_file(path: Path) -> bool:
     if is_index(path):
         return True
-    return not is_hidden(path) and (is_half(path) or (path.suffix in WEIGHT_SUFFIXES and index_beside(path) is None))
+    return not is_hidden(path) and (
+        is_half(path) or (suffix_of(path) in WEIGHT_SUFFIXES and index_beside(path) is None)
+    )
 
 
 def half_downloads(root: Path) -> list[Path]:
@@ -266,7 +271,7 @@ def half_downloads(root: Path) -> list[Path]:
 def is_half(path: Path) -> bool:
     """Whether a file is called like half a download of weights."""
     whole = path.with_suffix("")
-    return path.suffix in HALF_DOWNLOADS and whole.suffix in WEIGHT_SUFFIXES and not is_file(whole)
+    return suffix_of(path) in HALF_DOWNLOADS and suffix_of(whole) in WEIGHT_SUFFIXES and not is_file(whole)
 
 
 def passed_over(roots: Iterable[Path]) -> list[PassedOver]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from ...core.disk import is_file, look
+from ...core.disk import is_file, look, suffix_of
 from ...core.errors import MissingModelError
 from ...models.weights._tokenizers import tokenizer_places
 from ...models.weights.find import (
@@ -127,7 +127,7 @@ def _missing(kind: str, name: str, listed: list[str]) -> MissingModelError:
 def _found_loras() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in lora_roots():
-        for file in sorted(file for file in look(root, LORA_DEPTH).files if file.suffix in WEIGHT_SUFFIXES):
+        for file in sorted(file for file in look(root, LORA_DEPTH).files if suffix_of(file) in WEIGHT_SUFFIXES):
             # A peft folder is one LoRA: its weights are called adapter_model in every one of them.
             path = file.parent if is_file(file.parent / PEFT_CONFIG) and file.parent != root else file
             found.setdefault(path.relative_to(root).as_posix(), path)

@@ -169,6 +169,31 @@ def test_half_a_download_of_a_bridge_ends_the_run(name, small_models_dir, tmp_pa
         load_bridges(half)
 
 
+@pytest.mark.parametrize("name", ["Bridge.SAFETENSORS", "bridge.sft", "bridge.Pth", "bicross/EPOCH.CKPT"])
+def test_a_bridge_under_any_suffix_of_weights_is_found(name, small_models_dir, tmp_path) -> None:
+    root = shutil.copytree(small_models_dir, tmp_path / "models")
+    path = root / name
+    path.parent.mkdir(exist_ok=True)
+    (root / "bridge.safetensors").rename(path)
+    assert find_models(root).bridge == path
+    assert load_bridges(path).stack
+
+
+def test_suffixes_in_capitals_are_suffixes(models, tmp_path) -> None:
+    """Some systems and programs write them so."""
+    for path in [*models.rglob("*.safetensors")]:
+        path.rename(path.with_suffix(".SAFETENSORS"))
+    found = find_models(models)
+    assert found.video.main == models / "diffusion_models" / "wan.SAFETENSORS"
+    assert load_wan(found.video, CPU).trained
+    cut(found.video.main, 0.5)
+    with pytest.raises(MissingModelError, match="cut short"):
+        find_models(models)
+    found.video.main.rename(f"{found.video.main}.PART")
+    with pytest.raises(MissingModelError, match="half a download"):
+        find_models(models)
+
+
 def test_what_other_systems_hide_beside_files_is_nothing(small_models_dir, models, folders) -> None:
     """Copied from a Mac: a few kilobytes of another kind beside every file, under its name."""
     root = shutil.copytree(small_models_dir, models / "mine")
