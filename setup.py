@@ -23,6 +23,7 @@ DATA = [
     "workflows/**/*",
     "subgraphs/*",
     "captions/prompts/*",
+    "captions/english/*",
     "captions/lexicon/*",
     "training/launch/*",
     "evaluation/classifiers/*",

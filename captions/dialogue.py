@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from ..core.errors import CaptionError, InputError
 from ..core.progress import SILENT, Progress
+from .backends import DEFAULT_BACKEND
 from .backends.base import ChatBackend, Message
 
 T = TypeVar("T")
@@ -89,7 +90,7 @@ def no_answer(attempts: int, problem: str) -> CaptionError:
         f"the language model gave no usable answer in {attempts} attempts",
         got=problem.rstrip("."),
         expected="an answer in the form asked for",
-        remedy="Try a larger model, or the backend 'lexicon', which needs none.",
+        remedy=f"Try a larger model, or the backend {DEFAULT_BACKEND!r}, which needs none.",
     )
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from ..core.dialect import read
 from ..core.types import Captions
-from .lexicon.data import load_lexicon
-from .lexicon.english import is_foreign
-from .lexicon.words import listed, number_word
+from .english.data import load_lexicon
+from .english.foreign import is_foreign
+from .english.words import listed, number_word
 
 Scenes = Sequence[tuple[str, Sequence[str]]]
 # Sources of these kinds are what a clip is about; others may stand around in any scene.

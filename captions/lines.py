@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from .lexicon.function_words import AUXILIARIES, DETERMINERS, LATER, PREPOSITIONS, SAME_TIME
+from .english.function_words import AUXILIARIES, DETERMINERS, LATER, PREPOSITIONS, SAME_TIME
 
 # "- a dog barks", "* …", "2) …", "(2) …", "3. …" in front of a line.
 _BULLET = re.compile(r"\s*(?:[-*•·–—>]+\s+|\(?\d{1,2}[.)]\s+)")

@@ -13,7 +13,7 @@ from typing import Any
 from ..core.errors import InputError
 from ..core.types import Captions
 from .anchors import SemanticAnchors
-from .lexicon.english import is_foreign
+from .english.foreign import is_foreign
 from .profiles import LengthProfile, num_words
 from .vocabulary import (
     ACOUSTIC_ADJECTIVES,

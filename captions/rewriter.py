@@ -11,11 +11,9 @@ from ..core.errors import CaptionError, InputError
 from ..core.progress import SILENT, Progress
 from ..core.types import Captions
 from .anchors import SemanticAnchors
+from .backends import DEFAULT_BACKEND, make_backend
 from .backends.base import ChatBackend, Message
 from .dialogue import ATTEMPTS, correction, json_object, no_answer, question
-from .lexicon.audio import write_audio
-from .lexicon.data import load_lexicon
-from .lexicon.video import write_video
 from .profiles import LengthProfile
 from .prompts import load_prompt, quoted
 from .purity import FOREIGN, Finding, anchors_text, find_impurities, is_english, repair
@@ -152,7 +150,8 @@ def _in_english(
                 f"the language model wrote no English {modality} caption in {attempts} attempts",
                 got=repr(texts[modality][:60]),
                 expected="captions in English, which both models were trained on",
-                remedy="Write the prompt in English, try a larger model, or the backend 'lexicon', which needs none.",
+                remedy="Write the prompt in English, try a larger model, or the backend "
+                f"{DEFAULT_BACKEND!r}, which needs none.",
             )
         texts[modality] = written
         notes.append(f"The model's {modality} caption is not in English; it was written from the anchors by rules.")
@@ -160,12 +159,11 @@ def _in_english(
 
 
 def _by_rules(modality: str, anchors: SemanticAnchors | None, profile: LengthProfile) -> str:
-    """One caption without the model; "" without English anchors."""
+    """One caption without the model; "" where the rules write no English from these anchors."""
     if anchors is None or not is_english(anchors_text(anchors)):
         return ""
-    write = write_video if modality == "video" else write_audio
     try:
-        return write(anchors, getattr(profile, modality), load_lexicon())
+        return getattr(make_backend(DEFAULT_BACKEND).rewrite(anchors, profile), modality)
     except InputError:
         return ""
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from .lexicon.families import Family, players, source_families, speech_verbs
+from .english.families import Family, players, source_families, speech_verbs
 
 _ACOUSTIC_VERBS = """
 sound hear listen echo reverberate resound resonate shout yell scream shriek whisper murmur mutter sing hum chant

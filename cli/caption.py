@@ -103,18 +103,18 @@ def run(args: argparse.Namespace, console: Console) -> None:
 @contextmanager
 def _writer(args: argparse.Namespace) -> Iterator[ChatBackend | None]:
     """Who writes; what is set for those who look is not held against a backend that has it not."""
-    from ..captions.backends import open_backend, sharing
+    from ..captions.backends import BACKENDS, DEFAULT_BACKEND, is_chat, open_backend, sharing
 
     if args.mode == "raw":
         if args.backend is not None:
             raise InputError("a caption backend is named but raw captions need none", got=args.backend)
         yield None
         return
-    if args.backend in (None, "lexicon"):
+    if not is_chat(args.backend or DEFAULT_BACKEND):
         raise InputError(
             "captions of clips need a language model",
-            got=f"backend {args.backend or 'lexicon'!r}",
-            expected="--backend openai_server or transformers_local",
+            got=f"backend {args.backend or DEFAULT_BACKEND!r}",
+            expected="--backend " + " or ".join(filter(is_chat, BACKENDS)),
         )
     with open_backend(args.backend, sharing(args.backend, backend_options(args), LOOKING[args.looking])) as backend:
         yield backend
@@ -149,16 +149,16 @@ def _read(path: Path) -> AVClip:
 
 def _describer(args: argparse.Namespace) -> Describer:
     if args.looking == "server":
-        from ..captions.backends import make_backend
+        from ..captions.backends import DEFAULT_BACKEND, SERVER_BACKEND, is_on_device, make_backend
         from ..captions.backends.base import BackendOptions
         from ..captions.media_captioner import ChatDescriber
 
         # A writer on this machine has a model that the server knows nothing of.
-        usual = args.looking_model or (None if args.backend == "transformers_local" else args.caption_model)
+        usual = args.looking_model or (None if is_on_device(args.backend or DEFAULT_BACKEND) else args.caption_model)
         trusted = {"trust_server": args.server is not None, "timeout_seconds": args.timeout}
         models = [args.video_model or usual, args.audio_model or usual]
         return ChatDescriber(
-            *(make_backend("openai_server", BackendOptions(args.server, name, **trusted)) for name in models)
+            *(make_backend(SERVER_BACKEND, BackendOptions(args.server, name, **trusted)) for name in models)
         )
     if args.looking_model is not None:
         raise InputError(

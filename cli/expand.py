@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..captions.backends import BACKENDS, DEFAULT_BACKEND
 from ..core.errors import InputError
 from .console import Console
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from ..captions.backends.base import BackendOptions
     from ..captions.crr import Expansion
 
-DEFAULT_BACKEND = "lexicon"
 MODES_HELP = (
     "full (default), or an ablation: off (the prompt for both), shared (both captions together for both), shared_video "
     "(the video caption for both), raw (unchecked), direct (without anchors)"
@@ -47,7 +47,7 @@ def add_backend_options(parser: argparse.ArgumentParser, *, model_option: str) -
     add(
         "--backend",
         metavar="NAME",
-        help="lexicon (default; rules, no model), openai_server, or transformers_local",
+        help=f"one of {', '.join(BACKENDS)} (default: {DEFAULT_BACKEND}, rules without a model)",
     )
     add("--profile", metavar="NAME", help="lengths: bridgedit (as the released captions) or short")
     add("--server", metavar="URL", help="openai_server: base URL, for example http://127.0.0.1:11434/v1")

@@ -107,7 +107,7 @@ def _owners(graph: Mapping[str, Any], name: str) -> list[str]:
 
 def _expanded(graph: Mapping[str, Any], prompt: str) -> dict[str, str]:
     """Both captions of a prompt, by rules, for the one node that takes them."""
-    from ..captions.backends import open_backend
+    from ..captions.backends import DEFAULT_BACKEND, open_backend
     from ..captions.crr import expand
 
     owners = [_owners(graph, name) for name in CAPTIONS]
@@ -116,7 +116,7 @@ def _expanded(graph: Mapping[str, Any], prompt: str) -> dict[str, str]:
             raise _not_one(graph, name, nodes)
     chosen = [value for node in graph.values() for value in node.get("inputs", {}).values()]
     profile = "short" if POCKET in chosen else "bridgedit"  # the lengths each model was trained on
-    with open_backend("lexicon") as backend:
+    with open_backend(DEFAULT_BACKEND) as backend:
         captions = expand(prompt, backend=backend, profile=profile).captions
     return {
         f"{nodes[0]}.{name}": escaped(text)

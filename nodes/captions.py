@@ -9,7 +9,16 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..captions.backends import BACKENDS, open_backend, sharing
+from ..captions.backends import (
+    BACKENDS,
+    DEFAULT_BACKEND,
+    SERVER_BACKEND,
+    is_chat,
+    is_on_device,
+    open_backend,
+    sharing,
+    summaries,
+)
 from ..captions.backends.base import BackendOptions
 from ..captions.crr import MODES
 from ..captions.profiles import PROFILES
@@ -148,7 +157,7 @@ class CaptionVideo(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs, outputs and texts."""
-        backend, *others = _backend_inputs(default="openai_server", without=("lexicon",))
+        backend, *others = _backend_inputs([name for name in BACKENDS if is_chat(name)], default=SERVER_BACKEND)
         return io.Schema(
             node_id="T2SVCaptionVideo",
             display_name="Caption Video (CRR)",
@@ -205,14 +214,14 @@ class CaptionVideo(io.ComfyNode):
         return _output(made, with_anchors=True)
 
 
-def _backend_inputs(default: str = "lexicon", without: tuple[str, ...] = ()) -> list[io.Input]:
+def _backend_inputs(names: list[str] | None = None, default: str = DEFAULT_BACKEND) -> list[io.Input]:
+    names = BACKENDS.names() if names is None else names
     return [
         io.Combo.Input(
             "backend",
-            options=[name for name in BACKENDS.names() if name not in without],
+            options=names,
             default=default,
-            tooltip="lexicon: rules, no model, English only. openai_server: any server with the OpenAI protocol. "
-            "transformers_local: a language model on this machine.",
+            tooltip=summaries(names),
         ),
         io.Combo.Input(
             "profile",
@@ -304,7 +313,7 @@ def _options(
 
 def _backend(name: str, options: BackendOptions) -> AbstractContextManager[Backend]:
     """The chosen backend for one node; a local model gets room on the device."""
-    if name == "transformers_local":
+    if is_on_device(name):
         make_room()
     return open_backend(name, options)
 
@@ -360,8 +369,8 @@ def _describer(looking: str, model: str, writer: str, options: BackendOptions) -
 
     shared = {name: getattr(options, name) for name in LOOKING[looking]}
     if looking == "server":
-        usual = options.model if writer == "openai_server" else None
-        with _backend("openai_server", BackendOptions(model=model.strip() or usual, **shared)) as both:
+        usual = options.model if writer == SERVER_BACKEND else None
+        with _backend(SERVER_BACKEND, BackendOptions(model=model.strip() or usual, **shared)) as both:
             yield ChatDescriber(both, both)
         return
     make_room()

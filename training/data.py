@@ -76,10 +76,10 @@ class WorldSource(Source):
 
 def _expand(prompt: str) -> Captions:
     """The captions that a user of the bundled model gets without a language model."""
-    from ..captions.backends.lexicon import LexiconBackend
+    from ..captions.backends import DEFAULT_BACKEND, make_backend
     from ..captions.crr import expand
 
-    return expand(prompt, backend=LexiconBackend(), profile="short").captions
+    return expand(prompt, backend=make_backend(DEFAULT_BACKEND), profile="short").captions
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Where captions come from: one backend a file. Importing this loads none of them."""
+"""Where captions come from: one backend a file. Importing this loads none of them, and no torch.
+
+A backend may say of itself, beside what its role asks for: ``SUMMARY``, a few words for lists of backends.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,10 @@ from ...core.registry import Registry
 from .base import BackendOptions, ChatBackend, RuleBackend
 
 BACKENDS: Registry[type] = Registry("caption backend", __name__)
+# Who writes where nobody is named; also where a language model's captions have to be written anew. It needs no model.
+DEFAULT_BACKEND = "lexicon"
+# Who writes, looks and listens where a language model is needed and none is named.
+SERVER_BACKEND = "openai_server"
 
 
 def make_backend(name: str, options: BackendOptions | None = None) -> ChatBackend | RuleBackend:
@@ -33,6 +40,30 @@ def make_backend(name: str, options: BackendOptions | None = None) -> ChatBacken
             expected=", ".join(sorted(backend.OPTIONS)) or "no option at all",
         )
     return backend(given)
+
+
+def is_chat(name: str) -> bool:
+    """Whether a backend is a language model that answers messages, and not rules.
+
+    Raises:
+        InputError: no such backend.
+    """
+    return hasattr(BACKENDS.get(name), "complete")
+
+
+def is_on_device(name: str) -> bool:
+    """Whether a backend loads a model onto a device of this machine.
+
+    Raises:
+        InputError: no such backend.
+    """
+    return "device" in BACKENDS.get(name).OPTIONS
+
+
+def summaries(names: Iterable[str]) -> str:
+    """Backends, each with its own few words."""
+    told = {name: getattr(BACKENDS.get(name), "SUMMARY", "") for name in names}
+    return " ".join(f"{name}: {text}." if text else f"{name}." for name, text in told.items())
 
 
 def sharing(name: str, options: BackendOptions, used: Iterable[str]) -> BackendOptions:

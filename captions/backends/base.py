@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from ...core.errors import InputError
-from ...core.types import Captions
 from ..anchors import SemanticAnchors
 from ..profiles import LengthProfile
+
+if TYPE_CHECKING:
+    from ...core.types import Captions
 
 Message = Mapping[str, Any]  # {"role": "system" | "user" | "assistant", "content": text}
 

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 from ...core.types import Captions
 from ..anchors import SemanticAnchors
+from ..english.data import load_lexicon
 from ..lexicon.anchoring import build_anchors
 from ..lexicon.audio import write_audio
 from ..lexicon.choice import Chooser
-from ..lexicon.data import load_lexicon
 from ..lexicon.direct import write_directly
 from ..lexicon.grammar import Parser
 from ..lexicon.times import without_times
@@ -28,6 +28,7 @@ class LexiconBackend:
     """Anchors and captions by rules. The same prompt always gives the same captions; unknown words are named."""
 
     OPTIONS: ClassVar[frozenset[str]] = frozenset()
+    SUMMARY: ClassVar[str] = "rules, no model, English only"
     name = "lexicon"
 
     def __init__(self, options: BackendOptions | None = None) -> None:

@@ -52,6 +52,7 @@ class OpenAIServer:
     """
 
     OPTIONS: ClassVar[frozenset[str]] = frozenset({"server", "model", "timeout_seconds"})
+    SUMMARY: ClassVar[str] = "any server with the OpenAI protocol"
     name = "openai_server"
 
     def __init__(self, options: BackendOptions) -> None:

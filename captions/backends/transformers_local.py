@@ -45,6 +45,7 @@ class TransformersLocal:
     OPTIONS: ClassVar[frozenset[str]] = frozenset(
         {"model", "device", "dtype", "quantization", "allow_download", "timeout_seconds"}
     )
+    SUMMARY: ClassVar[str] = "a language model on this machine"
     name = "transformers_local"
 
     def __init__(self, options: BackendOptions) -> None:

@@ -6,15 +6,15 @@ import re
 from dataclasses import dataclass, field
 
 from ..anchors import Entity, Event, SemanticAnchors, Sound
+from ..english.data import ANIMATE, PASSIVE_KINDS, Lexicon, Modifier, Place
+from ..english.function_words import CONTACT, TOOLS
+from ..english.words import article, listed, number_word, plural, third_person
 from ..vocabulary import ACOUSTIC_WORDS
 from .choice import Chooser
-from .data import ANIMATE, PASSIVE_KINDS, Lexicon, Modifier, Place
-from .function_words import CONTACT, TOOLS
 from .seeing import action_of, adjectives_of, pure_name
 from .sounding import cause_of, heard_in, is_countable
 from .understood import Happening, Parsed, Thing
 from .verb_sense import settle_senses
-from .words import article, listed, number_word, plural, third_person
 
 MOST_ENTITIES = 8
 MOST_EVENTS = 6

@@ -7,13 +7,13 @@ import re
 from ...core.errors import InputError
 from ...core.types import Captions
 from ..anchors import Event, SemanticAnchors
+from ..english.data import Lexicon
+from ..english.foreign import require_english_text
+from ..english.words import latin_words
 from ..profiles import WordRange, num_words
 from ..purity import IMPURE, find_impurities
 from .choice import Chooser
-from .data import Lexicon
-from .english import require_english_text
 from .video import kind_of, sentences
-from .words import latin_words
 
 _FULLNESS = 0.85
 _LONGEST_PART = 24

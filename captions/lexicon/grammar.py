@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .data import Lexicon, Modifier, Place, Source, Verb
-from .function_words import (
+from ..english.data import Lexicon, Modifier, Place, Source, Verb
+from ..english.function_words import (
     ADVERB_KINDS,
     BE,
     CONTACT,
@@ -20,11 +20,11 @@ from .function_words import (
     TOOLS,
     WATERS,
 )
+from ..english.words import plural
 from .reading import WordReader
 from .roles import do_alike, is_acted_on, is_weather_itself, is_wet, what_it_is
 from .tokens import Token
 from .understood import Happening, Parsed, Thing
-from .words import plural
 
 
 class Parser:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .data import Verb
-from .function_words import (
+from ..english.data import Verb
+from ..english.function_words import (
     AUXILIARIES,
     BE,
     DETERMINERS,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .data import ANIMATE, Verb
-from .function_words import ACTED_ON, INANIMATE, NATURE
+from ..english.data import ANIMATE, Verb
+from ..english.function_words import ACTED_ON, INANIMATE, NATURE
 from .understood import Thing
 
 

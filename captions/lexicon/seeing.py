@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from ..english.data import ANIMATE
+from ..english.words import plural, third_person, times
 from ..vocabulary import ACOUSTIC_WORDS
-from .data import ANIMATE
 from .understood import Happening, Thing
-from .words import plural, third_person, times
 
 SEEN_ADJECTIVES = ("size", "age", "colour", "look", "shape", "material")
 # What has a mouth; the rest trembles when it "screams" or "roars".

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from .data import ANIMATE, Lexicon, Source, Verb
+from ..english.data import ANIMATE, Lexicon, Source, Verb
+from ..english.words import article, gerund, number_word, times
 from .understood import Happening, Thing
-from .words import article, gerund, number_word, times
 
 # Kinds of action and of surface whose contact is named in the sound: "rain on a tin roof".
 TOUCHING = frozenset({"weather", "flow", "impact", "motion", "scrape"})

@@ -7,9 +7,9 @@ import unicodedata
 from dataclasses import dataclass
 
 from ...core.errors import InputError
+from ..english.data import Lexicon, Meaning
+from ..english.foreign import meaning_of, too_few_known
 from ..lines import as_sentences
-from .data import Lexicon, Meaning
-from .english import meaning_of, too_few_known
 
 SHOWN_CHARS = 32
 # A number with a point or a colon in it is one word, and no full stop.

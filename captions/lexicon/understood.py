@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .data import Modifier, Place, Source, Verb
+from ..english.data import Modifier, Place, Source, Verb
 
 
 @dataclass(eq=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .data import Lexicon, VerbSense
+from ..english.data import Lexicon, VerbSense
 from .understood import Happening, Parsed, Thing
 
 

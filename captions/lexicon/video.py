@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import re
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from ...core.errors import InputError
 from ...core.types import Captions
 from ..anchors import Event, SemanticAnchors
+from ..english.data import Lexicon
+from ..english.foreign import require_english_text
+from ..english.words import latin_words, listed, third_person
 from ..profiles import WordRange, num_words
 from ..purity import IMPURE, anchors_text, find_impurities, repair
 from ..vocabulary import ACOUSTIC_WORDS, WORD
 from .choice import Chooser
-from .data import FOLDER, Lexicon
-from .english import require_english_text
-from .words import latin_words, listed, third_person
 
+FOLDER = Path(__file__).parent
 # Below this target a profile asks for the essentials only.
 DENSE_FROM_WORDS = 100
 _LONGEST_DENSE, _LONGEST_SHORT = 45, 26

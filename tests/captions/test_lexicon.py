@@ -13,9 +13,9 @@ from sounding_video.captions.anchors import Entity, Event, SemanticAnchors, Soun
 from sounding_video.captions.backends import make_backend
 from sounding_video.captions.backends.base import RuleBackend
 from sounding_video.captions.backends.lexicon import LexiconBackend
-from sounding_video.captions.lexicon.data import load_lexicon
-from sounding_video.captions.lexicon.english import is_foreign
-from sounding_video.captions.lexicon.words import article, gerund, listed, past, plural, third_person
+from sounding_video.captions.english.data import load_lexicon
+from sounding_video.captions.english.foreign import is_foreign
+from sounding_video.captions.english.words import article, gerund, listed, past, plural, third_person
 from sounding_video.captions.profiles import PROFILES, num_words
 from sounding_video.captions.purity import find_impurities
 from sounding_video.core.errors import InputError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sounding_video.captions.anchors import Entity, Event, SemanticAnchors, Sound
 from sounding_video.captions.backends.lexicon import LexiconBackend
-from sounding_video.captions.lexicon.data import load_lexicon
+from sounding_video.captions.english.data import load_lexicon
 from sounding_video.captions.profiles import PROFILES
 from sounding_video.captions.purity import find_impurities
 from sounding_video.core.errors import InputError

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounding_video.captions.backends.lexicon import LexiconBackend
-from sounding_video.captions.lexicon.data import load_lexicon
-from sounding_video.captions.lexicon.families import KINDS, UNTELLING
+from sounding_video.captions.english.data import load_lexicon
+from sounding_video.captions.english.families import KINDS, UNTELLING
 from sounding_video.captions.profiles import PROFILES, num_words
 from sounding_video.captions.purity import IMPURE, find_impurities, repair
 from sounding_video.captions.vocabulary import ACOUSTIC_WORDS, VISUAL_WORDS, family_index
