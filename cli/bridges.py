@@ -1,4 +1,4 @@
-"""The options ``--bridge``, ``--fusion`` and ``--placement``, which commands that run or plan the towers share."""
+"""The options ``--bridge``, ``--fusion``, ``--placement`` and ``--rope`` of commands that run or plan the towers."""
 
 from __future__ import annotations
 
@@ -14,25 +14,32 @@ if TYPE_CHECKING:
     from ..models.weights.find import ModelSet
 
 
+ROPE_HELP = "positions of the tokens, for files that do not say it: official (as published), clock, …"
+
+
 def add_bridge_options(add: Callable[..., Any]) -> None:
     """Describe them to a parser or group by its ``add_argument``."""
     add("--bridge", default="auto", metavar="FILE", help="a bridge file, none, or auto (default) for the one in DIR")
     add("--fusion", metavar="KIND", help="bridge kind, for files that do not say it: dual_cross, full, additive, …")
     add("--placement", metavar="NAME", help="after which blocks the bridges stand, for files that do not say it")
+    add("--rope", metavar="KIND", help=ROPE_HELP)
 
 
 def bridge_options(args: argparse.Namespace) -> BridgeOptions:
     """What the user says about the bridge file; said without a bridge it would be ignored, so it is refused."""
     from ..models.bridges import BRIDGES
     from ..models.points import placement
+    from ..models.ropes import ROPES
     from ..models.weights.bridges import OFFICIAL_KINDS, BridgeOptions
 
     points = placement(args.placement) if args.placement is not None else None
     if args.fusion is not None:
         BRIDGES.get(OFFICIAL_KINDS.get(args.fusion, args.fusion))
-    if args.bridge == "none" and (args.fusion is not None or points is not None):
+    if args.rope is not None:
+        ROPES.get(args.rope)
+    if args.bridge == "none" and any(choice is not None for choice in (args.fusion, points, args.rope)):
         raise InputError("a bridge is described but none is loaded", got="--bridge none", expected="a bridge file")
-    return BridgeOptions(fusion=args.fusion, points=points)
+    return BridgeOptions(fusion=args.fusion, points=points, rope=args.rope)
 
 
 def chosen_bridge(choice: str, found: ModelSet) -> Path | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
+from .bridges import ROPE_HELP
 from .console import Console
 
 
@@ -27,6 +28,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     add("--num-heads", type=int, metavar="N", help="heads of a bridge, if not the published ones")
     add("--placement", metavar="NAME", help="after which blocks the bridges stand, by name")
     add("--points", metavar="V,V/A,A", help="the same as block numbers, for example 3,7,11,15/2,5,8,11")
+    add("--rope", metavar="KIND", help=ROPE_HELP)
     add("--tuned-blocks", metavar="V,A", help="DeepSpeed files: tuned blocks of each tower (default: 5,5)")
     add("--recipe", metavar="TEXT", help="note how it was trained (default: what the checkpoint says: epoch and step)")
     add("--models", metavar="DIR", help="note names and hashes of the towers of this folder, as generate takes them")
@@ -48,7 +50,11 @@ def run(args: argparse.Namespace, console: Console) -> None:
         args.checkpoint,
         args.output,
         options=BridgeOptions(
-            fusion=args.fusion, num_heads=args.num_heads, points=_points(args), tuned_blocks=(tuned[0], tuned[1])
+            fusion=args.fusion,
+            num_heads=args.num_heads,
+            points=_points(args),
+            rope=args.rope,
+            tuned_blocks=(tuned[0], tuned[1]),
         ),
         towers=_towers(args),
         recipe=args.recipe,

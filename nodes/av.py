@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core.errors import InputError
+from ..core.clock import ClipTimes, LatentGeometry
+from ..core.errors import GeometryError, InputError
 from .host import io, nested
 
 Latent = dict[str, Any]
+# Beside the samples of a LATENT: pictures a second. Other packs' nodes keep it where they copy a latent.
+FPS_KEY = "fps"
 
 
 def av_input(name: str, alone: str) -> io.Input:
@@ -31,7 +34,23 @@ def av_output(name: str) -> io.Output:
 
 def joined(video: Latent | None, audio: Latent | None) -> Latent | None:
     """Both latents as one; None where there is only one."""
-    return None if video is None or audio is None else {"samples": nested((video["samples"], audio["samples"]))}
+    if video is None or audio is None:
+        return None
+    return {"samples": nested((video["samples"], audio["samples"])), **rate_of(video, audio)}
+
+
+def rate_of(*latents: Latent | None) -> Latent:
+    """The frame rate that a latent carries, to be kept on another one; nothing where none does."""
+    rates = [latent[FPS_KEY] for latent in latents if latent is not None and FPS_KEY in latent]
+    return {FPS_KEY: rates[0]} if rates else {}
+
+
+def times_of(geometry: LatentGeometry, *latents: Latent | None) -> ClipTimes | None:
+    """When the steps of these latents lie; None where none carries a frame rate, or one that is no rate."""
+    try:
+        return geometry.times(rate_of(*latents)[FPS_KEY])
+    except (KeyError, GeometryError):
+        return None
 
 
 def parted(
@@ -78,4 +97,4 @@ def _halves(latent: Latent, index: int) -> Latent:
     streams = latent["samples"].unbind()
     if len(streams) != 2:
         raise InputError("the AV latent does not hold two latents", got=len(streams), expected="picture and sound")
-    return {"samples": streams[index]}
+    return {"samples": streams[index], **rate_of(latent)}

@@ -10,7 +10,7 @@ from ..core.clock import Timeline
 from ..core.progress import stoppable
 from ..core.types import Captions
 from ..models.own import joint_settings
-from .av import av_output, joined
+from .av import FPS_KEY, av_output, joined
 from .host import io, progress
 from .listing import listing
 from .own import AS_SET, defaults_input, followed, settled
@@ -211,8 +211,9 @@ class EmptyAVLatent(io.ComfyNode):
         given = {"num_frames": num_frames, "fps": fps, "width": width, "height": height}
         values = settled(defaults, own, given)
         timeline = Timeline(**values, geometry=geometry)
-        video = {"samples": torch.zeros(batch_size, *timeline.video_latent_shape)}
-        audio = {"samples": torch.zeros(batch_size, *timeline.audio_latent_shape), "type": "audio"}
+        rate = {FPS_KEY: float(timeline.fps)}
+        video = {"samples": torch.zeros(batch_size, *timeline.video_latent_shape), **rate}
+        audio = {"samples": torch.zeros(batch_size, *timeline.audio_latent_shape), "type": "audio", **rate}
         with stoppable(progress()):
             slow = clip_note(video_codec, audio_codec, timeline, batch_size)
         said = told("\n".join([followed(given, values), slow or _made_for(own, timeline)]))

@@ -8,6 +8,7 @@ from ..core.device import ATTENTION_KERNELS, DTYPE_NAMES, OFFLOAD_CHOICES, STORA
 from ..core.progress import stoppable
 from ..models.bridges import BRIDGES
 from ..models.points import PLACEMENTS
+from ..models.ropes import ROPES
 from .host import default_device, io, progress
 from .host.folders import list_models, resolve_model, why_not_listed
 from .listing import ADVANCED, listing
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 FUSION_FROM_FILE = "from file"
 PLACEMENT_FROM_FILE = "from file"
+ROPE_FROM_FILE = "from file"
 FREE_TEXT = "free after use"
 TEXT_ENCODER_CHOICES = ("keep", FREE_TEXT)
 # Under this name the page finds the plan in a node's results.
@@ -247,6 +249,15 @@ class LoadBridge(io.ComfyNode):
                     "as printed and lies past the towers; late_shifted is the one that fits.",
                     **ADVANCED,
                 ),
+                io.Combo.Input(
+                    "rope",
+                    options=[ROPE_FROM_FILE, *ROPES.names()],
+                    default=ROPE_FROM_FILE,
+                    optional=True,
+                    tooltip="Positions that the bridges were trained with, for files that do not say it. Published "
+                    "files are official; clock puts pictures where they sound.",
+                    **ADVANCED,
+                ),
             ],
             outputs=[
                 Bridge.Output(
@@ -263,7 +274,9 @@ class LoadBridge(io.ComfyNode):
         return why_not_listed("bridge_file", bridge_file)
 
     @classmethod
-    def execute(cls, bridge_file: str, fusion: str, placement: str = PLACEMENT_FROM_FILE) -> io.NodeOutput:
+    def execute(
+        cls, bridge_file: str, fusion: str, placement: str = PLACEMENT_FROM_FILE, rope: str = ROPE_FROM_FILE
+    ) -> io.NodeOutput:
         """Read the file."""
         from ..models.points import placement as named_placement
         from ..models.weights.bridges import BridgeOptions, load_bridges
@@ -271,6 +284,7 @@ class LoadBridge(io.ComfyNode):
         options = BridgeOptions(
             fusion=None if fusion == FUSION_FROM_FILE else fusion,
             points=None if placement == PLACEMENT_FROM_FILE else named_placement(placement),
+            rope=None if rope == ROPE_FROM_FILE else rope,
         )
         path = resolve_model("bridge", bridge_file)
         with stoppable(progress()):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..core.clock import WAN_STABLE_AUDIO
 from ..core.errors import InputError, require_choice
 from ..sampling.schedules import FLOW_SIGMAS, SCHEDULES
-from .av import av_input, av_output, joined, parted
+from .av import av_input, av_output, joined, parted, rate_of, times_of
 from .host import io, progress, shows_previews
 from .listing import ADVANCED, listing
 from .sampling import MAX_SEED, guidance_inputs, modality_inputs
@@ -147,14 +148,15 @@ class NativeSampler(io.ComfyNode):
                 **options,
             ),
             progress=watched,
+            times=times_of(WAN_STABLE_AUDIO, *latents),
         )
-        video, audio = (_latent(name, results.get(name)) for name in given)
+        video, audio = (_latent(name, results.get(name), rate_of(*latents)) for name in given)
         return io.NodeOutput(video, audio, joined(video, audio))
 
 
-def _latent(name: str, samples: Tensor | None) -> dict[str, Any] | None:
-    """A result as ComfyUI's LATENT."""
-    return None if samples is None else {"samples": samples, **({"type": "audio"} if name == "audio" else {})}
+def _latent(name: str, samples: Tensor | None, rate: dict[str, Any]) -> dict[str, Any] | None:
+    """A result as ComfyUI's LATENT, with the frame rate that the inputs carried."""
+    return None if samples is None else {"samples": samples, **({"type": "audio"} if name == "audio" else {}), **rate}
 
 
 def _watched(sides: list[NativeSide], audio_vae: Any, preview: bool) -> Progress:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..sampling.guidance import BATCHING
 from ..sampling.schedules import FLOW_SIGMAS, SCHEDULES
-from .av import av_input, av_output, joined, parted
+from .av import av_input, av_output, joined, parted, rate_of, times_of
 from .host import io, progress, shows_previews
 from .listing import ADVANCED, listing
 from .own import AS_SET, defaults_input, followed, settled
@@ -16,6 +16,7 @@ from .wiring import require_sides
 
 if TYPE_CHECKING:
     from ..core.types import Conditioning as EncodedCaptions
+    from ..core.types import JointLatents
     from ..pipeline import JoinedModel, SamplingOptions
 
 MAX_SEED = 0xFFFF_FFFF_FFFF_FFFF
@@ -157,10 +158,18 @@ class JointSampler(io.ComfyNode):
                 audio_shape=audio_latent and tuple(audio_latent["samples"].shape),
                 options=asked,
                 progress=watched,
+                times=times_of(model.geometry, video_latent, audio_latent),
             )
-        video = None if latents.video is None else {"samples": model.video.codec.to_raw(latents.video)}
-        audio = None if latents.audio is None else {"samples": model.audio.codec.to_raw(latents.audio), "type": "audio"}
+        video, audio = _results(model, latents, rate_of(video_latent, audio_latent))
         return io.NodeOutput(video, audio, joined(video, audio), ui=shown)
+
+
+def _results(model: JoinedModel, made: JointLatents, rate: dict[str, Any]) -> tuple[dict[str, Any] | None, ...]:
+    """Picture and sound in raw VAE space, with the frame rate that the inputs carried."""
+    video = None if made.video is None else {"samples": model.video.codec.to_raw(made.video), **rate}
+    if made.audio is None:
+        return video, None
+    return video, {"samples": model.audio.codec.to_raw(made.audio), "type": "audio", **rate}
 
 
 def _options(model: JoinedModel, defaults: str, given: dict[str, Any]) -> tuple[SamplingOptions, str]:

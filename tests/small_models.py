@@ -137,14 +137,16 @@ def write_stable_audio_folder(path: str | Path, seed: int = 0) -> Path:
     return path
 
 
-def write_bridge(path: str | Path, kind: str = "dual_cross", seed: int = 0, *, trained: bool = True) -> Path:
+def write_bridge(
+    path: str | Path, kind: str = "dual_cross", seed: int = 0, *, trained: bool = True, rope: str = "official"
+) -> Path:
     """A bridge file of two blocks with random weights (not the identity) that fits the two folders above."""
-    from sounding_video.models.bridges.base import BridgeConfig
+    from sounding_video.models.bridges import BRIDGES
     from sounding_video.models.joint import BridgePoints, BridgeStack
     from sounding_video.models.weights.bridges import save_bridges
 
     width = 16
-    config = BridgeConfig(
+    config = BRIDGES.get(kind).Config(
         video_width=VIDEO_WIDTH,
         audio_width=AUDIO_WIDTH,
         qk_width=width,
@@ -152,6 +154,7 @@ def write_bridge(path: str | Path, kind: str = "dual_cross", seed: int = 0, *, t
         num_heads=2,
         video_time_width=VIDEO_WIDTH,
         audio_time_width=AUDIO_WIDTH,
+        rope=rope,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -32,6 +32,7 @@ from ...sampling.schedules import Schedule, build_schedule
 from .native_towers import TOWERS, NativeDenoiser, NativeTower, ReadyTower
 
 if TYPE_CHECKING:
+    from ...core.clock import ClipTimes
     from ...core.progress import Progress
     from ...models.weights.bridges import LoadedBridges
     from ...pipeline import SamplingOptions
@@ -90,6 +91,7 @@ def sample_native(
     official_text: bool,
     seconds: float,
     progress: Progress,
+    times: ClipTimes | None = None,
 ) -> dict[str, Tensor]:
     """Draw noise and denoise both modalities together.
 
@@ -101,6 +103,7 @@ def sample_native(
             picture, no duration tokens for the sound) instead of as ComfyUI does.
         seconds: Length the audio model is told; 0 leaves it to the conditioning.
         progress: One unit a step.
+        times: When the latent steps lie, for the bridges; None takes it from their numbers.
 
     Returns:
         By modality, the latent in its native VAE's space, float32.
@@ -130,7 +133,7 @@ def sample_native(
     def loop(ready: dict[str, ReadyTower]) -> JointLatents:
         if official_text and "audio" in ready:
             _drop_duration_tokens(ready["audio"].guider.conds)
-        bridged = None if stack is None else BridgedForwards(stack)
+        bridged = None if stack is None else BridgedForwards(stack, times)
         denoiser = NativeDenoiser(ready.get("video"), ready.get("audio"), bridged)
         with stoppable(progress), ExitStack() as layers:
             for net in (*(tower.net for tower in towers), *([] if stack is None else [stack])):

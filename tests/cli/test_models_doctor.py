@@ -20,6 +20,7 @@ from sounding_video.cli import doctor
 from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import IncompatibleWeightsError, InputError, MissingModelError, OutputError
 from sounding_video.media import codecs as media_codecs
+from sounding_video.models.ropes import ROPES
 from sounding_video.models.weights import download as downloads
 from sounding_video.models.weights.bridges import load_bridges
 from sounding_video.models.weights.convert import convert_bridges, hash_file, hash_tower
@@ -229,6 +230,16 @@ def test_convert_takes_deepspeed_s_folder(command, lightning, tmp_path) -> None:
 def test_a_sharded_tower_is_hashed_whole(lightning, small_models_dir, tmp_path) -> None:
     index = single.save_sharded(tmp_path / "wan", "m", single.part(small_models_dir / "wan" / "transformer"))
     assert set(hash_tower(index)) == {"m-00001-of-00002.safetensors", "m-00002-of-00002.safetensors"}
+
+
+@pytest.mark.parametrize("rope", ROPES)
+def test_convert_writes_the_positions_that_it_is_told(command, lightning, tmp_path, rope) -> None:
+    target = tmp_path / "bridge.safetensors"
+    told = ("convert", lightning, "-o", target, "--num-heads", 2, "--points", "0,1/0,1", "--rope", rope)
+    assert json.loads(command(*told, "--json").json["metadata"]["config"])["rope"] == rope
+    assert load_bridges(target).stack.config.rope == rope
+    wrong = command(*told[:3], tmp_path / "other.safetensors", *told[4:-1], "time")
+    assert (wrong.code, "unknown bridge rope: got 'time'; expected one of " in wrong.err) == (2, True)
 
 
 def test_convert_refuses_what_it_cannot_do_right(command, lightning, tmp_path) -> None:

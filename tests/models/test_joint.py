@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
+from sounding_video.core.clock import WAN_STABLE_AUDIO
 from sounding_video.core.errors import IncompatibleWeightsError, InputError
 from sounding_video.models.bridges import BRIDGES
 from sounding_video.models.bridges.base import BridgeConfig
 from sounding_video.models.joint import PLACEMENTS, BridgePoints, BridgeStack, JointModel, placement
+from sounding_video.models.ropes import ROPES
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
@@ -87,6 +90,27 @@ def test_any_size_and_duration(wan_tower, audio_tower, inputs, random_stack) -> 
         out = model(video, audio)
         assert out[0].shape == video.latents.shape
         assert out[1].shape == audio.latents.shape
+
+
+RATES = [Fraction(8), Fraction(15), Fraction(30000, 1001)]
+
+
+@pytest.mark.parametrize("rope", ROPES)
+@pytest.mark.parametrize("fps", RATES)
+def test_only_bridges_on_the_clock_hear_the_frame_rate(
+    wan_tower, audio_tower, inputs, random_stack, bridge_config, rope, fps
+) -> None:
+    """Times that the counts tell change nothing; others move what the bridges do, where positions are in seconds."""
+    model = JointModel(wan_tower, audio_tower, random_stack("dual_cross", replace(bridge_config, rope=rope)))
+    bare = model(inputs["video"], inputs["audio"])
+    counted = model(inputs["video"], inputs["audio"], times=WAN_STABLE_AUDIO.times_from_counts(3, 11))
+    told = model(inputs["video"], inputs["audio"], times=WAN_STABLE_AUDIO.times(fps))
+    later = model(inputs["video"], inputs["audio"], times=WAN_STABLE_AUDIO.times(fps).shifted(Fraction(7, 3)))
+    for plain, same, rated, window in zip(bare, counted, told, later, strict=True):
+        assert torch.equal(plain, same) and torch.equal(rated, window)
+        assert torch.equal(plain, rated) != ROPES.get(rope).in_seconds
+    alone = model(inputs["video"], None, times=WAN_STABLE_AUDIO.times(fps))[0]
+    assert torch.equal(alone, wan_tower(inputs["video"]))
 
 
 def test_the_paper_placements_fit_except_the_one_that_does_not() -> None:

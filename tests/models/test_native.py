@@ -6,10 +6,12 @@ import contextvars
 import importlib.util
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from sounding_video.core.clock import WAN_STABLE_AUDIO
 from sounding_video.core.errors import IncompatibleWeightsError, InputError
 from sounding_video.core.types import Modality
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
@@ -62,6 +64,20 @@ def test_two_forwards_with_bridges_are_the_joint_model(wan_tower, audio_tower, i
             forward(wan_tower, inputs["video"], points.video), forward(audio_tower, inputs["audio"], points.audio)
         )
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(result, expected, strict=True))
+
+
+def test_two_forwards_go_by_the_clock_that_the_joint_model_goes_by(
+    wan_tower, audio_tower, inputs, bridge_config, random_stack
+):
+    stack = random_stack("dual_cross", replace(bridge_config, rope="clock"))
+    model, towers = JointModel(wan_tower, audio_tower, stack), (wan_tower, audio_tower)
+    results = []
+    for times in (None, WAN_STABLE_AUDIO.times(15), WAN_STABLE_AUDIO.times(24)):
+        forwards = (forward(t, inputs[t.modality], (0, 1)) for t in towers)
+        results.append(BridgedForwards(stack, times)(*forwards))
+        expected = model(inputs["video"], inputs["audio"], times=times)
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(results[-1], expected, strict=True))
+    assert not torch.equal(results[1][0], results[2][0]) and not torch.equal(results[0][1], results[1][1])
 
 
 @pytest.fixture

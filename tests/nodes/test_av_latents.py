@@ -6,10 +6,14 @@ import copy
 
 import pytest
 import torch
+from small_models import write_bridge
+from sounding_video.core.clock import WAN_STABLE_AUDIO
 from sounding_video.core.errors import InputError
 from sounding_video.headless.graph import read_workflow
 from sounding_video.headless.runner import run_workflow
-from sounding_video.nodes.av import joined, parted
+from sounding_video.nodes.av import joined, parted, rate_of, times_of
+from sounding_video.nodes.conditioning import EmptyAVLatent
+from sounding_video.nodes.host import standalone
 from sounding_video.nodes.host.newer import NestedPair
 
 SMALL = {
@@ -100,3 +104,56 @@ def test_two_become_one_and_one_becomes_two():
 def test_what_cannot_be_parted_is_told(both, video, message):
     with pytest.raises(InputError, match=message):
         parted(both, video, None)
+
+
+def test_the_frame_rate_stays_on_a_latent_from_node_to_node():
+    video, audio, fps, _, both = EmptyAVLatent.execute(width=32, height=32, num_frames=9, fps=23.976, batch_size=1).args
+    for latent in (video, audio, both, *parted(both, None, None), *parted(None, both, both)):
+        assert rate_of(latent) == {"fps": fps}
+        assert times_of(WAN_STABLE_AUDIO, latent) == WAN_STABLE_AUDIO.times("24000/1001")
+    assert rate_of(None, VIDEO, audio) == {"fps": fps}
+
+
+@pytest.mark.parametrize("rate", [{}, {"fps": "fast"}, {"fps": None}, {"fps": 0}, {"fps": [15]}])
+def test_a_latent_from_elsewhere_leaves_the_time_to_the_counts(rate):
+    assert times_of(WAN_STABLE_AUDIO, {**VIDEO, **rate}, AUDIO) is None
+    assert times_of(WAN_STABLE_AUDIO, None, None) is None
+
+
+def test_bridges_on_the_clock_hear_the_rate_of_the_latent(small_models_dir, tmp_path, template):
+    """The same latents at another rate: the sampled sound is another with ``clock``, the same with ``official``."""
+    from sounding_video.nodes.loaders import JoinTowers, LoadBridge, LoadStableAudioTower, LoadWanTower
+    from sounding_video.nodes.sampling import JointSampler
+
+    places = {rope: write_bridge(tmp_path / f"{rope}.safetensors", rope=rope) for rope in ("official", "clock")}
+    sides = [{"dtype": "float32", "attention": "auto", "offload": "none"}] * 2
+    with standalone.session(standalone.Session((small_models_dir, tmp_path))):
+        video = LoadWanTower.execute("wan", **sides[0]).args[0]
+        audio = LoadStableAudioTower.execute("stable_audio", **sides[1]).args[0]
+        for rope, path in places.items():
+            model = JoinTowers.execute(video, audio, LoadBridge.execute(path.name, "from file").args[0]).args[0]
+            made = {}
+            for rate in (None, 15.0, 30.0):
+                latents = _latents(model, {} if rate is None else {"fps": rate})
+                sampled = JointSampler.execute(model, _texts(video, audio), **latents, **PLAIN)
+                made[rate] = sampled.args[1]
+                assert made[rate].get("fps") == sampled.args[2].get("fps") == rate
+            assert torch.equal(made[15.0]["samples"], made[30.0]["samples"]) == (rope == "official")
+
+
+PLAIN = {
+    "seed": 1, "steps": 2, "video_guidance_scale": 1.0, "audio_guidance_scale": 1.0, "schedule": "lockstep",
+    "flow_sigmas": "diffusers-0.36", "guidance_batching": "auto", "preview": False,
+}  # fmt: skip
+
+
+def _latents(model, rate):
+    shapes = {"video_latent": (1, 4, 3, 4, 4), "audio_latent": (1, 6, 40)}
+    return {name: {"samples": torch.zeros(shape), **rate} for name, shape in shapes.items()}
+
+
+def _texts(video, audio):
+    from sounding_video.core.types import Captions
+    from sounding_video.pipeline import encode_captions
+
+    return encode_captions(video, audio, Captions("a ball", "a knock"), seconds=0.6, placement=video.placement)
