@@ -10,12 +10,17 @@ from .english.function_words import AUXILIARIES, DETERMINERS, LATER, PREPOSITION
 # "- a dog barks", "* …", "2) …", "(2) …", "3. …" in front of a line.
 _BULLET = re.compile(r"\s*(?:[-*•·–—>]+\s+|\(?\d{1,2}[.)]\s+)")
 _LINES = re.compile(r"[\r\n\v\f\x85\u2028\u2029]+")
+# Other signs that people put between sentences: "->", "•", a tab, "\n" that a shell left as it was, and a stroke
+# before an article.
+_SIGNS = re.compile(
+    r"(?:\\r)?\\n|\t+|\s+(?:[-=–—]+>|→|•|·|»)\s+|\s+[/|]+\s+(?=(?:an?|the|some|one|two|three|\d+)\s)", re.IGNORECASE
+)
 _OPEN_ENDS = PREPOSITIONS | DETERMINERS | SAME_TIME | LATER | AUXILIARIES
 
 
 def as_sentences(text: str) -> str:
     """The text in one line; where a line ended without a full stop there is one, and marks of a list are gone."""
-    lines = [line.strip() for line in _LINES.split(text)]
+    lines = [line.strip() for line in _LINES.split(_SIGNS.sub("\n", text))]
     lines = [line for line in lines if line]
     if len(lines) < 2:
         return text

@@ -16,22 +16,31 @@ MOST_WEIGHT = 100.0
 MOST_NAMED = 6
 SHOWN_CHARS = 40
 
-_ANY = re.compile(r"[()\[\]{}<\\]|\bBREAK\b|embedding:|__\S")
+_ANY = re.compile(r"[()\[\]{}<\\（]|\bBREAK\b|embedding:|__\S")
 # Escaped characters stand as private ones while the text is read.
-_HIDDEN = {char: chr(0xF8F0 + number) for number, char in enumerate("()[]{}<>")}
+_HIDDEN = {char: chr(0xF8F0 + number) for number, char in enumerate("()[]{}<>（）")}
 _SHOWN = {hidden: char for char, hidden in _HIDDEN.items()}
-_ESCAPED = re.compile(r"\\([()\[\]{}<>])")
+_ESCAPED = re.compile(r"\\([()\[\]{}<>（）])")
 _TAG = re.compile(r"<\s*(?:lora|lyco|lycoris|loha|hypernet|hypernetwork)\s*:[^<>]*>", re.IGNORECASE)
-_EMBEDDING = re.compile(r"(?<!\w)embedding:[^\s,;:()\[\]{}<>]+")
+_EMBEDDING = re.compile(r"<\s*embedding:[^<>]*>|(?<!\w)embedding:[^\s,;:()\[\]{}<>]+(?::[\d.]+(?![\w.)]))?")
+_EMPTY = re.compile(r"\(\s*(?::\s*[\d.]*\s*)?\)")  # what a tag that was taken out leaves
+# Asian keyboards write these; a weight in them is a weight.
+_WIDE = re.compile(r"[（(]([^()（）\n]+)[:：]\s*(\d+(?:\.\d+)?)\s*[)）]")
+_STRAY_MARK = re.compile(r"[.,;]\s+(?=[.,;])")
 _FILE_CHOICE = re.compile(r"(?<!\w)__[\w/*-]*[A-Za-z*][\w/*-]*?__(?!\w)")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 _BREAK = re.compile(r"\s*[.,;]*\s*\bBREAK\b[\s.,;]*")
 _WEIGHT = re.compile(r"\s*([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+))\s*")
 _NUMBER = re.compile(r"\s*\d*\.?\d+\s*")
-# "0:02", "00:00:03.5", "0-2s", "1.5 s", "0:02 - 0:04": a moment or a stretch of a clip, and no part of the dialect.
-_MOMENT = r"(?:\d{1,2}(?::\d{2}){1,2}(?:[.,]\d+)?|\d+(?:[.,]\d+)?\s*(?:m?s|secs?|seconds?|min|minutes?)?)"
-_TIME = re.compile(rf"\s*{_MOMENT}(?:\s*(?:-+>?|–|—|to|until)\s*{_MOMENT})?\s*")
+# "0:02", "00:00:03.5", "0-2s", "at 1.5 s", "0:02 - 0:04", "16:9": a moment, a stretch or a shape of a clip, and no part
+# of the dialect.
+_MOMENT = (
+    r"(?:\d{1,2}(?::\d{2}){1,2}(?:[.,]\d+)?|\d{1,2}:\d{1,2}|\d+(?:[.,]\d+)?\s*(?:m?s|secs?|seconds?|min|minutes?)?)"
+)
+_TIME = re.compile(
+    rf"\s*(?:(?:at|from|after|by|around|t\s*=)\s*)?{_MOMENT}(?:\s*(?:-+>?|–|—|to|until)\s*{_MOMENT})?\s*"
+)
 
 
 @dataclass(frozen=True)
@@ -46,8 +55,11 @@ class WeightedText:
 
     @property
     def plain(self) -> str:
-        """The text without weights."""
-        return "".join(piece for piece, _ in self.parts)
+        """The text without weights; words that only a parenthesis parted stay apart."""
+        text = ""
+        for piece, _ in self.parts:
+            text += (" " if text[-1:].isalnum() and piece[:1].isalnum() else "") + piece
+        return text
 
 
 Text = str | WeightedText
@@ -84,7 +96,7 @@ def plain_of(text: Text) -> str:
 
 def escaped(text: str) -> str:
     """A plain text in the dialect: what its brackets say stays as it is written."""
-    return re.sub(r"[()\[\]{}<>]", r"\\\g<0>", text) if _ANY.search(text) else text
+    return re.sub(r"[()\[\]{}<>（）]", r"\\\g<0>", text) if _ANY.search(text) else text
 
 
 def read(text: str) -> Reading:
@@ -92,7 +104,7 @@ def read(text: str) -> Reading:
     if not _ANY.search(text):
         return Reading(text)
     notes = _Notes()
-    kept = _ESCAPED.sub(lambda found: _HIDDEN[found[1]], text)
+    kept = as_given = _WIDE.sub(r"(\1:\2)", _ESCAPED.sub(lambda found: _HIDDEN[found[1]], text))
     kept = notes.replaced(_TAG, kept, "loads nothing in a prompt and is left out (use Load LoRA, or --lora)")
     kept = notes.replaced(_EMBEDDING, kept, "loads nothing here and is left out")
     kept = notes.replaced(_FILE_CHOICE, kept, "names a file of choices, which is not read: left out")
@@ -100,7 +112,8 @@ def read(text: str) -> Reading:
     kept = _innermost(_BRACKETS, kept, lambda inside: _bracketed(inside, notes))
     if kept != kept.upper():  # in a prompt all in capitals, waves BREAK on the shore
         kept = notes.replaced(_BREAK, kept, "is read as the end of a sentence", ". ")
-    removed = kept != _ESCAPED.sub(lambda found: _HIDDEN[found[1]], text)
+    removed = kept != as_given
+    kept = _EMPTY.sub("", kept) if removed else kept
     if kept.count("(") != kept.count(")") or "(" in kept[kept.rfind(")") + 1 :]:
         notes.add("A parenthesis", "has no partner and is read as it stands")
     parts = [(_unhidden(piece), weight) for piece, weight in _parts(kept)]
@@ -183,7 +196,7 @@ def _bracketed(inside: str, notes: _Notes) -> str:
     *texts, last = _split_outside(inside, ":")
     if 1 <= len(texts) <= 2 and _NUMBER.fullmatch(last):
         notes.add(f"[{inside}]", "would change while sampling, which is not done: its last text is read all along")
-        return next((text.strip() for text in reversed(texts) if text.strip()), "")
+        return _split_outside(next((text.strip() for text in reversed(texts) if text.strip()), ""), "|")[0]
     choices = _split_outside(inside, "|")
     if len(choices) > 1:
         notes.add(f"[{inside}]", "would change while sampling, which is not done: its first text is read all along")
@@ -229,7 +242,7 @@ def _tidied(parts: list[tuple[str, float]]) -> list[tuple[str, float]]:
     """Without the gaps and the stray signs that what was taken out leaves behind."""
     tidy: list[tuple[str, float]] = []
     for piece, weight in parts:
-        piece = re.sub(r"[ \t]{2,}", " ", piece)
+        piece = _STRAY_MARK.sub("", re.sub(r"[ \t]{2,}", " ", piece))
         if not tidy:
             piece = piece.lstrip(" \t\n.,;")
         elif tidy[-1][0].endswith(" "):

@@ -82,7 +82,7 @@ class Parser:
             self._on_modifier(meaning.modifier)
         elif meaning.source is not None and not self._words.counts(position):
             self._on_noun(position, token)
-        elif meaning.number is not None:
+        elif meaning.number is not None and not self._words.only_names(position):
             self._on_number(position, meaning.number)
         else:
             self._on_plain(position, text)

@@ -19,6 +19,10 @@ from ..english.function_words import (
 from .tokens import Token
 
 _WINDOW = 6
+# What bears a number as its name.
+LABELS = frozenset(
+    {"route", "room", "number", "no", "flight", "track", "gate", "platform", "level", "scene", "highway"}
+)
 
 
 class WordReader:
@@ -40,6 +44,15 @@ class WordReader:
         token, following = self._tokens[position], self.at(position + 1)
         counting = token.meaning.number is not None or token.text in MEASURES
         return counting and following is not None and following.text == "of"
+
+    def only_names(self, position: int) -> bool:
+        """Whether a number in digits tells which, and not how many: "a 747", "room 101 door", "route 66"."""
+        before, following = self.at(position - 1), self.at(position + 1)
+        if before is None or not self._tokens[position].text.isdecimal() or (following and following.text == "times"):
+            return False
+        is_noun = (before.meaning.source or before.meaning.place) and not before.meaning.is_plural
+        several = following is not None and following.meaning.source is not None and following.meaning.is_plural
+        return before.text in ("a", "an") or before.text in LABELS or bool(is_noun and not several)
 
     def starts_phrase(self, position: int) -> bool:
         """Whether a determiner begins another phrase than the one of the preposition before it."""

@@ -25,6 +25,19 @@ _MEASURE = re.compile(
     r"|\d+(?:[.,]\d+)?\s*[%°]|\d+\s*[x×]\s*\d+\b|\d{1,2}:\d{1,2}(?![\w:]))",
     re.IGNORECASE,
 )
+_NUMBERS = "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
+# "a 3-legged dog", "a two-year-old child", "24/7": numbers that count something else.
+_COMPOUND = re.compile(
+    rf"(?<![\w.,-])(?:\d{{1,3}}|{_NUMBERS})-(?!(?:{_NUMBERS}|bit)\b)[a-z]+(?:-[a-z]+)*\b|(?<![\w.])\d{{1,3}}\s*/\s*\d{{1,3}}\b",
+    re.IGNORECASE,
+)
+# "Scene 1:", "Shot 2 -" in front of a sentence.
+_LABEL = re.compile(
+    r"(?:^|(?<=[.;!?\n]))\s*(?:scene|shot|step|part|clip|take|segment|phase|frame|beat)\s*#?\d{1,3}\s*[:.)–—,-]+\s*",
+    re.IGNORECASE,
+)
+# "two (2) dogs": said twice.
+_SAID_TWICE = re.compile(rf"\b({_NUMBERS})\s+\(\d{{1,3}}\)", re.IGNORECASE)
 _WORDED = re.compile(
     r"\b(?:(?:after|for|within|in|every)\s+)?(?:one|two|three|four|five|six|seven|eight|nine|ten|twelve|several|few)"
     r"[\s-]+(?:more\s+)?(?:milliseconds?|seconds?|minutes?|hours?|frames?)\b",
@@ -57,7 +70,7 @@ def without_times(text: str) -> tuple[str, list[str]]:
         found.append(match[0].strip())
         return " "
 
-    text = _CODE.sub(moment, text)
-    for pattern in (_WORDED, _MEASURE):
+    text = _CODE.sub(moment, _LABEL.sub(" ", _SAID_TWICE.sub(r"\1", text)))
+    for pattern in (_WORDED, _MEASURE, _COMPOUND):
         text = pattern.sub(measure, text)
     return _LIST_NUMBER.sub(". ", text).strip(), found

@@ -53,6 +53,9 @@ def names(prompt: str) -> list[str]:
         ("(1) a dog barks (2) a cat meows", ["dog", "cat"]),
         ("1. a dog barks\n2. a cat meows", ["dog", "cat"]),
         ("- a dog barks\n- a cat meows", ["dog", "cat"]),
+        ("Scene 1: a dog barks. Scene 2: a cat meows", ["dog", "cat"]),
+        ("Shot 1 - a dog barks\nShot 2 - a cat meows", ["dog", "cat"]),
+        ("a (dog:1.2)(cat:1.1) play", ["cat"]),
     ],
 )
 def test_marks_and_times_count_nothing(prompt, entities):
@@ -71,6 +74,8 @@ def test_marks_and_times_count_nothing(prompt, entities):
         ("three sheep bleat", "three sheep"),
         ("three dogs bark", "three dogs"),
         ("two small (brown:1.3) dog bark", "two dogs"),
+        ("two (2) dogs bark", "two dogs"),
+        ("in the park 3 dogs bark", "three dogs"),
     ],
 )
 def test_after_a_number_there_are_several(prompt, entity):
@@ -78,8 +83,33 @@ def test_after_a_number_there_are_several(prompt, entity):
 
 
 @pytest.mark.parametrize(
+    ("prompt", "entity"),
+    [
+        ("a 2-year-old child laughs", "child"),
+        ("a two-year-old child laughs", "child"),
+        ("a 3-legged dog barks", "dog"),
+        ("a six-string guitar plays", "guitar"),
+        ("24/7 rain falls", "rain"),
+        ("4/4 drum beats", "drum"),
+        ("room 101 door slams", "door"),
+        ("route 66 car passes", "car"),
+        ("a 911 car passes", "car"),
+    ],
+)
+def test_a_number_that_counts_something_else(prompt, entity):
+    assert names(prompt) == [entity]
+
+
+@pytest.mark.parametrize(
     "prompt",
     [
+        "• a dog barks • a door slams",
+        "a dog barks -> a door slams",
+        "a dog barks → the door slams",
+        "a dog barks / a door slams",
+        "a dog barks | a door slams",
+        "a dog barks\ta door slams",
+        r"a dog barks\na door slams",
         "a dog barks\na door slams",
         "a dog barks\r\n\r\na door slams",
         "[0-2s] a dog barks [2-4s] a door slams",

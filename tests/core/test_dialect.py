@@ -25,6 +25,9 @@ def parts(text: str) -> list[tuple[str, float]]:
         (r"(a \(small\) dog:1.3)", [("a (small) dog", 1.3)]),
         ("(a note: loud)", [("a note: loud", 1.1)]),
         ("(the year:1920)", [("the year:1920", 1.1)]),
+        ("（red：1.2） ball", [("red", 1.2), (" ball", 1.0)]),
+        ("(red：1.2) ball", [("red", 1.2), (" ball", 1.0)]),
+        ("(16:9:1.2)", [("16:9", 1.2)]),
         ("a ) b (c:1.2) ( d", [("a ) b ", 1.0), ("c", 1.2), (" ( d", 1.0)]),
     ],
 )
@@ -42,6 +45,9 @@ def test_parentheses_weigh_as_in_comfyui(text, expected):
         "()",
         "[] {}",
         "(0:02) a dog",
+        "(at 0:02) a dog",
+        "(16:9) a dog",
+        "（小さい）犬",
         "[0-2s] a dog",
         "[00:00:03.5] a dog",
         "(1) a dog",
@@ -71,6 +77,13 @@ def test_what_is_no_dialect_stays_the_very_text(text):
         ("embedding:bad-hands-5, a dog", "a dog", "embedding:bad-hands-5 loads nothing"),
         ("a dog (embedding:fur.pt:1.2)", "a dog", "embedding:fur.pt"),
         ("a dog barks BREAK a cat meows", "a dog barks. a cat meows", "BREAK"),
+        ("a, <lora:x:1>, b", "a, b", "<lora:x:1>"),
+        ("a (<lora:x:1>) dog", "a dog", "<lora:x:1>"),
+        ("a dog <embedding:fur>", "a dog", "<embedding:fur>"),
+        ("a dog, embedding:fur:1.2, b", "a dog, b", "embedding:fur:1.2"),
+        ("(embedding:fur) a dog", "a dog", "embedding:fur"),
+        ("a dog BREAK BREAK a cat", "a dog. a cat", "BREAK"),
+        ("a [dog|cat:0.5] runs", "a dog runs", "[dog|cat:0.5]"),
         ("a __animal__ runs", "a runs", "__animal__ names a file"),
         ("a (red:1.2 ball", "a (red:1.2 ball", "has no partner"),
     ],
@@ -81,7 +94,7 @@ def test_what_cannot_be_meant_here_is_taken_out_and_told(text, plain, named):
     assert any(named in note for note in reading.notes)
 
 
-@pytest.mark.parametrize("text", [r"a \(small\) dog", r"\[red\] \{ball\}", r"10\(5\)"])
+@pytest.mark.parametrize("text", [r"a \(small\) dog", r"\[red\] \{ball\}", r"10\(5\)", r"\（red：1.2\）"])
 def test_an_escaped_bracket_is_a_bracket(text):
     assert read(text).text == text.replace("\\", "")
     assert read(text).notes == ()
@@ -118,3 +131,7 @@ def test_weights_are_told_with_their_numbers():
 def test_plain_of_both_kinds():
     assert plain_of("a dog") == "a dog"
     assert plain_of(WeightedText((("a ", 1.0), ("dog", 1.4)))) == "a dog"
+
+
+def test_words_that_only_parentheses_part_stay_apart():
+    assert read("(dog:1.2)(cat:1.1) play").plain == "dog cat play"
