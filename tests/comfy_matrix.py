@@ -1,12 +1,12 @@
 """Runs the tests against many releases of ComfyUI and prints version × test.
 
-    python tests/comfy_matrix.py --mirror ~/ComfyUI/.git --work ~/comfy-matrix [--browser] [--write]
+    python tests/comfy_matrix.py --mirror ~/ComfyUI/.git --work ~/comfy-matrix [--browser | --only browser] [--write]
 
 ``--mirror`` is any clone of ComfyUI with its history. Taken are the oldest release that the pack supports, the last
 0.12, the last release of each quarter since, and the newest commit; ``--versions`` names others. Checkouts and
 environments are made in the ``--work`` folder, never in this repository. An environment holds what a release pins, and
 takes torch and the rest from the interpreter that runs this. Results are kept there by our commit, so that a run that
-was stopped goes on.
+was stopped goes on. What ``--write`` has no new numbers for stays in the table as it is.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ SHARED_PACKAGES = re.compile(r"(torch|torchvision|torchaudio)\b(?!-)", re.IGNORE
 FORGOTTEN = ("requests",)
 PAGES = {
     "own page": "the page it pins",
+    "own page, Vue nodes": "the page it pins, Vue nodes",
     "other page": "the newest page",
     "other page, Vue nodes": "the newest page, Vue nodes",
 }
@@ -174,8 +175,9 @@ def run_tests(name: str, arguments: list[str], work: Path, variables: dict[str, 
     Returns:
         By test file, and page where it is one of the browser's: how many passed, failed, were skipped.
     """
-    kept = work / "results" / git(ROOT, "describe", "--always", "--dirty").strip() / f"{name}.json"
-    if kept.is_file():
+    commit = git(ROOT, "describe", "--always", "--dirty").strip()
+    kept = work / "results" / commit / f"{name}.json"
+    if kept.is_file() and not commit.endswith("-dirty"):
         return json.loads(kept.read_text())
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, kept.with_suffix(".log").open("w") as log:
@@ -201,32 +203,74 @@ def _outcomes(report: Path) -> Iterator[tuple[str, int]]:
         yield file, 1 if kinds & {"failure", "error"} else 2 if "skipped" in kinds else 0
 
 
-def suites(browser: bool, page: Path | None) -> dict[str, tuple[list[str], dict[str, str]]]:
+def suites(names: list[str], page: Path | None) -> dict[str, tuple[list[str], dict[str, str]]]:
     """What is run on each release: arguments for pytest, and variables."""
-    result = {"server": (["tests/integration", "-m", "not slow", "--numprocesses", "2", "--dist", "loadfile"], {})}
-    if browser:
-        result["browser"] = (["tests/browser"], {"COMFYUI_FRONTEND": str(page)})
-    return result
+    known = {
+        "server": (["tests/integration", "-m", "not slow", "--numprocesses", "2", "--dist", "loadfile"], {}),
+        "browser": (["tests/browser"], {"COMFYUI_FRONTEND": str(page)}),
+    }
+    return {name: known[name] for name in names}
 
 
-def table(columns: list[Release], counts: dict[tuple[str, str], dict[str, list[int]]], names: list[str]) -> str:
-    """Markdown: a row a test file, a column a release, each with how many of its tests passed."""
-    lines = ["| tests | " + " | ".join(f"{column.label}<br>{column.day}" for column in columns) + " |"]
-    lines.append("|---|" + "---:|" * len(columns))
-    for name in names:
-        files = sorted({file for column in columns for file in counts.get((column.label, name), {})})
-        for file in files:
-            cells = [_cell(counts.get((column.label, name), {}).get(file)) for column in columns]
-            lines.append(f"| {name}: `{file}` | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+Cells = dict[str, dict[str, str]]
+NOT_RUN = "–"
 
 
-def _cell(count: list[int] | None) -> str:
-    if count is None:
-        return "–"
+def cells(columns: list[Release], counts: dict[tuple[str, str], dict[str, list[int]]], names: list[str]) -> Cells:
+    """By column and row, how many tests of a file passed on a release."""
+    return {
+        f"{column.label}<br>{column.day}": {
+            f"{name}: `{file}`": _cell(count)
+            for name in names
+            for file, count in sorted(counts[column.label, name].items())
+        }
+        for column in columns
+    }
+
+
+def _cell(count: list[int]) -> str:
     passed, failed, skipped = count
     text = f"{passed} of {passed + failed}" + (f", {skipped} skipped" if skipped else "")
     return f"**{text}**" if failed else text
+
+
+def read_table(text: str) -> Cells:
+    """The cells of a table that was written."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    if not rows:
+        return {}
+    (_, *columns), _, *rest = rows
+    return {
+        column: {row[0]: row[number] for row in rest if row[number] != NOT_RUN}
+        for number, column in enumerate(columns, start=1)
+    }
+
+
+def merged(old: Cells, new: Cells) -> Cells:
+    """What was run anew instead of what stood there, suite by suite; all else stays. The oldest release is first."""
+    result = {column: dict(rows) for column, rows in old.items()}
+    for column, rows in new.items():
+        ran = {row.partition(":")[0] for row in rows}
+        kept = {row: text for row, text in result.get(column, {}).items() if row.partition(":")[0] not in ran}
+        result[column] = kept | rows
+    return dict(sorted(result.items(), key=lambda item: item[0].partition("<br>")[2]))
+
+
+def table(found: Cells) -> str:
+    """Markdown: a row a test file, the server's first, and a column a release."""
+    lines = ["| tests | " + " | ".join(found) + " |", "|---|" + "---:|" * len(found)]
+    rows = {row for column in found.values() for row in column}
+    for row in sorted(rows, key=lambda row: (not row.startswith("server"), row)):
+        lines.append(f"| {row} | " + " | ".join(column.get(row, NOT_RUN) for column in found.values()) + " |")
+    return "\n".join(lines)
+
+
+def write(found: Cells) -> None:
+    """Put cells into the table that is kept."""
+    before = TABLE.read_text() if TABLE.is_file() else "# ComfyUI's releases × our tests\n"
+    head, bar, old = before.partition("\n| tests |")
+    text = table(merged(read_table(bar + old), found))
+    TABLE.write_text(f"{head.rstrip()}\n\n{text}\n")
 
 
 def main() -> int:
@@ -238,6 +282,7 @@ def main() -> int:
     )
     parser.add_argument("--versions", nargs="*", default=[], help="as 0.12.3; a + behind the newest commit's")
     parser.add_argument("--browser", action="store_true", help="also the tests in a browser, on two pages")
+    parser.add_argument("--only", choices=("server", "browser"), help="these tests and no others")
     parser.add_argument("--list", action="store_true", help="say which would be taken, and end")
     parser.add_argument("--prepare", action="store_true", help="make checkouts and environments, and end")
     parser.add_argument("--write", action="store_true", help=f"write the table to {TABLE.relative_to(ROOT)}")
@@ -254,8 +299,9 @@ def main() -> int:
         pythons[release] = environment(given.work / release.label, given.work / f"env-{release.label}")
     if given.prepare:
         return 0
-    page = newest_page(given.work / "newest-page") if given.browser else None
-    wanted, counts = suites(given.browser, page), {}
+    names = [given.only] if given.only else ["server", "browser"] if given.browser else ["server"]
+    page = newest_page(given.work / "newest-page") if "browser" in names else None
+    wanted, counts = suites(names, page), {}
     for release in columns:
         own = {"COMFYUI_PATH": str(given.work / release.label), "COMFYUI_PYTHON": str(pythons[release])}
         for name, (arguments, variables) in wanted.items():
@@ -263,13 +309,10 @@ def main() -> int:
             counts[release.label, name] = run_tests(label.replace(" ", "_"), arguments, given.work, own | variables)
             failed = sum(count[1] for count in counts[release.label, name].values())
             print(f"{label}: {f'{failed} FAILED' if failed else 'all passed'}", flush=True)
-    text = table(columns, counts, list(wanted))
-    print(f"\n{text}")
+    found = cells(columns, counts, list(wanted))
+    print(f"\n{table(found)}")
     if given.write:
-        head = (
-            TABLE.read_text().partition("\n| tests |")[0] if TABLE.is_file() else "# ComfyUI's releases × our tests\n"
-        )
-        TABLE.write_text(f"{head.rstrip()}\n\n{text}\n")
+        write(found)
     return 1 if any(count[1] for part in counts.values() for count in part.values()) else 0
 
 

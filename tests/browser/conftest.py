@@ -27,6 +27,7 @@ READY = "!!(window.app && window.app.graph && window.LiteGraph?.registered_node_
 OWN_PAGE, OWN_PAGE_VUE = "own page", "own page, Vue nodes"
 OTHER_PAGE, OTHER_PAGE_VUE = "other page", "other page, Vue nodes"
 VUE = (OWN_PAGE_VUE, OTHER_PAGE_VUE)
+NATIVE_FILES = Path(__file__).with_name("native_files")
 HAS_VUE_NODES = (1, 40)  # versions of the page before had them unfinished or not at all
 # Keeps the milliseconds of every interval that runs, in window.ticking.
 COUNT_INTERVALS = """
@@ -76,20 +77,21 @@ def flavour(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def servers(
     root: Path, small_models_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[str], ComfyServer]]:
-    """One server a page; the two flavours of the other page share theirs."""
+) -> Iterator[Callable[..., ComfyServer]]:
+    """One server a page and set of other packs; the two flavours of a page share theirs."""
     from contextlib import ExitStack
 
-    running: dict[tuple[str, ...], ComfyServer] = {}
+    running: dict[tuple[Any, ...], ComfyServer] = {}
     with ExitStack() as stack:
 
-        def start(flavour: str) -> ComfyServer:
+        def start(flavour: str, *others: Path) -> ComfyServer:
             other = os.environ.get("COMFYUI_FRONTEND", "")
             options = () if flavour in (OWN_PAGE, OWN_PAGE_VUE) else ("--front-end-root", other)
-            if options not in running:
+            if (options, others) not in running:
                 base = tmp_path_factory.mktemp("comfyui")
-                running[options] = stack.enter_context(serving(checkout(), root, base, small_models_dir, options))
-            return running[options]
+                server = serving(checkout(), root, base, small_models_dir, options, others=others)
+                running[options, others] = stack.enter_context(server)
+            return running[options, others]
 
         yield start
 
@@ -221,9 +223,8 @@ class Page:
 
 
 @pytest.fixture
-def page(
-    chromium: str, playwright: Any, servers: Callable[[str], ComfyServer], flavour: str, shots: Path, tmp_path: Path
-) -> Iterator[Page]:
+def browser(chromium: str, playwright: Any, tmp_path: Path) -> Iterator[Any]:
+    """An empty tab of a browser that knows nothing yet."""
     context = playwright.chromium.launch_persistent_context(
         tmp_path / "profile",
         executable_path=chromium,
@@ -234,6 +235,17 @@ def page(
     )
     context.set_default_timeout(PATIENCE)
     try:
-        yield Page(context.pages[0], servers(flavour), flavour, shots)
+        yield context.pages[0]
     finally:
         context.close()
+
+
+@pytest.fixture
+def page(browser: Any, servers: Callable[..., ComfyServer], flavour: str, shots: Path) -> Page:
+    return Page(browser, servers(flavour), flavour, shots)
+
+
+@pytest.fixture
+def native_page(browser: Any, servers: Callable[..., ComfyServer], flavour: str, shots: Path) -> Page:
+    """A page whose server has small models under the names of ComfyUI's own files."""
+    return Page(browser, servers(flavour, NATIVE_FILES), flavour, shots)
