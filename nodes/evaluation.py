@@ -115,16 +115,20 @@ def measured(clip: AVClip) -> dict[str, Any]:
     seconds = float(max(clip.video.seconds, clip.audio.seconds))
     if not available(LIBRARY):
         times = [round(time, 4) for time in onsets(clip.audio)]
-        summary = f"{len(times)} onsets; motion and AV-Align need: pip install opencv-python-headless"
+        summary = f"{_counted(times, 'onset')}; motion and AV-Align need: pip install opencv-python-headless"
         return _found(seconds, times, None, None, summary)
     measurement = AVAlign().measure(Sample(clip))
     details, score = measurement.details, measurement.values["av_align"]
     times, peaks = ([round(time, 4) for time in details[name]] for name in ("onsets", "flow_peaks"))
     summary = (
-        f"{len(times)} onsets, {len(peaks)} motion peaks, {len(details['pairs'])} of them together: "
+        f"{_counted(times, 'onset')}, {_counted(peaks, 'motion peak')}, {len(details['pairs'])} of them together: "
         f"AV-Align {score:.3f} (0 to 1)"
     )
     return _found(seconds, times, peaks, score, summary)
+
+
+def _counted(times: list[float], noun: str) -> str:
+    return f"{len(times)} {noun}" if len(times) == 1 else f"{len(times)} {noun}s"
 
 
 def _found(

@@ -60,24 +60,24 @@ class StageClock:
         self._stage: tuple[str, int] | None = None
         self._start = self._first = self._told = 0.0
         self._first_done = self._last_done = 0
-        self._spoke = False
-        self.has_spoken = False  # whether a text stands on the page
+        self._has_counted = False  # whether a stage's text stands on the page
+        self.has_spoken = False  # whether any text does
 
     def text(self, stage: str, done: int, total: int) -> str | None:
         """What to show after a unit; None when it is too early to say something new, twice a second at most."""
         now = self._now()
         if self._stage != (stage, total) or done < self._last_done:
-            self._stage, self._start, self._told, self._spoke = (stage, total), now, now, False
+            self._stage, self._start, self._told = (stage, total), now, now
             self._first, self._first_done = now, done
         elif self._first_done == 0 and done:
             self._first, self._first_done = now, done  # the first unit also warms up, so it does not count
         self._last_done = done
         if done == total:
-            finished = f"{_title(stage)}: {total} in {_duration(now - self._start)}"
-            return finished if self._spoke else None
+            finished = f"{_title(stage)}: {total} in {_duration(max(1, now - self._start))}"
+            return finished if self._has_counted else None  # of this stage, or an earlier one's would stay
         if now - self._told < _TOLD_EVERY_SECONDS:
             return None
-        self._told, self._spoke, self.has_spoken = now, True, True
+        self._told, self._has_counted, self.has_spoken = now, True, True
         text = f"{_title(stage)} {done} of {total}"
         if done > self._first_done:
             text += f", {_duration((now - self._first) / (done - self._first_done) * (total - done))} left"

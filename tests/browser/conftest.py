@@ -121,7 +121,8 @@ class Page:
         own = route.request.url.startswith((self.server.url, "data:", "blob:"))
         route.continue_() if own else route.abort()
 
-    def open(self) -> None:
+    def open(self, forget: bool = True) -> None:
+        """Load the page, for a second time too; the server keeps what it knows if it is not to forget."""
         self.page.goto(self.server.url, wait_until="domcontentloaded")
         self.page.wait_for_function(READY)
         self.page.wait_for_timeout(1500)
@@ -136,7 +137,8 @@ class Page:
         self.page.keyboard.press("Escape")
         self.page.wait_for_timeout(500)
         self.errors.clear()  # the page's own start-up noise
-        self.forget()
+        if forget:
+            self.forget()
         self.evaluate(
             "() => { window.seen = []; for (const kind of ['executed', 'execution_success', 'execution_error',"
             " 'execution_interrupted'])"

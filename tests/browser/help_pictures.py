@@ -1,7 +1,7 @@
 """Take the pictures of the help pages from ComfyUI's page, with what the bundled model makes.
 
 COMFYUI_PATH names a ComfyUI checkout. Names of nodes as arguments take only theirs. The pictures go to
-``web/docs/img``.
+``web/docs/img``; those of the templates that need real weights, which show the graph, go to ``workflows``.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ SEEN = {
     ),
     "expand_prompt_pocket": ("T2SVExpandPrompt", "T2SVEditAnchors"),
 }  # fmt: skip
+GRAPHS = ("text_to_sounding_video_native", "text_to_sounding_video_wan_1.3b")
+GRAPH_WIDTH = 1100
 ALONE = ("T2SVCaptionVideo", "T2SVDownloadModels", "T2SVLoadLora", "T2SVNativeSampler")
 
 
@@ -79,8 +81,28 @@ def picture(page: Page, kind: str) -> Image.Image:
     return shot.crop((left - MARGIN, top - title - MARGIN, left + WIDTH - MARGIN, round(top + height * scale) + MARGIN))
 
 
+def graph_picture(page: Page, name: str) -> Image.Image:
+    """A whole template, as it opens where its models are."""
+    page.load(json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")))
+    page.page.wait_for_timeout(3000)
+    page.evaluate("() => { for (const n of window.app.graph._nodes) n.has_errors = false; }")
+    left, top, right, below = page.evaluate(
+        "() => { const boxes = window.app.graph._groups.map(g => [...g._bounding]);"
+        " return [Math.min(...boxes.map(b => b[0])), Math.min(...boxes.map(b => b[1])),"
+        " Math.max(...boxes.map(b => b[0] + b[2])), Math.max(...boxes.map(b => b[1] + b[3]))]; }"
+    )
+    scale = (GRAPH_WIDTH - 2 * MARGIN) / (right - left)
+    x, y = 250, 150  # clear of the page's bars
+    page.view(left - x / scale, top - y / scale, scale)
+    page.page.wait_for_timeout(1500)
+    shot = Image.open(BytesIO(page.page.screenshot()))
+    origin = page.evaluate("() => { const r = window.app.canvas.canvas.getBoundingClientRect(); return [r.x, r.y]; }")
+    x, y = x + round(origin[0]) - MARGIN, y + round(origin[1]) - MARGIN
+    return shot.crop((x, y, x + GRAPH_WIDTH, y + round((below - top) * scale) + 2 * MARGIN))
+
+
 def take(page: Page, wanted: set[str]) -> None:
-    """Take and save the pictures of some nodes."""
+    """Take and save the pictures of some nodes and templates."""
 
     def save(kind: str) -> None:
         path = ROOT / "web" / "docs" / "img" / f"{kind}.jpg"
@@ -93,7 +115,11 @@ def take(page: Page, wanted: set[str]) -> None:
             for kind in kinds:
                 if kind in wanted:
                     save(kind)
-    for kind in wanted & set(ALONE):
+    for name in sorted(wanted & set(GRAPHS)):
+        path = ROOT / "workflows" / f"{name}.jpg"
+        graph_picture(page, name).convert("RGB").save(path, quality=85)
+        print(path)
+    for kind in sorted(wanted & set(ALONE)):
         page.evaluate("() => window.app.graph.clear()")
         page.evaluate("kind => window.app.graph.add(window.LiteGraph.createNode(kind))", kind)
         save(kind)
@@ -101,9 +127,9 @@ def take(page: Page, wanted: set[str]) -> None:
 
 def main(*names: str) -> None:
     """Start a server and a page and take the pictures of these nodes, or of all."""
-    every = {kind for kinds in SEEN.values() for kind in kinds} | set(ALONE)
+    every = {kind for kinds in SEEN.values() for kind in kinds} | {*ALONE, *GRAPHS}
     if strangers := set(names) - every:
-        raise SystemExit(f"no such nodes: {', '.join(sorted(strangers))}")
+        raise SystemExit(f"no such nodes or templates: {', '.join(sorted(strangers))}")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         base = Path(folder, "comfyui")
         base.mkdir()

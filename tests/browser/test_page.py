@@ -21,6 +21,7 @@ VIDEOS = "[...document.querySelectorAll('video')].map(v => [v.readyState, v.vide
 OWN_VIDEOS = "document.querySelectorAll('.t2sv video').length"
 STRIPS = "[...document.querySelectorAll('.t2sv-words')].map(w => w.textContent)"
 BARS = "[...document.querySelectorAll('.t2sv-bar > div')].map(b => parseFloat(b.style.width))"
+BOX = "id => { const n = window.app.graph.getNodeById(id); return [...n.pos, ...n.size]; }"
 HEADINGS = "[...document.querySelectorAll('.t2sv h4')].map(h => h.textContent)"
 FOLLOW_EVERY, LOOK_EVERY = 90, 400  # of player.js and of anchors.js
 
@@ -146,6 +147,11 @@ def test_captions_are_shown_and_anchors_edited_on_the_page(page, workflow):
     page.evaluate("document.querySelector('.t2sv-edit').click()")
     page.page.wait_for_timeout(1500)
     editor = node_of(page, "T2SVEditAnchors")
+    x, y, width, height = page.evaluate(BOX, editor)
+    for node in page.evaluate("window.app.graph._nodes.map(n => n.id)"):
+        left, top, broad, tall = page.evaluate(BOX, node)
+        hidden = x < left + broad and left < x + width and y < top + tall and top < y + height
+        assert node == editor or not hidden, "the editor lies on another node"
     prompt = page.prompt()
     assert [prompt[str(encode)]["inputs"][name] for name in ("video_caption", "audio_caption")] == [
         [str(editor), 0],

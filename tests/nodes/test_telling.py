@@ -50,6 +50,13 @@ def test_short_stages_say_nothing_and_long_ones_sum_up(clock):
     assert told(clock, [1, 2, 3], total=3) == [None, "sampling 2 of 3, 1 s left", "sampling: 3 in 2 s"]
 
 
+def test_the_last_stage_is_the_one_that_is_summed_up(clock):
+    stages = StageClock(clock)
+    assert told(clock, [1, 2], stage="preview", total=2, stages=stages) == [None, None]
+    assert told(clock, [0, 1, 2], stage="preview", total=2, stages=stages)[-1] == "fitting preview: 2 in 2 s"
+    assert told(clock, [0, 1, 2], seconds=0.125, total=2, stages=stages) == [None, None, "sampling: 2 in 1 s"]
+
+
 def test_it_speaks_twice_a_second_at_most(clock):
     said = [text for text in told(clock, range(1, 101), total=200, seconds=0.125) if text]
     assert len(said) == 24  # twelve and a half seconds; the first half second is silent

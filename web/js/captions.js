@@ -11,6 +11,8 @@ const CAPTIONS = ["video_caption", "audio_caption"];
 const LABELLED = ["T2SVEncodeCaptions", "T2SVExpandPrompt", EDITOR];
 const PANEL = "t2sv_captions";
 const HEIGHT = 300;
+const [GAP, ABOVE, TITLE] = [40, 130, 30]; // between nodes side by side; over a group's title and a node's; a title
+const EDITOR_HEIGHT = 980; // with the captions that it shows after a run
 const SHARED_WIDGETS = ["backend", "profile", "server", "model", "quantization", "allow_download", "timeout_seconds"];
 const ANCHORS_OF = "anchors_of"; // properties of an editor: whose anchors it got, and the text it got
 const ANCHORS_GIVEN = "anchors_given";
@@ -57,6 +59,28 @@ function asOneChange(change) {
 }
 
 /**
+ * Where a node of this size hides no other: right of a node, or else above it, below it or left of it.
+ * @param {object} node
+ * @param {number[]} size
+ * @returns {number[]} its position
+ */
+function freePlace(node, [width, height]) {
+  const [[x, y], [broad, tall]] = [node.pos, node.size];
+  const places = [
+    [x + broad + GAP, y],
+    [x, y - height - ABOVE],
+    [x, y + tall + ABOVE],
+    [x - width - GAP, y],
+  ];
+  const isFree = ([left, top]) =>
+    !node.graph.nodes.some(({ pos, size }) => {
+      const [right, below] = [pos[0] + size[0] + TITLE, pos[1] + size[1] + TITLE];
+      return left < right && pos[0] < left + width && top < below && pos[1] - TITLE < top + height;
+    });
+  return places.find(isFree) ?? places[0];
+}
+
+/**
  * Make an Edit Anchors node beside this one, or take the one that was made, and let it feed what this node's captions
  * fed. Anchors that are edited in it stay, unless this node has other anchors now.
  * @param {object} node
@@ -69,7 +93,7 @@ function editAnchors(node, anchors) {
   );
   if (!editor) {
     editor = window.LiteGraph.createNode(EDITOR);
-    editor.pos = [node.pos[0] + node.size[0] + 40, node.pos[1]];
+    editor.pos = freePlace(node, [editor.size[0], Math.max(editor.size[1], EDITOR_HEIGHT)]);
     node.graph.add(editor);
     editor.properties[ANCHORS_OF] = String(node.id);
     for (const name of SHARED_WIDGETS) {
@@ -91,7 +115,10 @@ function editAnchors(node, anchors) {
     }
   }
   // The page selects the node that was clicked in, when the click is over.
-  setTimeout(() => app.canvas.selectNode(editor));
+  setTimeout(() => {
+    app.canvas.selectNode(editor);
+    if (editor.pos[1] !== node.pos[1]) app.canvas.centerOnNode(editor); // it is not beside this one
+  });
 }
 
 /** @typedef {{target: object, input: string, widget: object}} Field an input and the text field behind it */

@@ -194,7 +194,8 @@ function heightOf(shown) {
 function show(node, output) {
   const timelines = (output.sounding_video_timeline ?? []).slice(0, MOST);
   if (!timelines.length) return;
-  const shown = timelines.map((timeline, index) => new Strip(node, timeline, output.images[index]));
+  const files = output.images ?? output.audio;
+  const shown = timelines.map((timeline, index) => new Strip(node, timeline, files[index]));
   panel(node, PANEL, heightOf(shown)).replaceChildren(...shown.map((strip) => strip.element));
   if (!strips.has(node)) whileInGraph(node, FOLLOW_EVERY, () => follow(node));
   strips.set(node, shown);
