@@ -6,6 +6,7 @@ import copy
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -116,3 +117,17 @@ def chat_server(no_keys_of_the_machine: None) -> Iterator[chat_servers.ChatServe
     """A language model's server that does as it is told."""
     with chat_servers.chat_server() as state:
         yield state
+
+
+@pytest.fixture
+def throw_away_kind(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A bridge kind that is one file among the others, for as long as the test lasts; its name."""
+    from sounding_video.models import bridges
+
+    folder = tmp_path_factory.mktemp("bridges")
+    shutil.copy(ROOT / "tests" / "throw_away_bridge.py", folder / "throw_away.py")
+    monkeypatch.setattr(bridges, "__path__", [*bridges.__path__, str(folder)])
+    yield "throw_away"
+    bridges.BRIDGES._entries.pop("throw_away", None)
+    sys.modules.pop("sounding_video.models.bridges.throw_away", None)
+    vars(bridges).pop("throw_away", None)

@@ -109,20 +109,24 @@ def _bridges(run: TrainConfig, video: VideoParts, audio: AudioParts) -> BridgeSt
     config = run.bridges
     if config.start:
         return load_bridges(config.start).stack.float()
-    sizes = BRIDGES.get(config.kind).Config(
-        video_width=video.tower.width,
-        audio_width=audio.tower.width,
-        qk_width=config.qk_width,
-        v_width=config.qk_width,
-        num_heads=config.num_heads,
-        video_time_width=video.tower.time_width,
-        audio_time_width=audio.tower.time_width,
-        reading=config.reading,
-        rope=config.rope,
+    settings = (
+        BRIDGES.get(config.kind)
+        .Config(
+            video_width=video.tower.width,
+            audio_width=audio.tower.width,
+            qk_width=config.qk_width,
+            v_width=config.qk_width,
+            num_heads=config.num_heads,
+            video_time_width=video.tower.time_width,
+            audio_time_width=audio.tower.time_width,
+            reading=config.reading,
+            rope=config.rope,
+        )
+        .with_settings(config.settings)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derived_seed(run.seed, "bridges"))
-        stack = BridgeStack(config.kind, sizes, BridgePoints(config.video_points, config.audio_points))
+        stack = BridgeStack(config.kind, settings, BridgePoints(config.video_points, config.audio_points))
     timeline = cut_timeline(run.data, _geometry(video, audio))
     grids = (TokenGrid(timeline.video_latent_shape[1]), TokenGrid(timeline.audio_latent_shape[1]))
     grids = on_clock(*grids, timeline.times)

@@ -17,6 +17,8 @@ from ..sampling.schedules import MAX_FLOW_SHIFT, MIN_FLOW_SHIFT
 T = TypeVar("T")
 TASKS = ("joint", "video", "audio", "video_codec", "audio_codec")
 PRECISIONS = ("float32", "bf16", "pure-bf16")
+# Fields that are younger than runs that people have: at these values they stay out of the hash.
+YOUNGER: Mapping[str, Any] = {"bridges.settings": []}
 # Sections and fields that may change between a run and its continuation: they do not touch the numbers.
 NOT_HASHED = ("saving", "device", "models.compile", "data.cache", "data.workers", "data.keep_media")
 
@@ -57,6 +59,7 @@ class BridgesConfig:
             published.
         moment_bias: New bridges with ``clock`` or ``time_aligned`` positions: how firmly heads begin by attending to
             what happens at the same time; 0 for anywhere, as published.
+        settings: Settings that only this kind has, such as ``time_rank=64``.
     """
 
     kind: str = "dual_cross"
@@ -69,6 +72,7 @@ class BridgesConfig:
     start: str = ""
     gate_bias: float = 0.0
     moment_bias: float = 0.0
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -310,11 +314,14 @@ class TrainConfig:
     def differences(self, other: TrainConfig) -> list[str]:
         """Keys of hashed values that differ, as ``key: ours, theirs``."""
         ours, theirs = _hashed_values(self), _hashed_values(other)
-        return [f"{key}: {ours[key]}, {theirs[key]}" for key in ours if ours[key] != theirs[key]]
+        keys = [*ours, *(key for key in theirs if key not in ours)]
+        each = {key: [values.get(key, YOUNGER.get(key)) for values in (ours, theirs)] for key in keys}
+        return [f"{key}: {mine}, {other}" for key, (mine, other) in each.items() if mine != other]
 
 
 def _hashed_values(config: TrainConfig) -> dict[str, Any]:
     flat = _flatten(config.as_dict())
+    flat = {k: v for k, v in flat.items() if not (k in YOUNGER and v == YOUNGER[k])}
     return {k: v for k, v in flat.items() if not any(k == name or k.startswith(f"{name}.") for name in NOT_HASHED)}
 
 

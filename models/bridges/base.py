@@ -6,9 +6,10 @@ Legend: B batch, L tokens, N heads, C stream width, K query/key width, T time-em
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -78,6 +79,30 @@ class BridgeConfig:
         """Query and key channels per head; all of them are rotated."""
         return self.qk_width // self.num_heads
 
+    def with_settings(self, assignments: Iterable[str]) -> BridgeConfig:
+        """The same with other values of fields that only this kind has.
+
+        Args:
+            assignments: ``key=value``, such as ``time_rank=64``; values as in JSON, else as text.
+
+        Raises:
+            InputError: no ``=``, a field that is not this kind's own, or a value of another type.
+        """
+        shared = {field.name for field in fields(BridgeConfig)}
+        own = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in shared}
+        for assignment in assignments:
+            key, equals, text = assignment.partition("=")
+            if not equals or key not in own:
+                expected = ", ".join(f"{name}={value}" for name, value in own.items()) or "none: this kind has none"
+                raise InputError("this is no setting of this bridge kind", got=repr(assignment), expected=expected)
+            value = _value(text)
+            value = float(value) if type(value) is int and isinstance(own[key], float) else value
+            if type(value) is not type(own[key]):
+                kind = type(own[key]).__name__
+                raise InputError(f"the bridge's {key} has the wrong type", got=repr(text), expected=kind)
+            own[key] = value
+        return replace(self, **own)
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> BridgeConfig:
         """Read a configuration; an unknown key is an error."""
@@ -89,6 +114,13 @@ class BridgeConfig:
                 expected=", ".join(f.name for f in fields(cls)),
             )
         return cls(**values)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 @dataclass(frozen=True)

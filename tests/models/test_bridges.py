@@ -16,9 +16,23 @@ from sounding_video.models.rope import bridge_rope, flat_rope
 from sounding_video.models.towers.base import TokenGrid
 from sounding_video.models.towers.stable_audio import StableAudioTower
 from sounding_video.models.towers.wan import WanTower
+from sounding_video.models.weights.bridges import kinds_with
 
 VIDEO_GRID, AUDIO_GRID = TokenGrid(3, 6), TokenGrid(11, num_prefix=1)
 KINDS = BRIDGES.names()
+# Kinds that share all names of the published attention bridges.
+PUBLISHED = kinds_with(
+    [
+        *(
+            f"attn.{letter}_proj_{stream}.{part}"
+            for letter in "qkvo"
+            for stream in (1, 2)
+            for part in ("weight", "bias")
+        ),
+        *(f"mlp_{stream}.fc{n}.{part}" for stream in (1, 2) for n in (1, 2) for part in ("weight", "bias")),
+        *(f"adaln_modulation_{stream}.1.{part}" for stream in (1, 2) for part in ("weight", "bias")),
+    ]
+)
 
 
 @pytest.fixture
@@ -37,7 +51,7 @@ def test_shapes_and_identity_at_start(kind, reading, bridge_config, bridge_input
     assert same == bridge.identity_at_start, f"{kind}.identity_at_start says {bridge.identity_at_start}"
 
 
-@pytest.mark.parametrize("kind", ["dual_cross", "full", "video_to_audio", "audio_to_video"])
+@pytest.mark.parametrize("kind", PUBLISHED)
 def test_attention_bridges_share_the_published_names_and_sizes(kind) -> None:
     with torch.device("meta"):
         bridge = BRIDGES.get(kind)(BridgeConfig())
@@ -86,7 +100,7 @@ def published_14b() -> dict[str, tuple[int, ...]]:
 LARGE = BridgeConfig(video_width=5120, video_time_width=5120)
 
 
-@pytest.mark.parametrize("kind", ["dual_cross", "full", "video_to_audio", "audio_to_video"])
+@pytest.mark.parametrize("kind", PUBLISHED)
 def test_14b_bridges_have_the_published_names_and_shapes(kind) -> None:
     with torch.device("meta"):
         bridge = BRIDGES.get(kind)(LARGE)
@@ -263,6 +277,11 @@ def test_bad_configurations_are_refused_with_a_sentence(bridge_config, change, m
 def test_unknown_configuration_keys_are_named() -> None:
     with pytest.raises(InputError, match="unknown keys in a bridge configuration: got depth"):
         BridgeConfig.from_dict({"depth": 3})
+
+
+def test_four_published_kinds_share_all_names() -> None:
+    assert {"dual_cross", "full", "video_to_audio", "audio_to_video"} <= set(PUBLISHED)
+    assert kinds_with(["video_to_audio_proj.weight", "mlp_1.fc1.weight"]) == ["additive"]
 
 
 def test_unknown_kind_lists_the_choices() -> None:

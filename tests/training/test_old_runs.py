@@ -1,0 +1,68 @@
+"""Runs that people have go on: their recipes' hashes, their clips and noise, and their losses are what they were.
+
+The numbers were recorded before bridges knew of seconds (f8df3e9).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from sounding_video.core.progress import SILENT
+from sounding_video.training.assembly import build_workbench
+from sounding_video.training.batches import Batches, Share
+from sounding_video.training.recipes import recipe
+
+HASHES = {
+    "bridgedit": "f926580c16a9",
+    "bridgedit_first5": "2e48819cfc8d",
+    "bridgedit_official": "1106248acea6",
+    "pocket_audio": "01b95c47480b",
+    "pocket_bridges": "e32a280f1410",
+    "pocket_oobleck": "57b6d24468b5",
+    "pocket_oobleck_encoder": "86e0cc95ae63",
+    "pocket_oobleck_long": "932e50e0b980",
+    "pocket_video": "e6df9b905745",
+    "pocket_wan_vae": "6049af634d03",
+    "pocket_wan_vae_long": "e2fdcb1982cd",
+}
+# Sums of a batch of two, and its losses with bridges that are not the identity.
+BATCH = {"t": 1.458242, "video_noise": -35.13585, "audio_noise": 49.9637, "duration": 0.993292}
+LATENTS = {"video_latents": -19.482424, "audio_latents": -154.082558}
+LOSSES = {
+    ("bridges.gate_bias=1", "bridges.moment_bias=3"): (2.8952961, 0.8094986),
+    ("bridges.rope=official",): (3.0554245, 0.7404382),
+    ("bridges.kind=additive", "bridges.reading=paper"): (3.0623724, 0.7456862),
+}
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_old_recipes_keep_their_hash(name: str) -> None:
+    assert recipe(name).hash == HASHES[name]
+
+
+@pytest.mark.parametrize("changes", LOSSES, ids=" ".join)
+def test_old_runs_keep_their_batches_and_losses(small_run, changes: tuple[str, ...]) -> None:
+    config = small_run("pocket_bridges", *changes)
+    bench = build_workbench(config, Path(config.models.root))
+    batches = Batches(config, bench, Path(config.data.cache))
+    batches.prepare(torch.device("cpu"), Share(), SILENT)
+    batch = batches.at(0, 2)
+    assert batch.names == ["ball-3#0", "ball-1#0"]
+    for key, wanted in BATCH.items():
+        assert float(batch.tensors[key].double().sum()) == pytest.approx(wanted, abs=1e-4)
+    for key, wanted in LATENTS.items():  # through a codec, which may round elsewhere
+        assert float(batch.tensors[key].double().sum()) == pytest.approx(wanted, rel=1e-3)
+    with torch.no_grad():
+        for parameter in bench.parameters.values():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        losses = bench.step(batch.tensors)
+    assert [float(losses[name]) for name in ("video", "audio")] == pytest.approx(LOSSES[changes], rel=1e-4)
+
+
+def test_a_setting_that_only_a_kind_has_counts_from_when_it_is_used() -> None:
+    plain, used = recipe("pocket_bridges"), recipe("pocket_bridges", ["bridges.settings=time_rank=64"])
+    assert plain.as_dict()["bridges"]["settings"] == [] and plain.hash != used.hash
+    assert plain.differences(used) == ["bridges.settings: [], ['time_rank=64']"]
+    assert used.differences(plain) == ["bridges.settings: ['time_rank=64'], []"]
