@@ -260,6 +260,32 @@ def frames_at(start: Fraction, count: int, fps: Fraction, source_fps: Fraction, 
     return [math.floor((start + index / fps) * source_fps + shift) for index in range(count)]
 
 
+def tail_start(timeline: Timeline, seconds: Fraction, wanted: Fraction | float) -> Fraction:
+    """Where the end of a clip begins that is to be continued.
+
+    The end is as near to ``wanted`` seconds as whole latents of the video codec allow, and less than the timeline, so
+    that something is left to make.
+
+    Args:
+        timeline: What the model makes; it begins with that end.
+        seconds: Length of the clip, exact.
+        wanted: Length of the end, seconds.
+    """
+    stride = timeline.geometry.temporal_stride
+    most = min(timeline.num_frames - stride, math.floor(seconds * timeline.fps))
+    num_frames = round((min(Fraction(wanted) * timeline.fps, most) - 1) / stride) * stride + 1
+    return max(Fraction(0), seconds - max(1, num_frames) / timeline.fps)
+
+
+def whole_latents(timeline: Timeline, num_frames: int, num_samples: int) -> tuple[int, int]:
+    """Latents of picture and sound that hold nothing but the first ``num_frames`` and ``num_samples`` of a clip."""
+    stride, video = timeline.geometry.temporal_stride, timeline.video_latent_shape[1]
+    frames = 0 if num_frames < 1 else (num_frames - 1) // stride + 1
+    whole = num_samples >= timeline.num_samples
+    sounds = timeline.audio_latent_shape[1] if whole else num_samples // timeline.geometry.audio_hop
+    return min(video, frames), min(timeline.audio_latent_shape[1], sounds)
+
+
 @dataclass(frozen=True)
 class Window:
     """One piece of a clip that is longer than what a model makes at once, and what it shares with the piece before it.

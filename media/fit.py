@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.clock import Timeline, frames_at, samples_for
-from ..core.errors import require_choice
+from ..core.errors import InputError, require_choice
 from ..core.progress import ask_to_stop
 from ..core.types import AudioClip, AVClip, VideoClip
 from .audio import FADE_SECONDS, fit_length, resample, to_channels
@@ -74,9 +74,12 @@ def fit_clip(
         codec's rate, float32 on the CPU; and what was cut, resampled and cropped.
 
     Raises:
-        InputError: pictures outside 0..1, or an empty sound.
+        InputError: pictures outside 0..1, or a start below zero.
         NonFiniteError: NaN or infinity in them.
     """
+    if start < 0:
+        raise InputError("a part of a clip begins before it", got=f"{float(start):g} s", expected="0 s or later")
+    start = Fraction(start)
     video, picture = (None, None) if clip.video is None else _fit_picture(clip.video, timeline, start, style)
     audio, sound = (None, None) if clip.audio is None else _fit_sound(clip.audio, timeline, start, channels, style)
     return AVClip(video, audio), FitReport(float(start), picture, sound)
@@ -103,6 +106,7 @@ def _fit_picture(
         seconds=float(video.seconds),
         used_seconds=float(timeline.seconds),
         missing_seconds=0.0 if total == 1 else max(0.0, float(missing)),
+        known_frames=_num_known(video, timeline, start),
         short=style.short,
     )
 
@@ -111,15 +115,23 @@ def _picked(video: VideoClip, timeline: Timeline, start: Fraction, style: FitSty
     """The source's frame for each wanted one."""
     total, rates = video.frames.shape[0], (timeline.fps, video.fps)
     num_frames = max(1, int(video.seconds * timeline.fps))
-    first = Fraction(start) * timeline.fps
+    first = start * timeline.fps
     if style.short == "loop" or not style.nearest_frames:
         # In wanted frames: a clip that is repeated begins anew on one of them.
         places = [first + index for index in range(timeline.num_frames)]
         held = [place % num_frames if style.short == "loop" else min(place, num_frames - 1) for place in places]
         found = [frames_at(place / timeline.fps, 1, *rates, nearest=style.nearest_frames)[0] for place in held]
     else:
-        found = frames_at(Fraction(start), timeline.num_frames, *rates)
+        found = frames_at(start, timeline.num_frames, *rates)
     return [min(total - 1, index) for index in found]
+
+
+def _num_known(video: VideoClip, timeline: Timeline, start: Fraction) -> int:
+    """How many of the wanted frames the source has; a still is one."""
+    total = video.frames.shape[0]
+    if total == 1:
+        return 1
+    return sum(index < total for index in frames_at(start, timeline.num_frames, timeline.fps, video.fps))
 
 
 def _scaled_then_cropped(frames: Tensor, sources: list[int], size: tuple[int, int]) -> tuple[Tensor, Area]:
@@ -193,5 +205,6 @@ def _fit_sound(
         seconds=float(audio.seconds),
         used_seconds=float(timeline.seconds),
         missing_seconds=(wanted - available) / rate,
+        known_samples=available,
         short=style.short,
     )

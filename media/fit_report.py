@@ -25,6 +25,7 @@ class PictureFit:
         seconds: Length of the clip's picture.
         used_seconds: Length of the part.
         missing_seconds: How much of the part lies beyond the picture's end; 0 for a still.
+        known_frames: Frames of the part, at the model's rate, that the clip has; 1 for a still.
         short: Whether that is held (``pad``) or repeated (``loop``).
     """
 
@@ -37,6 +38,7 @@ class PictureFit:
     seconds: float
     used_seconds: float
     missing_seconds: float
+    known_frames: int
     short: str = "pad"
 
     def sentences(self, start: float) -> list[str]:
@@ -88,6 +90,7 @@ class SoundFit:
         seconds: Length of the clip's sound.
         used_seconds: Length of the part.
         missing_seconds: How much of the part lies beyond the sound's end.
+        known_samples: Samples of the part, at the codec's rate, that the clip has.
         short: Whether that is silent (``pad``) or repeated (``loop``).
     """
 
@@ -98,6 +101,7 @@ class SoundFit:
     seconds: float
     used_seconds: float
     missing_seconds: float
+    known_samples: int
     short: str = "pad"
 
     def sentences(self, start: float) -> list[str]:

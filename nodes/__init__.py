@@ -6,6 +6,7 @@ from .captions import CaptionVideo, EditAnchors, ExpandPrompt, anchors_problem
 from .conditioning import EmptyAVLatent, EncodeCaptions
 from .decode import DecodeAV
 from .download import DownloadModels
+from .encode import EncodeClip
 from .evaluation import SyncReport
 from .host import ComfyExtension, answer_posts, io, rename_nodes
 from .loaders import JoinTowers, LoadBridge, LoadStableAudioTower, LoadWanTower
@@ -32,6 +33,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     NativeSampler,
     SyncReport,
     DownloadModels,
+    EncodeClip,
 )
 
 

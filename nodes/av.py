@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from ..core.clock import ClipTimes, LatentGeometry
 from ..core.errors import GeometryError, InputError
 from .host import io, nested
@@ -33,10 +35,16 @@ def av_output(name: str) -> io.Output:
 
 
 def joined(video: Latent | None, audio: Latent | None) -> Latent | None:
-    """Both latents as one; None where there is only one."""
+    """Both latents as one; None where there is only one. Masks go with them: 1 is to be made, which all is without."""
     if video is None or audio is None:
         return None
-    return {"samples": nested((video["samples"], audio["samples"])), **rate_of(video, audio)}
+    both = {"samples": nested((video["samples"], audio["samples"])), **rate_of(video, audio)}
+    masks = [latent.get("noise_mask") for latent in (video, audio)]
+    if any(mask is not None for mask in masks):
+        whole = [torch.ones_like(latent["samples"][:, :1]) for latent in (video, audio)]
+        pairs = zip(masks, whole, strict=True)
+        both["noise_mask"] = nested(tuple(ones if mask is None else mask for mask, ones in pairs))
+    return both
 
 
 def rate_of(*latents: Latent | None) -> Latent:
@@ -97,4 +105,9 @@ def _halves(latent: Latent, index: int) -> Latent:
     streams = latent["samples"].unbind()
     if len(streams) != 2:
         raise InputError("the AV latent does not hold two latents", got=len(streams), expected="picture and sound")
-    return {"samples": streams[index], **rate_of(latent)}
+    mask = latent.get("noise_mask")
+    if getattr(mask, "is_nested", False):
+        mask = mask.unbind()[index]
+    elif index:
+        mask = None  # one mask for two latents is the picture's
+    return {"samples": streams[index], **rate_of(latent), **({} if mask is None else {"noise_mask": mask})}

@@ -17,6 +17,7 @@ from sounding_video.headless.client import queue_workflow
 from sounding_video.headless.graph import node_classes, read_workflow
 from sounding_video.media.probe import probe, read_clip
 from sounding_video.nodes import NODES
+from sounding_video.nodes.encode import EncodeClip
 from sounding_video.nodes.host import standalone
 
 SMALL = {
@@ -131,6 +132,35 @@ def test_picture_and_sound_travel_on_one_socket(comfyui, small, tmp_path):
     clips = [read_clip(queue_workflow(comfyui.url, graph, output_dir=tmp_path).files[0]) for graph in (two, one)]
     assert torch.equal(clips[0].video.frames, clips[1].video.frames)
     assert torch.equal(clips[0].audio.waveform, clips[1].audio.waveform)
+
+
+def test_a_clip_is_encoded_and_what_was_done_comes_back(comfyui, small, tmp_path):
+    """ComfyUI's own still and its own video nodes' values in, the fitted clip out, with a mask on one socket."""
+    codecs = {name: small["8"]["inputs"][name] for name in ("video_codec", "audio_codec")}
+    ports = EncodeClip.GET_SCHEMA().inputs
+    values = {port.id: port.options["default"] for port in ports if "default" in port.options}
+    values |= {"width": 32, "height": 32, "num_frames": 9, "defaults": "as set here", **codecs}
+    graph = changed(small, {"9": {"filename_prefix": "encoded"}})
+    graph["19"] = {"class_type": "EmptyImage", "inputs": {"width": 96, "height": 54, "batch_size": 1, "color": 255}}
+    still = {"class_type": "T2SVEncodeClip", "inputs": {**values, "images": ["19", 0]}}
+    graph["18"] = changed({"18": still}, {"18": {"after_the_end": "leave to generate"}})["18"]
+    graph["7"]["inputs"] |= {"av_latent": ["18", 2]}
+    for name in ("video_latent", "audio_latent"):
+        del graph["7"]["inputs"][name]
+    graph["20"] = {
+        "class_type": "T2SVEncodeClip",
+        "inputs": {**values, "images": ["8", 0], "audio": ["8", 1], "fps": 29.97},
+    }
+    graph["21"] = {
+        "class_type": "T2SVDecodeAV",
+        "inputs": {"av_samples": ["20", 2], "fps": ["20", 3], "tiling": "auto", **codecs},
+    }
+    graph["9"]["inputs"] |= {"images": ["21", 0], "audio": ["21", 1]}
+    report = queue_workflow(comfyui.url, graph, output_dir=tmp_path)
+    info = probe(report.files[0])
+    assert (info.num_frames, info.width, info.num_samples) == (9, 32, 4800)
+    if "20" in report.outputs:  # older servers send what output nodes say only
+        assert any("29.97 frames a second" in line for line in report.outputs["20"]["sounding_video_report"])
 
 
 def test_the_pocket_template_runs_and_its_file_carries_the_workflow(comfyui, template, tmp_path):
