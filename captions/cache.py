@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from platformdirs import user_cache_path
 
 from ..core.errors import OutputError
 
@@ -17,9 +18,8 @@ LOGGER = logging.getLogger(__name__)
 
 
 def default_cache_folder() -> Path:
-    """The user's cache, ``$XDG_CACHE_HOME`` or ``~/.cache``; never the package's own folder."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "sounding_video" / "captions"
+    """A folder in the user's cache, where this system keeps it; never the package's own folder."""
+    return user_cache_path("sounding_video", appauthor=False) / "captions"
 
 
 class CaptionCache:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from filelock import FileLock
 
 from ..core.errors import InputError, OutputError
 
@@ -56,11 +57,11 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
     line = json.dumps(row, ensure_ascii=True).encode("ascii") + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b") as file, _alone(file):
+        with FileLock(path.with_name(f".{path.name}.lock")), path.open("a+b") as file:
             _end_last_line(file)
             file.write(line)
             file.flush()
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the second: this file system has no locks
         raise OutputError("the captions cannot be written", got=path, remedy=str(error)) from error
 
 
@@ -84,29 +85,3 @@ def _end_last_line(file: BinaryIO) -> None:
         file.truncate(start)
     else:
         file.write(b"\n")
-
-
-@contextmanager
-def _alone(file: BinaryIO) -> Iterator[None]:
-    """Keep the other processes that append waiting, for a ``with`` block."""
-    if os.name == "nt":
-        import msvcrt
-
-        def hold(how: int) -> None:
-            # A byte far behind every line, so that nobody who reads is kept out.
-            file.seek(1 << 40)
-            msvcrt.locking(file.fileno(), how, 1)
-
-        hold(msvcrt.LK_LOCK)
-        try:
-            yield
-        finally:
-            hold(msvcrt.LK_UNLCK)
-        return
-    import fcntl
-
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)

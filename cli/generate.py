@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..models.weights.find import ModelSet
     from ..pipeline import SamplingOptions
 
-CAPTION_FOLDER = Path("~/.cache/sounding_video/captions")
 # Options that a model has a value of its own for, and the setting behind each.
 SCALES = {
     "video_cfg": "video_guidance_scale",
@@ -273,9 +272,10 @@ def _make_one(
 
 
 def _caption_cache(args: argparse.Namespace) -> ConditioningCache:
+    from ..captions.cache import default_cache_folder
     from ..models.conditioning import REMEMBERED, ConditioningCache
 
-    return ConditioningCache(CAPTION_FOLDER.expanduser()) if args.cache_captions else REMEMBERED
+    return ConditioningCache(default_cache_folder()) if args.cache_captions else REMEMBERED
 
 
 def _captions(args: argparse.Namespace) -> tuple[Captions, Captions]:

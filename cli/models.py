@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..models.weights.layouts import Layout
 
 MODELS_VARIABLE = "SOUNDING_VIDEO_MODELS"
-# Where ``download`` puts models when no folder is named.
+# Where ``download`` puts models when no folder is named: on every system here, and not where platformdirs says. These
+# are no copies that may be thrown away, and what people have downloaded must be found again.
 DOWNLOADED = Path("~/.cache/sounding_video/models")
 # Levels of a diffusers folder whose bytes count.
 FOLDER_DEPTH = 4

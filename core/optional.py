@@ -39,7 +39,7 @@ def require(name: str, purpose: str) -> ModuleType:
     pip_name = PIP_NAMES.get(name.split(".")[0], name.split(".")[0])
     try:
         return importlib.import_module(name)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # the second: a library in it was built for another torch
         raise MissingPackageError(
             f"{purpose} needs the package {pip_name!r}, which does not import ({error})",
             remedy=f"Install it with: pip install {pip_name}",

@@ -7,7 +7,6 @@ on clips of the world's test split, none of which was trained on (``benchmarks/t
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..core.errors import IncompatibleWeightsError, MissingModelError
+from ..core.optional import require
 from ..core.types import AudioClip, VideoClip, require_finite
 from ..media.audio import resample
 from ..models.weights.files import read_safetensors, write_safetensors
@@ -66,11 +66,8 @@ def sound_features(audio: AudioClip) -> Tensor:
 
 def mel_filters() -> Tensor:
     """Triangular filters ``(64, bins)``, evenly spaced on O'Shaughnessy's mel scale 2595·log10(1 + f/700)."""
-    highest = 2595 * math.log10(1 + SAMPLE_RATE / 2 / 700)
-    edges = 700 * (10 ** (torch.linspace(0, highest, NUM_MELS + 2) / 2595) - 1)
-    bins = torch.linspace(0, SAMPLE_RATE / 2, WINDOW // 2 + 1)
-    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    return torch.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clamp(min=0)
+    make = require("torchaudio.functional", "telling scenes apart by their sound").melscale_fbanks
+    return make(WINDOW // 2 + 1, 0.0, SAMPLE_RATE / 2, NUM_MELS, SAMPLE_RATE, norm=None, mel_scale="htk").T
 
 
 class SceneNet(nn.Module):

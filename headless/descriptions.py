@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
 
 from ..core.errors import ServerError, WorkflowError
 from .client import ServerGoneError, require_address
@@ -34,7 +36,7 @@ class ServerDescriptions:
         """
         for name in types:
             if name not in self._known:
-                self._known[name] = self._ask(f"/object_info/{urllib.parse.quote(name, safe='')}").get(name)
+                self._known[name] = self._ask(f"/object_info/{quote(name, safe='')}").get(name)
         return {name: self._known[name] for name in types if self._known[name]}
 
     def refuse(self, unknown: Mapping[str, str]) -> WorkflowError:
@@ -47,17 +49,17 @@ class ServerDescriptions:
 
     def _ask(self, path: str) -> dict[str, Any]:
         """One answer; a server that does not answer is not asked again."""
+        last = "nobody who answers"
         for server in list(self._servers):
             require_address(server)
             try:
-                with urllib.request.urlopen(server + path, timeout=_PATIENCE_SECONDS) as answer:
-                    content = json.load(answer)
-            except urllib.error.HTTPError as error:
-                raise _not_comfyui(server + path, error.code) from error
+                content = asyncio.run(_answer(server + path))
+            except aiohttp.ClientResponseError as error:
+                raise _not_comfyui(server + path, error.status) from error
             except ValueError as error:
                 raise _not_comfyui(server + path, error) from error
-            except OSError as error:
-                last = error
+            except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+                last = str(error) or "no answer in time"
                 self._servers.remove(server)
                 continue
             if not isinstance(content, dict):
@@ -65,9 +67,18 @@ class ServerDescriptions:
             return content
         raise ServerGoneError(
             "no ComfyUI server answers",
-            got=str(last),
+            got=last,
             remedy="One is needed to read a workflow in the page's format. Start it, or name the right address.",
         )
+
+
+async def _answer(address: str) -> Any:
+    timeout = aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
+    async with (
+        aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as http,
+        http.get(URL(address, encoded=True)) as answer,
+    ):
+        return json.loads(await answer.read())
 
 
 def _not_comfyui(where: str, answer: object) -> ServerError:

@@ -8,7 +8,6 @@ Mermelstein 1980) and over the moments within a frame, of which fast changes kee
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import torch
@@ -86,7 +85,6 @@ def _filters(sample_rate: int) -> Tensor:
 @lru_cache(maxsize=4)
 def _cosines(size: int) -> Tensor:
     """Orthonormal DCT-II, ``(size, size)``."""
-    angles = math.pi / size * (torch.arange(size) + 0.5) * torch.arange(size)[:, None]
-    basis = angles.cos() * (2 / size) ** 0.5
-    basis[0] /= 2**0.5
-    return basis
+    from torchaudio.functional import create_dct
+
+    return create_dct(size, size, norm="ortho").T

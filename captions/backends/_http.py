@@ -1,10 +1,11 @@
-"""One HTTP request that can be stopped: sent from a thread, with the connection closed when the caller gives up."""
+"""One HTTP request that can be stopped: aiohttp on a thread of its own, cancelled there when the caller gives up.
+
+The caller may stand in a running event loop, as ComfyUI's nodes do; so the request has its own.
+"""
 
 from __future__ import annotations
 
-import http.client
-import socket
-import ssl
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from urllib.parse import SplitResult
 
 POLL_SECONDS = 0.1
 MAX_BYTES = 16_000_000
+_CHUNK_BYTES = 1 << 16
+THREAD = "sounding-video request"
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,16 @@ class Response:
     body: bytes
 
 
+def _not_started() -> None:
+    """Nothing to stop yet."""
+
+
 @dataclass
 class _Exchange:
-    connection: http.client.HTTPConnection
     done: threading.Event = field(default_factory=threading.Event)
     response: Response | None = None
-    error: OSError | http.client.HTTPException | None = None
+    error: Exception | None = None
+    stop: Callable[[], object] = _not_started
 
 
 def send(
@@ -42,7 +49,7 @@ def send(
     timeout_seconds: float,
     check_cancelled: Callable[[], None],
 ) -> Response:
-    """Send one request and wait for the whole answer.
+    """Send one request and wait for the whole answer. Redirects are not followed: headers may hold a key.
 
     Args:
         url: ``http`` or ``https``.
@@ -54,54 +61,60 @@ def send(
 
     Raises:
         TimeoutError: the answer was not there in time.
-        OSError, http.client.HTTPException: the connection failed.
+        OSError: the connection failed, or the answer is no HTTP or too long.
     """
-    # The socket's own patience is only there so that no thread is left behind; it ends after ours.
-    exchange = _Exchange(_connection(url, timeout_seconds + 1))
-    target = url.path + (f"?{url.query}" if url.query else "")
-    worker = threading.Thread(target=_work, args=(exchange, method, target, body, dict(headers)), daemon=True)
+    exchange = _Exchange()
+    # The request's own patience is only there so that no thread is left behind; it ends after ours.
+    request = {"headers": dict(headers), "data": body}
+    work = (exchange, url.geturl(), method, request, timeout_seconds + 1)
     deadline = time.monotonic() + timeout_seconds
-    worker.start()
+    threading.Thread(target=_work, args=work, daemon=True, name=THREAD).start()
     try:
         while not exchange.done.wait(POLL_SECONDS):
             check_cancelled()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no answer within {timeout_seconds:g} s")
     finally:
-        _close(exchange.connection)
+        with suppress(RuntimeError):  # the loop is closed already
+            exchange.stop()
     if exchange.error is not None:
         raise exchange.error
     return exchange.response
 
 
-def _connection(url: SplitResult, timeout_seconds: float) -> http.client.HTTPConnection:
-    if url.scheme == "https":
-        context = ssl.create_default_context()
-        return http.client.HTTPSConnection(url.hostname, url.port, timeout=timeout_seconds, context=context)
-    return http.client.HTTPConnection(url.hostname, url.port, timeout=timeout_seconds)
+def _work(exchange: _Exchange, url: str, method: str, request: Mapping[str, object], timeout_seconds: float) -> None:
+    import aiohttp  # not at load: ComfyUI's start imports this file
 
-
-def _work(exchange: _Exchange, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> None:
     try:
-        exchange.connection.request(method, target, body=body, headers=headers)
-        answer = exchange.connection.getresponse()
-        content = answer.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise http.client.HTTPException(f"the answer is longer than {MAX_BYTES} bytes")
-        names = {name.lower(): value for name, value in answer.getheaders()}
-        exchange.response = Response(answer.status, names, content)
-    except (OSError, http.client.HTTPException) as error:
+        exchange.response = asyncio.run(_ask(exchange, url, method, request, timeout_seconds))
+    except aiohttp.ClientConnectorError as error:
+        exchange.error = error.os_error
+    except (aiohttp.ClientError, asyncio.TimeoutError, ValueError) as error:
+        exchange.error = ConnectionError(f"{type(error).__name__}: {error}")
+    except OSError as error:
         exchange.error = error
-    except (AttributeError, ValueError) as error:
-        # The caller closed the connection under us; http.client then trips over its own closed file.
-        exchange.error = http.client.HTTPException(str(error))
+    except asyncio.CancelledError:
+        pass  # nobody waits any more
     finally:
         exchange.done.set()
 
 
-def _close(connection: http.client.HTTPConnection) -> None:
-    """Shut the socket down first: closing alone does not wake a thread that is reading from it."""
-    if connection.sock is not None:
-        with suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
-    connection.close()
+async def _ask(
+    exchange: _Exchange, url: str, method: str, request: Mapping[str, object], timeout_seconds: float
+) -> Response:
+    import aiohttp
+
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    exchange.stop = lambda: loop.call_soon_threadsafe(task.cancel)
+    timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as http,
+        http.request(method, url, allow_redirects=False, **request) as answer,
+    ):
+        content = bytearray()
+        async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+            content += chunk
+            if len(content) > MAX_BYTES:
+                raise ConnectionError(f"the answer is longer than {MAX_BYTES} bytes")
+        names = {name.lower(): value for name, value in answer.headers.items()}
+        return Response(answer.status, names, bytes(content))

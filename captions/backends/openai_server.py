@@ -7,7 +7,6 @@ error, report or cache key.
 from __future__ import annotations
 
 import email.utils
-import http.client
 import ipaddress
 import json
 import logging
@@ -161,7 +160,7 @@ class OpenAIServer:
                 )
             except TimeoutError as error:
                 raise self._failure("the language model did not answer in time", str(error)) from None
-            except (OSError, http.client.HTTPException) as error:
+            except OSError as error:
                 reason = f"{type(error).__name__}: {error}"
             else:
                 if response.status not in RETRIED:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import threading
 import time
 import traceback
 
 import pytest
 from sounding_video.captions.anchors import anchors_schema
-from sounding_video.captions.backends import BACKENDS, make_backend
+from sounding_video.captions.backends import BACKENDS, _http, make_backend
 from sounding_video.captions.backends.base import BackendOptions, ChatBackend
 from sounding_video.core.errors import Cancelled, CaptionError, InputError
 
@@ -310,3 +312,40 @@ def test_the_answer_format_for_the_anchors_is_strict_everywhere(server, backend)
         assert part["additionalProperties"] is False
         assert part["required"] == list(part["properties"])
     assert "maxLength" not in str(schema) and "discarded" not in schema["properties"]
+
+
+def test_a_redirect_is_not_followed(server, backend):
+    """The request carries a key: it goes to the server that it is meant for and to no other."""
+    server.answers(
+        {"status": 302, "error": "elsewhere", "headers": {"Location": f"{server.url}/chat/completions"}}, "b"
+    )
+    with pytest.raises(CaptionError, match="status 302"):
+        backend.complete(ASK)
+    assert len(server.requests) == 1
+
+
+def test_an_endless_answer_is_an_error(server, backend, monkeypatch):
+    monkeypatch.setattr(_http, "MAX_BYTES", 20_000)
+    server.answers(*[{"raw": "x" * 30_000}] * 4)
+    with pytest.raises(CaptionError, match="the answer is longer than 20000 bytes"):
+        backend.complete(ASK)
+
+
+def test_a_caller_may_stand_in_an_event_loop(server, backend):
+    """As ComfyUI's nodes do."""
+    server.answers("a")
+
+    async def node() -> str:
+        return backend.complete(ASK)
+
+    assert asyncio.run(node()) == "a"
+
+
+def test_a_cancelled_request_leaves_no_thread(server, backend, stop_after):
+    server.answers({"slow": 20})
+    with pytest.raises(Cancelled):
+        backend.complete(ASK, check_cancelled=stop_after(0.2))
+    left = [thread for thread in threading.enumerate() if thread.name == _http.THREAD]
+    for thread in left:
+        thread.join(3)
+    assert not [thread for thread in left if thread.is_alive()]

@@ -137,13 +137,12 @@ def test_generate_with_auto_says_its_plan_and_gives_the_same_clip(generate, tmp_
 
 
 def test_generate_keeps_encoded_captions_on_disk_and_frees_the_encoders(generate, tmp_path, monkeypatch) -> None:
-    from sounding_video.cli import generate as room
     from sounding_video.models.text import _handle
 
-    monkeypatch.setattr(room, "CAPTION_FOLDER", tmp_path / "captions")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     first = generate("--device", "cpu", "--cache-captions", "-o", tmp_path / "first.mp4", "a dog barks")
     assert first.code == 0, first.err
-    assert len(list((tmp_path / "captions").glob("*.safetensors"))) == 2
+    assert len(list((tmp_path / "sounding_video" / "captions").glob("*.safetensors"))) == 2
 
     def never(self: object) -> None:
         raise AssertionError("a text encoder was read although the captions are known")
