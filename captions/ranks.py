@@ -1,4 +1,8 @@
-"""One process of several that ``accelerate launch`` started: its share of the clips, and its card."""
+"""One process of several that ``accelerate launch`` started: its share of the clips, and its card.
+
+accelerate's PartialState would connect the processes with each other. These have nothing to tell each other: one that
+dies or waits for a server stops no other, and ``RANK`` and ``WORLD_SIZE`` set by hand are enough.
+"""
 
 from __future__ import annotations
 

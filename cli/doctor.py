@@ -10,9 +10,10 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.sizes import size_text
 from .console import Console
 from .libraries import quiet_libraries
-from .models import add_models_option, collect, gigabytes, model_folders
+from .models import add_models_option, collect, model_folders
 from .plan import add_plan_options, run_plan
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ REQUIRED = {
     "torchsde": ("torchsde", "the audio sampler"),
     "av": ("av", "reading and writing media"),
     "ftfy": ("ftfy", "captions"),
-    "aiohttp": ("aiohttp", "the queue client"),
+    "aiohttp": ("aiohttp", "servers: the queue client, language models"),
+    "filelock": ("filelock", "lists that several processes write"),
+    "platformdirs": ("platformdirs", "the cache of captions"),
     "tqdm": ("tqdm", "progress bars"),
 }
 OPTIONAL = {
@@ -284,7 +287,7 @@ def describe(report: dict[str, Any]) -> str:
     lines = [", ".join(f"{name} {value}" for name, value in report["versions"].items() if value)]
     for row in report["devices"]:
         memory = (
-            f", {gigabytes(row['free_bytes'])} of {gigabytes(row['total_bytes'])} free" if "free_bytes" in row else ""
+            f", {size_text(row['free_bytes'])} of {size_text(row['total_bytes'])} free" if "free_bytes" in row else ""
         )
         lines.append(f"device {row['device']}: {row['name']}{memory}; dtype auto is {row['auto_dtype']}")
         lines += [f"  {name}: {result}" for name, result in row["dtypes"].items()]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..core.sizes import size_text
 from .console import Console
-from .models import gigabytes, model_folders
+from .models import model_folders
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -40,7 +41,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             for name, entry in DOWNLOADS.items()
         }
         lines = [
-            f"{name}: {row['title']}\n  {row['repository']}, about {gigabytes(row['bytes'])}, {row['licence']}"
+            f"{name}: {row['title']}\n  {row['repository']}, about {size_text(row['bytes'])}, {row['licence']}"
             for name, row in rows.items()
         ]
         console.report("\n".join(lines), {"downloads": rows})

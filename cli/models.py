@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.sizes import size_text
 from .console import Console
 from .libraries import quiet_libraries
 
@@ -236,7 +237,7 @@ def describe(report: dict[str, Any], *, with_others: bool = False) -> str:
     """The report as text."""
     lines = ["found:"]
     for row in report["found"]:
-        lines.append(f"  {row['title']}: {row['layout']}, {row['dtype']}, {gigabytes(row['bytes'])}, {row['licence']}")
+        lines.append(f"  {row['title']}: {row['layout']}, {row['dtype']}, {size_text(row['bytes'])}, {row['licence']}")
         lines.append(f"    {row['name']}  ({row['path']})")
     if report["missing"]:
         lines.append("missing for the full-size models:")
@@ -263,11 +264,6 @@ def _missing_lines(download: str, rows: list[dict[str, Any]]) -> list[str]:
     """One download that brings several missing models, and each of them as a single file."""
     first = rows[0]
     gate = ", asks for a login and an accepted licence" if first["gated"] else ""
-    source = f"{first['repository']}, about {gigabytes(first['bytes'])}, {first['licence']}{gate}"
+    source = f"{first['repository']}, about {size_text(first['bytes'])}, {first['licence']}{gate}"
     files = [f"  {row['title']}: {row['single_file']}" for row in rows]
     return [*files, f"    all of it: sounding-video download {download}", f"    ({source})"]
-
-
-def gigabytes(num_bytes: int) -> str:
-    """A size for people."""
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError, PlacementError, require_choice
+from ..core.sizes import parse_bytes, size_text
 from .bridges import add_bridge_options, bridge_options, chosen_bridge
 from .console import Console
-from .models import choose_models, gigabytes
+from .models import choose_models
 from .storage import geometry_of_outline
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..models.plan.outline import Outline
     from ..models.plan.plans import Plan
 
-UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "g": 1e9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 SHORT = {"encode": "encode", "sample": "sample", "decode video": "picture", "decode audio": "sound"}
 
 
@@ -122,27 +121,13 @@ def _outline(args: argparse.Namespace, placement: Placement) -> tuple[Outline, t
     return replace(outline, freed=freed), notes
 
 
-def parse_bytes(text: str) -> int:
-    """``8GB``, ``7.5 GiB`` or a number of bytes.
-
-    Raises:
-        InputError: something else.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
-    if match is None or match[2] not in UNITS:
-        raise InputError(
-            "this is no amount of memory", got=repr(text), expected="for example 8GB, 7.5GiB or 8000000000"
-        )
-    return int(float(match[1]) * UNITS[match[2]])
-
-
 def describe(report: dict[str, Any]) -> str:
     """The report as text: weights, then a line a plan."""
     clip = report["clip"]
     lines = [
         f"{report['model']}, {clip['frames']} frames of {clip['width']}x{clip['height']}, on {report['device']} "
-        f"with {gigabytes(report['free_bytes'])} free",
-        "weights: " + ", ".join(f"{name} {gigabytes(size)}" for name, size in report["weights_bytes"].items()),
+        f"with {size_text(report['free_bytes'])} free",
+        "weights: " + ", ".join(f"{name} {size_text(size)}" for name, size in report["weights_bytes"].items()),
     ]
     stages = [peak["stage"] for peak in report["plans"][0]["stages"]]
     head = [
@@ -157,7 +142,7 @@ def describe(report: dict[str, Any]) -> str:
     ]
     rows = [head]
     for plan in report["plans"]:
-        peaks = [gigabytes(peak["weights_bytes"] + peak["activation_bytes"]) for peak in plan["stages"]]
+        peaks = [size_text(peak["weights_bytes"] + peak["activation_bytes"]) for peak in plan["stages"]]
         rows.append(
             [
                 plan["offload"],
@@ -165,8 +150,8 @@ def describe(report: dict[str, Any]) -> str:
                 plan["storage"],
                 "tiles" if plan["tiling"] == "on" else "whole",
                 *peaks,
-                gigabytes(plan["required_bytes"]),
-                gigabytes(plan["host_bytes"]),
+                size_text(plan["required_bytes"]),
+                size_text(plan["host_bytes"]),
                 "yes" if plan["fits"] else "no",
             ]
         )

@@ -149,7 +149,7 @@ def summary_table(result: Evaluation) -> str:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Columns of text as wide as their widest cell; the last is flush right."""
+    """Columns of text as wide as their widest cell; the last is flush right. Not worth a package for tables."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -321,7 +321,11 @@ def _check_link(step: Step, name: str, source: Step, slot: int) -> None:
 
 
 def _visit(node_id: str, make: Callable[[str], Step], order: dict[str, Step], path: tuple[str, ...]) -> None:
-    """Depth first, so that every node comes after the nodes it reads from."""
+    """Depth first, so that every node comes after the nodes it reads from.
+
+    graphlib sorts by levels: it would load and sample for every result before the first is saved, and the page's order
+    of nodes, which templates are laid out by, would be another.
+    """
     if node_id in path:
         circle = [*path[path.index(node_id) :], node_id]
         raise WorkflowError(

@@ -88,7 +88,10 @@ def onsets(audio: AudioClip) -> list[float]:
 
 
 def _mel_filters(sample_rate: int) -> np.ndarray:
-    """Triangles ``(bands, bins)`` on Slaney's mel scale up to half the sample rate, each of the same area."""
+    """Triangles ``(bands, bins)`` on Slaney's mel scale up to half the sample rate, each of the same area.
+
+    torchaudio makes them in float32, where weights at the edges are off by up to 2 %; recorded onsets must not move.
+    """
     bins = np.linspace(0, sample_rate / 2, 1 + _WINDOW // 2)
     corners = _hertz(np.linspace(0, _mel(sample_rate / 2), _BANDS + 2))
     rising = (bins - corners[:-2, None]) / np.diff(corners)[:-1, None]

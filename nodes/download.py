@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..core.errors import require_choice
+from ..core.sizes import size_text
 from ..models.weights.download import DOWNLOADS, download
 from .host import io, model_roots, progress
 from .listing import listing
@@ -70,4 +71,4 @@ def describe(what: str) -> str:
     require_choice("download", what, DOWNLOADS)
     entry = DOWNLOADS[what]
     gate = "; asks for a login and an accepted licence" if entry.is_gated else ""
-    return f"{entry.title}\n{entry.repository}, about {entry.num_bytes / 1e9:.1f} GB\nlicence: {entry.licence}{gate}"
+    return f"{entry.title}\n{entry.repository}, about {size_text(entry.num_bytes)}\nlicence: {entry.licence}{gate}"

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 class MovingAverage:
     """``average ← d·average + (1 − d)·weight`` after every step, with ``d = min(decay, (1 + step) / (10 + step))``.
 
-    The ramp lets the average forget the first weights quickly.
+    The ramp lets the average forget the first weights quickly. Unlike diffusers' EMAModel it is in float32 whatever the
+    weights are, and follows the run's own step, so that a resumed run ends with the same bytes.
 
     Args:
         parameters: What to follow.

@@ -11,7 +11,9 @@ def learning_rate(config: OptimizerConfig, step: int, num_steps: int) -> float:
     """The rate of the update that follows ``step`` finished ones.
 
     ``lr · step / warmup`` while ``step < warmup``; then ``min + (lr − min)·(1 + cos πp) / 2`` with
-    ``p = (step − warmup) / (num_steps − 1 − warmup)``, so that the last update runs at the floor.
+    ``p = (step − warmup) / (num_steps − 1 − warmup)``, so that the last update runs at the floor. transformers has the
+    same curve as a scheduler with a state; this is a function of the step, so there is none to save or to resume, and
+    the rates of recorded runs stay equal to the last bit.
 
     Args:
         config: Peak, warm-up, decay and floor.

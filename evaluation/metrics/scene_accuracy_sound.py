@@ -12,3 +12,4 @@ class SceneAccuracySound(SceneAccuracy):
 
     title = "scene accuracy of the sound"
     modality = "sound"
+    packages = ("torchaudio",)

@@ -11,6 +11,7 @@ import torch
 from ...core.device import Placement
 from ...core.errors import PlacementError
 from ...core.residency import current_residency
+from ...core.sizes import size_text
 from ..storage import STREAMABLE
 from .needs import TILED_STAGES, Needs, Workload
 from .outline import Outline
@@ -233,17 +234,18 @@ def choose(candidates: Sequence[Plan], free_bytes: int, device: torch.device, *,
 
     for index, plan in enumerate(candidates):
         if need(plan) <= free_bytes:
-            sentence = f"{plan.describe(stage)}: needs {_gb(need(plan))} of {_gb(free_bytes)} free memory"
+            sentence = f"{plan.describe(stage)}: needs {size_text(need(plan))} of {size_text(free_bytes)} free memory"
             if index:
                 faster = candidates[index - 1]
-                sentence += f"; the next faster plan ({faster.describe(stage)}) needs {_gb(need(faster))}"
+                sentence += f"; the next faster plan ({faster.describe(stage)}) needs {size_text(need(faster))}"
             return Choice(plan, free_bytes, sentence)
     smallest = min(candidates, key=need)
     worst = smallest.worst.stage if stage is None else stage
     raise PlacementError(
         f"no plan fits the memory of {device}",
-        got=f"{_gb(free_bytes)} free",
-        expected=f"{_gb(need(smallest))}, which the smallest plan needs ({smallest.describe(stage)}; stage {worst})",
+        got=f"{size_text(free_bytes)} free",
+        expected=f"{size_text(need(smallest))}, which the smallest plan needs "
+        f"({smallest.describe(stage)}; stage {worst})",
         remedy="Make the clip smaller or shorter, end other programs on the device, or use --device cpu.",
     )
 
@@ -271,7 +273,3 @@ def more_frugal(
 def free_bytes(device: torch.device) -> int:
     """Memory that a stage can have on a device, counting what its owner would move out for it."""
     return current_residency().free_bytes(device)
-
-
-def _gb(num_bytes: int) -> str:
-    return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e8 else f"{num_bytes / 1e6:.1f} MB"

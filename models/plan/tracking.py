@@ -5,6 +5,9 @@ is computed and no memory is taken. Each new storage is added when an operation 
 tensor on it is dropped, so the peak is that of the real code: residual stream, casts to float32, hidden layers, CFG
 rows, bridge inputs, the decoder's feature cache.
 
+torch's own tracker (``torch.distributed._tools.mem_tracker``) is private, sorts by parameter, gradient and optimiser
+for whole training steps, and can neither leave out what lies on the host nor be stopped by the user.
+
 Not seen: scratch memory inside a kernel (cuDNN workspaces, a softmax in pieces) and the allocator's rounding.
 Attention is counted as a kernel that does not write down its L×L scores: PyTorch's flash and memory-efficient
 kernels, xformers, flash-attn and sage.

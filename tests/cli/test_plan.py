@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from sounding_video.cli import doctor, plan
+from sounding_video.cli import doctor
 
 
 def test_the_published_model_is_planned_for_without_weights(command) -> None:
@@ -109,12 +109,6 @@ def test_doctor_names_what_packs_weights(monkeypatch) -> None:
         "torchao": ("pip install torchao", "weight storage int8"),
         "bitsandbytes": ("pip install bitsandbytes", "weight storage nf4"),
     }
-
-
-def test_amounts_of_memory() -> None:
-    assert plan.parse_bytes("8GB") == 8_000_000_000
-    assert plan.parse_bytes(" 7.5 GiB") == int(7.5 * 2**30)
-    assert plan.parse_bytes("1000") == 1000
 
 
 def test_generate_with_auto_says_its_plan_and_gives_the_same_clip(generate, tmp_path) -> None:

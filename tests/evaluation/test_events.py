@@ -113,3 +113,12 @@ def test_onset_accuracy_says_what_it_lacks():
         "picture_number": "the manifest gives no number of events",
         "sound_number": "the clip has no sound",
     }
+
+
+@settings(max_examples=200, deadline=None)
+@given(TIMES_MS, TIMES_MS, st.integers(1, 20))
+def test_as_many_pairs_as_mir_eval_finds(first, second, tolerance):
+    util = pytest.importorskip("mir_eval.util")
+    assert len(best_pairs(first, second, tolerance)) == len(
+        util.match_events(np.array(first), np.array(second), tolerance)
+    )
