@@ -8,9 +8,11 @@ a latent.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 
 from .errors import GeometryError
 
@@ -258,6 +260,23 @@ def frames_at(start: Fraction, count: int, fps: Fraction, source_fps: Fraction, 
     """
     shift = Fraction(1, 2) if nearest else Fraction(0)
     return [math.floor((start + index / fps) * source_fps + shift) for index in range(count)]
+
+
+def frames_among(times: Sequence[Fraction], start: Fraction, count: int, fps: Fraction) -> list[int]:
+    """Which frames of a source with times of its own stand at the times of frames of a steady rate.
+
+    That which is on screen half a usual frame later: at a steady rate the nearest one, as :func:`frames_at` has it; and
+    a frame that stands for long stays until the next one begins.
+
+    Args:
+        times: When each frame begins, in order, seconds; at least one.
+        start: Time of the first wanted frame.
+        count: Wanted frames.
+        fps: Their rate.
+    """
+    intervals = sorted(after - before for before, after in pairwise(times))
+    half = intervals[len(intervals) // 2] / 2 if intervals else Fraction(0)
+    return [max(0, bisect_right(times, start + index / fps + half) - 1) for index in range(count)]
 
 
 def tail_start(timeline: Timeline, seconds: Fraction, wanted: Fraction | float) -> Fraction:

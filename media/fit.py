@@ -81,7 +81,7 @@ def fit_clip(
         raise InputError("a part of a clip begins before it", got=f"{float(start):g} s", expected="0 s or later")
     start = Fraction(start)
     video, picture = (None, None) if clip.video is None else _fit_picture(clip.video, timeline, start, style)
-    audio, sound = (None, None) if clip.audio is None else _fit_sound(clip.audio, timeline, start, channels, style)
+    audio, sound = (None, None) if clip.audio is None else fit_sound(clip.audio, timeline, start, channels, style)
     return AVClip(video, audio), FitReport(float(start), picture, sound)
 
 
@@ -149,23 +149,35 @@ def _scaled_then_cropped(frames: Tensor, sources: list[int], size: tuple[int, in
 
 
 def _cropped_then_scaled(frames: Tensor, sources: list[int], size: tuple[int, int]) -> tuple[Tensor, Area]:
-    """Cut the middle of the wanted shape, then scale it, frame by frame: a user's clip may be 4K and fill the memory.
-
-    The pictures' range is looked at here, since clamping would hide pictures in 0..255.
-    """
+    """Cut the middle of the wanted shape and scale it, frame by frame: a user's clip may be 4K and fill the memory."""
     (width, height), (rows, columns) = size, frames.shape[1:3]
-    left, top, part_width, part_height = area = middle_of(columns, rows, width, height)
+    area = middle_of(columns, rows, width, height)
     fitted = torch.empty(len(sources), height, width, 3)
     for place, source in enumerate(sources):
         ask_to_stop()
-        picture = frames[source].detach().to("cpu", torch.float32)
-        require_display_range(picture)
-        part = picture[top : top + part_height, left : left + part_width]
-        if (part_width, part_height) != (width, height):
-            planes = part.permute(2, 0, 1)[None]
-            part = F.interpolate(planes, (height, width), mode="bicubic", antialias=True)[0].permute(1, 2, 0)
-        fitted[place] = part.clamp(0, 1)
+        fitted[place] = crop_and_scale(frames[source], area, size)
     return fitted, area
+
+
+def crop_and_scale(picture: Tensor, area: Area, size: tuple[int, int]) -> Tensor:
+    """A part of a picture at another size, float32 on the CPU in 0..1.
+
+    Args:
+        picture: ``(H, W, 3)``; its range is looked at here, since clamping would hide pictures in 0..255.
+        area: Left, top, width and height of the part, pixels.
+        size: Wanted width and height.
+
+    Raises:
+        InputError, NonFiniteError: values that are no picture's.
+    """
+    picture = picture.detach().to("cpu", torch.float32)
+    require_display_range(picture)
+    left, top, width, height = area
+    part = picture[top : top + height, left : left + width]
+    if (width, height) != size:
+        planes = part.permute(2, 0, 1)[None]
+        part = F.interpolate(planes, size[::-1], mode="bicubic", antialias=True)[0].permute(1, 2, 0)
+    return part.clamp(0, 1)
 
 
 def middle_of(width: int, height: int, wanted_width: int, wanted_height: int) -> Area:
@@ -183,9 +195,10 @@ _RESIZE: dict[str, Callable[[Tensor, list[int], tuple[int, int]], tuple[Tensor, 
 }
 
 
-def _fit_sound(
+def fit_sound(
     audio: AudioClip, timeline: Timeline, start: Fraction, channels: int, style: FitStyle
 ) -> tuple[AudioClip, SoundFit]:
+    """The sound of :func:`fit_clip`, by itself."""
     rate, wanted = timeline.geometry.sample_rate, timeline.num_samples
     sound = to_channels(resample(audio, rate), channels).waveform
     first = samples_for(start, rate)

@@ -85,7 +85,7 @@ def read_clip(path: str | Path) -> AVClip:
     channels: list[str] = []
 
     def take_sound(frame: av.AudioFrame) -> None:
-        blocks.append(_as_float_planes(frame))
+        blocks.append(as_float_planes(frame))
         channels[:] = [channel.name for channel in frame.layout.channels]
 
     info = _decode(
@@ -103,7 +103,7 @@ def read_clip(path: str | Path) -> AVClip:
     return AVClip(video, audio)
 
 
-def _as_float_planes(frame: av.AudioFrame) -> np.ndarray:
+def as_float_planes(frame: av.AudioFrame) -> np.ndarray:
     """One decoded block as ``(C, samples)`` float32; integers map to -1..1."""
     values = frame.to_ndarray()
     if not frame.format.is_planar:

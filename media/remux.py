@@ -8,80 +8,25 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 
-from ..core.clock import as_fps
 from ..core.errors import InputError, OutputError
 from ..core.progress import SILENT, Progress
 from ..core.types import AudioClip
 from .audio import FADE_SECONDS
 from .files import new_file
+from .moving import MovingPicture, moving_picture, opened, picture_of
 from .mux import MuxReport, prepare_sound
 from .tags import encode_tags
-from .whole import require_whole
 from .writers.base import CONTAINERS, Container
 from .writers.pyav import add_audio, audio_blocks
 
 # Apple's players open HEVC under this name only.
 _TAGS = {("hevc", ".mp4"): "hvc1"}
-_ATTACHED = "a picture that is attached to a sound"
-
-
-@dataclass(frozen=True)
-class CopiedPicture:
-    """The picture of a file, as far as it is known without decoding it.
-
-    Args:
-        codec: FFmpeg's name, for example "h264".
-        num_frames: Packets.
-        fps: Average rate.
-        first: Time of the first frame, in units of ``time_base``.
-        seconds: From the first frame's beginning to the last one's end.
-        time_base: Seconds a unit.
-        timed: Whether each packet says when it is shown; else it is shown when it is decoded.
-    """
-
-    codec: str
-    num_frames: int
-    fps: Fraction
-    first: int
-    seconds: Fraction
-    time_base: Fraction
-    timed: bool
-
-
-def picture_of(path: str | Path) -> CopiedPicture:
-    """Look at a file's picture: its length is what a sound for it must have.
-
-    Raises:
-        InputError: no media file, a truncated one, or one without a moving picture whose times are known.
-    """
-    path = Path(path)
-    with _opened(path) as source:
-        stream = _picture_stream(path, source)
-        packets = [packet for packet in source.demux(stream) if packet.size]
-        context, unit = stream.codec_context, Fraction(stream.time_base)
-        timed = all(packet.pts is not None for packet in packets)
-        if not packets or not (timed or _shown_as_decoded(context, packets)):
-            raise InputError(
-                "the picture of this file cannot be copied: its frames do not say when they are shown",
-                got=path,
-                expected="for example an mp4, mkv or webm file",
-                remedy="Let it be encoded anew, or convert the file to mp4 first.",
-            )
-        fps = as_fps(Fraction(stream.average_rate or stream.guessed_rate))
-        times = [packet.pts if timed else packet.dts for packet in packets]
-        usual = round(1 / fps / unit)
-        end = max(time + (packet.duration or usual) for time, packet in zip(times, packets, strict=True))
-        first = min(times)
-        name = context.codec.canonical_name
-        return CopiedPicture(name, len(packets), fps, first, (end - first) * unit, unit, timed)
 
 
 def why_not_copied(path: str | Path, suffix: str) -> str:
@@ -145,7 +90,7 @@ def copy_with_sound(
 
 def _write(
     source: Path,
-    picture: CopiedPicture,
+    picture: MovingPicture,
     sound: AudioClip | None,
     path: Path,
     container: Container,
@@ -153,9 +98,9 @@ def _write(
     progress: Progress,
 ) -> None:
     options = _container_options(container, picture, sound)
-    with _opened(source) as given, av.open(str(path), "w", format=container.format, options=options) as output:
+    with opened(source) as given, av.open(str(path), "w", format=container.format, options=options) as output:
         output.metadata.update(tags)
-        stream = _picture_stream(source, given)
+        stream = moving_picture(source, given)
         # With opaque, what is known of the stream is taken over as it is; without, an encoder of it is asked for.
         copied = output.add_stream_from_template(stream, opaque=True)
         copied.time_base = picture.time_base
@@ -165,7 +110,8 @@ def _write(
         track = None if sound is None else add_audio(output, container, sound)
         blocks = iter(()) if sound is None else audio_blocks(container, sound, track)
         done, waiting = 0, next(blocks, None)
-        progress.step("mux", done, picture.num_frames)
+        total = picture.num_frames + picture.num_hidden
+        progress.step("mux", done, total)
         for packet in _shifted(given, stream, picture):
             decoded_at = (packet.pts if packet.dts is None else packet.dts) * picture.time_base
             while waiting is not None and waiting.pts * Fraction(waiting.time_base) <= decoded_at:
@@ -174,7 +120,7 @@ def _write(
             packet.stream = copied
             output.mux(packet)
             done += 1
-            progress.step("mux", done, picture.num_frames)
+            progress.step("mux", done, total)
         while waiting is not None:
             output.mux(track.encode(waiting))
             waiting = next(blocks, None)
@@ -182,7 +128,7 @@ def _write(
             output.mux(track.encode(None))
 
 
-def _shifted(source: av.container.InputContainer, stream: av.VideoStream, picture: CopiedPicture) -> Iterator[Any]:
+def _shifted(source: av.container.InputContainer, stream: av.VideoStream, picture: MovingPicture) -> Iterator[Any]:
     """The picture's packets, the first frame shown at zero: that is where the sound begins."""
     for packet in source.demux(stream):
         if not packet.size:
@@ -195,7 +141,7 @@ def _shifted(source: av.container.InputContainer, stream: av.VideoStream, pictur
         yield packet
 
 
-def _container_options(container: Container, picture: CopiedPicture, sound: AudioClip | None) -> dict[str, str]:
+def _container_options(container: Container, picture: MovingPicture, sound: AudioClip | None) -> dict[str, str]:
     """Tags of any name and exact edit lists in mp4, as the writers have them; no random numbers elsewhere."""
     if container.suffix != ".mp4":
         return {"fflags": "+bitexact"}
@@ -216,47 +162,21 @@ def _container(suffix: str) -> Container:
     return container
 
 
-def _require_held(picture: CopiedPicture, container: Container) -> None:
+def _require_held(picture: MovingPicture, container: Container) -> None:
     """Ask FFmpeg whether the format holds the codec."""
     with av.open(io.BytesIO(), "w", format=container.format) as output:
         held = picture.codec in output.supported_codecs
     if not held:
         raise _not_held(picture, container, picture.codec)
+    if picture.num_hidden and container.suffix != ".mp4":
+        raise _not_held(picture, container, f"{picture.num_hidden} frames at its beginning are cut off by an edit list")
 
 
-def _not_held(picture: CopiedPicture, container: Container, got: str) -> InputError:
+def _not_held(picture: MovingPicture, container: Container, got: str) -> InputError:
+    other = ".mp4" if container.suffix == ".mkv" else ".mkv, which holds most of them"
     return InputError(
         f"{container.suffix} cannot hold the picture of this file as it is",
         got=got if got == picture.codec else f"{picture.codec} ({got})",
         expected="a picture such as H.264, HEVC, AV1 or VP9",
-        remedy="Write to .mkv, which holds most of them, or let the picture be encoded anew.",
+        remedy=f"Write to {other}, or let the picture be encoded anew.",
     )
-
-
-def _picture_stream(path: Path, source: av.container.InputContainer) -> av.VideoStream:
-    moving = [stream for stream in source.streams.video if not stream.disposition & stream.disposition.attached_pic]
-    if not moving or source.format.name == "tty":
-        found = _ATTACHED if source.streams.video else "no picture"
-        raise InputError("there is no moving picture in this file", got=f"{path} ({found})", expected="a video file")
-    return moving[0]
-
-
-def _shown_as_decoded(context: av.VideoCodecContext, packets: list[av.Packet]) -> bool:
-    return not context.has_b_frames and all(packet.dts is not None for packet in packets)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[av.container.InputContainer]:
-    if not path.is_file():
-        raise InputError("there is no such file", got=path, expected="a media file")
-    require_whole(path)
-    try:
-        source = av.open(str(path))
-    except av.error.FFmpegError as error:
-        raise InputError(
-            "this is not a media file that can be read, or it is damaged",
-            got=f"{path} ({error.strerror})",
-            expected="for example an mp4, webm or mkv file",
-        ) from error
-    with source:
-        yield source

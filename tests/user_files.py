@@ -22,6 +22,8 @@ def write_file(
     rotation: int = 0,
     hdr: bool = False,
     sound: str = "",
+    sound_late: float = 0.0,
+    pixel_shape: Fraction | None = None,
     **options: str,
 ) -> Path:
     """Write a file whose frame i is noise of seed i.
@@ -35,6 +37,8 @@ def write_file(
         rotation: Degrees, as phones note it.
         hdr: Note BT.2020 and PQ.
         sound: FFmpeg's encoder of a second of a tone; empty for none.
+        sound_late: Seconds by which it begins after the picture.
+        pixel_shape: Width of a pixel by its height.
         options: Of the encoder.
     """
     with av.open(str(path), "w") as output:
@@ -42,6 +46,8 @@ def write_file(
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
         unit = Fraction(1, 1000) if times else Fraction(1, 15)
         stream.codec_context.time_base = stream.time_base = unit
+        if pixel_shape:
+            stream.codec_context.sample_aspect_ratio = pixel_shape
         if rotation:
             stream.set_display_rotation(rotation)
         if hdr:
@@ -57,7 +63,7 @@ def write_file(
         if track is not None:
             tone = np.sin(np.arange(48_000) * 0.05).astype(np.float32)
             frame = av.AudioFrame.from_ndarray(np.stack([tone, tone]), format="fltp", layout="stereo")
-            frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, round(48_000 * sound_late), Fraction(1, 48_000)
             output.mux([*track.encode(frame), *track.encode(None)])
     return path
 

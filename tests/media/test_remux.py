@@ -129,6 +129,27 @@ def test_files_without_a_moving_picture_are_refused(folder: Path, tmp_path: Path
         copy_with_sound(tmp_path / "half.mp4", tone(1), tmp_path / "out.mp4")
 
 
+def test_frames_that_an_edit_list_hides_stay_hidden(folder: Path, tmp_path: Path) -> None:
+    """As phones and editors cut without encoding: five frames are decoded first and not shown."""
+    full, cut = folder / "phone.mp4", tmp_path / "cut.mp4"
+    with av.open(str(full)) as source, av.open(str(cut), "w") as output:
+        stream = source.streams.video[0]
+        copied = output.add_stream_from_template(stream, opaque=True)
+        copied.time_base = stream.time_base
+        for packet in source.demux(stream):
+            if packet.size:
+                packet.pts, packet.dts = (
+                    time - round(Fraction(1, 3) / stream.time_base) for time in (packet.pts, packet.dts)
+                )
+                packet.stream = copied
+                output.mux(packet)
+    assert seen(cut)["content"] == seen(full)["content"][5:]
+    copy_with_sound(cut, tone(3), tmp_path / "out.mp4")
+    assert seen(tmp_path / "out.mp4")["content"] == seen(cut)["content"]
+    assert picture_of(cut).seconds == Fraction(7, 15) == picture_of(tmp_path / "out.mp4").seconds
+    assert "5 frames at its beginning are cut off" in why_not_copied(cut, ".mkv")
+
+
 def test_a_file_may_be_replaced_by_itself_and_be_left_silent(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes((folder / "phone.mp4").read_bytes())
