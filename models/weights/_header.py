@@ -58,6 +58,7 @@ class SafetensorsFile(WeightFile):
             header, start = _read_header(shard)
             metadata = joined_metadata(metadata, header.pop("__metadata__", None) or {})
             for name, entry in header.items():
+                _refuse_twice(name, self._where.get(name), shard)
                 dtype = SAFETENSORS_WORDS.get(entry["dtype"], entry["dtype"])
                 infos[name], self._where[name] = TensorInfo(tuple(entry["shape"]), dtype), shard
                 first, last = entry["data_offsets"]
@@ -108,6 +109,9 @@ class TorchFile(WeightFile):
         for wrapper in ("state_dict", "module", "model"):
             if isinstance(contents, dict) and isinstance(contents.get(wrapper), dict):
                 contents = contents[wrapper]
+        if isinstance(contents, dict) and not any(isinstance(value, Tensor) for value in contents.values()):
+            inside = [value for value in contents.values() if isinstance(value, dict) and _has_tensors(value)]
+            contents = inside[0] if len(inside) == 1 else contents
         tensors = {n: t for n, t in contents.items() if isinstance(t, Tensor)} if isinstance(contents, dict) else {}
         self._tensors: dict[str, Tensor] = {str(name): tensor for name, tensor in tensors.items()}
         infos = {n: TensorInfo(tuple(t.shape), str(t.dtype).removeprefix("torch.")) for n, t in self._tensors.items()}
@@ -115,6 +119,10 @@ class TorchFile(WeightFile):
 
     def _read(self, name: str) -> Tensor:
         return self._tensors[name]
+
+
+def _has_tensors(value: dict[Any, Any]) -> bool:
+    return any(isinstance(each, Tensor) for each in value.values())
 
 
 def open_weights(path: str | Path, what: str = "the weight file") -> WeightFile:
@@ -145,6 +153,16 @@ def open_weights(path: str | Path, what: str = "the weight file") -> WeightFile:
             )
         check_safetensors(path)  # says in the library's words what is wrong with it
     return TorchFile(path)
+
+
+def _refuse_twice(name: str, first: Path | None, second: Path) -> None:
+    if first is not None:
+        raise CorruptWeightsError(
+            "two parts of the sharded model hold one tensor",
+            got=f"{name} in {first} and in {second.name}",
+            expected="each tensor in one part",
+            remedy="The parts are of different models: download or copy them again.",
+        )
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:

@@ -7,6 +7,7 @@ ComfyUI's *Save Checkpoint* writes them: ``model.diffusion_model.``, ``vae.`` or
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,6 +25,8 @@ VAES = ("vae.", "first_stage_model.")
 TEXTS = ("text_encoders.", "cond_stage_model.", "conditioner.embedders.")
 # A text encoder stands somewhere below its prefix; one of these is its table of tokens.
 TABLES = ("shared.weight", "token_embedding.weight", "encoder.embed_tokens.weight")
+# One word in front of a whole model that makes another of it.
+FOREIGN_PREFIX = re.compile(r"control|vace|motion|animate|camera|(?:transformer|dit|unet|model)_?2")
 # What such a file may hold besides: other encoders, and what samplers and averages leave.
 ASIDE = (
     *TEXTS,
@@ -93,7 +96,23 @@ def parts_of(file: WeightFile) -> list[PartFile]:
     parts = [PartFile(file, prefix)] if prefix else []
     parts += [PartFile(file, p) for p in VAES if any(name.startswith(p) for name in names)]
     parts += _texts(file, names)
-    return parts if len(parts) > bool(prefix) else []
+    if len(parts) > bool(prefix):
+        return parts
+    word = one_prefix(file)
+    return [PartFile(file, word, TOKENIZER_TENSOR if TOKENIZER_TENSOR in names else None)] if word else []
+
+
+def one_prefix(file: WeightFile) -> str:
+    """What a wrapper has put in front of all names of one model: ``module.``, ``text_encoder.``; empty for others."""
+    if kind_of(file) is not None:
+        return ""
+    names = [name.split(".") for name in file.all_infos if "." in name]
+    first, last = min(names, default=[]), max(names, default=[])  # what these two share, all share
+    number = next((at for at, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), 0)
+    prefix = "".join(f"{word}." for word in first[:number])
+    if not prefix or FOREIGN_PREFIX.search(prefix) or kind_of(PartFile(file, prefix)) is None:
+        return ""
+    return prefix
 
 
 def require_known_parts(file: WeightFile) -> None:
@@ -102,6 +121,8 @@ def require_known_parts(file: WeightFile) -> None:
     Raises:
         IncompatibleWeightsError: it counts them.
     """
+    if one_prefix(file):
+        return
     known = (*filter(None, [transformer_prefix(file.all_infos)]), *ASIDE)
     left = [name for name in file.all_infos if not name.startswith(known)]
     if left:

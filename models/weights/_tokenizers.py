@@ -25,6 +25,8 @@ MOST_PADDING_ROWS = 512
 DEPTH = 3
 # Tokens of every T5 by number; a language model's tokenizer of about the same size has others there.
 T5_TOKENS = {"<pad>": 0, "</s>": 1}
+# ComfyUI's folders of text encoders; an all-in-one checkpoint lies in another.
+TEXT_FOLDERS = ("text_encoders", "clip")
 COMFYUI_T5_TOKENIZER = Path("comfy") / "text_encoders" / "t5_tokenizer"
 
 
@@ -182,9 +184,11 @@ def find_tokenizer(
 
 
 def further_places(text_encoder: Path) -> Iterator[Path]:
-    """Where a tokenizer for a lone file may be: with the ComfyUI around it, then in Hugging Face's cache."""
+    """Where a tokenizer for a lone file may be: with the ComfyUI around it or its encoders, or in the cache."""
     folders = (parent / COMFYUI_T5_TOKENIZER for parent in text_encoder.absolute().parents)
     yield from (folder for folder in folders if is_dir(folder))
+    around = [parent / name for parent in list(text_encoder.absolute().parents)[1:3] for name in TEXT_FOLDERS]
+    yield from (folder for folder in around if is_dir(folder))
     yield from hub_snapshots().values()
 
 

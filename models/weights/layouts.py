@@ -248,18 +248,21 @@ def _umt5(file: WeightFile) -> tuple[str, str, int] | None:
         return "llama.cpp", _t5_size(file, "token_embd.weight"), file.shape("token_embd.weight")[1]
     # UMT5 has a position table in every block, T5 in its first one only.
     second = "encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"
-    if second in file and "shared.weight" in file:
-        return "transformers", _t5_size(file, "shared.weight"), file.shape("shared.weight")[1]
-    return None
+    shared = _shared(file)
+    return ("transformers", _t5_size(file, shared), file.shape(shared)[1]) if second in file and shared else None
+
+
+def _shared(file: WeightFile) -> str:
+    """The table of tokens has two names; files hold one or both."""
+    return next((name for name in ("shared.weight", "encoder.embed_tokens.weight") if name in file), "")
 
 
 def _t5(file: WeightFile) -> tuple[str, str, int] | None:
     if "enc.blk.0.attn_rel_b.weight" in file and "token_embd.weight" in file:
         return "llama.cpp", _t5_size(file, "token_embd.weight"), file.shape("token_embd.weight")[1]
     table = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-    if table not in file or "shared.weight" not in file:
-        return None
-    return "transformers", _t5_size(file, "shared.weight"), file.shape("shared.weight")[1]
+    shared = _shared(file)
+    return ("transformers", _t5_size(file, shared), file.shape(shared)[1]) if table in file and shared else None
 
 
 def _t5_size(file: WeightFile, table: str) -> str:

@@ -21,9 +21,10 @@ from ...core.errors import (
     WeightsError,
 )
 from . import hub
+from ._complete import require_complete
 from ._folders import is_hidden, weights_in
 from ._header import open_weights, require_float
-from ._parts import parts_of, require_known_parts, transformer_prefix
+from ._parts import one_prefix, parts_of, require_known_parts, transformer_prefix
 from ._shards import index_beside, is_index, shard_group
 from ._weight_file import WeightFile
 from .files import HALF_DOWNLOADS, file_format, read_head
@@ -66,7 +67,8 @@ class FoundFile:
         problem: Why there is no layout, as a sentence.
         is_foreign: It was read, and is another kind of model.
         looks: Of such a file, its path and what it looks like.
-        likely: Of a file that cannot be used, the kinds whose names stand at its beginning.
+        likely: Of a file that cannot be used, the kinds whose names stand at its beginning; of another model, the kinds
+            of which it has such names all the same.
         is_unread: It was not looked into, so that nothing speaks for or against it.
         is_part: It is one of several models in the file.
     """
@@ -204,6 +206,8 @@ def _inspect(path: Path, changed_ns: int, num_bytes: int) -> tuple[FoundFile, ..
         whole = kind_of(file) == "stable_audio"
         if not parts or whole:
             return (_told(path, file), *(_told(path, part) for part, kind in parts if kind == "t5"))
+        if one_prefix(file):
+            return (_told(path, parts[0][0]),)
         found = tuple(_told(path, part, file) for part, _ in parts)
         is_strange = transformer_prefix(file.all_infos) and not any(kind == "wan" for _, kind in parts)
         return (*found, _told(path, file)) if is_strange else found
@@ -216,14 +220,21 @@ def _told(path: Path, file: WeightFile, whole: WeightFile | None = None) -> Foun
     try:
         layout = identify(file)
     except IncompatibleWeightsError as error:
-        return FoundFile(path, None, str(error), is_foreign=True, looks=str(error.got))
+        named = tuple(kind for kind, signs in SIGNS.items() if kind != "bridge" and _has_any(file, signs))
+        return FoundFile(path, None, str(error), is_foreign=True, looks=str(error.got), likely=named)
     try:
         require_float(file)
+        require_complete(file, layout.kind)
         if whole is not None and layout.kind == "wan":
             require_known_parts(whole)
     except WeightsError as error:
         return FoundFile(path, None, str(error), likely=(layout.kind,))
     return FoundFile(path, layout, is_part=whole is not None)
+
+
+def _has_any(file: WeightFile, signs: tuple[bytes, ...]) -> bool:
+    ends = tuple(sign.decode() for sign in signs)
+    return any(name.endswith(ends) for name in file)
 
 
 def _likely(path: Path) -> tuple[str, ...]:

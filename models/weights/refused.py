@@ -35,9 +35,13 @@ def refused_towers(kind: str, roots: Iterable[Path]) -> list[str]:
     """
     roots = list(roots)
     files = find_files(roots)
-    relatives = [file.looks for file in files if file.is_foreign and "looks like Wan" in file.looks]
-    more = [f"{looks}." for looks in relatives if kind == "wan"]
+    relatives = [file.looks for file in files if file.is_foreign and kind in (*file.likely, *_looks(file))]
+    more = [f"{looks}." for looks in relatives]
     return refused_parts(files, kind, (kind,), roots, more)
+
+
+def _looks(file: FoundFile) -> tuple[str, ...]:
+    return ("wan",) if "looks like Wan" in file.looks else ()
 
 
 def unusable(roots: Iterable[Path], files: Iterable[FoundFile]) -> list[str]:
