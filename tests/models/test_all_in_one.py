@@ -159,7 +159,16 @@ def test_what_it_lacks_comes_from_other_files(models, folders) -> None:
     assert find_models(models).video == WanFiles(file, file, text)
 
 
-@pytest.mark.parametrize("fault", ["a stray part", "another model", "packed", "cut"])
+HEAD, BLOCK = "model.diffusion_model.head.head.weight", "model.diffusion_model.blocks.1.ffn.2.weight"
+FAULTS = {
+    "a block lacks something": lambda state: state.pop(BLOCK),
+    "the head is missing": lambda state: state.pop(HEAD),
+    "a block is missing": lambda state: [state.pop(n) for n in [*state] if ".blocks.0." in n and "model.diff" in n],
+    "another shape": lambda state: state.update({BLOCK: state[BLOCK][:, :-1].contiguous()}),
+}
+
+
+@pytest.mark.parametrize("fault", [*FAULTS, "a stray part", "another model", "packed", "cut"])
 def test_it_is_not_taken_before_a_good_set_to_fail_then(fault, models, folders) -> None:
     """Its name comes first in every list; the good files behind it are what loads."""
     state = everything(folders)
@@ -167,6 +176,8 @@ def test_it_is_not_taken_before_a_good_set_to_fail_then(fault, models, folders) 
         state["control_model.blocks.0.weight"] = torch.zeros(3)
     elif fault == "another model":
         state["model.diffusion_model.img_emb.proj.0.weight"] = torch.zeros(3)
+    elif fault in FAULTS:
+        FAULTS[fault](state)
     elif fault == "packed":
         name = next(n for n in state if n.endswith("self_attn.q.weight"))
         state[name] = (state[name] * 100).to(torch.int8)
@@ -182,9 +193,24 @@ def test_it_is_not_taken_before_a_good_set_to_fail_then(fault, models, folders) 
     found = find_models(models)
     assert found.video.transformer == good
     assert_same(load_wan(found.video, CPU), load_wan(wan, CPU))
+    if fault in FAULTS:
+        with pytest.raises(WeightsError, match=r"another shape|\d+ missing|is incomplete: got .* without"):
+            load_wan(find_models(models, video=str(file)).video, CPU)
+        return
     words = {"a stray part": "1 unexpected: control_model", "packed": "int8", "cut": "cut short"}
     with pytest.raises(WeightsError, match=words.get(fault, r"not a Wan 2\.1 transformer")):
         find_models(models, video=str(file))
+
+
+@pytest.mark.parametrize("place", ["text_encoders", "clip"])
+def test_its_tokenizer_may_lie_with_the_text_encoders(place, models, folders) -> None:
+    """As ComfyUI's folders are: the checkpoint in one, tokenizers beside the encoders in another."""
+    (models / place).mkdir()
+    shutil.move(models / "checkpoints" / "umt5 tokenizer", models / place / "umt5 tokenizer")
+    file = single.save(models / "checkpoints" / "all.safetensors", everything(folders))
+    found = find_models(models)
+    assert found.video == WanFiles(file, file, file)
+    assert_same(load_wan(found.video, CPU), load_wan(folders / "wan", CPU))
 
 
 def test_stable_audio_with_its_text_encoder_inside(models, folders) -> None:
