@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from sounding_video.core.progress import SILENT
+from sounding_video.models.ropes import ROPES
 from sounding_video.training.assembly import build_workbench
 from sounding_video.training.batches import Batches, Share
 from sounding_video.training.recipes import recipe
@@ -66,3 +67,36 @@ def test_a_setting_that_only_a_kind_has_counts_from_when_it_is_used() -> None:
     assert plain.as_dict()["bridges"]["settings"] == [] and plain.hash != used.hash
     assert plain.differences(used) == ["bridges.settings: [], ['time_rank=64']"]
     assert used.differences(plain) == ["bridges.settings: ['time_rank=64'], []"]
+
+
+def test_runs_that_differ_in_positions_see_the_same_clips_noise_and_times(small_run) -> None:
+    """And begin from the same bridges, so that what they learn can be compared."""
+    seen = {}
+    for rope in ROPES:
+        config = small_run("pocket_bridges", f"bridges.rope={rope}")
+        bench = build_workbench(config, Path(config.models.root))
+        batches = Batches(config, bench, Path(config.data.cache))
+        batches.prepare(torch.device("cpu"), Share(), SILENT)
+        seen[rope] = batches.at(3, 2).tensors | {name: p.detach() for name, p in bench.parameters.items()}
+        with torch.no_grad():
+            seen[rope]["loss of the new bridges"] = bench.step(batches.at(3, 2).tensors)["total"]
+    first, *others = seen.values()
+    for other in others:
+        assert list(first) == list(other)
+        assert all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("rope", [rope for rope in ROPES if ROPES.get(rope).in_seconds])
+def test_training_goes_by_the_seconds_of_its_clips(small_run, rope: str) -> None:
+    """The same clips told to be at another rate are another thing to bridges that go by seconds."""
+    config = small_run("pocket_bridges", f"bridges.rope={rope}")
+    bench = build_workbench(config, Path(config.models.root))
+    batches = Batches(config, bench, Path(config.data.cache))
+    batches.prepare(torch.device("cpu"), Share(), SILENT)
+    assert bench.step.times == batches.timeline.times
+    with torch.no_grad():
+        for parameter in bench.parameters.values():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        right = bench.step(batches.at(0, 2).tensors)["total"]
+        bench.step.times = bench.geometry.times(24)
+        assert not torch.equal(right, bench.step(batches.at(0, 2).tensors)["total"])
