@@ -116,11 +116,13 @@ def audio_vae(root: Path) -> Any:
         return comfy.sd.VAE(sd={name.removeprefix("pretransform.model."): value for name, value in state.items()})
 
 
-def bridges(*, identity: bool, tower_weights: dict[str, dict[str, torch.Tensor]] | None = None) -> LoadedBridges:
+def bridges(
+    *, identity: bool, tower_weights: dict[str, dict[str, torch.Tensor]] | None = None, rope: str = "official"
+) -> LoadedBridges:
     """Bridges as a file would give them."""
     config = BridgeConfig(
         video_width=WIDTH, audio_width=WIDTH, qk_width=64, v_width=64, num_heads=2, video_time_width=WIDTH,
-        audio_time_width=WIDTH,
+        audio_time_width=WIDTH, rope=rope,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import sys
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from sounding_video.core.clock import WAN_STABLE_AUDIO
 from sounding_video.core.errors import Cancelled, IncompatibleWeightsError, InputError
 from sounding_video.core.progress import SILENT, Progress
 from sounding_video.core.types import Conditioning, JointLatents, Modality
@@ -97,7 +100,7 @@ def run(native, parts, models):
 def ours(native, parts, models):
     """The same through our own towers, in the native VAEs' space."""
 
-    def start(bridges=None, *, wan=None, audio=None, only=("video", "audio"), options=OPTIONS):
+    def start(bridges=None, *, wan=None, audio=None, only=("video", "audio"), options=OPTIONS, times=None):
         joint = JointModel(
             wan or models.wan if "video" in only else None,
             audio or models.stable_audio if "audio" in only else None,
@@ -106,7 +109,7 @@ def ours(native, parts, models):
         conditioning = parts.our_conditioning(models, SECONDS)
         shapes = {f"{name}_shape": getattr(parts, f"{name.upper()}_SHAPE") for name in only}
         latents = sample(
-            joint,
+            partial(joint, times=times),
             Conditioning(**{name: conditioning[name] for name in only}),
             draw_noise(OPTIONS.seed, **shapes),
             schedule=build_schedule("lockstep", OPTIONS.num_steps, video="video" in only, audio="audio" in only),
@@ -140,6 +143,17 @@ def assert_close(first, second, tolerance=1e-4):
 
 def test_an_identity_bridge_changes_nothing_bit_for_bit(run, parts):
     assert_same(run(parts.bridges(identity=True)), run())
+
+
+def test_bridges_on_the_clock_go_by_the_same_seconds_as_ours(run, ours, parts):
+    """With a rate and without one; and the rate makes a difference."""
+    bridges = parts.bridges(identity=False, rope="clock")
+    results = []
+    for times in (None, WAN_STABLE_AUDIO.times(8), WAN_STABLE_AUDIO.times(30)):
+        results.append(run(bridges, times=times))
+        assert_close(results[-1], ours(bridges, times=times))
+    for first, second in itertools.pairwise(results):
+        assert not any(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.mark.parametrize("name", ["video", "audio"])
