@@ -102,13 +102,18 @@ def picture_of(path: str | Path) -> MovingPicture:
         )
 
 
+def moving_pictures(source: av.container.InputContainer) -> list[av.VideoStream]:
+    """Streams of pictures without those that are merely attached to a sound, such as a song's cover."""
+    return [stream for stream in source.streams.video if not stream.disposition & stream.disposition.attached_pic]
+
+
 def moving_picture(path: Path, source: av.container.InputContainer) -> av.VideoStream:
     """The first stream of pictures that is not merely attached to a sound.
 
     Raises:
         InputError: there is none.
     """
-    moving = [stream for stream in source.streams.video if not stream.disposition & stream.disposition.attached_pic]
+    moving = moving_pictures(source)
     if not moving or source.format.name == "tty":
         found = _ATTACHED if source.streams.video else "no picture"
         raise InputError("there is no moving picture in this file", got=f"{path} ({found})", expected="a video file")

@@ -17,6 +17,7 @@ from ..core.clock import as_fps
 from ..core.errors import InputError
 from ..core.types import AVClip, VideoClip
 from .channels import mix_down
+from .moving import moving_pictures
 from .tags import decode_tags
 from .video import rgb_picture, to_float
 from .whole import require_whole
@@ -119,7 +120,7 @@ Take = Callable[[Any], None]
 
 
 def _decode(path: Path, *, on_picture: Take | None, on_sound: Take | None) -> MediaInfo:
-    """Decode the first picture and the first sound stream, hand on every frame, and count."""
+    """Decode the first moving picture and the first sound stream, hand on every frame, and count."""
     if not path.is_file():
         raise InputError(
             "there is no such file" if not path.exists() else "this is a folder, not a media file", got=path
@@ -127,7 +128,7 @@ def _decode(path: Path, *, on_picture: Take | None, on_sound: Take | None) -> Me
     require_whole(path)
     try:
         with av.open(str(path)) as source:
-            picture = next(iter(source.streams.video), None)
+            picture = next(iter(moving_pictures(source)), None)
             sound = next(iter(source.streams.audio), None)
             # "tty" is how FFmpeg opens a plain text file: as a film of the text
             if source.format.name == "tty" or not (picture or sound):
@@ -168,7 +169,7 @@ def _describe(path: Path, source: av.container.InputContainer, num_frames: int, 
             "seconds": Fraction(num_samples, sound.codec_context.sample_rate),
         }
     if num_frames:
-        picture = source.streams.video[0]
+        picture = moving_pictures(source)[0]
         fps = as_fps(Fraction(picture.average_rate or picture.guessed_rate))
         values |= {
             "video_codec": picture.codec_context.codec.canonical_name,

@@ -25,7 +25,7 @@ from ..core.types import AudioClip, AVClip, VideoClip
 from .channels import mix_down
 from .fit import USER, crop_and_scale, fit_sound, middle_of
 from .fit_report import Area, FitReport, PictureFit
-from .moving import MovingPicture, moving_picture, opened, picture_of
+from .moving import MovingPicture, moving_picture, moving_pictures, opened, picture_of
 from .probe import as_float_planes
 from .video import rgb_picture, to_float
 
@@ -72,7 +72,7 @@ def open_user_file(path: str | Path) -> UserFile:
     """
     path = Path(path)
     with opened(path) as source:
-        is_sound = not any(not stream.disposition & stream.disposition.attached_pic for stream in source.streams.video)
+        is_sound = not moving_pictures(source)
         if source.format.name == "tty" or (is_sound and not source.streams.audio):
             raise InputError(
                 "there is neither picture nor sound in this file", got=path, expected="a video, a sound or a picture"

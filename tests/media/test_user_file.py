@@ -15,7 +15,7 @@ from sounding_video.core.errors import InputError
 from sounding_video.core.progress import Progress, stoppable
 from sounding_video.core.types import AVClip
 from sounding_video.media.fit import fit_clip
-from sounding_video.media.probe import read_clip
+from sounding_video.media.probe import probe, read_clip
 from sounding_video.media.user_file import fit_file, open_user_file
 from user_files import write_file
 
@@ -89,6 +89,7 @@ def test_a_picture_and_a_song_with_a_cover(tmp_path: Path) -> None:
         assert report.picture.known_frames == 1 and "still" in report.sentences()[0]
         assert torch.equal(fitted.video.frames, fitted.video.frames[:1].expand(9, -1, -1, -1))
     song = open_user_file(user_files.write_sound_with_cover(tmp_path / "song.mp4"))
+    assert read_clip(song.path).video is None and probe(song.path).video_codec is None
     assert song.picture is None and float(song.seconds) == pytest.approx(1, abs=0.03)
     fitted, report = fit_file(song, TIMELINE, channels=1)
     assert fitted.video is None and report.picture is None and fitted.audio.waveform.shape[0] == 1

@@ -179,6 +179,8 @@ export const TEXTS = {
     "mémoire, {free} libres",
     "memoria, {free} libres",
   ],
+  "stage encode video": ["encode video", "编码视频", "映像エンコード", "Bild kodieren", "encoder vidéo", "codif. vídeo"],
+  "stage encode audio": ["encode audio", "编码音频", "音声エンコード", "Ton kodieren", "encoder audio", "codif. audio"],
   "stage encode": ["encode", "编码", "エンコード", "Kodieren", "encodage", "codificar"],
   "stage sample": ["sample", "采样", "サンプリング", "Sampling", "échantillonnage", "muestrear"],
   "stage decode video": ["decode video", "解码视频", "映像デコード", "Bild dekod.", "décoder vidéo", "decod. vídeo"],
