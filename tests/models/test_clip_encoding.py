@@ -8,12 +8,13 @@ from fractions import Fraction
 import pytest
 import torch
 from sounding_video import pipeline
-from sounding_video.core.clock import Timeline
+from sounding_video.core.clock import Timeline, windows
 from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import InputError
 from sounding_video.core.progress import Progress
 from sounding_video.core.types import AudioClip, AVClip, JointLatents, VideoClip
 from sounding_video.media.fit import fit_clip
+from sounding_video.media.joining import join_latents, join_sound, known_end
 from sounding_video.models.clip_encoding import encode_clip
 from sounding_video.models.plan.fit import noted
 from sounding_video.world.synth import make_clip
@@ -144,3 +145,31 @@ def test_tiles_see_the_same_picture(small) -> None:
     whole, tiled = (encoded(small, clip, timeline, tiling=tiling).video for tiling in ("off", "on"))
     assert whole.shape == tiled.shape
     assert float((whole - tiled).abs().mean()) < 0.05 * float(whole.std())
+
+
+def test_windows_of_a_long_sound_become_one_without_a_click() -> None:
+    """Each window is given the end of the one before it, as a sampler is; decoded whole and window by window."""
+    codec = pipeline.load_models("pocket", placement=resolve_placement(device="cpu")).audio.codec
+    timeline = Timeline(33, Fraction(15), 64, 64)
+    sound = make_clip("engine", 1, timeline=Timeline(73, Fraction(15), 64, 64)).clip.audio
+    plan, parts = windows(timeline, sound.seconds, 0.5), []
+    assert len(plan) >= 3
+    for window in plan:
+        fitted, _ = fit_clip(AVClip(None, sound), timeline, start=window.start)
+        latents = codec.encode(fitted.audio.waveform)[:, :, : timeline.audio_latent_shape[1]]
+        if parts:
+            latents[..., : window.known_latents] = known_end(parts[-1], window)
+        parts.append(latents)
+    whole = AudioClip(codec.decode(join_latents(parts, plan)), codec.sample_rate)
+    pieces = join_sound([AudioClip(codec.decode(part), codec.sample_rate) for part in parts], plan)
+    assert whole.waveform.shape == pieces.waveform.shape
+    jumps, changed = (each.waveform.diff(dim=1).abs().amax(0) for each in (whole, pieces))
+    usual = float(jumps[: sound.waveform.shape[1]].quantile(0.999))
+    for window, before in zip(plan[1:], plan, strict=False):
+        end = before.first_latent + timeline.audio_latent_shape[1]
+        new = slice(end * codec.hop - 2, end * codec.hop + 2)  # where latents of the next window begin
+        assert float(jumps[new].max()) <= usual
+        middle = (window.first_latent + end) * codec.hop // 2  # where decoded windows go over into each other
+        change = slice(middle - 500, middle + 500)
+        torch.testing.assert_close(pieces.waveform[:, change], whole.waveform[:, change], atol=0.02, rtol=0)
+        assert float(changed[change].max()) <= max(usual, 1.05 * float(jumps[change].max()))
