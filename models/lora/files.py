@@ -108,6 +108,12 @@ class LoraFile:
         """
         tensors = {role: self.file.tensor(name) for role, name in self.layers[layer].items()}
         for role, tensor in tensors.items():
+            if role != "alpha" and not tensor.is_floating_point():
+                raise IncompatibleWeightsError(
+                    "the LoRA is packed in a way that cannot be undone here",
+                    got=f"{self.layers[layer][role]} in {self.file.path} ({str(tensor.dtype).removeprefix('torch.')})",
+                    expected="float32, float16, bfloat16 or fp8",
+                )
             if not torch.isfinite(tensor.float()).all():
                 raise NonFiniteError(
                     "the LoRA holds numbers that are not finite",

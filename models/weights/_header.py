@@ -7,6 +7,7 @@ with ``weights_only=True``). Scales and packings of ComfyUI's files are undone w
 from __future__ import annotations
 
 import json
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,16 @@ from .files import (
 )
 
 WANTED_TYPES = "float32, float16, bfloat16, fp8 or scaled fp8, int8_tensorwise, mxfp8 or nvfp4 weights, or GGUF"
-WHOLE_NUMBERS = ("int8", "uint8", "int16", "int32", "int64", "bool")
+# What is no number that a model computes with: whole numbers, powers of two, pairs.
+NO_NUMBERS = re.compile(r"u?int\d+|bool|nvfp4|float8_e8m0fnu|float4\w*|complex\d+")
+# Tensors of a model; whole numbers under other names count something.
+TRAINED = ("weight", "bias", "modulation", "scale_shift_table", "gamma", "beta", "alpha", "weight_g", "weight_v")
 SAFETENSORS_WORDS = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "U8": "uint8", "I8": "int8", "I64": "int64",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz", "F4": "float4_e2m1fn_x2",
+    "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
+    "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "BOOL": "bool", "C64": "complex64",
 }  # fmt: skip
 
 
@@ -188,8 +195,8 @@ def require_float(file: WeightFile) -> None:
     """
     try:
         packed = {f"{name}.weight" for name in file.packings}
-        bare = [name for name, info in file.infos.items() if info.dtype in (*WHOLE_NUMBERS, "nvfp4")]
-        problem = next((file.infos[name].dtype for name in bare if name.endswith("weight") and name not in packed), "")
+        bare = [name for name, info in file.infos.items() if NO_NUMBERS.fullmatch(info.dtype)]
+        problem = next((file.infos[name].dtype for name in bare if name.endswith(TRAINED) and name not in packed), "")
     except IncompatibleWeightsError as error:
         problem = str(error.got)
     if problem:

@@ -67,6 +67,9 @@ def read_packing(layer: Any) -> Packing:
     if not isinstance(nested, Mapping):
         raise _not_understood(f"params {nested!r}")
     said = {**nested, **{key: value for key, value in layer.items() if key != "params"}}
+    twice = [key for key in nested if said[key] != nested[key]]
+    if twice:
+        raise _not_understood(f"two values for {', '.join(twice)}")
     form = said.get("format")
     if not isinstance(form, str) or form not in STORED_AS:
         raise _not_understood(str(form))
@@ -122,6 +125,10 @@ def unpack(packing: Packing, weight: Tensor, side: Callable[[str], Tensor | None
     if weight.dtype != STORED_AS[packing.format]:
         raise _misfit(packing, f"weights in {str(weight.dtype).removeprefix('torch.')}")
     scale = side("weight_scale")
+    if packing.format != "nvfp4" and side("weight_scale_2") is not None:
+        raise _misfit(packing, "a weight_scale_2 as well")
+    if scale is not None and not torch.isfinite(scale.float()).all():
+        raise _misfit(packing, "a weight_scale that is not finite")
     if packing.format in FP8_FORMATS:
         return weight.float() if scale is None else _scaled(packing, weight, scale)
     if scale is None or weight.ndim != 2:

@@ -108,7 +108,8 @@ class WeightFile:
         stem = name.removesuffix("weight")
         tensor = self._read(name)
         packing = self.packings.get(stem.removesuffix(".")) if name.endswith("weight") else None
-        if packing is not None and packing.format not in FP8_FORMATS:
+        # Older files call the scale of fp8 by another name.
+        if packing is not None and (packing.format not in FP8_FORMATS or stem + SCALES[0] not in self._all):
             try:
                 return unpack(packing, tensor, lambda word: self._beside(stem + word))
             except IncompatibleWeightsError as error:
@@ -116,17 +117,29 @@ class WeightFile:
                 raise IncompatibleWeightsError(
                     error.what, got=got, expected=error.expected, remedy=error.remedy
                 ) from error
-        for word in SCALES if name.endswith("weight") else ():
-            if stem + word in self._all:
-                scale = self._read(stem + word).float()
-                if scale.numel() not in (1, tensor.shape[0]):
-                    raise IncompatibleWeightsError(
-                        "the scale of an fp8 weight has another shape",
-                        got=f"{stem + word} {tuple(scale.shape)} for {tuple(tensor.shape)}",
-                        expected="one number, or one a row",
-                    )
-                return tensor.float() * scale.reshape(-1, *(1,) * (tensor.ndim - 1))
-        return tensor
+        scales = [stem + word for word in SCALES if name.endswith("weight") and stem + word in self._all]
+        return self._scaled(tensor, scales) if scales else tensor
+
+    def _scaled(self, tensor: Tensor, names: list[str]) -> Tensor:
+        """A weight times its scale.
+
+        Raises:
+            IncompatibleWeightsError: the scale has another shape, or there are two.
+        """
+        scale = self._read(names[0]).float()
+        # A row of numbers is one a column, whatever their count.
+        fits = scale.numel() in (1, tensor.shape[0]) and all(size == 1 for size in scale.shape[1:])
+        if not fits or len(names) > 1 or not torch.isfinite(scale).all():
+            raise IncompatibleWeightsError(
+                "the scale of an fp8 weight has another shape"
+                if not fits
+                else "a weight has two scales"
+                if len(names) > 1
+                else "a scale is not finite",
+                got=f"{' and '.join(names)} {tuple(scale.shape)} for {tuple(tensor.shape)} in {self.path}",
+                expected="one number, or one a row",
+            )
+        return tensor.float() * scale.reshape(-1, *(1,) * (tensor.ndim - 1))
 
     def _beside(self, name: str) -> Tensor | None:
         return self._read(name) if name in self._all else None
@@ -158,7 +171,13 @@ class WeightFile:
             said = {name.removesuffix(end): json.loads(data) for name, data in beside.items()}
         except (ValueError, RecursionError) as error:
             raise corrupt(self.path, error) from error
-        found = read_header_note(note) | {name: read_packing(layer) for name, layer in said.items()}
+        header, own = read_header_note(note), {name: read_packing(layer) for name, layer in said.items()}
+        found = header | own
+        twice = [name for name in own if header.get(name, own[name]) != own[name]]
+        if twice:
+            raise IncompatibleWeightsError(
+                "the file describes a layer in two ways", got=f"{self.path}: {twice[0]}", expected="one description"
+            )
         lost = [name for name in found if f"{name}.weight" not in self._all]
         if lost:
             raise IncompatibleWeightsError(

@@ -213,6 +213,15 @@ def test_factors_without_numbers_are_refused(joint, tmp_path):
         with_lora(joint, read_lora(tmp_path / "x.safetensors"))
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.bool])
+def test_packed_factors_are_refused(joint, tmp_path, dtype):
+    a, b = factors(joint.video.model)["blocks.0.attn1.to_q"]
+    names = {"blocks.0.attn1.to_q.lora_A.weight": (a * 100).to(dtype), "blocks.0.attn1.to_q.lora_B.weight": b}
+    save_file(names, tmp_path / "x.safetensors")
+    with pytest.raises(IncompatibleWeightsError, match=r"packed in a way that cannot be undone here: got .*lora_A"):
+        with_lora(joint, read_lora(tmp_path / "x.safetensors"))
+
+
 def test_unknown_words_of_a_lora_do_not_make_it_look_like_one_and_be_none(tmp_path):
     save_file({"blocks.0.self_attn.q.lora_left.weight": torch.zeros(2, 2)}, tmp_path / "x.safetensors")
     with pytest.raises(IncompatibleWeightsError, match=r"names are not known here: got .* with blocks\.0.*lora_left"):

@@ -217,6 +217,7 @@ REFUSALS: dict[str, tuple[dict[str, object], str]] = {
     ),
     "a truth of text": ({"format": "int8_tensorwise", "convrot": "no"}, r"convrot 'no'"),
     "a format of no text": ({"format": ["nvfp4"]}, r"nvfp4"),
+    "two values": ({"format": "int8_tensorwise", "convrot": False, "params": {"convrot": True}}, r"two values for c"),
     "a group without turning": (
         {"format": "int8_tensorwise", "convrot": False, "convrot_groupsize": 0}, r"convrot_groupsize 0"
     ),
@@ -278,6 +279,24 @@ CHANGES: dict[str, tuple[str, Callable[[Packed], object], str]] = {
     "powers of two in another type": (
         "mxfp8", lambda s: s.update({f"{ONE}.weight_scale": torch.zeros(256, 8)}), "weight_scale in torch.float32"
     ),
+    "a second scale": (
+        "rows", lambda s: s.update({f"{ONE}.weight_scale_2": torch.tensor(2.0)}), "a weight_scale_2 as well"
+    ),
+    "a scale that is no number": (
+        "rows", lambda s: s.update({f"{ONE}.weight_scale": torch.full((256, 1), torch.nan)}), "not finite"
+    ),
+    "bytes for fp8": (
+        "fp8", lambda s: s.update({f"{ONE}.weight": s[f"{ONE}.weight"].view(torch.uint8)}), "weights in uint8"
+    ),
+    "whole numbers for fp8": (
+        "fp8", lambda s: s.update({f"{ONE}.weight": s[f"{ONE}.weight"].to(torch.int8)}), "weights in int8"
+    ),
+    "a scale a column of fp8": (
+        "fp8", lambda s: s.update({f"{ONE}.weight_scale": torch.ones(1, 256)}), r"weight_scale \(1, 256\)"
+    ),
+    "both scales of fp8": (
+        "fp8", lambda s: s.update({f"{ONE}.scale_weight": torch.tensor(3.0)}), "two scales"
+    ),
     "a scale of the input that changes the weights": (
         "nvfp4", lambda s: s.update({f"{ONE}.pre_quant_scale": torch.ones(256)}), r"1 unexpected: .*pre_quant_scale"
     ),
@@ -308,6 +327,28 @@ def test_whole_numbers_of_which_nothing_is_said(folders, tmp_path) -> None:
     file = single.save(tmp_path / "n.safetensors", beside(stored, layers))
     with pytest.raises(IncompatibleWeightsError, match=r"cannot be undone here: got .*\(nvfp4\)"):
         require_kind(open_weights(file), "wan")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "bool", "uint8", "uint16", "float8_e8m0fnu", "complex64"])
+@pytest.mark.parametrize("name", [f"{ONE}.weight", f"{ONE}.bias", "blocks.1.modulation"])
+def test_types_that_are_no_numbers_of_a_model(name, dtype, folders, tmp_path) -> None:
+    if not hasattr(torch, dtype):
+        pytest.skip("this torch does not know the type")
+    state = single.wan_original(folders / "wan")
+    state[name] = torch.zeros(state[name].shape).to(getattr(torch, dtype))
+    file = single.save(tmp_path / "w.safetensors", state)
+    with pytest.raises(IncompatibleWeightsError, match=rf"cannot be undone here: got .*\({dtype}\)"):
+        require_kind(open_weights(file), "wan")
+
+
+def test_two_descriptions_of_one_layer_must_say_the_same(folders, tmp_path) -> None:
+    stored, _, layers = pack(single.wan_original(folders / "wan"), "rows")
+    other = {**layers, ONE: {"format": "int8_tensorwise", "convrot": True}}
+    file = single.save(tmp_path / "w.safetensors", beside(stored, layers), header(other))
+    with pytest.raises(IncompatibleWeightsError, match=rf"cannot be undone here: got .*\({ONE}\)"):
+        require_kind(open_weights(file), "wan")
+    single.save(file, beside(stored, layers), header(layers))
+    assert require_kind(open_weights(file), "wan")
 
 
 def test_descriptions_that_belong_to_nothing_or_are_no_json(folders, tmp_path) -> None:
