@@ -208,7 +208,7 @@ class _Batch:
             self.progress.report("jobs", len(self._done), len(self.jobs))
 
     def results(self) -> list[JobResult]:
-        """In the order of the jobs; what no server was left for has failed too."""
+        """Results in the order of the jobs; a job for which no server was left has failed."""
         return [self._done.get(index) or self._unserved(index) for index in range(len(self.jobs))]
 
     def _unserved(self, index: int) -> JobResult:

@@ -48,7 +48,7 @@ _CLOSED = (
 )
 # What a gateway says while the server behind it does not answer.
 _GATEWAY_TROUBLES = (502, 503, 504)
-# Two downloads at once must not take one name.
+# Two downloads at the same time must not take the same name.
 _NAMING = threading.Lock()
 
 
@@ -309,8 +309,8 @@ class _Run:
         """Take our run out of the queue, and stop it if it is the one that runs."""
         limit = aiohttp.ClientTimeout(total=_STOP_SECONDS)
         for path, body in (("queue", {"delete": [prompt_id]}), ("interrupt", {"prompt_id": prompt_id})):
-            # A server that is gone has nothing to stop, and must not keep the user from leaving. One that answered the
-            # first too late is still asked the second.
+            # A server that is gone has nothing to stop and must not hold the user up. A server that answers the first
+            # request too late still gets the second.
             with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
                 await http.post(f"{self.url}/{path}", json=body, timeout=limit)
 

@@ -100,7 +100,7 @@ def prompt_of(page: Mapping[str, Any], describe: Describe, refuse: Refuse) -> Co
 
 
 def _is_linked(node: Node) -> bool:
-    """Whether anything hangs on it; other packs have labels, bookmarks and switches that only the page knows."""
+    """Whether the node has a link; other packs have labels, bookmarks and switches that only the page knows."""
     outputs = [entry for entry in node.get("outputs") or () if entry.get("links")]
     return bool(outputs) or any(entry.get("link") is not None for entry in sockets(node))
 
@@ -123,7 +123,7 @@ def _api_node(walk: _Walk, level: Level, node: Node, info: Mapping[str, Any]) ->
 
 
 def _wrapped(value: Any) -> Any:
-    """A bare list would be a link."""
+    """A list is wrapped, because the API format reads a bare list as a link."""
     return {WRAPPED: value} if isinstance(value, list) else value
 
 

@@ -100,7 +100,7 @@ def _control_slots(name: str, kind: str, options: Mapping[str, Any]) -> int:
 
 
 def _without_forced(given: list[Any], info: Mapping[str, Any]) -> list[Any]:
-    """Old files hold values for inputs that are sockets only by now; their number tells, as it does to the page."""
+    """Old files may hold values for inputs that have no widget any more; the number of values tells, as on the page."""
     forced: list[bool] = []
     for kind in ("required", "optional"):
         for raw in (info["input"].get(kind) or {}).values():

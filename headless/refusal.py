@@ -1,4 +1,4 @@
-"""What ComfyUI says of a workflow it does not take, as one line."""
+"""What ComfyUI says of a workflow that it refuses, as one line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def refusal(answer: Mapping[str, Any], graph: Mapping[str, Any]) -> str:
 
 
 def _gone(graph: Mapping[str, Any]) -> dict[str, str]:
-    """By the id of each node that links name and the workflow lacks, what to disconnect: ComfyUI says only the id."""
+    """What to disconnect, by the id of each missing node that links name: ComfyUI says only the id."""
     found: dict[str, list[str]] = {}
     for node_id, node in graph.items():
         for port, value in node.get("inputs", {}).items():

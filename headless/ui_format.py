@@ -116,7 +116,7 @@ def _models(step: Step) -> dict[str, Any]:
 
 
 def _when_absent(step: Step, port: Any) -> Any:
-    """What a workflow without the input means: for an appended one that is not always the choice of a new node."""
+    """The value that a workflow without this input stands for; an appended input may have another in a new node."""
     parameter = inspect.signature(step.node_class.execute).parameters.get(port.id)
     chosen = parameter is not None and parameter.default is not parameter.empty and port.optional
     return parameter.default if chosen else port.options.get("default")

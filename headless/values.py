@@ -67,7 +67,7 @@ def read_value(where: str, port: Input, value: Any, check_options: bool) -> Any:
 
 
 def _means_something_else(io_type: str, value: Any, taken: Any) -> bool:
-    """Whether the server's reading is hardly what the writer of the file meant: 2.5 as 2, "false" as true."""
+    """Whether the server probably reads something else than the file's writer meant: 2.5 as 2, "false" as true."""
     if io_type == "INT":
         return isinstance(value, float) and value != taken
     if io_type == "BOOLEAN":
@@ -101,7 +101,7 @@ def from_text(io_type: str, value: Any, target: str) -> Any:
 
 
 def _whole(text: str) -> int:
-    """``7`` and ``7.0``; not through a float where it need not, because seeds have 64 bits."""
+    """``7`` and ``7.0``; a whole number does not pass through a float, because seeds have 64 bits."""
     try:
         return int(text)
     except ValueError:

@@ -158,6 +158,23 @@ def test_every_file_has_a_room(root):
     assert len(modules(root)) > 50
 
 
+def test_the_door_to_comfyui_holds_only_what_nodes_need(root):
+    """Each module of the door serves a node or a host; what runs and queues workflow files stands in headless."""
+    files = modules(root)
+    edges = {
+        name: {item.target for item in _own_imports(name, file, set(files), ast.parse(file.read_text("utf-8")))}
+        for name, file in files.items()
+        if _below(name, "nodes")
+    }
+    reached, waiting = set(), [name for name in edges if not _below(name, COMFYUI_DOOR)]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += edges.get(name, ())
+    assert sorted(name for name in edges if name not in reached) == []
+
+
 @pytest.mark.parametrize(
     ("file", "code", "sentence"),
     [

@@ -72,8 +72,8 @@ def sharing(name: str, options: BackendOptions, used: Iterable[str]) -> BackendO
     Args:
         name: A key of :data:`BACKENDS`.
         options: What the user set, for all of them.
-        used: Options that somebody else has: where this backend has them not, it is not told of them. Others stay,
-            and are refused by :func:`make_backend`.
+        used: Options that others use too. This backend gets those that it has; :func:`make_backend` refuses any other
+            option that it does not have.
 
     Raises:
         InputError: no such backend.

@@ -13,7 +13,7 @@ LEAST_KNOWN_SHARE = 0.4
 JUDGED_FROM_WORDS = 3
 # Different words of a caption or of anchors.
 CAPTION_JUDGED_FROM_WORDS = 5
-# Small words of other languages that English has not: they tell where many nouns are the same ("Park", "Wind", "Ball").
+# Small words of other languages that English does not have. They decide where the nouns are the same ("Park", "Wind").
 _FOREIGN_WORDS = """
 der das dem des ein eine einen einem einer und ist sind im zu zum zur mit auf von für nicht sich über beim
 el los las un una unos del y en por con para que su se mientras
@@ -35,7 +35,7 @@ _DERIVATIONS = (("ly", ""), ("ily", "y"), ("ier", "y"), ("iest", "y"), ("est", "
 
 
 def meaning_of(word: str, lexicon: Lexicon) -> Meaning:
-    """What one word in lower case means; nothing is set for one that is not known.
+    """What one word in lower case means; an unknown word has no meaning set.
 
     Numbers, contractions and simple derivations of known words have a plain meaning.
     """
@@ -64,7 +64,7 @@ def require_english_text(text: str, what: str) -> None:
     """Refuse a text in another language.
 
     Raises:
-        InputError: it is none in English; ``what`` names it.
+        InputError: the text is not English; ``what`` names it.
     """
     if is_foreign(text):
         raise InputError(

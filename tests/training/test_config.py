@@ -7,6 +7,7 @@ import json
 import math
 
 import pytest
+import torch
 from sounding_video.core.errors import InputError
 from sounding_video.training.config import OptimizerConfig, TrainConfig
 from sounding_video.training.recipes import RECIPES, recipe
@@ -112,3 +113,18 @@ def test_learning_rate_follows_its_formulas() -> None:
     # the released checkpoint shows 2e-7 after two steps
     assert learning_rate(official, 2, num_steps) == pytest.approx(2e-7)
     assert learning_rate(official, 9000, num_steps) == 1e-4
+
+
+def test_the_cosine_is_transformers() -> None:
+    """The same curve as a scheduler of theirs, which rounds otherwise and keeps a state."""
+    from transformers import get_cosine_with_min_lr_schedule_with_warmup
+
+    config, num_steps = OptimizerConfig(lr=5e-5, min_lr=1e-6, warmup_steps=7, decay="cosine"), 60
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.lr)
+    theirs = get_cosine_with_min_lr_schedule_with_warmup(
+        optimizer, config.warmup_steps, num_steps - 1, min_lr=config.min_lr
+    )
+    for step in range(num_steps):
+        assert learning_rate(config, step, num_steps) == pytest.approx(theirs.get_last_lr()[0], rel=1e-12)
+        optimizer.step()
+        theirs.step()
