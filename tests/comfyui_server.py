@@ -105,7 +105,7 @@ def serving(
     ]  # fmt: skip
     # One heap for all threads: what grows is then what is kept, and not one more arena of glibc's.
     heap = {"MALLOC_ARENA_MAX": "1"} if one_heap else {}
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", **heap, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {"OMP_NUM_THREADS": "2", **os.environ, **heap, "PYTHONDONTWRITEBYTECODE": "1"}
     with log_file.open("wb") as log:
         process = subprocess.Popen(command, cwd=comfyui_path, stdout=log, stderr=log, env=environment)
         server = ComfyServer(f"http://127.0.0.1:{port}", base, log_file, process.pid)
