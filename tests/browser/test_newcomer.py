@@ -107,6 +107,13 @@ def panels(page):
     return sorted(filter(None, page.evaluate("[...document.querySelectorAll('.t2sv')].map(p => p.innerText)")))
 
 
+def strip_is_under_the_player(page):
+    return page.evaluate(
+        "() => document.querySelector('.t2sv-words').getBoundingClientRect().top"
+        " > document.querySelector('video').getBoundingClientRect().top"
+    )
+
+
 def test_panels_stand_after_a_reload_and_a_run_that_is_cached(page):
     """The server runs nothing again, and older ones then tell only what end nodes gave."""
     graph = read(REPORT)
@@ -115,6 +122,7 @@ def test_panels_stand_after_a_reload_and_a_run_that_is_cached(page):
     page.run()
     page.wait_for("document.querySelectorAll('.t2sv-words').length === 1")
     page.page.wait_for_timeout(2000)
+    assert strip_is_under_the_player(page) is not page.is_vue  # there the page's player is below all widgets
     before, saved = panels(page), page.evaluate("() => window.app.graph.serialize()")
     page.open(forget=False)
     page.load(saved)
@@ -129,10 +137,11 @@ def test_panels_stand_after_a_reload_and_a_run_that_is_cached(page):
     )
     after = panels(page)
     assert after == before if tells_all else set(after) < set(before)
+    assert strip_is_under_the_player(page) is not page.is_vue
     assert page.errors == []
 
 
-@pytest.fixture(params=["light", "nord", "dark"])  # the last one stays
+@pytest.fixture(params=["solarized", "light", "nord", "dark"])  # the last one stays
 def palette(page, request):
     page.evaluate(
         "async p => { await window.app.extensionManager.setting.set('Comfy.ColorPalette', p); }", request.param

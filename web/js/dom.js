@@ -5,7 +5,7 @@ const STYLE = `
 .t2sv { box-sizing: border-box; width: 100%; height: 100%; overflow: auto; font: 12px/1.45 system-ui, sans-serif;
   color: var(--input-text, #ddd); background: var(--comfy-input-bg, #222); border-radius: 6px; padding: 6px 8px; }
 .t2sv canvas { display: block; width: 100%; border-radius: 4px; background: #101018; }
-.t2sv h4 { margin: 6px 0 2px; font-size: 11px; font-weight: 600; opacity: 0.8; text-transform: uppercase; }
+.t2sv h4 { margin: 6px 0 2px; font-size: 11px; font-weight: 600; text-transform: uppercase; }
 .t2sv p { margin: 0 0 4px; white-space: pre-wrap; overflow-wrap: anywhere; user-select: text; }
 .t2sv textarea, .t2sv input, .t2sv select { box-sizing: border-box; width: 100%; font: inherit; color: inherit; padding: 2px 4px;
   background: var(--comfy-menu-bg, #333); border: 1px solid var(--border-color, #555); border-radius: 4px; }

@@ -1,4 +1,5 @@
 // With the clip of the save node: the waveform over its time, onsets, motion peaks, and a line where the player is.
+import { app } from "../../../scripts/app.js";
 import { api } from "../../../scripts/api.js";
 import { el, nodeById, onOutput, panel, resize, whileInGraph } from "./dom.js";
 import { t } from "./texts.js";
@@ -171,7 +172,10 @@ class Strip {
  */
 function putLast(node) {
   const at = (name) => node.widgets.findIndex((widget) => widget.name === name);
-  if (at("video-preview") > at(PANEL)) node.widgets.push(...node.widgets.splice(at(PANEL), 1));
+  if (at("video-preview") < at(PANEL)) return;
+  node.widgets.push(...node.widgets.splice(at(PANEL), 1));
+  node.arrange?.(); // or both stay where they stood until the node changes
+  app.graph.setDirtyCanvas(true, true);
 }
 
 /** @type {WeakMap<object, Strip[]>} */
