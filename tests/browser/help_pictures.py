@@ -41,7 +41,7 @@ ALONE = ("T2SVCaptionVideo", "T2SVDownloadModels", "T2SVEncodeClip", "T2SVLoadLo
 
 def open_template(page: Page, name: str) -> None:
     """Open a template, let it run, and put its anchors into an editor where it has any."""
-    page.load(json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")))
+    page.load(json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")), name)
     if name != RUN:
         for kind, values in QUICK.items():
             for key, value in values.items():
@@ -60,6 +60,11 @@ def node_of(page: Page, kind: str) -> int:
 def picture(page: Page, kind: str) -> Image.Image:
     """A node on an otherwise empty canvas, as wide as the help pages have it."""
     node = node_of(page, kind)
+    page.evaluate(  # and without the page's text: how long this machine took
+        "id => { const n = window.app.graph.getNodeById(id);"
+        " const text = n.widgets?.find(w => w.name === '$$node-text-preview'); if (text) n.removeWidget(text); }",
+        node,
+    )
     page.evaluate(
         "id => { window.app.canvas.deselectAll(); const [x, y] = window.app.graph.getNodeById(id).pos;"
         " for (const n of window.app.graph._nodes) if (n.id !== id) n.pos = [x, y + 20000]; }",
@@ -91,14 +96,17 @@ def graph_picture(page: Page, name: str) -> Image.Image:
         " return [Math.min(...boxes.map(b => b[0])), Math.min(...boxes.map(b => b[1])),"
         " Math.max(...boxes.map(b => b[0] + b[2])), Math.max(...boxes.map(b => b[1] + b[3]))]; }"
     )
-    scale = (GRAPH_WIDTH - 2 * MARGIN) / (right - left)
+    scale = 0.75  # at less the page leaves texts out
     x, y = 250, 150  # clear of the page's bars
+    width, height = (round(length * scale) + 2 * MARGIN for length in (right - left, below - top))
+    page.page.set_viewport_size({"width": x + width + 400, "height": y + height + 200})
     page.view(left - x / scale, top - y / scale, scale)
     page.page.wait_for_timeout(1500)
     shot = Image.open(BytesIO(page.page.screenshot()))
     origin = page.evaluate("() => { const r = window.app.canvas.canvas.getBoundingClientRect(); return [r.x, r.y]; }")
     x, y = x + round(origin[0]) - MARGIN, y + round(origin[1]) - MARGIN
-    return shot.crop((x, y, x + GRAPH_WIDTH, y + round((below - top) * scale) + 2 * MARGIN))
+    shot = shot.crop((x, y, x + width, y + height))
+    return shot.resize((GRAPH_WIDTH, round(height * GRAPH_WIDTH / width)), Image.Resampling.LANCZOS)
 
 
 def take(page: Page, wanted: set[str]) -> None:
@@ -115,14 +123,14 @@ def take(page: Page, wanted: set[str]) -> None:
             for kind in kinds:
                 if kind in wanted:
                     save(kind)
-    for name in sorted(wanted & set(GRAPHS)):
-        path = ROOT / "workflows" / f"{name}.jpg"
-        graph_picture(page, name).convert("RGB").save(path, quality=85)
-        print(path)
     for kind in sorted(wanted & set(ALONE)):
         page.evaluate("() => window.app.graph.clear()")
         page.evaluate("kind => window.app.graph.add(window.LiteGraph.createNode(kind))", kind)
         save(kind)
+    for name in sorted(wanted & set(GRAPHS)):
+        path = ROOT / "workflows" / f"{name}.jpg"
+        graph_picture(page, name).convert("RGB").save(path, quality=72)
+        print(path)
 
 
 def main(*names: str) -> None:
