@@ -16,7 +16,7 @@ import torch
 from sounding_video.core.clock import WAN_STABLE_AUDIO
 from sounding_video.core.errors import Cancelled, IncompatibleWeightsError, InputError
 from sounding_video.core.progress import SILENT, Progress
-from sounding_video.core.types import Conditioning, JointLatents, Modality
+from sounding_video.core.types import POSITIVE, Conditioning, JointLatents, Modality
 from sounding_video.media.preview import band_levels
 from sounding_video.models.joint import JointModel
 from sounding_video.models.patching import with_tuned_blocks
@@ -176,7 +176,8 @@ def test_each_forward_is_the_native_one_bit_for_bit(native, parts, models, name)
             options, points = extra_args["model_options"], getattr(parts.POINTS, name)
             ready = native.ReadyTower(native.TOWERS[name](model), guider, options, points)
             latents = torch.randn(shape, generator=torch.Generator().manual_seed(2))
-            modality = Modality(latents, timestep, native.label("positive"))
+            text = parts.texts()[f"{name}_positive"]  # not read: the pass names a conditioning of the guider
+            modality = Modality(latents, timestep, text, passes=(POSITIVE,))
             if name == "video":
                 sigma = torch.tensor([0.7])
                 noisy = latents
