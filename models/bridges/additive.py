@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -87,7 +88,7 @@ def _meet_in_time(x: Tensor, source: TokenGrid, target: TokenGrid, *, in_seconds
     """Average tokens ``(B, L, C)`` per moment and give every target token its moment's mean; prefixes get the mean."""
     steps = x[:, source.num_prefix :].unflatten(1, (source.num_steps, source.tokens_per_step)).mean(dim=2)
     if in_seconds:
-        per_step = _shares(source, target).to(steps) @ steps
+        per_step = torch.tensor(_shares(source, target)).to(steps) @ steps
     else:
         per_step = F.adaptive_avg_pool1d(steps.transpose(1, 2), target.num_steps).transpose(1, 2)
     prefix = steps.mean(dim=1, keepdim=True).expand(-1, target.num_prefix, -1)
@@ -95,19 +96,18 @@ def _meet_in_time(x: Tensor, source: TokenGrid, target: TokenGrid, *, in_seconds
 
 
 @lru_cache(maxsize=16)
-def _shares(source: TokenGrid, target: TokenGrid) -> Tensor:
-    """How much each source step counts in each target step, ``(target, source)`` float32, rows of sum 1.
+def _shares(source: TokenGrid, target: TokenGrid) -> list[list[float]]:
+    """How much each source step counts in each target step: a row of sum 1 a target step.
 
-    By the seconds both last together; a target step that meets none takes the nearest.
+    By the seconds both last together; a target step that meets none takes the nearest. Plain numbers, since a tensor
+    that is kept would carry the mode (inference, meta, fake) it was made in to calls in another one.
     """
-    (begin, end), (first, last) = (_spans(grid) for grid in (target, source))
-    together = (torch.minimum(end[:, None], last) - torch.maximum(begin[:, None], first)).clamp_min(0)
-    nearest = ((begin + end)[:, None] - (first + last)).abs().argmin(dim=1)
-    alone = together.sum(dim=1) == 0
-    together[alone, nearest[alone]] = 1
-    return (together / together.sum(dim=1, keepdim=True)).float()
-
-
-def _spans(grid: TokenGrid) -> tuple[Tensor, Tensor]:
-    edges = torch.tensor([float(edge) for edge in grid.edges], dtype=torch.float64)
-    return edges[:-1], edges[1:]
+    spans = [[(float(begin), float(end)) for begin, end in pairwise(grid.edges)] for grid in (source, target)]
+    rows = []
+    for begin, end in spans[1]:
+        together = [max(0.0, min(end, last) - max(begin, first)) for first, last in spans[0]]
+        if not any(together):
+            apart = [abs(begin + end - first - last) for first, last in spans[0]]
+            together[apart.index(min(apart))] = 1.0
+        rows.append([share / sum(together) for share in together])
+    return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from dataclasses import replace
 from fractions import Fraction
@@ -183,6 +184,29 @@ def test_a_step_that_nothing_sounds_in_takes_the_nearest(config_of, random_stack
     audio[:, -1] += 1.0 * torch.randn(audio.shape[-1], generator=torch.Generator().manual_seed(2))
     apart = (bridge(replace(given, audio=audio))[0] - bridge(given)[0])[0].abs().amax(dim=1)
     assert torch.isfinite(apart).all() and not apart[:2].any() and apart[3:].all()
+
+
+@pytest.mark.parametrize(("kind", "rope", "reading"), EVERY)
+def test_a_block_learns_after_it_ran_where_nothing_learns(kind, rope, reading, bridge_of) -> None:
+    """ComfyUI runs in inference mode, the planner on no device: nothing that is kept may stem from there."""
+    grids = on_clock(TokenGrid(4, 5), TokenGrid(13, num_prefix=1), TIMES)
+    bridge, given = bridge_of(kind, rope, reading, grids)
+    with torch.inference_mode():
+        first = bridge(given)
+    with torch.device("meta"):
+        copy.deepcopy(bridge).to("meta")(_nowhere(given))
+    video = given.video.clone().requires_grad_(True)
+    again = bridge(replace(given, video=video))
+    sum(stream.sum() for stream in again).backward()
+    assert video.grad is not None
+    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+
+
+def _nowhere(given: BridgeInputs) -> BridgeInputs:
+    """The same without numbers."""
+    streams = {name: value.to("meta") for name, value in vars(given).items() if isinstance(value, torch.Tensor)}
+    ropes = {name: tuple(table.to("meta") for table in getattr(given, name)) for name in ("video_rope", "audio_rope")}
+    return replace(given, **streams, **ropes)
 
 
 def test_a_kind_refuses_the_configuration_of_another(throw_away_kind, bridge_config, config_of) -> None:
