@@ -72,6 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except BrokenPipeError:
         raise
+    except RecursionError:
+        print_error(
+            refused := InputError("a file is nested too deeply to be read", expected="fewer levels"), as_json=as_json
+        )
+        return refused.exit_code
     except OSError as error:
         # A drive that goes while it is used, or a place that nobody thought of: still no traceback.
         told = f"{error.filename} ({error.strerror})" if error.filename else str(error)

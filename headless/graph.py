@@ -77,7 +77,7 @@ def read_workflow(path: str | Path) -> dict[str, Any]:
             expected="a workflow file",
             remedy=f"{error.strerror}.",
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WorkflowError(
             "the workflow file is not JSON", got=f"{path} ({error})", expected="a workflow file"
         ) from error

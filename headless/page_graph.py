@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, NamedTuple
 
 from ..core.errors import WorkflowError
@@ -16,6 +17,11 @@ from ..core.errors import WorkflowError
 INPUT_BORDER, OUTPUT_BORDER = "-10", "-20"
 MUTED, BYPASSED = 2, 4
 Node = Mapping[str, Any]
+# Parts of a node that are walked, and their types; each may be left out.
+NODE_PARTS = {
+    "inputs": (list,), "outputs": (list,), "widgets_values": (list, Mapping), "widgets_values_named": (Mapping,),
+    "properties": (Mapping,),
+}  # fmt: skip
 
 
 class Link(NamedTuple):
@@ -71,12 +77,19 @@ def top_level(page: Mapping[str, Any]) -> Level:
 
 
 def definitions(page: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Sub-graphs by id, also those that are defined inside others."""
+    """Sub-graphs by id, also those that are defined inside others.
+
+    Raises:
+        WorkflowError: they have not the form that they should have.
+    """
     found: dict[str, Mapping[str, Any]] = {}
     waiting = [page]
     while waiting:
         known = waiting.pop().get("definitions") or {}
-        for each in known.get("subgraphs") or ():
+        inside = (known.get("subgraphs") or []) if isinstance(known, Mapping) else known
+        if not isinstance(inside, list) or not all(isinstance(each, Mapping) for each in inside):
+            raise WorkflowError("the sub-graphs of the workflow are damaged", got=repr(known)[:80], expected="a list")
+        for each in inside:
             found[str(each.get("id"))] = each
             waiting.append(each)
     return found
@@ -128,10 +141,23 @@ def socket_type(entry: Mapping[str, Any]) -> str:
 
 
 def _nodes(graph: Mapping[str, Any]) -> dict[str, Node]:
-    nodes = {}
+    nodes: dict[str, Node] = {}
     for node in graph.get("nodes") or ():
         if not isinstance(node, Mapping) or "id" not in node or not isinstance(node.get("type"), str):
             raise WorkflowError("this is not a node of a page's workflow", got=repr(node)[:80], expected="id and type")
+        wrong = next(
+            (key for key, kinds in NODE_PARTS.items() if not isinstance(node.get(key), (*kinds, NoneType))), ""
+        )
+        if not wrong and any("name" not in entry for entry in sockets(node)):
+            wrong = "inputs"
+        if wrong:
+            raise WorkflowError(
+                f"node {node['id']} ({node['type']}) of the workflow is damaged",
+                got=f"{wrong} {node[wrong]!r}"[:80],
+                expected="the form in which the page saves it",
+            )
+        if str(node["id"]) in nodes:
+            raise WorkflowError("two nodes of the workflow have one id", got=node["id"], expected="an id for each")
         nodes[str(node["id"])] = node
     return nodes
 
@@ -139,6 +165,8 @@ def _nodes(graph: Mapping[str, Any]) -> dict[str, Node]:
 def _links(graph: Mapping[str, Any]) -> dict[str, Link]:
     found: dict[str, Link] = {}
     links = graph.get("links") or ()
+    if not isinstance(links, (list, Mapping)):
+        raise WorkflowError("the links of the workflow are damaged", got=repr(links)[:80], expected="a list of links")
     for link in links.values() if isinstance(links, Mapping) else links:
         try:
             if isinstance(link, Mapping):
@@ -175,7 +203,10 @@ def _paired(host: Node, definition: Mapping[str, Any]) -> Iterator[tuple[tuple[s
     """Names of what a sub-graph node shows, with the values it holds; the widgets of its inputs stand under -1."""
     proxies = (host.get("properties") or {}).get("proxyWidgets")
     if isinstance(proxies, str):
-        proxies = json.loads(proxies)
+        try:
+            proxies = json.loads(proxies)
+        except ValueError as error:
+            raise WorkflowError("what a sub-graph shows cannot be read", got=repr(proxies)[:80]) from error
     names = [_proxied(*entry[:2]) for entry in proxies or () if isinstance(entry, list) and len(entry) >= 2]
     if not names:
         names = [("-1", name) for name in _widget_inputs(definition)]

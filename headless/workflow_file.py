@@ -87,6 +87,8 @@ def understood(content: Any) -> Workflow:
     Raises:
         WorkflowError: it is none of them.
     """
+    if isinstance(content, list) and len(content) > 3 and isinstance(content[2], Mapping):
+        content = {"prompt": content}  # an entry of the queue, alone
     if is_page_format(content):
         return Workflow(page=dict(content))
     if isinstance(content, Mapping) and not _is_prompt(content):

@@ -116,3 +116,12 @@ def test_what_hangs_on_a_muted_tower_is_told(run, page):
     outcome = run(page)
     assert outcome.code == 2
     assert "input audio_tower: it hangs on node 2 (T2SVLoadStableAudioTower), which is muted" in outcome.err
+
+
+def test_values_in_too_many_levels_are_a_sentence(run, page):
+    deep = 1
+    for _ in range(900):
+        deep = [deep]
+    page["nodes"][6]["widgets_values"][0] = deep
+    outcome = run(page)
+    assert outcome.code == 2 and "nested too deeply" in outcome.json["error"]["message"]

@@ -159,12 +159,31 @@ def test_what_cannot_be_followed_is_refused(page):
         (lambda page: page["links"].append([1, 2]), "this is not a link of a page's workflow"),
         (lambda page: page["links"].append({"id": 3}), "this is not a link"),
         (lambda page: page["nodes"].clear(), "no node that would run"),
+        (lambda page: page["nodes"].append(dict(page["nodes"][0])), "two nodes of the workflow have one id: got 1"),
+        (lambda page: page.update(links=5), "the links of the workflow are damaged: got 5"),
+        (lambda page: page.update(links="x"), "the links of the workflow are damaged: got 'x'"),
+        (lambda page: page.update(definitions="x"), "the sub-graphs of the workflow are damaged"),
+        (lambda page: page.update(definitions={"subgraphs": [5]}), "the sub-graphs of the workflow are damaged"),
+        (lambda page: page.update(definitions={"subgraphs": {"a": 1}}), "the sub-graphs of the workflow are damaged"),
+        (lambda page: page["nodes"][0].update(inputs="abc"), "node 1 .* is damaged: got inputs 'abc'"),
+        (lambda page: page["nodes"][0].update(inputs=[{"link": 3}]), "node 1 .* is damaged: got inputs"),
+        (lambda page: page["nodes"][0].update(outputs=3), "node 1 .* is damaged: got outputs 3"),
+        (lambda page: page["nodes"][0].update(widgets_values=5), "node 1 .* is damaged: got widgets_values 5"),
+        (lambda page: page["nodes"][0].update(properties="x"), "node 1 .* is damaged: got properties 'x'"),
     ],
 )
 def test_a_damaged_workflow_is_refused(page, change, words):
     change(page)
     with pytest.raises(WorkflowError, match=words):
         to_prompt(understood(page))
+
+
+def test_what_a_sub_graph_shows_must_be_readable(page):
+    content = page_cases.Page(page)
+    host = content.enclose([page_cases.SAMPLER])
+    content[host]["properties"]["proxyWidgets"] = "{"
+    with pytest.raises(WorkflowError, match="what a sub-graph shows cannot be read"):
+        converted(content.content)
 
 
 def test_links_that_lead_nowhere_are_open(page, api):

@@ -38,6 +38,7 @@ def test_every_wrapping_is_taken_off(page, api):
     assert understood({"workflow": page}) == Workflow(page=page)
     assert understood({"prompt": page}) == Workflow(page=page)
     entry = {"prompt": [3, "id", api, extra, ["9"]], "outputs": {}, "status": {}}
+    assert understood([3, "id", api, extra, ["9"]]) == Workflow(api, page, extra)
     assert understood({"5f3c": entry}) == understood(entry) == Workflow(api, page, extra)
 
 
@@ -145,6 +146,8 @@ def test_a_file_without_a_workflow_says_so(clip, tmp_path):
         ("notes.md", b"# notes", "not a picture, video or sound that can be read|holds no workflow"),
         ("clip.mkv", b'{"1": {', "is not JSON"),
         ("plain", b"no json", "is not JSON"),
+        ("deep.json", b"[" * 100_000, "is not JSON"),
+        ("deep.json", b'{"a":' * 50_000, "is not JSON"),
     ],
 )
 def test_what_cannot_be_read_is_refused(tmp_path, name, content, words):
