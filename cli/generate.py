@@ -20,6 +20,7 @@ from .models import MODELS_VARIABLE, choose_models
 from .storage import decide_storage
 
 if TYPE_CHECKING:
+    from ..core.device import Placement
     from ..core.types import AVClip, Captions
     from ..media.mux import MuxReport
     from ..models.conditioning import ConditioningCache
@@ -174,7 +175,6 @@ def run(args: argparse.Namespace, console: Console) -> None:
     captions = _captions(args)
 
     from ..core.clock import Timeline
-    from ..core.device import resolve_placement
     from ..core.progress import stoppable
     from ..media.mux import has_picture, write_clip
     from ..models.own import joint_settings, own_settings
@@ -188,12 +188,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     negatives = _negatives(args, own)
     extent = _extent(args, own)
     options = _options(args, own)
-    placement = resolve_placement(
-        device=args.device, dtype=args.dtype, offload=args.offload, attention=args.attention, storage=args.storage
-    )
-    described = bridge_options(args)
-    if placement.storage == "auto":
-        placement = decide_storage(placement, found, extent, args.bridge, described)
+    placement = _placement(args, found, extent)
     loras = asked_loras(args)
     wanted = wanted_clips(Path(args.output), args.number, options)
     encoding = {"writer": args.writer, "codec": args.codec, "crf": args.crf}
@@ -205,7 +200,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             found,
             placement=placement,
             bridge=args.bridge,
-            bridge_options=described,
+            bridge_options=bridge_options(args),
             free_text=args.free_text_encoders or args.cache_captions,
         )
     model = apply_loras(model, loras)
@@ -249,6 +244,18 @@ def _extent(args: argparse.Namespace, own: OwnSettings) -> dict[str, Any]:
         "width": width,
         "height": height,
     }
+
+
+def _placement(args: argparse.Namespace, found: ModelSet, extent: dict[str, Any]) -> Placement:
+    """As asked for; where the way to keep weights is left open, the one that fits is taken."""
+    from ..core.device import resolve_placement
+
+    placement = resolve_placement(
+        device=args.device, dtype=args.dtype, offload=args.offload, attention=args.attention, storage=args.storage
+    )
+    if placement.storage == "auto":
+        return decide_storage(placement, found, extent, args.bridge, bridge_options(args))
+    return placement
 
 
 def _make_one(
