@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -211,13 +211,18 @@ class EmptyAVLatent(io.ComfyNode):
         given = {"num_frames": num_frames, "fps": fps, "width": width, "height": height}
         values = settled(defaults, own, given)
         timeline = Timeline(**values, geometry=geometry)
-        rate = {FPS_KEY: float(timeline.fps)}
-        video = {"samples": torch.zeros(batch_size, *timeline.video_latent_shape), **rate}
-        audio = {"samples": torch.zeros(batch_size, *timeline.audio_latent_shape), "type": "audio", **rate}
+        video, audio = _empty(timeline, batch_size)
         with stoppable(progress()):
             slow = clip_note(video_codec, audio_codec, timeline, batch_size)
         said = told("\n".join([followed(given, values), slow or _made_for(own, timeline)]))
         return io.NodeOutput(video, audio, float(timeline.fps), float(timeline.seconds), joined(video, audio), ui=said)
+
+
+def _empty(timeline: Timeline, batch_size: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Picture and sound without content, which carry the frame rate."""
+    rate = {FPS_KEY: float(timeline.fps)}
+    video, audio = (torch.zeros(batch_size, *s) for s in (timeline.video_latent_shape, timeline.audio_latent_shape))
+    return {"samples": video, **rate}, {"samples": audio, "type": "audio", **rate}
 
 
 def _made_for(own: OwnSettings, timeline: Timeline) -> str:
