@@ -50,7 +50,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     add = parser.add_argument
     add("prompt", nargs="?", default="", metavar="PROMPT", help="what is seen and heard")
     add("-o", "--output", required=True, metavar="FILE", help="file to write: .mp4, .webm, .mkv; .wav, .flac or .m4a "
-        "for the sound alone")  # fmt: skip
+        "for the sound alone; %%date:yyyy-MM-dd%% is filled in")  # fmt: skip
     add(
         "--video-caption",
         metavar="TEXT",
@@ -178,6 +178,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from ..core.progress import stoppable
     from ..media.mux import has_picture, write_clip
     from ..models.own import joint_settings, own_settings
+    from ..nodes.host.prefixes import with_date
     from ..pipeline import generate, load_models
     from .tags import clip_tags
 
@@ -190,7 +191,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     options = _options(args, own)
     placement = _placement(args, found, extent)
     loras = asked_loras(args)
-    wanted = wanted_clips(Path(args.output), args.number, options)
+    wanted = wanted_clips(Path(with_date(args.output)), args.number, options)
     encoding = {"writer": args.writer, "codec": args.codec, "crf": args.crf}
     rehearse_writing(wanted[-1].path, **encoding)
     captions = _expanded(args, console, captions, own)

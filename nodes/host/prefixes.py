@@ -17,6 +17,7 @@ CLOCK = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M",
 DATE_WORDS = re.compile("yyy?y?|dd?|MM?|hh?|mm?|ss?")
 DATE_PARTS = {"d": "tm_mday", "M": "tm_mon", "h": "tm_hour", "m": "tm_min", "s": "tm_sec"}
 PLACEHOLDER = re.compile(r"%(date:[^%]*|[^%]+\.[^%.]+|width|height|year|month|day|hour|minute|second)%")
+DATE = re.compile(r"%date:([^%]*)%")
 NODE_NAME = "Node name for S&R"  # the page's property, the node's type unless the user gave it another
 # Windows forbids these, and names of devices; the page puts the same sign in their place.
 FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f]')
@@ -54,6 +55,16 @@ def filled_prefix(prefix: str, *, width: int, height: int, hidden: Any = None) -
         parts = [part.encode()[:MOST_BYTES].decode(errors="ignore") for part in parts]
     *folders, name = map(_safe, parts)
     return "/".join([*filter(None, folders), name or "_"])
+
+
+def with_date(path: str) -> str:
+    """A path of the user's own with ``%date:…%`` filled in; signs that a name may not have become ``_``."""
+    now = time.localtime()
+
+    def value(match: re.Match[str]) -> str:
+        return FORBIDDEN.sub("_", DATE_WORDS.sub(lambda part: _date_part(part[0], now), match[1]))
+
+    return DATE.sub(value, path)
 
 
 def safe_path(path: PurePosixPath) -> PurePosixPath:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import time
 
 import pytest
 import torch
@@ -190,3 +192,14 @@ def test_no_picture_is_decoded_for_a_sound(generate, tmp_path, monkeypatch):
     outcome = generate("a dog barks", "-o", tmp_path / "a.flac", "-n", 2)
     assert outcome.code == 0 and seen == [None, None]
     assert "frames" not in outcome.out and "2667 samples at 8000 Hz; seed 0" in outcome.out
+
+
+def test_a_date_in_the_name_is_filled_in(generate, tmp_path):
+    """As in prefixes of nodes; a colon of the time would be no name on Windows."""
+    before = time.strftime("%Y-%m-%d")
+    outcome = generate("x", "-o", tmp_path / "%date:yyyy-MM-dd%" / "clip %date:hh:mm%.mp4", "--json")
+    assert outcome.code == 0, outcome.err
+    (file,) = tmp_path.rglob("*.mp4")
+    assert file.parent.name in (before, time.strftime("%Y-%m-%d"))
+    assert re.fullmatch(r"clip \d\d_\d\d\.mp4", file.name)
+    assert outcome.json["path"] == str(file)
