@@ -17,6 +17,7 @@ from .expand import MODES_HELP, add_backend_options, expand_prompt, tell_report
 from .libraries import explain_full_memory, quiet_libraries
 from .loras import add_lora_options, apply_loras, asked_loras
 from .models import MODELS_VARIABLE, choose_models
+from .options import add_sampling_options, sampling_options
 from .storage import decide_storage
 
 if TYPE_CHECKING:
@@ -26,16 +27,7 @@ if TYPE_CHECKING:
     from ..models.conditioning import ConditioningCache
     from ..models.own import OwnSettings
     from ..models.weights.find import ModelSet
-    from ..pipeline import SamplingOptions
-
-# Options that a model has a value of its own for, and the setting behind each.
-SCALES = {
-    "video_cfg": "video_guidance_scale",
-    "audio_cfg": "audio_guidance_scale",
-    "flow_shift": "flow_shift",
-    "video_modality_cfg": "video_modality_scale",
-    "audio_modality_cfg": "audio_modality_scale",
-}
+    from ..sampling.options import SamplingOptions
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -78,51 +70,11 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("clip and sampling").add_argument
+    add = parser.add_argument_group("clip").add_argument
     add("--frames", type=int, metavar="N", help="pictures, 4k+1 (default: 81; the pocket model's own, 33)")
     add("--size", type=parse_size, metavar="WxH", help="pixels, multiples of 16 (default: 832x480; pocket: 64x64)")
     add("--fps", metavar="RATE", help="frames per second, for example 15 or 30000/1001 (default: 15)")
-    add("--steps", type=int, metavar="N", help="denoising steps (default: 50)")
-    add(
-        "--video-cfg",
-        type=float,
-        metavar="X",
-        help="video guidance scale; 1 turns it off (default: 6; pocket: its own)",
-    )
-    add(
-        "--audio-cfg",
-        type=float,
-        metavar="X",
-        help="audio guidance scale; 1 turns it off (default: 6; pocket: its own)",
-    )
-    for modality, other in (("video", "sound"), ("audio", "picture")):
-        add(
-            f"--{modality}-modality-cfg",
-            type=float,
-            metavar="X",
-            help=f"how far the {modality} is pushed from what it would be without the {other}, at the cost of one more "
-            "pass of its tower a step (default: 1, off; pocket: its own)",
-        )
-    add("--seed", type=int, default=0, metavar="N", help="start of all randomness (default: 0)")
-    add(
-        "--schedule",
-        default="lockstep",
-        metavar="NAME",
-        help="lockstep (default, as published) or coupled (as trained)",
-    )
-    add(
-        "--flow-sigmas",
-        default="diffusers-0.36",
-        metavar="NAME",
-        help="spacing of the video's points: diffusers-0.36 (default) or diffusers-0.37",
-    )
-    add("--flow-shift", type=float, metavar="X", help="3 (default) for 480p, 5 for 720p; pocket: its own")
-    add(
-        "--guidance-batching",
-        default="auto",
-        metavar="NAME",
-        help="both guidance passes as one batch or in turn: auto (default), batched or sequential",
-    )
+    add_sampling_options(parser.add_argument_group("sampling").add_argument)
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:
@@ -369,23 +321,8 @@ def _mode(args: argparse.Namespace) -> str:
 def _options(args: argparse.Namespace, own: OwnSettings) -> SamplingOptions:
     """Sampling options; what cannot be used is refused here and not after minutes of loading or sampling."""
     from ..models.codecs.wan_vae import TILING
-    from ..pipeline import SamplingOptions
-    from ..sampling.noise import seeded_generator
-    from ..sampling.schedules import build_schedule
 
-    num_steps = own.num_steps if args.steps is None else args.steps
-    asked = {name: getattr(args, option) for option, name in SCALES.items()}
-    scales = {name: getattr(own, name) if value is None else value for name, value in asked.items()}
-    build_schedule(args.schedule, num_steps, flow_sigmas=args.flow_sigmas, flow_shift=scales["flow_shift"])
-    seeded_generator(args.seed)
     require_choice("tiling", args.tiling, TILING)
-    options = SamplingOptions(
-        num_steps=num_steps,
-        seed=args.seed,
-        schedule=args.schedule,
-        flow_sigmas=args.flow_sigmas,
-        guidance_batching=args.guidance_batching,
-        **scales,
-    )
-    options.guidance(bridged=True)
+    options = sampling_options(args, own)
+    options.build_schedule()
     return options

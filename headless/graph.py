@@ -13,7 +13,7 @@ import functools
 import inspect
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -153,7 +153,7 @@ def plan(
         )
     order: dict[str, Step] = {}
     for end in ends:
-        _visit(end, lambda node_id: _step(node_id, graph, schemas, check_options, gaps), order)
+        _visit(end, lambda node_id: _step(node_id, graph, schemas, check_options, gaps), order, ())
     for step in order.values():
         for name, (source, slot) in step.links.items():
             _check_link(step, name, order[source], slot)
@@ -320,32 +320,20 @@ def _check_link(step: Step, name: str, source: Step, slot: int) -> None:
         )
 
 
-def _visit(end: str, make: Callable[[str], Step], order: dict[str, Step]) -> None:
+def _visit(node_id: str, make: Callable[[str], Step], order: dict[str, Step], path: tuple[str, ...]) -> None:
     """Depth first, so that every node comes after the nodes it reads from.
 
     graphlib sorts by levels: it would load and sample for every result before the first is saved, and the page's order
     of nodes, which templates are laid out by, would be another.
     """
-    begun: dict[str, tuple[Step, Iterator[str]]] = {}  # from the end down: each node, and its sources that are left
-
-    def begin(node_id: str) -> None:
-        step = make(node_id)
-        begun[node_id] = step, iter([source for source, _ in step.links.values()])
-
-    if end not in order:
-        begin(end)
-    while begun:
-        node_id, (step, sources) = next(reversed(begun.items()))
-        source = next(sources, None)
-        if source is None:
-            order[node_id] = step
-            del begun[node_id]
-        elif source in begun:
-            path = list(begun)
-            raise WorkflowError(
-                "the links of the workflow form a circle",
-                got=" <- ".join([*path[path.index(source) :], source]),
-                expected="links that lead forward",
-            )
-        elif source not in order:
-            begin(source)
+    if node_id in path:
+        circle = [*path[path.index(node_id) :], node_id]
+        raise WorkflowError(
+            "the links of the workflow form a circle", got=" <- ".join(circle), expected="links that lead forward"
+        )
+    if node_id in order:
+        return
+    step = make(node_id)
+    for source, _ in step.links.values():
+        _visit(source, make, order, (*path, node_id))
+    order[node_id] = step

@@ -204,7 +204,8 @@ class EmptyAVLatent(io.ComfyNode):
         defaults: str = AS_SET,
     ) -> io.NodeOutput:
         """Compute the latents' shapes."""
-        from ..pipeline import clip_note, geometry_of
+        from ..forecast import clip_note
+        from ..pipeline import geometry_of
 
         geometry = geometry_of(video_codec and video_codec.codec, audio_codec and audio_codec.codec)
         own = _own(video_codec, audio_codec)

@@ -333,7 +333,8 @@ class JoinTowers(io.ComfyNode):
         bridge: LoadedBridges | None = None,
     ) -> io.NodeOutput:
         """Join what is connected."""
-        from ..pipeline import forecast_of, join_towers
+        from ..forecast import forecast_of
+        from ..pipeline import join_towers
 
         with stoppable(progress()):
             if video_tower is None and audio_tower is None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.clock import WAN_STABLE_AUDIO
 from ..core.errors import InputError, require_choice
-from ..sampling.schedules import FLOW_SIGMAS, SCHEDULES
 from .av import av_input, av_output, joined, parted, rate_of, times_of
+from .given import BOTH, task_input
 from .host import io, progress, shows_previews
 from .listing import ADVANCED, listing
-from .sampling import MAX_SEED, guidance_inputs, modality_inputs
+from .options import PLACED, input_of, later_inputs, sampling_options
 from .sockets import CATEGORY, Bridge
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .host.native import NativeSide
 
 TEXTS = ("official", "native")
+_SHIFT = "Wan's shift of the video's points towards high noise: 3 for 480p, 5 for 720p."
 # Modality, its model's input and title, what it makes, and what of it the latent sets.
 _SIDES = (
     ("video", "wan_model", "Wan 2.1", "picture", "size"),
@@ -48,17 +49,18 @@ class NativeSampler(io.ComfyNode):
                     optional=True,
                     tooltip="From Load Bridge; leave open and the two models run side by side, unaware of each other.",
                 ),
-                io.Int.Input(
+                input_of(
                     "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=True,
                     tooltip="Start of all randomness; the same seed draws the same noise as in the Joint Sampler.",
                 ),
-                io.Int.Input("steps", default=50, min=1, max=1000, tooltip="Denoising steps; the paper uses 50."),
-                *guidance_inputs(),
-                *_schedule_inputs(),
+                *(input_of(name) for name in PLACED[1:4]),
+                input_of(
+                    "schedule",
+                    tooltip="lockstep: as published, each model on its own points. coupled: both always at one time. "
+                    "flow: both at one level of clearness, walked by Euler.",
+                ),
+                input_of("flow_sigmas"),
+                input_of("flow_shift", tooltip=_SHIFT),
                 io.Combo.Input(
                     "text",
                     options=list(TEXTS),
@@ -87,8 +89,10 @@ class NativeSampler(io.ComfyNode):
                     tooltip="For the preview only: the VAE of the Stable Audio checkpoint, by which the sound is shown "
                     "while it emerges.",
                 ),
-                *modality_inputs(),
+                *(input_of(name, optional=True) for name in PLACED[8:]),
                 av_input("av_latent", "video_latent and audio_latent"),
+                task_input(),
+                *later_inputs(),
             ],
             outputs=[
                 io.Latent.Output(
@@ -117,14 +121,11 @@ class NativeSampler(io.ComfyNode):
         audio_latent: dict[str, Any] | None = None,
         bridge: LoadedBridges | None = None,
         audio_vae: Any = None,
-        video_modality_scale: float = 1.0,
-        audio_modality_scale: float = 1.0,
         av_latent: dict[str, Any] | None = None,
+        task: str = BOTH,
         **options: Any,
     ) -> io.NodeOutput:
         """Sample what is connected; results leave in the native VAEs' space."""
-        from ..pipeline import SamplingOptions
-
         wanted = wan_model is not None, stable_audio_model is not None
         latents = parted(av_latent, video_latent, audio_latent, wanted=wanted)
         given = {
@@ -141,12 +142,8 @@ class NativeSampler(io.ComfyNode):
             bridges=bridge,
             official_text=options.pop("text") == "official",
             seconds=options.pop("seconds"),
-            options=SamplingOptions(
-                num_steps=options.pop("steps"),
-                video_modality_scale=video_modality_scale,
-                audio_modality_scale=audio_modality_scale,
-                **options,
-            ),
+            task=task,
+            options=sampling_options(options),
             progress=watched,
             times=times_of(WAN_STABLE_AUDIO, *latents),
         )
@@ -203,33 +200,8 @@ def _side_inputs(name: str, model_port: str, title: str, thing: str, extent: str
             f"{name}_negative", optional=True, tooltip=f"What the {thing} should not be; needed with guidance."
         ),
         io.Latent.Input(
-            f"{name}_latent", optional=True, tooltip=f"Sets the {thing}'s {extent}, its content is not used."
-        ),
-    ]
-
-
-def _schedule_inputs() -> list[io.Input]:
-    return [
-        io.Combo.Input(
-            "schedule",
-            options=list(SCHEDULES),
-            default="lockstep",
-            tooltip="lockstep: as published, each model on its own points. coupled: both always at one time.",
-            **ADVANCED,
-        ),
-        io.Combo.Input(
-            "flow_sigmas",
-            options=list(FLOW_SIGMAS),
-            default="diffusers-0.36",
-            tooltip="Which diffusers version's spacing of the video's points; the published system used 0.36.",
-            **ADVANCED,
-        ),
-        io.Float.Input(
-            "flow_shift",
-            default=3.0,
-            min=0.1,
-            max=100.0,
-            step=0.1,
-            tooltip="Wan's shift of the video's points towards high noise: 3 for 480p, 5 for 720p.",
+            f"{name}_latent",
+            optional=True,
+            tooltip=f"Sets the {thing}'s {extent}; its content counts where task or a noise mask says so.",
         ),
     ]

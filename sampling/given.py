@@ -16,8 +16,8 @@ from ..core.pair import Pair
 from ..core.types import require_finite
 from .noise import seeded_generator
 from .processes import PROCESSES
+from .words import HOW
 
-HOW = ("replace", "fixed")
 # AV-Link 2.2: flow times 0.04 for a given picture, 0.2 for a given sound, here in the processes' own times.
 FIXED_TIMES = {"flow": 0.04, "cosine_v": 0.15596}
 

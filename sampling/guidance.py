@@ -17,11 +17,10 @@ from ..core.pair import MODALITIES, Pair
 from ..core.protocols import Denoiser, Guider
 from ..core.types import POSITIVE, Conditioning, Modality, ModalityConditioning, Pass
 from .guiders import GUIDERS
+from .words import BATCHING, UNCONDITIONAL
 
 _log = logging.getLogger(__name__)
 
-BATCHING = ("auto", "batched", "sequential")
-UNCONDITIONAL = ("texts", "alone")
 # "auto" batches the two passes while the video latent has at most this many positions (B·T·H·W; Wan makes one token of
 # four). A rule of thumb: small inputs leave a card idle and gain from one forward of two rows, large ones fill it with
 # one row and save half the activation memory by going one after the other. 832×480×81 has 131 040: sequential.

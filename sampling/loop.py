@@ -19,7 +19,7 @@ from .given import Given, KnownPart
 from .guidance import Guidance, GuidedDenoiser, View
 from .noise import seeded_generator
 from .processes import PROCESSES
-from .schedules import ModalitySchedule, Schedule
+from .schedules.base import ModalitySchedule, Schedule
 
 _PREDICTION_REMEDY = "Run the towers in float32 or bfloat16, lower the guidance scale, or check the weight files."
 

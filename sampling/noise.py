@@ -6,8 +6,7 @@ import torch
 
 from ..core.errors import InputError
 from ..core.types import JointLatents
-
-MAX_SEED = 2**64 - 1
+from .words import MAX_SEED
 
 
 def seeded_generator(seed: int) -> torch.Generator:

@@ -41,7 +41,7 @@ from sounding_video.models.weights.bridges import OFFICIAL_KINDS, BridgeOptions,
 from sounding_video.sampling.guidance import dual_guidance
 from sounding_video.sampling.loop import sample
 from sounding_video.sampling.noise import draw_noise
-from sounding_video.sampling.schedules import build_schedule
+from sounding_video.sampling.schedule import build_schedule
 from sounding_video.training.objectives import TrainingBatch, add_noise, joint_loss
 
 ONE_ULP = 2.4e-7  # a tolerance of 0.0 in the manifest asks for exact or 1-ulp

@@ -17,14 +17,16 @@ FLOORS = {
     "sampling": 1,
     "media": 1,
     "world": 1,
-    "pipeline": 2,
-    "training": 3,
-    "evaluation": 3,
-    "nodes": 4,
-    "headless": 5,
-    "cli": 6,
-    "__main__": 7,
-    "": 7,  # the root __init__, which hands out the nodes' extension
+    "forecast": 2,
+    "pipeline": 3,
+    "training": 4,
+    "evaluation": 4,
+    "tasks": 4,
+    "nodes": 5,
+    "headless": 6,
+    "cli": 7,
+    "__main__": 8,
+    "": 8,  # the root __init__, which hands out the nodes' extension
 }
 # Facts about the package itself, readable from every floor.
 ROOT_NAMES = {"__version__"}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..core.errors import InputError, require_choice
-from ..sampling.schedules import MAX_FLOW_SHIFT, MIN_FLOW_SHIFT
+from ..sampling.words import MAX_FLOW_SHIFT, MIN_FLOW_SHIFT
 
 T = TypeVar("T")
 TASKS = ("joint", "video", "audio", "video_codec", "audio_codec")

@@ -20,22 +20,26 @@ import torch
 from torch import Tensor
 
 from ...core.errors import InputError
+from ...core.pair import MODALITIES, Pair
 from ...core.progress import stoppable
 from ...core.types import Conditioning, JointLatents, ModalityConditioning
+from ...models.bridges import kinds_that_hear
 from ...models.counting import stopping
 from ...models.joint import BridgeStack, require_fit
 from ...models.native import BridgedForwards
 from ...models.weights.native import native_replacements
+from ...sampling.given import Given, require_use
 from ...sampling.loop import sample
 from ...sampling.noise import draw_noise
-from ...sampling.schedules import Schedule, build_schedule
+from ...sampling.schedules.base import Schedule
+from ..given import BOTH, given_latents, kept_as_given
 from .native_towers import TOWERS, NativeDenoiser, NativeTower, ReadyTower
 
 if TYPE_CHECKING:
     from ...core.clock import ClipTimes
     from ...core.progress import Progress
     from ...models.weights.bridges import LoadedBridges
-    from ...pipeline import SamplingOptions
+    from ...sampling.options import SamplingOptions
 
 # The published system pads the picture's text with zero rows to this length; ComfyUI pads to 512.
 OFFICIAL_VIDEO_TOKENS = 1024
@@ -92,6 +96,7 @@ def sample_native(
     seconds: float,
     progress: Progress,
     times: ClipTimes | None = None,
+    task: str = BOTH,
 ) -> dict[str, Tensor]:
     """Draw noise and denoise both modalities together.
 
@@ -104,6 +109,7 @@ def sample_native(
         seconds: Length the audio model is told; 0 leaves it to the conditioning.
         progress: One unit a step.
         times: When the latent steps lie, for the bridges; None takes it from their numbers.
+        task: What of the two is made (:mod:`..given`).
 
     Returns:
         By modality, the latent in its native VAE's space, float32.
@@ -121,14 +127,7 @@ def sample_native(
     texts = [_conditionings(side, official_text, seconds) for side in sides]
     points = [() if stack is None else getattr(stack.points, side.name) for side in sides]
     parts = [_Part(*values) for values in zip(sides, towers, models, texts, points, strict=True)]
-    schedule = build_schedule(
-        options.schedule,
-        options.num_steps,
-        flow_sigmas=options.flow_sigmas,
-        flow_shift=options.flow_shift,
-        video=any(side.name == "video" for side in sides),
-        audio=any(side.name == "audio" for side in sides),
-    )
+    run = _run_of(sides, task, options, stack)
 
     def loop(ready: dict[str, ReadyTower]) -> JointLatents:
         if official_text and "audio" in ready:
@@ -138,19 +137,42 @@ def sample_native(
         with stoppable(progress), ExitStack() as layers:
             for net in (*(tower.net for tower in towers), *([] if stack is None else [stack])):
                 layers.enter_context(stopping(net))
-            return _run_loop(denoiser, sides, schedule, options, progress)
+            return _run_loop(denoiser, sides, run, progress)
 
     # The picture's guider innermost: what is loaded last is loaded with its need of memory, which is the larger one.
-    return _inside_guiders(parts[::-1], {}, schedule, options.seed, loop)[1]
+    results = _inside_guiders(parts[::-1], {}, run.schedule, options.seed, loop)[1]
+    return {side.name: kept_as_given(results[side.name], side.latent, run.given[side.name]) for side in sides}
 
 
-def _run_loop(
-    denoiser: NativeDenoiser,
-    sides: list[NativeSide],
-    schedule: Schedule,
-    options: SamplingOptions,
-    progress: Progress,
-) -> JointLatents:
+@dataclass(frozen=True)
+class _Run:
+    """How the loop runs.
+
+    Args:
+        schedule: Points of both modalities.
+        options: Steps, scales, seed.
+        given: What is known of each modality, in the models' own space.
+        hears: Modalities that receive something from the other one.
+    """
+
+    schedule: Schedule
+    options: SamplingOptions
+    given: Pair[Given]
+    hears: frozenset[str]
+
+
+def _run_of(sides: list[NativeSide], task: str, options: SamplingOptions, stack: BridgeStack | None) -> _Run:
+    """The run of these sides; a given one that nothing leads from is refused."""
+    clean = {side.name: side.model.model.process_latent_in for side in sides}
+    given = given_latents(task, {side.name: side.latent for side in sides}, options, clean)
+    hears = frozenset(name for name in MODALITIES if stack is not None and stack.hears(name))
+    kinds = Pair(*(kinds_that_hear(name) for name in MODALITIES))
+    require_use(given, bridged=stack is not None, hears=hears, kinds=kinds)
+    schedule = options.build_schedule(video="video" in clean, audio="audio" in clean)
+    return _Run(schedule, options, given, hears)
+
+
+def _run_loop(denoiser: NativeDenoiser, sides: list[NativeSide], run: _Run, progress: Progress) -> JointLatents:
     """Our loop over the native models."""
     shapes = {f"{side.name}_shape": side.shape for side in sides}
     # The texts are ComfyUI's conditionings, which a tower finds by the name of the pass.
@@ -159,10 +181,11 @@ def _run_loop(
     return sample(
         denoiser,
         Conditioning(**texts),
-        draw_noise(options.seed, **shapes),
-        schedule=schedule,
-        guidance=replace(options.guidance(bridged=denoiser.bridged), batching="sequential"),
-        seed=options.seed,
+        draw_noise(run.options.seed, **shapes),
+        schedule=run.schedule,
+        guidance=replace(run.options.guidance(run.hears), batching="sequential"),
+        seed=run.options.seed,
+        given=run.given,
         device=sides[0].model.load_device,
         progress=progress,
     )

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ...core.protocols import Guider
+from typing import TYPE_CHECKING
+
 from ...core.registry import Registry
+
+if TYPE_CHECKING:
+    from ...core.protocols import Guider
 
 GUIDERS: Registry[type[Guider]] = Registry("guider", __name__)

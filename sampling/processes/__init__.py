@@ -6,8 +6,12 @@ sigma here as diffusers calls it: the flow time for ``flow``, the noise-to-signa
 
 from __future__ import annotations
 
-from ...core.protocols import Process
+from typing import TYPE_CHECKING
+
 from ...core.registry import Registry
+
+if TYPE_CHECKING:
+    from ...core.protocols import Process
 
 PROCESSES: Registry[Process] = Registry("process", __name__)
 

@@ -5,92 +5,14 @@ A variant is a function of :class:`~.base.Steps` that gives a :class:`~.base.Poi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ...core.errors import InputError
-from ...core.pair import Pair
 from ...core.registry import Registry
-from ..processes import PROCESSES
-from ..solvers import SOLVERS
-from .base import (
-    AUDIO_SIGMA_MAX,
-    AUDIO_SIGMA_MIN,
-    AUDIO_TIME_MAX,
-    FLOW_SIGMAS,
-    MAX_FLOW_SHIFT,
-    MAX_STEPS,
-    MIN_FLOW_SHIFT,
-    ModalitySchedule,
-    Points,
-    Schedule,
-    Steps,
-)
 
-__all__ = [
-    "AUDIO_SIGMA_MAX",
-    "AUDIO_SIGMA_MIN",
-    "AUDIO_TIME_MAX",
-    "AUTO",
-    "FLOW_SIGMAS",
-    "MAX_FLOW_SHIFT",
-    "MAX_STEPS",
-    "MIN_FLOW_SHIFT",
-    "SCHEDULES",
-    "ModalitySchedule",
-    "Points",
-    "Schedule",
-    "Steps",
-    "build_schedule",
-    "solver_choices",
-]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...core.pair import Pair
+    from .base import Points, Steps
 
 SCHEDULES: Registry[Callable[[Steps], Pair[Points]]] = Registry("schedule", __name__)
-AUTO = "auto"
-
-
-def solver_choices() -> list[str]:
-    """``auto`` and every solver."""
-    return [AUTO, *SOLVERS.names()]
-
-
-def build_schedule(
-    name: str,
-    num_steps: int,
-    *,
-    flow_sigmas: str = "diffusers-0.36",
-    flow_shift: float = 3.0,
-    solver: str = AUTO,
-    video: bool = True,
-    audio: bool = True,
-) -> Schedule:
-    """Compute a schedule; it does not depend on the diffusers version that is installed.
-
-    Args:
-        name: A key of ``SCHEDULES``.
-        num_steps: 1 to 1000.
-        flow_sigmas: How the flow grid is spaced: as diffusers does up to 0.36 (what the authors' pins imply) or from
-            0.37 on.
-        flow_shift: Wan's shift towards high noise, 0.1 to 100; 3 for 480p, 5 for 720p.
-        solver: A key of ``SOLVERS``, or ``auto`` for the one that belongs to the schedule and the process.
-        video: Whether a video is generated.
-        audio: Whether sound is generated.
-
-    Raises:
-        InputError: a word that is not a choice, a number out of range, a solver that does not walk the process.
-    """
-    points = SCHEDULES.get(name)(Steps(num_steps, flow_sigmas, flow_shift))
-    wanted = Pair(points.video if video else None, points.audio if audio else None)
-    return Schedule(name, num_steps, *(one and _modality(one, solver) for one in wanted))
-
-
-def _modality(points: Points, solver: str) -> ModalitySchedule:
-    """One modality's points with the solver that walks them."""
-    chosen = (points.solver or PROCESSES.get(points.process).solver) if solver == AUTO else solver
-    variant = SOLVERS.get(chosen)
-    if points.process not in variant.processes:
-        raise InputError(
-            f"the solver {chosen} does not walk the process {points.process}",
-            got=f"solver {chosen}, which walks {', '.join(sorted(variant.processes))}",
-            expected="auto or " + ", ".join(name for name in SOLVERS if points.process in SOLVERS.get(name).processes),
-        )
-    return ModalitySchedule(points.process, points.sigmas, points.timesteps, variant, points.bounds)

@@ -14,11 +14,9 @@ from torch import Tensor
 from ...core.errors import InputError, require_choice
 from ...core.protocols import Solver
 from ..solvers import SolverVariant
+from ..words import FLOW_SIGMAS, MAX_FLOW_SHIFT, MAX_STEPS, MIN_FLOW_SHIFT
 
 Grid = TypeVar("Grid", np.ndarray, Tensor)
-FLOW_SIGMAS = ("diffusers-0.36", "diffusers-0.37")
-MAX_STEPS = 1000
-MIN_FLOW_SHIFT, MAX_FLOW_SHIFT = 0.1, 100.0
 
 # Stable Audio Open's range of noise levels, and 2/π·atan(500) ≈ 0.99873, the latest time it knows.
 AUDIO_SIGMA_MIN, AUDIO_SIGMA_MAX = 0.3, 500.0

@@ -6,12 +6,14 @@ walks ``sigmas`` ``(n + 1,)``, the last one 0, counts its steps from 0 and never
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
-
-from ...core.protocols import Solver
 from ...core.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...core.protocols import Solver
 
 
 class SolverVariant(Protocol):

@@ -17,7 +17,7 @@ from sounding_video.core import device
 from sounding_video.core.errors import MissingModelError
 from sounding_video.media.probe import probe, read_clip
 from sounding_video.models.weights.find import pocket_folder
-from sounding_video.sampling import guidance, schedules
+from sounding_video.sampling import schedules, words
 
 
 def test_a_prompt_becomes_a_clip(generate, tmp_path):
@@ -251,7 +251,7 @@ BAD_INPUT = [
     (["a", "--audio-cfg", -1], 2, "the audio guidance scale cannot be used"),
     (["a", "--video-modality-cfg", "inf"], 2, "the video modality scale cannot be used"),
     (["a", "--audio-modality-cfg", -1], 2, "the audio modality scale cannot be used"),
-    (["a", "--schedule", "lock"], 2, "unknown schedule: got 'lock'; expected one of coupled, "),
+    (["a", "--schedule", "lock"], 2, "unknown schedule: got 'lock'; expected one of coupled, flow, lockstep"),
     (["a", "--flow-sigmas", "0.36"], 2, "unknown flow sigmas"),
     (["a", "--guidance-batching", "both"], 2, "unknown guidance batching"),
     (["a", "--dtype", "fp8"], 2, "unknown dtype"),
@@ -400,8 +400,8 @@ def test_the_help_names_every_choice(command, capsys):
         device.ATTENTION_KERNELS,
         device.DTYPE_NAMES,
         schedules.SCHEDULES,
-        schedules.FLOW_SIGMAS,
-        guidance.BATCHING,
+        words.FLOW_SIGMAS,
+        words.BATCHING,
     ):
         assert [choice for choice in choices if choice not in text] == []
 

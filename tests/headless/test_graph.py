@@ -269,19 +269,3 @@ def test_a_class_that_two_nodes_have_is_no_name(graph):
     graph["10"] = graph["9"]
     with pytest.raises(WorkflowError, match="several nodes have this name: got T2SVMux; expected an id: 9 or 10"):
         apply_overrides(graph, {"T2SVMux.format": "mkv"})
-
-
-def test_a_chain_of_two_thousand_nodes_is_put_in_order(graph):
-    """Longer than Python lets a function call itself."""
-    before = "4"
-    for number in range(2000):
-        inputs = {"model": [before, 0], "lora_file": "none", "strength": 1.0}
-        before = f"l{number}"
-        graph[before] = {"class_type": "T2SVLoadLora", "inputs": inputs}
-    graph["7"]["inputs"]["model"] = [before, 0]
-    steps = [step.node_id for step in plan(graph, check_options=False)]
-    assert [name for name in steps if name[0] == "l"] == [f"l{number}" for number in range(2000)]
-    assert steps.index("4") < steps.index("l0") and steps.index(before) < steps.index("7")
-    graph["l0"]["inputs"]["model"] = [before, 0]
-    with pytest.raises(WorkflowError, match="form a circle: got l1999 <- l1998 <- "):
-        plan(graph, check_options=False)

@@ -23,7 +23,7 @@ from sounding_video.models.patching import with_tuned_blocks
 from sounding_video.pipeline import SamplingOptions
 from sounding_video.sampling.loop import sample
 from sounding_video.sampling.noise import draw_noise
-from sounding_video.sampling.schedules import build_schedule
+from sounding_video.sampling.schedule import build_schedule
 
 pytestmark = pytest.mark.inside_comfyui
 SECONDS = 5.4
@@ -113,7 +113,7 @@ def ours(native, parts, models):
             Conditioning(**{name: conditioning[name] for name in only}),
             draw_noise(OPTIONS.seed, **shapes),
             schedule=build_schedule("lockstep", OPTIONS.num_steps, video="video" in only, audio="audio" in only),
-            guidance=options.guidance(bridged=bridges is not None),
+            guidance=options.guidance(frozenset({"video", "audio"} if bridges is not None else ())),
             seed=OPTIONS.seed,
         )
         return in_vae_space(latents)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sounding_video import pipeline
+from sounding_video import forecast, pipeline
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import Cancelled
@@ -53,7 +53,7 @@ def test_operations_are_those_that_torch_counts_and_attention_is_not_left_out():
 def test_a_stage_s_operations_grow_with_what_is_made(pocket):
     def counted(frames, size):
         timeline = Timeline(frames, 15, size, size, pocket.geometry)
-        (outline, work, placement), ways = pipeline._planning(pocket, timeline, SamplingOptions(), "off")
+        (outline, work, placement), ways = forecast._planning(pocket, timeline, SamplingOptions(), "off")
         plan = plans(lambda _: outline, work, placement, **ways)[0]
         return {peak.stage: peak.operations for peak in plan.stages}
 
@@ -67,7 +67,7 @@ def test_the_quick_count_is_of_the_order_of_the_real_one(pocket, slow_device, mo
     monkeypatch.setattr(duration, "_QUICK_OPERATIONS", 0)
     for frames, width, height in ((33, 64, 64), (81, 832, 480)):
         timeline = Timeline(frames, 15, width, height, pocket.geometry)
-        told = pipeline.forecast_of(pocket, timeline)
+        told = forecast.forecast_of(pocket, timeline)
         passes = 2 * pocket.own.num_steps
         quick = sampling_seconds(pocket.video.tower, (1, *timeline.video_latent_shape), pocket.placement, passes=passes)
         real = told["seconds"]
@@ -77,15 +77,15 @@ def test_the_quick_count_is_of_the_order_of_the_real_one(pocket, slow_device, mo
 def test_a_long_run_is_told_and_a_short_one_is_not(pocket, slow_device):
     def said(frames, width, height, **options):
         shape = (1, *Timeline(frames, 15, width, height, pocket.geometry).video_latent_shape)
-        return pipeline.long_run_note(pocket, shape, SamplingOptions(**options))
+        return forecast.long_run_note(pocket, shape, SamplingOptions(**options))
 
     assert said(33, 64, 64) == ""
     sentence = said(81, 832, 480)
     assert sentence.startswith("sampling 81 frames of 832×480 in 50 steps takes about ") and " h on cpu" in sentence
     assert sentence.endswith("this model was made for 64×64 pixels, 33 frames at 15 fps")
     assert "in 4 steps takes about" in said(81, 832, 480, num_steps=4)
-    assert pipeline.long_run_note(pocket, None, SamplingOptions()) == ""
-    assert pipeline.long_run_note(replace(pocket, video=None), (1, 16, 21, 60, 104), SamplingOptions()) == ""
+    assert forecast.long_run_note(pocket, None, SamplingOptions()) == ""
+    assert forecast.long_run_note(replace(pocket, video=None), (1, 16, 21, 60, 104), SamplingOptions()) == ""
 
 
 def test_it_is_told_before_anything_is_computed(pocket, slow_device):
@@ -109,12 +109,12 @@ def test_it_is_told_before_anything_is_computed(pocket, slow_device):
 def test_a_clip_s_size_is_judged_from_the_loaded_sides(pocket, slow_device):
     def said(frames, width, height, num_clips=1):
         timeline = Timeline(frames, 15, width, height, pocket.geometry)
-        return pipeline.clip_note(pocket.video, pocket.audio, timeline, num_clips)
+        return forecast.clip_note(pocket.video, pocket.audio, timeline, num_clips)
 
     assert said(33, 64, 64) == ""
     assert "takes about" in said(81, 832, 480)
     assert "no plan fits the memory" in said(81, 8192, 8192)
-    assert pipeline.clip_note(None, pocket.audio, Timeline(81, geometry=pocket.geometry)) == ""
+    assert forecast.clip_note(None, pocket.audio, Timeline(81, geometry=pocket.geometry)) == ""
 
 
 def test_the_device_is_measured_once():

@@ -13,6 +13,7 @@ from sounding_video.core.device import Placement, resolve_placement
 from sounding_video.core.errors import PlacementError
 from sounding_video.core.residency import Moving, managed_by, module_bytes
 from sounding_video.core.types import Captions, JointLatents, ModalityConditioning
+from sounding_video.forecast import forecast_of, settled
 from sounding_video.models.conditioning import ConditioningCache
 from sounding_video.models.placement import on_device
 from sounding_video.models.plan import fit, runs
@@ -27,11 +28,9 @@ from sounding_video.pipeline import (
     SamplingOptions,
     decode_latents,
     encode_captions,
-    forecast_of,
     generate,
     load_models,
     sample_latents,
-    settled,
 )
 
 CUDA, META, CPU = torch.device("cuda"), torch.device("meta"), torch.device("cpu")

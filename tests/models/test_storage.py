@@ -13,13 +13,14 @@ from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import IncompatibleWeightsError, MissingPackageError, PlacementError
 from sounding_video.core.optional import available
 from sounding_video.core.types import Captions
+from sounding_video.forecast import forecast_of
 from sounding_video.models.conditioning import ConditioningCache
 from sounding_video.models.patching import with_tuned_blocks
 from sounding_video.models.placement import running
 from sounding_video.models.plan.needs import Needs, Workload, num_bytes
 from sounding_video.models.plan.outline import outline_loaded
 from sounding_video.models.storage import BYTES_PER_WEIGHT, FP8, is_stored, packing_of, shapes, store
-from sounding_video.pipeline import SamplingOptions, encode_captions, forecast_of, load_models, sample_latents
+from sounding_video.pipeline import SamplingOptions, encode_captions, load_models, sample_latents
 
 NATIVE = resolve_placement(device="cpu")
 FP8_PLACEMENT = replace(NATIVE, storage="fp8")

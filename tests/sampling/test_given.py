@@ -12,7 +12,8 @@ from sounding_video.sampling.guidance import dual_guidance
 from sounding_video.sampling.loop import sample
 from sounding_video.sampling.noise import draw_noise
 from sounding_video.sampling.processes import PROCESSES
-from sounding_video.sampling.schedules import SCHEDULES, build_schedule
+from sounding_video.sampling.schedule import build_schedule
+from sounding_video.sampling.schedules import SCHEDULES
 
 SHAPES = {"video": (1, 4, 3, 6, 8), "audio": (1, 6, 13)}
 STEPS = 5

@@ -14,7 +14,7 @@ from sounding_video.core.types import Conditioning, JointLatents, Modality
 from sounding_video.sampling.guidance import dual_guidance
 from sounding_video.sampling.loop import sample
 from sounding_video.sampling.noise import draw_noise
-from sounding_video.sampling.schedules import build_schedule
+from sounding_video.sampling.schedule import build_schedule
 
 # The stock scheduler used as witness asks torchsde for points just outside its Brownian path.
 pytestmark = pytest.mark.filterwarnings("ignore:Should have t[ab]")

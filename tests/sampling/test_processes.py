@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from sounding_video.sampling.processes import PROCESSES, equal_time
-from sounding_video.sampling.schedules import build_schedule
+from sounding_video.sampling.schedule import build_schedule
 from sounding_video.sampling.solvers import SOLVERS
 
 EVERY = pytest.mark.parametrize("name", PROCESSES.names())

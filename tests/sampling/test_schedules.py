@@ -10,8 +10,11 @@ from diffusers import CosineDPMSolverMultistepScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounding_video.core.errors import InputError
-from sounding_video.sampling.schedules import AUDIO_TIME_MAX, FLOW_SIGMAS, SCHEDULES, build_schedule
+from sounding_video.sampling.schedule import build_schedule
+from sounding_video.sampling.schedules import SCHEDULES
+from sounding_video.sampling.schedules.base import AUDIO_TIME_MAX
 from sounding_video.sampling.schedules.lockstep import lockstep_times
+from sounding_video.sampling.words import FLOW_SIGMAS
 
 # The stock scheduler used as witness asks torchsde for points just outside its Brownian path.
 pytestmark = pytest.mark.filterwarnings("ignore:Should have t[ab]")

@@ -13,8 +13,10 @@ from sounding_video.core.types import JointLatents
 from sounding_video.sampling.guidance import dual_guidance
 from sounding_video.sampling.loop import sample
 from sounding_video.sampling.noise import draw_noise
-from sounding_video.sampling.schedules import FLOW_SIGMAS, SCHEDULES, build_schedule
+from sounding_video.sampling.schedule import build_schedule
+from sounding_video.sampling.schedules import SCHEDULES
 from sounding_video.sampling.solvers import SOLVERS
+from sounding_video.sampling.words import FLOW_SIGMAS
 
 OFF = dual_guidance(1.0, 1.0)
 

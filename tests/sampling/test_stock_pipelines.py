@@ -37,7 +37,7 @@ from sounding_video.models.towers.wan import WanTower
 from sounding_video.sampling.guidance import dual_guidance
 from sounding_video.sampling.loop import sample
 from sounding_video.sampling.noise import draw_noise
-from sounding_video.sampling.schedules import build_schedule
+from sounding_video.sampling.schedule import build_schedule
 from transformers import PreTrainedTokenizerFast, T5EncoderModel, UMT5EncoderModel
 
 pytestmark = pytest.mark.filterwarnings("ignore:Should have t[ab]")

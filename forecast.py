@@ -1,0 +1,155 @@
+"""What a run will take, told before it begins: whether it fits the memory, and how long it lasts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .core.clock import Timeline
+from .core.progress import Progress
+from .models.joined import JoinedModel
+from .models.joint import JointModel
+from .models.plan.duration import LONG_SECONDS, sampling_seconds, worded
+from .models.plan.fit import StageRun, note
+from .models.plan.needs import Workload
+from .models.plan.outline import Outline, outline_loaded
+from .models.plan.runs import forecast, sampling, settle, tilings
+from .sampling.guidance import is_small
+from .sampling.options import SamplingOptions
+
+if TYPE_CHECKING:
+    from .core.device import Placement
+    from .core.types import Conditioning
+    from .models.parts import AudioParts, VideoParts
+
+
+def tell_of_length(
+    model: JoinedModel, video_shape: tuple[int, ...] | None, options: SamplingOptions, progress: Progress
+) -> None:
+    """Say it where sampling takes longer than ten minutes here."""
+    slow = long_run_note(model, video_shape, options)
+    if slow:
+        note(slow)
+        progress.tell(slow)
+
+
+def planned_sampling(
+    model: JoinedModel,
+    conditioning: Conditioning,
+    options: SamplingOptions,
+    video_shape: tuple[int, ...] | None,
+    audio_shape: tuple[int, ...] | None,
+) -> StageRun:
+    """The sampling stage as the planner sees it."""
+    texts = (conditioning.video, conditioning.audio)
+    return sampling(
+        model.joint,
+        _workload(options, video_shape, audio_shape),
+        text_lengths=tuple(text.positive.shape[1] if text else 0 for text in texts),
+        batchings=_batchings(options, video_shape),
+    )
+
+
+def _workload(
+    options: SamplingOptions, video_shape: tuple[int, ...] | None, audio_shape: tuple[int, ...] | None
+) -> Workload:
+    scales = (options.video_guidance_scale, options.audio_guidance_scale)
+    return Workload(video_shape, audio_shape, guided=max(scales) > 1)
+
+
+def _batchings(options: SamplingOptions, video_shape: tuple[int, ...] | None) -> tuple[str, ...]:
+    """Ways of guidance that the planner may choose from, fastest first."""
+    if options.guidance_batching != "auto":
+        return (options.guidance_batching,)
+    return ("batched", "sequential") if is_small(video_shape) else ("sequential",)
+
+
+def _planning(
+    model: JoinedModel, timeline: Timeline, options: SamplingOptions, tiling: str
+) -> tuple[tuple[Outline, Workload, Placement], dict[str, tuple[str, ...]]]:
+    """What the planner asks of a run: the outline, the shapes and the placement, and the ways that are open."""
+    video_shape = (1, *timeline.video_latent_shape) if model.video else None
+    audio_shape = (1, *timeline.audio_latent_shape) if model.audio else None
+    work = _workload(options, video_shape, audio_shape)
+    ways = {
+        "batchings": _batchings(options, video_shape),
+        "tilings": tilings(timeline.width * timeline.height, tiling),
+    }
+    return (outline_loaded(model.joint, model.video, model.audio), work, model.placement), ways
+
+
+def settled(
+    model: JoinedModel, timeline: Timeline, options: SamplingOptions, *, tiling: str = "auto"
+) -> tuple[JoinedModel, str]:
+    """Model and tiling with offload ``auto`` decided as far as the whole run shows it.
+
+    See :func:`~.models.plan.runs.settle`.
+
+    Raises:
+        PlacementError: no plan fits the device's memory.
+    """
+    if model.placement.offload != "auto":
+        return model, tiling
+    run, ways = _planning(model, timeline, options, tiling)
+    placement, tiling = settle(*run, **ways) or (model.placement, tiling)
+    return replace(model, placement=placement), tiling
+
+
+def forecast_of(model: JoinedModel, timeline: Timeline | None = None) -> dict[str, Any]:
+    """Whether a clip fits the memory, and how long it takes (:func:`~.models.plan.runs.forecast`).
+
+    Args:
+        model: Towers, bridges, codecs.
+        timeline: The clip; None is what the model was made for.
+    """
+    own = model.own
+    timeline = timeline or Timeline(own.num_frames, own.fps, own.width, own.height, model.geometry)
+    run, ways = _planning(model, timeline, SamplingOptions(), "auto")
+    clip = {"frames": timeline.num_frames, "width": timeline.width, "height": timeline.height}
+    told = forecast(*run, **ways, num_steps=own.num_steps)
+    size = f"{timeline.num_frames} frames of {timeline.width}×{timeline.height}"
+    return {"clip": clip, **told, "sentence": f"{size}: {told['sentence']}"}
+
+
+def long_run_note(model: JoinedModel, video_shape: tuple[int, ...] | None, options: SamplingOptions) -> str:
+    """A sentence where sampling takes longer than ten minutes here, to be told before it begins; else empty.
+
+    Args:
+        model: Whose video tower takes the time.
+        video_shape: Latent ``(B, C, T, H, W)`` or None.
+        options: Steps and scales.
+    """
+    if model.video is None or video_shape is None:
+        return ""
+    pushed = "video" in model.hears and options.video_modality_scale > 1
+    guided = max(options.video_guidance_scale, options.audio_guidance_scale) > 1
+    passes = options.num_steps * (1 + guided + pushed)
+    seconds = sampling_seconds(model.joint.video, video_shape, model.placement, passes=passes)
+    if seconds < LONG_SECONDS:
+        return ""
+    own, frames = model.own, model.video.codec.temporal_stride * (video_shape[2] - 1) + 1
+    height, width = (side * model.video.codec.spatial_stride for side in video_shape[3:])
+    larger = width * height * frames > own.width * own.height * own.num_frames
+    made_for = f"; this model was made for {own.extent}" if own.is_noted and larger else ""
+    told = f"sampling {frames} frames of {width}×{height} in {options.num_steps} steps takes {worded(seconds)}"
+    return f"{told} on {model.placement.device}{made_for}"
+
+
+def clip_note(video: VideoParts | None, audio: AudioParts | None, timeline: Timeline, num_clips: int = 1) -> str:
+    """A sentence where clips of this size take long to sample or do not fit the memory; else empty.
+
+    Args:
+        video: Loaded video side; without it nothing takes long.
+        audio: Loaded audio side.
+        timeline: One clip.
+        num_clips: Made at once.
+    """
+    if video is None:
+        return ""
+    fitting = audio if audio is not None and audio.placement == video.placement else None
+    model = JoinedModel(JointModel(video.tower, fitting and fitting.tower), video, fitting, video.placement)
+    shape, own = (num_clips, *timeline.video_latent_shape), model.own
+    if not sampling_seconds(video.tower, shape, model.placement, passes=2 * own.num_steps):
+        return ""
+    told = forecast_of(model, timeline)
+    return long_run_note(model, shape, SamplingOptions(num_steps=own.num_steps)) if told["fits"] else told["sentence"]

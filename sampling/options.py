@@ -1,0 +1,213 @@
+"""How to sample, each setting declared once: nodes, command line and tags are made from these fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..core.options import check_options, option
+from .schedules import SCHEDULES
+from .solvers import SOLVERS
+from .words import (
+    AUTO,
+    BATCHING,
+    FLOW_SIGMAS,
+    HOW,
+    MAX_FLOW_SHIFT,
+    MAX_SCALE,
+    MAX_SEED,
+    MAX_STEPS,
+    MIN_FLOW_SHIFT,
+    UNCONDITIONAL,
+)
+
+if TYPE_CHECKING:
+    from .guidance import Guidance
+    from .schedules.base import Schedule
+
+AS_TRAINED = -1.0
+_MODALITY = (
+    "How far the {} is pushed from what it would be without the {}: more in time with it. 1 is off, as published; more "
+    "costs a pass of this tower at every step."
+)
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How to sample; the defaults are the paper's (Table 6). New fields come last.
+
+    Raises:
+        InputError: a value out of its range, two that exclude each other.
+    """
+
+    num_steps: int = option(
+        50, "Denoising steps; the paper uses 50.", low=1, high=MAX_STEPS, port="steps", flag="steps", follows=True
+    )
+    video_guidance_scale: float = option(
+        6.0,
+        "How strongly the picture follows its caption (CFG). 1 turns guidance off.",
+        low=0.0,
+        high=MAX_SCALE,
+        step=0.1,
+        flag="video-cfg",
+        follows=True,
+    )
+    audio_guidance_scale: float = option(
+        6.0,
+        "How strongly the sound follows its caption (CFG). 1 turns guidance off.",
+        low=0.0,
+        high=MAX_SCALE,
+        step=0.1,
+        flag="audio-cfg",
+        follows=True,
+    )
+    seed: int = option(
+        0, "Start of all randomness; the same seed draws the same noise on any device.", low=0, high=MAX_SEED
+    )
+    schedule: str = option(
+        "lockstep",
+        "lockstep: as published, each tower on its own points. coupled: both towers always at one time, as trained. "
+        "flow: both at one level of clearness, walked by Euler.",
+        choices=SCHEDULES.names,
+        advanced=True,
+    )
+    flow_sigmas: str = option(
+        "diffusers-0.36",
+        "Which diffusers version's spacing of the video's points; the published system used 0.36.",
+        choices=lambda: FLOW_SIGMAS,
+        advanced=True,
+    )
+    guidance_batching: str = option(
+        "auto",
+        "Both guidance passes as one batch, or one after the other: same result, half the memory.",
+        choices=lambda: BATCHING,
+        advanced=True,
+    )
+    flow_shift: float = option(
+        3.0,
+        "Wan's shift of the video's points towards high noise: 3 for 480p, 5 for 720p, 1 for the pocket model.",
+        low=MIN_FLOW_SHIFT,
+        high=MAX_FLOW_SHIFT,
+        step=0.1,
+        follows=True,
+    )
+    video_modality_scale: float = option(
+        1.0,
+        _MODALITY.format("picture", "sound"),
+        low=0.0,
+        high=MAX_SCALE,
+        step=0.1,
+        flag="video-modality-cfg",
+        follows=True,
+    )
+    audio_modality_scale: float = option(
+        1.0,
+        _MODALITY.format("sound", "picture"),
+        low=0.0,
+        high=MAX_SCALE,
+        step=0.1,
+        flag="audio-modality-cfg",
+        follows=True,
+    )
+    solver: str = option(
+        "auto",
+        "auto: the solver that belongs to the schedule. Others must be able to walk picture and sound; euler does.",
+        choices=lambda: (AUTO, *SOLVERS.names()),
+        advanced=True,
+    )
+    unconditional: str = option(
+        "texts",
+        "What the CFG scales lead away from. texts: both sides with their negative captions. alone: each tower alone "
+        "with its negative caption, so they lead towards the other side too (AV-Link).",
+        choices=lambda: UNCONDITIONAL,
+        advanced=True,
+    )
+    guidance_start: float = option(
+        0.0, "Share of the steps before the CFG scales act.", low=0.0, high=1.0, step=0.01, advanced=True
+    )
+    guidance_end: float = option(
+        1.0,
+        "Share of the steps after which the CFG scales act no more; each step without them takes half the time.",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+        advanced=True,
+    )
+    modality_start: float = option(
+        0.0, "Share of the steps before the modality scales act.", low=0.0, high=1.0, step=0.01, advanced=True
+    )
+    modality_end: float = option(
+        1.0,
+        "Share of the steps after which the modality scales act no more.",
+        low=0.0,
+        high=1.0,
+        step=0.01,
+        advanced=True,
+    )
+    given_how: str = option(
+        "replace",
+        "How a given picture or sound is shown to the model. replace: at each step's own level of noise. fixed: at one "
+        "level for the whole run, for bridges that were trained so (AV-Link).",
+        choices=lambda: HOW,
+        advanced=True,
+    )
+    given_time: float = option(
+        AS_TRAINED,
+        "The level of fixed, 0 to 1 in the time of the given tower; -1 is AV-Link's own, 0.04 for a picture and 0.156 "
+        "for a sound.",
+        low=AS_TRAINED,
+        high=1.0,
+        step=0.001,
+        advanced=True,
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        self.guidance()
+
+    def guidance(self, hears: frozenset[str] = frozenset({"video", "audio"})) -> Guidance:
+        """The guiders.
+
+        Args:
+            hears: Modalities that receive something from the other one; the rest cannot be pushed from being alone.
+        """
+        from .guidance import dual_guidance
+
+        scales = {"video": self.video_modality_scale, "audio": self.audio_modality_scale}
+        return dual_guidance(
+            self.video_guidance_scale,
+            self.audio_guidance_scale,
+            self.guidance_batching,
+            modality_scales=tuple(scale if name in hears else 1.0 for name, scale in scales.items()),
+            unconditional=self.unconditional,
+            interval=(self.guidance_start, self.guidance_end),
+            modality_interval=(self.modality_start, self.modality_end),
+        )
+
+    def deaf(self, hears: frozenset[str]) -> str:
+        """A sentence about modality scales that cannot act; empty where all can.
+
+        Args:
+            hears: See :meth:`guidance`.
+        """
+        scales = {"video": self.video_modality_scale, "audio": self.audio_modality_scale}
+        idle = [f"{name}_modality_scale {scale:g}" for name, scale in scales.items() if scale > 1 and name not in hears]
+        return f"{' and '.join(idle)} cannot act: nothing leads there from the other side" if idle else ""
+
+    def build_schedule(self, *, video: bool = True, audio: bool = True) -> Schedule:
+        """The points of both modalities.
+
+        Raises:
+            InputError: a solver that does not walk a process.
+        """
+        from .schedule import build_schedule
+
+        return build_schedule(
+            self.schedule,
+            self.num_steps,
+            flow_sigmas=self.flow_sigmas,
+            flow_shift=self.flow_shift,
+            solver=self.solver,
+            video=video,
+            audio=audio,
+        )

@@ -1,0 +1,54 @@
+"""A run's schedule: the points of both modalities and the solvers that walk them."""
+
+from __future__ import annotations
+
+from ..core.errors import InputError
+from ..core.pair import Pair
+from .processes import PROCESSES
+from .schedules import SCHEDULES
+from .schedules.base import ModalitySchedule, Points, Schedule, Steps
+from .solvers import SOLVERS
+from .words import AUTO
+
+
+def build_schedule(
+    name: str,
+    num_steps: int,
+    *,
+    flow_sigmas: str = "diffusers-0.36",
+    flow_shift: float = 3.0,
+    solver: str = AUTO,
+    video: bool = True,
+    audio: bool = True,
+) -> Schedule:
+    """Compute a schedule; it does not depend on the diffusers version that is installed.
+
+    Args:
+        name: A key of ``SCHEDULES``.
+        num_steps: 1 to 1000.
+        flow_sigmas: How the flow grid is spaced: as diffusers does up to 0.36 (what the authors' pins imply) or from
+            0.37 on.
+        flow_shift: Wan's shift towards high noise, 0.1 to 100; 3 for 480p, 5 for 720p.
+        solver: A key of ``SOLVERS``, or ``auto`` for the one that belongs to the schedule and the process.
+        video: Whether a video is generated.
+        audio: Whether sound is generated.
+
+    Raises:
+        InputError: a word that is not a choice, a number out of range, a solver that does not walk the process.
+    """
+    points = SCHEDULES.get(name)(Steps(num_steps, flow_sigmas, flow_shift))
+    wanted = Pair(points.video if video else None, points.audio if audio else None)
+    return Schedule(name, num_steps, *(one and _modality(one, solver) for one in wanted))
+
+
+def _modality(points: Points, solver: str) -> ModalitySchedule:
+    """One modality's points with the solver that walks them."""
+    chosen = (points.solver or PROCESSES.get(points.process).solver) if solver == AUTO else solver
+    variant = SOLVERS.get(chosen)
+    if points.process not in variant.processes:
+        raise InputError(
+            f"the solver {chosen} does not walk the process {points.process}",
+            got=f"solver {chosen}, which walks {', '.join(sorted(variant.processes))}",
+            expected="auto or " + ", ".join(name for name in SOLVERS if points.process in SOLVERS.get(name).processes),
+        )
+    return ModalitySchedule(points.process, points.sigmas, points.timesteps, variant, points.bounds)
