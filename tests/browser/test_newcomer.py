@@ -141,12 +141,12 @@ def test_panels_stand_after_a_reload_and_a_run_that_is_cached(page):
     assert page.errors == []
 
 
-@pytest.fixture(params=["solarized", "light", "nord", "dark"])  # the last one stays
+@pytest.fixture(params=["solarized", "light", "nord", "dark"])
 def palette(page, request):
-    page.evaluate(
-        "async p => { await window.app.extensionManager.setting.set('Comfy.ColorPalette', p); }", request.param
-    )
-    return request.param
+    choose = "async p => { await window.app.extensionManager.setting.set('Comfy.ColorPalette', p); }"
+    page.evaluate(choose, request.param)
+    yield request.param
+    page.evaluate(choose, "dark")  # the server keeps it
 
 
 def test_panels_can_be_read_in_every_theme(page, palette):

@@ -358,6 +358,7 @@ def enter(page, node):
 def test_inside_subgraphs(page, workflow):
     page.load(workflow("expand_prompt_pocket"))
     make_small(page)
+    page.set_widget(node_of(page, "T2SVJointSampler"), "steps", 20)  # the last picture of a quicker run comes too late
     encode = node_of(page, "T2SVEncodeCaptions")
     expanding, sampling = into_subgraph(page, "T2SVExpandPrompt"), into_subgraph(page, "T2SVJointSampler")
     # Which nodes the page itself has shown a picture on.
@@ -395,7 +396,8 @@ def test_inside_subgraphs(page, workflow):
     assert [inputs[name] for name in ("video_caption", "audio_caption")] == [
         [f"{expanding}:{editor}", slot] for slot in (0, 1)
     ]
-    assert page.errors == []
+    # Pages of ComfyUI 0.3.64's time fail by themselves at every text that a node inside sends.
+    assert [error for error in page.errors if page.version >= (1, 40) or error != "Subgraph not found"] == []
 
 
 def test_the_panels_and_help_pages_speak_six_languages(page, workflow):
