@@ -12,6 +12,7 @@ import av
 
 from ..core.clock import samples_for
 from ..core.errors import InputError, OutputError
+from ..core.heap import trim_heap
 from ..core.progress import SILENT, Progress
 from ..core.types import AudioClip, AVClip, require_finite
 from .audio import FADE_SECONDS, fit_length, limit_peak, resample
@@ -136,6 +137,7 @@ def write_clip(
         ) from error
     picture = {} if video is None else {"num_frames": video.frames.shape[0], "fps": video.fps}
     changes |= {"num_values_clamped": num_clamped, "picture_left_out": clip.video is not video}
+    trim_heap()
     return MuxReport(path=path, writer=writer, seconds=(video or sound).seconds, **picture, **changes)
 
 

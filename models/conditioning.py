@@ -19,6 +19,8 @@ from .weights.files import read_safetensors, write_safetensors
 
 # A pair of captions takes 17 MB at the published sizes.
 MEMORY_BYTES = 512 * 2**20
+# As many as the bytes hold of UMT5's; of small encoders' more would only make a long-running process grow.
+NUM_IN_MEMORY = 64
 NUM_FILES = 256
 _FIELDS = ("positive", "negative", "duration")
 
@@ -120,7 +122,7 @@ class ConditioningCache:
 
     Args:
         folder: Where files go; None keeps them in memory only.
-        max_bytes: Of tensors in memory; the ones not used for longest go first.
+        max_bytes: Of tensors in memory, at most 64 of them; the ones not used for longest go first.
         max_files: On disk; the ones not used for longest are deleted.
     """
 
@@ -167,7 +169,9 @@ class ConditioningCache:
 
     def _remember(self, key: str, conditioning: ModalityConditioning) -> None:
         self._entries[key] = conditioning
-        while len(self._entries) > 1 and sum(map(_size, self._entries.values())) > self._max_bytes:
+        while len(self._entries) > NUM_IN_MEMORY or (
+            len(self._entries) > 1 and sum(map(_size, self._entries.values())) > self._max_bytes
+        ):
             self._entries.popitem(last=False)
 
     def _path(self, key: str) -> Path:

@@ -7,7 +7,6 @@ kept alive by being registered, and nothing waits for a garbage collection to le
 
 from __future__ import annotations
 
-import ctypes
 import threading
 import weakref
 from collections.abc import Collection, Iterator
@@ -21,6 +20,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor, nn
 
 from ...core.device import Placement
+from ...core.heap import trim_heap
 from ...core.residency import expected_bytes
 
 EVERYTHING = 1e32
@@ -102,19 +102,11 @@ class HeapTrimmer:
         self._waiting: threading.Timer | None = None
 
     def soon(self) -> None:
-        """Once for all models that are dropped together; nothing where the C library has no such call."""
+        """Once for all models that are dropped together."""
         if self._waiting is None or not self._waiting.is_alive():
-            self._waiting = threading.Timer(_TRIM_AFTER_SECONDS, self._trim)
+            self._waiting = threading.Timer(_TRIM_AFTER_SECONDS, trim_heap)
             self._waiting.daemon = True
             self._waiting.start()
-
-    @staticmethod
-    def _trim() -> None:
-        try:
-            trim = ctypes.CDLL(None).malloc_trim
-        except (AttributeError, OSError, TypeError):  # another C library, another system
-            return
-        trim(0)
 
 
 class ComfyMemory:

@@ -9,7 +9,7 @@ import torch
 from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import GeometryError, InputError, NonFiniteError
 from sounding_video.core.types import ModalityConditioning
-from sounding_video.models.conditioning import encode_audio, encode_video
+from sounding_video.models.conditioning import NUM_IN_MEMORY, ConditioningCache, encode_audio, encode_video
 from sounding_video.models.text.t5 import T5TextEncoder
 from sounding_video.models.text.umt5 import UMT5TextEncoder
 from sounding_video.models.weights.load import load_stable_audio, load_wan
@@ -99,3 +99,12 @@ def test_captions_must_pair_up(umt5):
 def test_senseless_durations_are_refused(t5, seconds, error, message):
     with pytest.raises(error, match=message):
         encode_audio(t5, "a thud", None, seconds=seconds)
+
+
+def test_a_long_running_process_remembers_no_more_than_the_newest():
+    cache = ConditioningCache()
+    for number in range(200):
+        cache.put(ModalityConditioning(torch.zeros(1, 2, 3)), "caption", number)
+    assert len(cache) == NUM_IN_MEMORY
+    assert cache.get("caption", 199) is not None
+    assert cache.get("caption", 0) is None
