@@ -35,6 +35,32 @@ A clip of 64×64 pixels with its sound appears on the right in about 20 seconds.
 
 The bundled model is small and knows ten scenes: anvil, bouncing ball, beacon, drum, water drops, engine, fireworks,
 knocking, pendulum, rain. Describe one of them, once for the eye and once for the ear.""",
+    "sound_for_a_video_pocket": """## Sound for a video
+Press Run: the silent picture that the group *Your clip* makes gets a sound that fits it. The frames go into the file
+as they are.
+
+For a video of your own, put *Load Video* and *Get Video Components* in place of that group: `images` and `fps` go to
+*Encode Clip* and to *AV Mux*. Say in *Encode Captions* what is seen and what is heard. The pocket model knows ten
+kinds of scenes and hears the first 2.2 seconds; silence follows.""",
+    "picture_for_a_sound_pocket": """## A picture for a sound
+Press Run: the sound that the group *Your clip* makes gets a picture that fits it. The sound goes into the file as it
+is.
+
+For a sound of your own, put *Load Audio* in place of that group: `AUDIO` goes to *Encode Clip* and to *AV Mux*. Say
+in *Encode Captions* what is seen and what is heard. The pocket model paints ten kinds of scenes, for the first 2.2
+seconds: there the file ends.""",
+    "extend_a_clip_pocket": """## Extend a clip
+Press Run: the last second of the clip that the group *Your clip* makes goes on for another second. *Encode Clip*
+begins there (`start` is below zero) and leaves what follows to the sampler.
+
+For a clip of your own, put *Load Video* and *Get Video Components* in place of that group: `images`, `audio` and
+`fps` go to *Encode Clip*. Say in *Encode Captions* what is seen and heard. The new file begins with the end of your
+clip, so that the two can be joined.""",
+    "first_frame_pocket": """## From a first frame
+Press Run: the picture that the group *Your clip* makes becomes the first frame of a clip with sound.
+
+For a picture of your own, put *Load Image* in place of that group: `IMAGE` goes to *Encode Clip*, which keeps its
+first frame and leaves what follows to the sampler. Say in *Encode Captions* what is seen and heard.""",
     "text_to_sounding_video_wan_1.3b": f"""## The real models
 Five files, 15 GB, in ComfyUI's folder `models`. Others of the same models do as well: choose yours in the loaders.
 {LINKS}

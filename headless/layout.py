@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 from ..nodes.host.io import Input
@@ -11,8 +12,17 @@ from .graph import Step
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 # Groups with their colours, from left to right; the last two stand below the others.
 _GET, _PROMPT, _SAMPLING, _RESULT, _SIZE, _MODELS = "Get the models", "Prompt", "Sampling", "Result", "Size", "Models"
-_COLOURS = {_GET: "#8A8", _PROMPT: "#3f789e", _SAMPLING: "#A88", _RESULT: "#b58b2a", _SIZE: "#88A", _MODELS: "#8AA"}
-_ABOVE = (_GET, _PROMPT, _SAMPLING, _RESULT)
+_CLIP = "Your clip"
+_COLOURS = {
+    _GET: "#8A8",
+    _PROMPT: "#3f789e",
+    _SAMPLING: "#A88",
+    _RESULT: "#b58b2a",
+    _SIZE: "#88A",
+    _MODELS: "#8AA",
+    _CLIP: "#A8A",  # last: the others keep their numbers in files
+}
+_ABOVE = (_GET, _PROMPT, _CLIP, _SAMPLING, _RESULT)
 _BY_CATEGORY = {
     "captions": _PROMPT,
     "conditioning": _PROMPT,
@@ -45,6 +55,7 @@ _ROOM = {
     "T2SVNativeSampler": 400,
     "T2SVEncodeCaptions": 150,
     "T2SVDecodeAV": 190,
+    "T2SVEncodeClip": 190,
     "T2SVEmptyAVLatent": 100,
     "T2SVExpandPrompt": 340,
     "T2SVEditAnchors": 650,
@@ -73,8 +84,12 @@ def laid_out(
     """
     sizes = {**(notes or {}), **{step.node_id: _size(step) for step in steps}}
     members: dict[str, list[list[str]]] = {title: [] for title in _COLOURS}
+    given = _giving_a_clip(steps)
+    stages = {step.node_id: _CLIP if step.node_id in given else _stage(step) for step in steps}
     for title in members:
-        members[title] = _by_depth([step for step in steps if _stage(step) == title])
+        members[title] = _by_depth([step for step in steps if stages[step.node_id] == title])
+    pairs = range(0, len(members[_CLIP]), 2)  # it is not what one looks at: narrow
+    members[_CLIP] = [[*chain(*members[_CLIP][place : place + 2])] for place in pairs]
     if notes:
         beside = _GET if members[_GET] else _PROMPT
         first, *others = members[beside] or [[]]
@@ -98,6 +113,20 @@ def laid_out(
 def _stage(step: Step) -> str:
     category = step.schema.category.rpartition("/")[2]
     return _BY_NODE.get(step.schema.node_id) or _BY_CATEGORY.get(category, _SAMPLING)
+
+
+def _giving_a_clip(steps: list[Step]) -> set[str]:
+    """Nodes that give Encode Clip its picture and sound: whoever has a clip of one's own puts that in their place."""
+    known = {step.node_id: step for step in steps}
+    found: set[str] = set()
+    encoding = [step for step in steps if step.schema.node_id == "T2SVEncodeClip"]
+    waiting = [step.links[side][0] for step in encoding for side in ("images", "audio") if side in step.links]
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name in known and _stage(known[name]) not in (_GET, _MODELS):
+            found.add(name)
+            waiting += [source for source, _ in known[name].links.values()]
+    return found
 
 
 def _by_depth(steps: list[Step]) -> list[list[str]]:

@@ -15,6 +15,7 @@ SMALL = {
     "T2SVLoadStableAudioTower": {"audio_model": "stable_audio"},
     "T2SVLoadBridge": {"bridge_file": "bridge.safetensors", "fusion": "from file"},
     "T2SVEmptyAVLatent": {"width": 32, "height": 32, "num_frames": 9},
+    "T2SVEncodeClip": {"width": 32, "height": 32, "num_frames": 9},
     "T2SVJointSampler": {"steps": 3},
 }
 SMALL_NATIVE = {

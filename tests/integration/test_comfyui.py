@@ -224,7 +224,11 @@ def test_a_prompt_of_before_the_save_node_s_new_settings_still_runs(comfyui, sma
 LEFT_BY = {
     "compare_bridges_pocket": {".mp4": 2},
     "expand_prompt_pocket": {".mp4": 1},
+    "extend_a_clip_pocket": {".mp4": 1},
+    "first_frame_pocket": {".mp4": 1},
+    "picture_for_a_sound_pocket": {".mp4": 1},
     "separate_captions_pocket": {".mp4": 1},
+    "sound_for_a_video_pocket": {".mp4": 1},
     "sync_report_pocket": {".mp4": 1, ".png": 1},
     "text_to_sounding_video_pocket": {".mp4": 1},
 }

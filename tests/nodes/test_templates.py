@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from sounding_video.headless.graph import node_classes, plan, read_workflow
 from sounding_video.headless.runner import run_workflow
-from sounding_video.media.probe import probe
+from sounding_video.media.probe import probe, read_clip
 from sounding_video.models.weights.download import DOWNLOADS
 from sounding_video.nodes.options import later_inputs
 
@@ -21,11 +22,17 @@ _spec.loader.exec_module(templates)
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 # What needs files, models or an edit of one's own.
 NOT_IN_A_TEMPLATE = {
-    "T2SVEncodeClip",
     "T2SVEditAnchors",
     "T2SVCaptionVideo",
     "T2SVLoadLora",
     "T2SVNativeSampler",
+}
+# Of those that begin with a clip: the sampler's task, and which side of the file is the clip's own.
+OWN_CLIP = {
+    "sound_for_a_video_pocket": ("sound for the picture", "images"),
+    "picture_for_a_sound_pocket": ("picture for the sound", "audio"),
+    "extend_a_clip_pocket": ("both", None),
+    "first_frame_pocket": ("both", None),
 }
 POCKET = (
     "text_to_sounding_video_pocket",
@@ -33,6 +40,7 @@ POCKET = (
     "separate_captions_pocket",
     "compare_bridges_pocket",
     "sync_report_pocket",
+    *OWN_CLIP,
 )
 NAMES = (*POCKET, "text_to_sounding_video_wan_1.3b")
 ELSEWHERE = ("text_to_sounding_video_native",)  # has ComfyUI's own nodes: test_native_template.py
@@ -119,11 +127,76 @@ def made_small(api):
         "T2SVLoadStableAudioTower": {"audio_model": "stable_audio"},
         "T2SVLoadBridge": {"bridge_file": "bridge.safetensors"},
         "T2SVEmptyAVLatent": {"width": 32, "height": 32, "num_frames": 9},
+        "T2SVEncodeClip": {"width": 32, "height": 32, "num_frames": 9},
         "T2SVJointSampler": {"steps": 2},
     }
     for node in api.values():
-        node["inputs"] |= small.get(node["class_type"], {})
+        is_still = node["inputs"].get("num_frames") == 1
+        node["inputs"] |= small.get(node["class_type"], {}) | ({"num_frames": 1} if is_still else {})
     return api
+
+
+def only(graph, kind):
+    (found,) = (key for key, node in graph.items() if node["class_type"] == kind)
+    return found
+
+
+@pytest.mark.parametrize("name", OWN_CLIP)
+def test_a_clip_of_one_s_own_goes_where_the_made_one_goes(root, name):
+    """One group holds the stand-in and nothing else; its sides go to Encode Clip, and to the file as they are."""
+    page, api = both(root, name)
+    encode, mux = (api[only(api, kind)]["inputs"] for kind in ("T2SVEncodeClip", "T2SVMux"))
+    given = {side: encode[side] for side in ("images", "audio") if side in encode}
+    (source,) = {link[0] for link in given.values()}
+    task, own = OWN_CLIP[name]
+    made, wanted = (
+        {node["inputs"]["task"] for node in api.values() if is_sampler(node) and feeds(api, node, source) is before}
+        for before in (True, False)
+    )
+    assert (made, wanted) == ({"both"}, {task})
+    assert {side for side in ("images", "audio") if mux[side][0] == source} == ({own} if own else set())
+    assert encode["after_the_end"] == ("hold and silence" if own else "leave to generate")
+    (group,) = (group for group in page["groups"] if group["title"] == "Your clip")
+    inside = {str(node["id"]) for node in page["nodes"] if overlap(box(node), group["bounding"])}
+    assert inside == {
+        key for key, node in api.items() if feeds(api, node, source) and "Load" not in node["class_type"]
+    } - {only(api, "T2SVJoinTowers")}
+
+
+def is_sampler(node):
+    return node["class_type"] == "T2SVJointSampler"
+
+
+def feeds(graph, node, target):
+    """Whether a node is the target or what it needs."""
+    if graph[target] is node:
+        return True
+    links = (value[0] for value in graph[target]["inputs"].values() if isinstance(value, list))
+    return any(feeds(graph, node, source) for source in links)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, own) in OWN_CLIP.items() if own])
+def test_the_clip_s_own_side_reaches_the_file_as_it_is(root, small_models_dir, tmp_path, name):
+    """Beside the template's file another of the stand-in alone, both without loss; and the other side is there."""
+    api = made_small(both(root, name)[1])
+    source, own = api[only(api, "T2SVEncodeClip")]["inputs"], OWN_CLIP[name][1]
+    mux = api[only(api, "T2SVMux")]
+    mux["inputs"] |= {"format": "mkv", "codec": "ffv1"}
+    plain = {key: value for key, value in mux["inputs"].items() if key not in ("images", "audio")}
+    plain |= {own: source[own], "filename_prefix": "plain", "fps": source["fps"]}
+    if own == "audio":
+        plain["codec"] = "auto"
+    api["99"] = {"class_type": "T2SVMux", "inputs": plain}
+    report = run_workflow(api, models_dir=small_models_dir, output_dir=tmp_path, device="cpu")
+    clips = {path.stem.startswith("plain"): read_clip(path) for path in report.files}
+    whole, alone = clips[False], clips[True]
+    assert whole.video is not None and bool(whole.audio.waveform.any())
+    if own == "images":
+        assert alone.audio is None and torch.equal(whole.video.frames, alone.video.frames)
+    else:
+        assert alone.video is None
+        kept = alone.audio.waveform.shape[-1] - 1000  # what ends before the picture does fades
+        assert torch.equal(whole.audio.waveform[:, :kept], alone.audio.waveform[:, :kept])
 
 
 def test_the_real_models_open_with_what_a_small_card_survives(root):
@@ -158,11 +231,16 @@ def test_the_page_s_layout_is_tidy_and_its_links_consistent(root, name):
         assert nodes[source]["outputs"][slot]["type"] == kind == nodes[target]["inputs"][target_slot]["type"]
         assert nodes[target]["inputs"][target_slot]["link"] == number
         assert api[str(target)]["inputs"][nodes[target]["inputs"][target_slot]["name"]] == [str(source), slot]
-    sampler = next(node for node in page["nodes"] if node["type"] == "T2SVJointSampler")
     scale, flow_shift, push = (3.0, 1.0, 3.0) if name in POCKET else (6.0, 3.0, 1.0)
     rest = ["lockstep", "diffusers-0.36", "auto", flow_shift, True, 1.0, push, "as set here"]
-    later = ["both", *(port.options["default"] for port in later_inputs())]
-    assert sampler["widgets_values"] == [7, "fixed", 50, scale, scale, *rest, *later]
+    later = [port.options["default"] for port in later_inputs()]
+    tasks = set()
+    samplers = [node["widgets_values"] for node in page["nodes"] if node["type"] == "T2SVJointSampler"]
+    for seed, *values in samplers:
+        tasks.add(values.pop(len(rest) + 4))
+        assert values == ["fixed", 50, scale, scale, *rest, *later]
+        assert seed == 7 or name in OWN_CLIP
+    assert tasks == ({"both", OWN_CLIP[name][0]} if name in OWN_CLIP else {"both"})
 
 
 @pytest.mark.parametrize("name", NAMES + ELSEWHERE)
