@@ -9,7 +9,6 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 import torch
 
@@ -21,15 +20,15 @@ from .core.progress import SILENT, Progress, stoppable
 from .core.types import AudioClip, AVClip, Captions, Conditioning, JointLatents, VideoClip
 from .forecast import planned_sampling, settled, tell_of_length
 from .media.audio import fit_length
-from .media.preview import AffineMap, PreviewMaps, fit_colours, fit_levels
 from .models.bridges import kinds_that_hear
 from .models.conditioning import REMEMBERED, ConditioningCache
 from .models.encoding import encode_cached
 from .models.joined import JoinedModel, add_lora, geometry_of, join_towers, load_models
 from .models.own import PUBLISHED
-from .models.placement import on_device, running
+from .models.placement import running
 from .models.plan.fit import note, run_fitting
 from .models.plan.runs import decoding_audio, decoding_video, run_codec
+from .previews import preview_maps
 from .sampling.given import Given, require_use
 from .sampling.loop import sample
 from .sampling.noise import draw_noise
@@ -61,7 +60,6 @@ __all__ = [
 ]
 
 FADE_SECONDS = 0.01
-_PREVIEW_MAPS: WeakKeyDictionary[torch.nn.Module, AffineMap] = WeakKeyDictionary()
 # The published system's negative prompts.
 DEFAULT_NEGATIVES = Captions(PUBLISHED.video_negative, PUBLISHED.audio_negative)
 
@@ -87,6 +85,7 @@ def encode_captions(
     placement: Placement,
     progress: Progress = SILENT,
     cache: ConditioningCache = REMEMBERED,
+    may_be_empty: bool = False,
 ) -> Conditioning:
     """Encode one caption a modality, and the negative prompts beside them; what was encoded before is not again.
 
@@ -99,13 +98,14 @@ def encode_captions(
         placement: Where the encoders run.
         progress: One unit a block of an encoder and text.
         cache: Where encoded captions are kept; with what is in it no encoder is loaded or moved.
+        may_be_empty: For sides that are given, or that follow the other side alone.
 
     Raises:
         InputError: an empty caption.
     """
     encoders = [getattr(side, "text", side) for side in (video, audio)]
     for name, encoder, caption in zip(("video", "audio"), encoders, (captions.video, captions.audio), strict=True):
-        if encoder is not None and not read(caption).plain.strip():
+        if encoder is not None and not may_be_empty and not read(caption).plain.strip():
             raise InputError(
                 f"the {name} caption is empty",
                 expected="a description of what is to be " + ("seen" if name == "video" else "heard"),
@@ -182,25 +182,6 @@ def _tell(sentence: str, progress: Progress) -> None:
     if sentence:
         note(sentence)
         progress.tell(sentence)
-
-
-def preview_maps(model: JoinedModel, progress: Progress = SILENT) -> PreviewMaps:
-    """The maps that show latents while they are sampled, fitted once a codec and kept as long as it lives.
-
-    To be called before the sampler fills the device.
-
-    Args:
-        model: Whose codecs make and read the latents.
-        progress: Told as stage ``preview``; one unit a block of each codec that is not known yet.
-    """
-    maps = []
-    for parts, fit in ((model.video, fit_colours), (model.audio, fit_levels)):
-        if parts is not None and parts.codec not in _PREVIEW_MAPS:
-            with stoppable(progress), on_device(parts.codec, model.placement):
-                _PREVIEW_MAPS[parts.codec] = fit(parts.codec, progress.told_as("preview"))
-        maps.append(parts and _PREVIEW_MAPS[parts.codec])
-    audio = model.audio and model.audio.codec
-    return PreviewMaps(*maps, audio and audio.hop / audio.sample_rate)
 
 
 def decode_latents(

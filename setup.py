@@ -12,6 +12,7 @@ ROOMS = (
     "models",
     "nodes",
     "sampling",
+    "tasks",
     "training",
     "world",
 )

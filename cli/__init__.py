@@ -16,10 +16,42 @@ from typing import NoReturn
 
 from .. import __version__
 from ..core.errors import InputError, SoundingVideoError
-from . import caption, convert, doctor, download, evaluate, expand, generate, models, probe, queue, run, synth, train
+from . import (
+    caption,
+    convert,
+    doctor,
+    download,
+    evaluate,
+    expand,
+    generate,
+    models,
+    picture,
+    probe,
+    queue,
+    run,
+    sound,
+    synth,
+    train,
+)
 from .console import Console, StopOnInterrupt, print_error
 
-COMMANDS = (generate, run, queue, probe, expand, caption, synth, train, evaluate, models, download, convert, doctor)
+COMMANDS = (
+    generate,
+    sound,
+    picture,
+    run,
+    queue,
+    probe,
+    expand,
+    caption,
+    synth,
+    train,
+    evaluate,
+    models,
+    download,
+    convert,
+    doctor,
+)
 EPILOG = "exit codes: 0 done, 1 other failure, 2 bad input, 3 missing model or package, 130 stopped by the user"
 
 

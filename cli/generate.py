@@ -21,10 +21,13 @@ from .options import add_sampling_options, sampling_options
 from .storage import decide_storage
 
 if TYPE_CHECKING:
+    from ..core.clock import Timeline
     from ..core.device import Placement
+    from ..core.progress import Progress
     from ..core.types import AVClip, Captions
     from ..media.mux import MuxReport
     from ..models.conditioning import ConditioningCache
+    from ..models.joined import JoinedModel
     from ..models.own import OwnSettings
     from ..models.weights.find import ModelSet
     from ..sampling.options import SamplingOptions
@@ -59,9 +62,11 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         metavar="TEXT",
         help="what the sound should not be (default: the published one; pocket: nothing)",
     )
+    add("--first-frame", metavar="PICTURE", help="begin with this picture (a still, or a video's first frame)")
+    add("--continue", dest="go_on", metavar="CLIP", help="go on where this video ends; what it has stays as it is")
     _add_sampling(parser)
     add_file_options(parser.add_argument_group("files").add_argument)
-    _add_models(parser)
+    add_model_options(parser)
     add_lora_options(parser)
     add("--mode", metavar="NAME", help=f"how the prompt becomes captions: {MODES_HELP}")
     add("--no-expand", action="store_true", help="both models read the prompt as it is, as with --mode off")
@@ -77,7 +82,8 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add_sampling_options(parser.add_argument_group("sampling").add_argument)
 
 
-def _add_models(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which models, and how they run on this machine."""
     add = parser.add_argument_group("models and machine").add_argument
     add(
         "--models",
@@ -125,29 +131,30 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """Check everything that can be checked, load, generate, write."""
     started = time.monotonic()
     captions = _captions(args)
+    _require_given(args)
 
     from ..core.clock import Timeline
     from ..core.progress import stoppable
     from ..media.mux import has_picture, write_clip
     from ..models.own import joint_settings, own_settings
     from ..nodes.host.prefixes import with_date
-    from ..pipeline import generate, load_models
+    from ..pipeline import load_models
     from .tags import clip_tags
 
     if not console.verbose:
         quiet_libraries()
-    found = _chosen_models(args, console)
+    found = chosen_models(args, console)
     own = joint_settings(own_settings(found.video), own_settings(found.audio))
-    negatives = _negatives(args, own)
+    negatives = negatives_of(args, own)
     extent = _extent(args, own)
-    options = _options(args, own)
-    placement = _placement(args, found, extent)
+    options = options_of(args, own)
+    placement = placement_of(args, found, extent)
     loras = asked_loras(args)
     wanted = wanted_clips(Path(with_date(args.output)), args.number, options)
     encoding = {"writer": args.writer, "codec": args.codec, "crf": args.crf}
     rehearse_writing(wanted[-1].path, **encoding)
-    captions = _expanded(args, console, captions, own)
-    told_captions = _told_captions(console, captions, negatives, own)
+    captions = expanded(args, console, captions, own)
+    told_captions = told_captions_of(console, captions, negatives, own)
     with stoppable(console.progress):
         model = load_models(
             found,
@@ -160,16 +167,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     timeline = Timeline(**extent, geometry=model.geometry)
     console.progress.step("load", 1, 1)
     tags = partial(clip_tags, args, models=found, captions=captions, negatives=negatives, timeline=timeline)
-    make = partial(
-        generate,
-        model,
-        captions,
-        timeline=timeline,
-        negatives=negatives,
-        tiling=args.tiling,
-        cache=_caption_cache(args),
-        with_picture=has_picture(wanted[0].path),
-    )
+    make = _maker(args, console, model, captions, timeline, negatives, has_picture(wanted[0].path))
     write = partial(write_clip, **encoding)
     told = Told(console, model, timeline, wanted, started=started, captions=told_captions)
     with explain_full_memory(), told.kept():
@@ -178,7 +176,54 @@ def run(args: argparse.Namespace, console: Console) -> None:
     told.end()
 
 
-def _chosen_models(args: argparse.Namespace, console: Console) -> ModelSet:
+def _maker(
+    args: argparse.Namespace,
+    console: Console,
+    model: JoinedModel,
+    captions: Captions,
+    timeline: Timeline,
+    negatives: Captions,
+    with_picture: bool,
+) -> Callable[..., AVClip]:
+    """What makes one clip of some options: from nothing, from a picture, or from the end of a video."""
+    from ..pipeline import generate
+
+    common = {"negatives": negatives, "tiling": args.tiling, "cache": caption_cache(args)}
+    if not (args.first_frame or args.go_on):
+        return partial(generate, model, captions, timeline=timeline, with_picture=with_picture, **common)
+
+    from ..media.user_file import open_user_file
+    from ..tasks.base import Run
+    from ..tasks.extend import go_on
+    from ..tasks.first_frame import from_first_frame
+
+    file = open_user_file(args.first_frame or args.go_on)
+
+    def make(options: SamplingOptions, progress: Progress) -> AVClip:
+        run = Run(model, captions, options=options, progress=progress, **common)
+        clip, notes = from_first_frame(run, file, timeline) if args.first_frame else go_on(run, file)
+        for note in notes:
+            console.note(f"note: {note}")
+        return clip
+
+    return make
+
+
+def _require_given(args: argparse.Namespace) -> None:
+    """Refuse files that cannot be begun with before anything is loaded."""
+    if args.first_frame and args.go_on:
+        raise InputError("a clip begins with a picture or goes on from a video", got="both", expected="one of the two")
+    given = args.first_frame or args.go_on
+    if given is None:
+        return
+    from ..media.user_file import open_user_file
+
+    file = open_user_file(given)
+    if file.picture is None:
+        raise InputError("there is no picture in this file", got=given, expected="a picture or a video")
+
+
+def chosen_models(args: argparse.Namespace, console: Console) -> ModelSet:
     """The models on disk that will be loaded; what there is to say of the choice is told."""
     found = choose_models(args.models, video=args.wan, audio=args.stable_audio)
     for note in filter(None, (*found.notes, found.bridge_note if args.bridge == "auto" else "")):
@@ -199,7 +244,7 @@ def _extent(args: argparse.Namespace, own: OwnSettings) -> dict[str, Any]:
     }
 
 
-def _placement(args: argparse.Namespace, found: ModelSet, extent: dict[str, Any]) -> Placement:
+def placement_of(args: argparse.Namespace, found: ModelSet, extent: dict[str, Any]) -> Placement:
     """As asked for; where the way to keep weights is left open, the one that fits is taken."""
     from ..core.device import resolve_placement
 
@@ -231,7 +276,8 @@ def _make_one(
     told.clip(wanted, write(clip, wanted.path, metadata=metadata, progress=progress), plan=notes)
 
 
-def _caption_cache(args: argparse.Namespace) -> ConditioningCache:
+def caption_cache(args: argparse.Namespace) -> ConditioningCache:
+    """In memory, or also on disk where that was asked for."""
     from ..captions.cache import default_cache_folder
     from ..models.conditioning import REMEMBERED, ConditioningCache
 
@@ -257,7 +303,7 @@ def _captions(args: argparse.Namespace) -> tuple[Captions, Captions]:
     return Captions(*(prompt if text is None else text for text in texts.values()))
 
 
-def _negatives(args: argparse.Namespace, own: OwnSettings) -> Captions:
+def negatives_of(args: argparse.Namespace, own: OwnSettings) -> Captions:
     """What neither should be: the model's own, which are none for the pocket model, or those of the command line."""
     from ..core.types import Captions
 
@@ -267,7 +313,7 @@ def _negatives(args: argparse.Namespace, own: OwnSettings) -> Captions:
     )
 
 
-def _expanded(args: argparse.Namespace, console: Console, captions: Captions, own: OwnSettings) -> Captions:
+def expanded(args: argparse.Namespace, console: Console, captions: Captions, own: OwnSettings) -> Captions:
     """The captions that the user did not write, from the prompt; short ones for the pocket model's small encoder.
 
     Those are plain texts, in which parentheses are no weights.
@@ -294,7 +340,7 @@ def _expanded(args: argparse.Namespace, console: Console, captions: Captions, ow
     )
 
 
-def _told_captions(console: Console, captions: Captions, negatives: Captions, own: OwnSettings) -> list[str]:
+def told_captions_of(console: Console, captions: Captions, negatives: Captions, own: OwnSettings) -> list[str]:
     """What the user should know of the captions before minutes of sampling."""
     from ..captions.known import unknown_to_model
     from ..pipeline import told_of_captions
@@ -318,7 +364,7 @@ def _mode(args: argparse.Namespace) -> str:
     return mode
 
 
-def _options(args: argparse.Namespace, own: OwnSettings) -> SamplingOptions:
+def options_of(args: argparse.Namespace, own: OwnSettings) -> SamplingOptions:
     """Sampling options; what cannot be used is refused here and not after minutes of loading or sampling."""
     from ..models.codecs.wan_vae import TILING
 

@@ -38,7 +38,11 @@ class SoundTextEncoder(TextEncoder, Protocol):
 
 
 def encode_video(
-    encoder: TextEncoder, positive: Text | list[Text], negative: Text | list[Text] | None
+    encoder: TextEncoder,
+    positive: Text | list[Text],
+    negative: Text | list[Text] | None,
+    *,
+    may_be_empty: bool = False,
 ) -> ModalityConditioning:
     """Encode the video tower's captions.
 
@@ -46,11 +50,12 @@ def encode_video(
         encoder: ``umt5`` or another video text encoder.
         positive: What to show; one caption, or one for each clip of a batch.
         negative: What to avoid: one for all or one for each; ``""`` is a choice; None turns guidance off.
+        may_be_empty: Whether ``""`` is a caption too.
 
     Raises:
         InputError: an empty caption, or lists of different lengths.
     """
-    positives, negatives = _captions("video", positive, negative)
+    positives, negatives = _captions("video", positive, negative, may_be_empty)
     # One after the other: a caption's embedding must not depend on whether guidance is on.
     return ModalityConditioning(
         positive=encoder.encode(positives), negative=None if negatives is None else encoder.encode(negatives)
@@ -64,6 +69,7 @@ def encode_audio(
     *,
     seconds: float,
     duration_tokens: bool = False,
+    may_be_empty: bool = False,
 ) -> ModalityConditioning:
     """Encode the audio tower's captions and the clip's duration.
 
@@ -75,13 +81,14 @@ def encode_audio(
         duration_tokens: False is the published joint system: cross-attention reads the text only and the duration
             comes in through the global token. True is stock Stable Audio, which appends two duration tokens
             to the text (BridgeDiT reference, section 4).
+        may_be_empty: Whether ``""`` is a caption too.
 
     Raises:
         InputError: an empty caption, or lists of different lengths.
         NonFiniteError: a duration that is NaN or infinite.
         GeometryError: a duration that the audio model does not know.
     """
-    positives, negatives = _captions("audio", positive, negative)
+    positives, negatives = _captions("audio", positive, negative, may_be_empty)
     batch = len(positives)
     duration = encoder.duration(0.0, seconds, batch)
 
@@ -95,10 +102,10 @@ def encode_audio(
 
 
 def _captions(
-    name: str, positive: Text | list[Text], negative: Text | list[Text] | None
+    name: str, positive: Text | list[Text], negative: Text | list[Text] | None, may_be_empty: bool
 ) -> tuple[list[Text], list[Text] | None]:
     positives = positive if isinstance(positive, list) else [positive]
-    if not positives or not all(plain_of(text).strip() for text in positives):
+    if not positives or not (may_be_empty or all(plain_of(text).strip() for text in positives)):
         raise InputError(
             f"the {name} caption is empty",
             got=repr(positive),

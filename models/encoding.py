@@ -32,6 +32,8 @@ def encode_cached(
 ) -> list[ModalityConditioning | None]:
     """Conditioning of video and audio. What is known is taken from the cache: its encoder is neither read nor moved.
 
+    Empty captions are encoded; who must not have them refuses them before.
+
     Args:
         encoders: Video and audio text encoder; None leaves a modality out. A handle's encoder is let go of afterwards.
         texts: Caption and negative of each.
@@ -78,8 +80,8 @@ def _encode(
         steps = counted(_blocks(encoder), "encode", part.total, part.progress, done=part.done)
         with on_device(encoder, where), steps:
             if seconds is None:
-                return encode_video(encoder, *texts)
-            return encode_audio(encoder, *texts, seconds=seconds)
+                return encode_video(encoder, *texts, may_be_empty=True)
+            return encode_audio(encoder, *texts, seconds=seconds, may_be_empty=True)
 
     return run_fitting(encoding(encoder), placement, attempt)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sounding_video import pipeline
+from sounding_video import pipeline, previews
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import Cancelled
@@ -85,7 +85,7 @@ def encode_picture_and_sound(model, given, timeline, progress):
 
 
 def fit_preview(model, given, timeline, progress):
-    pipeline._PREVIEW_MAPS.clear()
+    previews._PREVIEW_MAPS.clear()
     return pipeline.preview_maps(model, progress)
 
 

@@ -1,0 +1,80 @@
+"""Sound for a picture: the picture is given, the sound is made, in windows where the clip is a long one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+from ..core.clock import Timeline, Window, samples_for, windows
+from ..core.errors import InputError
+from ..core.pair import Pair
+from ..core.types import AudioClip, AVClip, Conditioning, JointLatents
+from ..media.audio import FADE_SECONDS, fit_length
+from ..media.joining import join_sound, known_end
+from ..media.user_file import UserFile, fit_file
+from ..models.clip_encoding import encode_clip
+from ..pipeline import decode_latents, sample_latents
+from ..sampling.given import Given, known
+from .base import Run, own_timeline
+
+OVERLAP_SECONDS = 1
+
+
+def sound_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -> tuple[AudioClip, list[str]]:
+    """Make the sound of a user's picture.
+
+    Args:
+        run: Model, captions, options. The picture is shown to the model as ``options.given_how`` says.
+        file: What is seen, of any rate, size and length.
+        overlap: Seconds that neighbouring windows share; each is given the end of the sound before it.
+
+    Returns:
+        The sound, exactly as long as the picture, and sentences about how the picture was fitted to the model.
+
+    Raises:
+        InputError: a file without a picture, a model without towers for both, bridges that do not lead to the sound.
+    """
+    if file.picture is None:
+        raise InputError("there is no picture to make a sound for", got=file.path, expected="a video or a picture")
+    if run.model.video is None or run.model.audio is None:
+        raise InputError("a sound for a picture needs both towers", got=run.model.description)
+    timeline = own_timeline(run.model, file)
+    share = min(Fraction(overlap).limit_denominator(1000), timeline.seconds / 2)
+    plan = windows(timeline, file.seconds, share)
+    conditioning = run.conditioning(timeline)
+    notes, parts, latents = list(file.notes), [], None
+    for number, window in enumerate(plan):
+        clip, report = fit_file(file, timeline, start=window.start)
+        if number == 0:
+            notes += [sentence for sentence in report.sentences() if len(plan) == 1 or "long" not in sentence]
+        latents = _window(run.seeded(number), timeline, conditioning, clip, window, latents)
+        decoded = decode_latents(JointLatents(audio=latents), fps=timeline.fps, **run.codecs())
+        parts.append(decoded.audio)
+    if len(plan) > 1:
+        notes.append(f"made in {len(plan)} windows of {float(timeline.seconds):g} s that share {float(share):g} s")
+    sound = join_sound(parts, plan)
+    wanted = samples_for(file.seconds, sound.sample_rate)
+    return fit_length(sound, wanted, fade_seconds=FADE_SECONDS), notes
+
+
+def _window(
+    run: Run, timeline: Timeline, conditioning: Conditioning, clip: AVClip, window: Window, before: object
+) -> object:
+    """Audio latents of one window, which begins with the end of the one before it."""
+    picture = encode_clip(replace(clip, audio=None), timeline, **run.codecs()).video
+    shape = (1, *timeline.audio_latent_shape)
+    sound = None
+    if before is not None and window.known_latents:
+        content = picture.new_zeros(shape)
+        content[..., : window.known_latents] = known_end(before, window)
+        sound = known(content, stop=window.known_latents)
+    return sample_latents(
+        run.model,
+        conditioning,
+        video_shape=tuple(picture.shape),
+        audio_shape=shape,
+        options=run.options,
+        given=Pair(Given(picture, how=run.options.given_how, time=run.given_time), sound),
+        progress=run.progress,
+        times=timeline.times,
+    ).audio
