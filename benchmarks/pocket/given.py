@@ -1,0 +1,178 @@
+"""One side given: sound for the world's own pictures, pictures for its own sounds, clips that go on.
+
+    python benchmarks/pocket/given.py --clips 100 --steps 25 --write
+
+Prompts, captions and seeds are those of ``evaluate.py``. What is given is encoded and shown to the bundled model by
+replacement; nothing was trained for it. Sounds and pictures are judged against the exact times of the world's events
+in the part that was made. Clips that are there already are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from clips import (
+    EXPANDED,
+    FPS,
+    NO_NEGATIVES,
+    NUM_FRAMES,
+    Wish,
+    captions_of,
+    load_pocket,
+    measure,
+    pocket_options,
+    pocket_size,
+    wishes,
+)
+from sounding_video.core.clock import WAN_STABLE_AUDIO, Timeline
+from sounding_video.core.pair import Pair
+from sounding_video.core.types import AVClip, JointLatents
+from sounding_video.media.mux import write_clip
+from sounding_video.media.probe import read_clip
+from sounding_video.models.clip_encoding import encode_clip
+from sounding_video.pipeline import JoinedModel, SamplingOptions, decode_latents, encode_captions, sample_latents
+from sounding_video.sampling.given import Given, known
+
+FILE = Path(__file__).with_name("given.md")
+KNOWN_LATENTS = 5  # of 9: frames 0 to 16 of 33
+SEAM = 1 + 4 * (KNOWN_LATENTS - 1)
+KNOWN_SOUND = int(SEAM / FPS * WAN_STABLE_AUDIO.sample_rate / WAN_STABLE_AUDIO.audio_hop)  # audio latents, 24
+Made = Callable[[JoinedModel, Wish, SamplingOptions], AVClip]
+
+
+def latents_of(
+    model: JoinedModel, wish: Wish, options: SamplingOptions, give: Callable[[JointLatents, Timeline], Pair[Given]]
+) -> tuple[AVClip, JointLatents]:
+    """The clip that the model makes with something of the true clip given."""
+    size = wish.truth.clip.video.frames.shape[1]
+    timeline = Timeline(NUM_FRAMES, FPS, size, size, model.geometry)
+    codecs = {"video_codec": model.video.codec, "audio_codec": model.audio.codec, "placement": model.placement}
+    true = encode_clip(wish.truth.clip, timeline, **codecs)
+    conditioning = encode_captions(
+        model.video,
+        model.audio,
+        captions_of(wish, EXPANDED),
+        negatives=NO_NEGATIVES,
+        seconds=float(timeline.seconds),
+        placement=model.placement,
+    )
+    made = sample_latents(
+        model,
+        conditioning,
+        video_shape=(1, *timeline.video_latent_shape),
+        audio_shape=(1, *timeline.audio_latent_shape),
+        options=options,
+        given=give(true, timeline),
+        times=timeline.times,
+    )
+    return decode_latents(made, fps=FPS, **codecs), true
+
+
+def sound(model: JoinedModel, wish: Wish, options: SamplingOptions) -> AVClip:
+    """The true picture, untouched, with a sound that was made for it."""
+    made, _ = latents_of(model, wish, options, lambda true, _: Pair(Given(true.video), None))
+    return replace(made, video=wish.truth.clip.video)
+
+
+def picture(model: JoinedModel, wish: Wish, options: SamplingOptions) -> AVClip:
+    """The true sound, untouched, with a picture that was made for it."""
+    made, _ = latents_of(model, wish, options, lambda true, _: Pair(None, Given(true.audio)))
+    return replace(made, audio=wish.truth.clip.audio)
+
+
+def longer(model: JoinedModel, wish: Wish, options: SamplingOptions) -> AVClip:
+    """The first half of the true clip, and what comes after it."""
+
+    def give(true: JointLatents, timeline: Timeline) -> Pair[Given]:
+        return Pair(known(true.video, stop=KNOWN_LATENTS), known(true.audio, stop=KNOWN_SOUND))
+
+    return latents_of(model, wish, options, give)[0]
+
+
+TASKS: dict[str, Made] = {"sound": sound, "picture": picture, "longer": longer}
+WORDS = {
+    "sound": "sound for the true picture",
+    "picture": "picture for the true sound",
+    "longer": "first half given, second made",
+}
+
+
+def make(task: str, args: argparse.Namespace, options: SamplingOptions) -> Path:
+    """The clips of one task with the true event times beside them; their folder."""
+    folder = args.output / task
+    folder.mkdir(parents=True, exist_ok=True)
+    model, rows = load_pocket(), []
+    for wish in wishes(args.clips, pocket_size()):
+        path = folder / f"{wish.name}.mp4"
+        if not path.is_file():
+            write_clip(TASKS[task](model, wish, replace(options, seed=wish.seed)), path)
+        rows.append({"file": path.name, "scene": wish.truth.scene, "prompt": wish.truth.prompt, **_events(task, wish)})
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+def _events(task: str, wish: Wish) -> dict[str, object]:
+    """Exact times where a side is the world's own; of a clip that goes on only their number is not known either."""
+    times = list(wish.truth.events)
+    return {"num_events": len(times)} if task == "longer" else {"num_events": len(times), "events": times}
+
+
+def seam_jumps(folder: Path) -> tuple[int, int]:
+    """Clips whose largest jump of the sound at the seam is within their own 99.9 % quantile, and all clips."""
+    smooth = total = 0
+    for path in sorted(folder.glob("*.mp4")):
+        jumps = read_clip(path).audio.waveform.diff(dim=-1).abs()
+        seam = KNOWN_SOUND * WAN_STABLE_AUDIO.audio_hop
+        smooth += bool(jumps[:, seam - 16 : seam + 16].max() <= torch.quantile(jumps.flatten(), 0.999))
+        total += 1
+    return smooth, total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--clips", type=int, default=100, help="test prompts, scenes in turn (default: 100)")
+    add("--steps", type=int, default=25)
+    add("--only", nargs="+", choices=tuple(TASKS), default=list(TASKS))
+    add("--output", type=Path, default=Path("output/pocket/given"), help="folder of the clips")
+    add("--write", action="store_true", help=f"write {FILE.name}")
+    args = parser.parse_args()
+    options, started = pocket_options(steps=args.steps), time.monotonic()
+    lines = ["| task | clips | event F1 ±2 | event F1 ±1 | made side against the true times ±2 | ±1 |"]
+    lines.append("|---|---:|---:|---:|---:|---:|")
+    notes = []
+    for task in args.only:
+        folder = make(task, args, options)
+        result = measure(folder)
+        values = result.summary["event_f1"]
+        side = {"sound": "sound_", "picture": "picture_"}.get(task)
+        own = [values[f"{side}f1_{within}"] if side else None for within in ("2_frames", "1_frame")]
+        cells = [values["f1_2_frames"], values["f1_1_frame"], *own]
+        words = ["–" if value is None else f"{value:.3f}" for value in cells]
+        lines.append(f"| {WORDS[task]} | {len(result.clips)} | " + " | ".join(words) + " |")
+        if task == "longer":
+            smooth, total = seam_jumps(folder)
+            within = "no jump of the sound at the seam exceeds the clip's 99.9 % quantile"
+            notes.append(f"In {smooth} of {total} clips {within}.")
+        print("\n".join(lines), *notes, sep="\n", flush=True)
+    text = "\n".join(lines) + "\n\n" + " ".join(notes)
+    seconds = f"{time.monotonic() - started:.0f} s on {os.cpu_count()} CPU cores, of clips that were not there yet."
+    if args.write:
+        only = "" if len(args.only) == len(TASKS) else f" --only {' '.join(args.only)}"
+        command = f"`python benchmarks/pocket/given.py --clips {args.clips} --steps {args.steps}{only} --write`"
+        words = (
+            f"Test prompts of the world, {args.steps} steps, the bundled model's own scales; by replacement, nothing "
+            "trained for it. Event F1 is pooled over the clips."
+        )
+        FILE.write_text(f"# One side given\n\n{command}\n\n{words}\n\n{text}\n\n{seconds}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
