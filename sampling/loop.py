@@ -42,8 +42,7 @@ def sample(
 ) -> JointLatents:
     """Denoise both modalities together; what ``noise`` holds takes part in the run.
 
-    The solvers work in float32 on the CPU and only model inputs travel to ``device``, so the SDE noise, like the
-    initial noise, is the same on any device.
+    Solvers work in float32 on the CPU, only model inputs travel: noise of the SDE too is the same on any device.
 
     Args:
         denoiser: One joint forward, for example a ``JointModel``.
@@ -54,9 +53,8 @@ def sample(
         seed: Entropy of the audio solver's Brownian path; the official system uses the seed of the initial noise.
         given: What is known of each modality; its latents come back to the bit.
         device: Where the denoiser computes.
-        dtype: Type of model inputs and text, the towers' own; None leaves the text as it is and gives the model latents
-            of ``latent_dtype``. Timesteps are never cast.
-        latent_dtype: Type the latents are rounded to after every step. bfloat16 rounds as the published system does.
+        dtype: Of model inputs and text; None leaves the text as it is and gives latents of ``latent_dtype``.
+        latent_dtype: Latents are rounded to it after every step; bfloat16 rounds as the published system does.
         progress: Told ``("sample", done, total)`` after every step, with a preview of the current x0 estimate; asked
             before the first and after every step whether to stop.
         on_step: Given the step's index from 0 and the latents after it.
@@ -69,35 +67,39 @@ def sample(
         NonFiniteError: NaN or infinity in the noise or in a prediction; names the step and the modality.
         Cancelled: or whatever ``progress.check_cancelled`` raises.
     """
-    given = given or Pair()
-    settings = {"latent_dtype": latent_dtype, "generator": seeded_generator(seed)}
-    tracks = Pair(
-        *(_begin(name, getattr(noise, name), getattr(schedule, name), given[name], **settings) for name in MODALITIES)
-    )
+    tracks = _tracks(noise, schedule, given or Pair(), latent_dtype, seed)
     whole = frozenset(name for name, track in tracks.present.items() if isinstance(track, _GivenTrack))
-    if whole == frozenset(tracks.present):
-        raise InputError(
-            "there is nothing to generate: all of it is given", expected="a modality, or places of one, to be made"
-        )
     placed = _place(conditioning, noise, device, dtype)
-    positions = _num_positions(noise)
-    predict = GuidedDenoiser(denoiser, placed, guidance, num_positions=positions, given=whole)
+    predict = GuidedDenoiser(denoiser, placed, guidance, num_positions=_num_positions(noise), given=whole)
     del placed
     to_model = {"device": device, "dtype": dtype or latent_dtype}
 
     progress.check_cancelled()
     for step in range(schedule.num_steps):
-        where = f"at step {step + 1} of {schedule.num_steps}"
         views = tracks.map(lambda track, step=step: track.view(step, **to_model))
         predictions = Pair(*predict(*views, share=step / schedule.num_steps))
-        for name in ("audio", "video"):
-            if tracks[name] is not None:
-                tracks[name].advance(step, predictions[name], where)
+        for track, prediction in filter(None, tracks.zip(predictions)):
+            track.advance(step, prediction, f"at step {step + 1} of {schedule.num_steps}")
         if on_step is not None:
             on_step(step, _joint(tracks, "latents"))
         estimate = _joint(tracks, "estimate")
         progress.step("sample", step + 1, schedule.num_steps, preview=lambda estimate=estimate: estimate)
     return _joint(tracks, "latents")
+
+
+def _tracks(
+    noise: JointLatents, schedule: Schedule, given: Pair[Given], latent_dtype: torch.dtype, seed: int
+) -> Pair[_Track | _GivenTrack]:
+    """Both modalities at their start; refused where all is given."""
+    settings = {"latent_dtype": latent_dtype, "generator": seeded_generator(seed)}
+    tracks = Pair(
+        *(_begin(name, getattr(noise, name), getattr(schedule, name), given[name], **settings) for name in MODALITIES)
+    )
+    if all(isinstance(track, _GivenTrack) for track in tracks.present.values()):
+        raise InputError(
+            "there is nothing to generate: all of it is given", expected="a modality, or places of one, to be made"
+        )
+    return tracks
 
 
 class _Track:
