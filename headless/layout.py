@@ -10,7 +10,7 @@ from ..nodes.host.io import Input
 from .graph import Step
 
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-# Groups with their colours, from left to right; the last two stand below the others.
+# Groups with their colours, from left to right; the last three stand below the others.
 _GET, _PROMPT, _SAMPLING, _RESULT, _SIZE, _MODELS = "Get the models", "Prompt", "Sampling", "Result", "Size", "Models"
 _CLIP = "Your clip"
 _COLOURS = {
@@ -22,7 +22,7 @@ _COLOURS = {
     _MODELS: "#8AA",
     _CLIP: "#A8A",  # last: the others keep their numbers in files
 }
-_ABOVE = (_GET, _PROMPT, _CLIP, _SAMPLING, _RESULT)
+_ABOVE = (_GET, _PROMPT, _SAMPLING, _RESULT)
 _BY_CATEGORY = {
     "captions": _PROMPT,
     "conditioning": _PROMPT,
@@ -88,7 +88,7 @@ def laid_out(
     stages = {step.node_id: _CLIP if step.node_id in given else _stage(step) for step in steps}
     for title in members:
         members[title] = _by_depth([step for step in steps if stages[step.node_id] == title])
-    pairs = range(0, len(members[_CLIP]), 2)  # it is not what one looks at: narrow
+    pairs = range(0, len(members[_CLIP]), 2)  # narrow: it is not what one looks at
     members[_CLIP] = [[*chain(*members[_CLIP][place : place + 2])] for place in pairs]
     if notes:
         beside = _GET if members[_GET] else _PROMPT
@@ -102,8 +102,9 @@ def laid_out(
             left, below = right + _GAP, max(below, end)
     top = below + _TITLES + 2 * _PADDING
     left = _LEFT
-    if members[_SIZE]:
-        left = _stack(members[_SIZE], sizes, places, left, top)[0] + _GAP
+    for title in (_SIZE, _CLIP):
+        if members[title]:
+            left = _stack(members[title], sizes, places, left, top)[0] + _GAP
     _rows([name for column in members[_MODELS] for name in column], sizes, places, left, top)
     groups = [_group(number, title, members[title], places) for number, title in enumerate(_COLOURS) if members[title]]
     view = {"scale": _SCALE, "offset": [round(_EDGE / _SCALE) - _LEFT + _PADDING, round(_EDGE / _SCALE) - _TOP + 60]}
