@@ -73,7 +73,8 @@ def _given(
             )
         return None
     samples, mask = latent["samples"], latent.get("noise_mask")
-    if not whole and mask is None:
+    known = None if whole or mask is None else 1 - noise_mask(mask, samples.shape)
+    if not whole and (known is None or not bool(known.any())):
         return None
     if not bool(samples.any()):
         raise InputError(
@@ -82,7 +83,6 @@ def _given(
             expected=f"a {_WORDS[name]} that was encoded",
             remedy="Connect Encode Clip, or choose the task both and take the mask off.",
         )
-    known = None if whole else 1 - noise_mask(mask, samples.shape)
     if whole:
         time = None if options.given_time < 0 else options.given_time
         return Given(clean(samples), how=options.given_how, time=time)
