@@ -164,7 +164,7 @@ def _nodes(graph: Mapping[str, Any]) -> dict[str, Node]:
 
 def _links(graph: Mapping[str, Any]) -> dict[str, Link]:
     found: dict[str, Link] = {}
-    links = graph.get("links") or ()
+    links = graph.get("links") or []
     if not isinstance(links, (list, Mapping)):
         raise WorkflowError("the links of the workflow are damaged", got=repr(links)[:80], expected="a list of links")
     for link in links.values() if isinstance(links, Mapping) else links:

@@ -124,12 +124,8 @@ class EncodeClip(io.ComfyNode):
         timeline, taken = _timeline(clip, video_codec, audio_codec, defaults, model)
         watched = progress(("encode picture", 4), ("encode sound", 1))
         with managed_stage() as shown, stoppable(watched):
-            fitted, report = fit_clip(
-                clip,
-                timeline,
-                start=_start(clip, timeline, start),
-                channels=audio_codec.codec.channels if audio_codec else 2,
-            )
+            channels = audio_codec.codec.channels if audio_codec else 2
+            fitted, report = fit_clip(clip, timeline, start=_start(clip, timeline, start), channels=channels)
             latents = encode_clip(
                 fitted,
                 timeline,
@@ -139,10 +135,10 @@ class EncodeClip(io.ComfyNode):
                 tiling=tiling,
                 progress=watched,
             )
-        said = [*filter(None, [*taken, *notes]), *report.sentences()]
+            said = [*filter(None, [*taken, *notes]), *report.sentences()]
+            shown[REPORT_KEY][:0] = said
         sides = _Sides(timeline, batch_size, report if after_the_end == OPEN else None)
         video, sound = sides.video(latents, video_codec), sides.audio(latents, audio_codec)
-        shown[REPORT_KEY][:0] = said
         return io.NodeOutput(
             video,
             sound,

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.errors import InputError, require_choice
-from ..core.pair import Pair
+from ..core.pair import MODALITIES, Pair
 from ..core.protocols import Codec
+from ..core.types import JointLatents
 from ..sampling.given import Given
 from ..sampling.options import SamplingOptions
 from .host import io
@@ -117,28 +118,31 @@ def noise_mask(mask: Tensor, shape: torch.Size) -> Tensor:
     return (mask >= 0.5).float()
 
 
-def raw_latent(
-    name: str,
-    made: Tensor | None,
-    latent: Mapping[str, Any] | None,
-    given: Given | None,
-    codec: Codec | None,
+def raw_latents(
+    made: JointLatents,
+    latents: Mapping[str, Mapping[str, Any] | None],
+    given: Pair[Given],
+    codecs: Mapping[str, Codec],
     rate: Mapping[str, Any],
-) -> dict[str, Any] | None:
-    """A result as ComfyUI's LATENT; what was given is the given tensor's own numbers, not a round trip's.
+) -> list[dict[str, Any] | None]:
+    """Results as ComfyUI's LATENTs; what was given is the given tensor's own numbers, not a round trip's.
 
     Args:
-        name: ``video`` or ``audio``.
-        made: Latents in the tower's space, or None.
-        latent: What the node was given for this modality.
+        made: Latents in the towers' space.
+        latents: What the node was given, by modality.
         given: What of it was kept.
-        codec: To the codec's own space.
+        codecs: To their own space, by modality.
         rate: The frame rate that the inputs carried.
     """
-    if made is None:
-        return None
-    samples = kept_as_given(codec.to_raw(made), latent, given)
-    return {"samples": samples, **({"type": "audio"} if name == "audio" else {}), **rate}
+    results: list[dict[str, Any] | None] = []
+    for name in MODALITIES:
+        values = getattr(made, name)
+        if values is None:
+            results.append(None)
+            continue
+        samples = kept_as_given(codecs[name].to_raw(values), latents[name], given[name])
+        results.append({"samples": samples, **({"type": "audio"} if name == "audio" else {}), **rate})
+    return results
 
 
 def kept_as_given(samples: Tensor, latent: Mapping[str, Any] | None, given: Given | None) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..core.pair import MODALITIES
 from .av import av_input, av_output, joined, parted, rate_of, times_of
-from .given import BOTH, given_latents, raw_latent, task_input
+from .given import BOTH, given_latents, raw_latents, task_input
 from .host import io, progress, shows_previews
 from .listing import listing
 from .options import PLACED, SAMPLING, input_of, later_inputs, sampling_options
@@ -16,6 +17,7 @@ from .telling import managed_stage
 from .wiring import require_sides
 
 if TYPE_CHECKING:
+    from ..core.protocols import Codec
     from ..core.types import Conditioning as EncodedCaptions
     from ..pipeline import JoinedModel, SamplingOptions
 
@@ -93,14 +95,12 @@ class JointSampler(io.ComfyNode):
         """Sample; results leave in raw VAE space."""
         from ..pipeline import preview_maps, sample_latents
 
-        sides = {"video": model.video, "audio": model.audio}
-        video_latent, audio_latent = parted(
-            av_latent, video_latent, audio_latent, wanted=tuple(side is not None for side in sides.values())
-        )
-        latents = {"video": video_latent, "audio": audio_latent}
+        towers = model.video is not None, model.audio is not None
+        parts = parted(av_latent, video_latent, audio_latent, wanted=towers)
+        latents = dict(zip(MODALITIES, parts, strict=True))
         require_sides(model, conditioning, latents)
         asked, taken = _options(model, defaults, options)
-        codecs = {name: side.codec for name, side in sides.items() if side is not None}
+        codecs = _codecs(model)
         given = given_latents(task, latents, asked, {name: codec.from_raw for name, codec in codecs.items()})
         watched = progress(("preview", 0), ("sample", 1))
         with managed_stage(taken) as shown:
@@ -113,14 +113,15 @@ class JointSampler(io.ComfyNode):
                 options=asked,
                 given=given,
                 progress=watched,
-                times=times_of(model.geometry, video_latent, audio_latent),
+                times=times_of(model.geometry, *parts),
             )
-        rate = rate_of(video_latent, audio_latent)
-        video, audio = (
-            raw_latent(name, getattr(made, name), latents[name], given[name], codecs.get(name), rate)
-            for name in latents
-        )
-        return io.NodeOutput(video, audio, joined(video, audio), ui=shown)
+        results = raw_latents(made, latents, given, codecs, rate_of(*parts))
+        return io.NodeOutput(*results, joined(*results), ui=shown)
+
+
+def _codecs(model: JoinedModel) -> dict[str, Codec]:
+    """By modality."""
+    return {name: side.codec for name in MODALITIES if (side := getattr(model, name)) is not None}
 
 
 def _options(model: JoinedModel, defaults: str, given: dict[str, Any]) -> tuple[SamplingOptions, str]:

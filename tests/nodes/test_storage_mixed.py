@@ -6,11 +6,11 @@ import pytest
 import torch
 from sounding_video.core.errors import InputError
 from sounding_video.models.conditioning import REMEMBERED
+from sounding_video.models.joined import _common_placement
 from sounding_video.nodes.conditioning import EmptyAVLatent, EncodeCaptions
 from sounding_video.nodes.host import standalone
 from sounding_video.nodes.loaders import FREE_TEXT, JoinTowers, LoadBridge, LoadStableAudioTower, LoadWanTower
 from sounding_video.nodes.sampling import JointSampler
-from sounding_video.pipeline import _common_placement
 
 FP8 = torch.float8_e4m3fn
 
