@@ -95,12 +95,11 @@ class JointSampler(io.ComfyNode):
         """Sample; results leave in raw VAE space."""
         from ..pipeline import preview_maps, sample_latents
 
-        towers = model.video is not None, model.audio is not None
-        parts = parted(av_latent, video_latent, audio_latent, wanted=towers)
+        codecs = _codecs(model)
+        parts = parted(av_latent, video_latent, audio_latent, wanted=("video" in codecs, "audio" in codecs))
         latents = dict(zip(MODALITIES, parts, strict=True))
         require_sides(model, conditioning, latents)
         asked, taken = _options(model, defaults, options)
-        codecs = _codecs(model)
         given = given_latents(task, latents, asked, {name: codec.from_raw for name, codec in codecs.items()})
         watched = progress(("preview", 0), ("sample", 1))
         with managed_stage(taken) as shown:
