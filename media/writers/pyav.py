@@ -24,6 +24,7 @@ AAC_FRAME = 1024
 _LOSSLESS_BLOCK = 4096
 _SVT_LOG = "SVT_LOG"
 _MAX_INT32 = 2**31 - 1
+_NARROW = 32  # pixels
 _MAX_INT16 = 2**15 - 1
 
 
@@ -128,6 +129,8 @@ def as_int16(samples: np.ndarray) -> np.ndarray:
 
 def _add_video(output: av.container.OutputContainer, container: Container, video: VideoClip) -> av.VideoStream:
     options = {**container.video_options, **repeatable_options(container.video_codec)}
+    if container.video_codec == "libsvtav1" and min(video.frames.shape[1:3]) < _NARROW:
+        options["svtav1-params"] = "lp=1"  # its threads wait for each other for ever on 16 x 1024 pixels
     stream = output.add_stream(container.video_codec, rate=video.fps, options=options)
     stream.height, stream.width, stream.pix_fmt = *video.frames.shape[1:3], container.pixel_format
     context = stream.codec_context

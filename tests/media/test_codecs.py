@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import wave
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from sounding_video.core.errors import InputError, MissingPackageError, OutputError
 from sounding_video.core.types import AudioClip, AVClip, VideoClip
 from sounding_video.media import codecs
-from sounding_video.media.codecs import CODECS, with_codec
+from sounding_video.media.codecs import CODECS, can_encode, with_codec
 from sounding_video.media.mux import write_clip
 from sounding_video.media.probe import probe, read_clip
 from sounding_video.media.writers.base import CONTAINERS
@@ -172,3 +173,11 @@ def test_the_encoders_are_quiet(tmp_path, capfd):
     for codec in ("av1", "hevc"):
         write_clip(noisy(2), tmp_path / "a.mkv", codec=codec)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not can_encode("av1"), reason="this PyAV has no AV1 encoder")
+@pytest.mark.parametrize("size", [(16, 1024), (1024, 16)])
+def test_a_narrow_picture_does_not_hold_up_av1(tmp_path, size):
+    frames = torch.rand(5, *size, 3, generator=torch.Generator().manual_seed(0))
+    report = write_clip(AVClip(VideoClip(frames, Fraction(15))), tmp_path / "narrow.mp4", codec="av1")
+    assert probe(report.path).num_frames == 5
