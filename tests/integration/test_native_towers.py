@@ -15,12 +15,14 @@ import pytest
 import torch
 from sounding_video.core.clock import WAN_STABLE_AUDIO
 from sounding_video.core.errors import Cancelled, IncompatibleWeightsError, InputError
+from sounding_video.core.pair import Pair
 from sounding_video.core.progress import SILENT, Progress
 from sounding_video.core.types import POSITIVE, Conditioning, JointLatents, Modality
 from sounding_video.media.preview import band_levels
 from sounding_video.models.joint import JointModel
 from sounding_video.models.patching import with_tuned_blocks
 from sounding_video.pipeline import SamplingOptions
+from sounding_video.sampling.given import Given
 from sounding_video.sampling.loop import sample
 from sounding_video.sampling.noise import draw_noise
 from sounding_video.sampling.schedule import build_schedule
@@ -73,7 +75,7 @@ def models(parts, root):
 def run(native, parts, models):
     """Sample with the native models; returns latents by modality."""
 
-    def start(bridges=None, *, video=None, audio=None, only=("video", "audio"), progress=SILENT, **changes):
+    def start(bridges=None, *, video=None, audio=None, only=("video", "audio"), progress=SILENT, own=None, **changes):
         given = parts.texts()
         sides = {
             "video": (video or models.native_wan, parts.VIDEO_SHAPE),
@@ -85,7 +87,7 @@ def run(native, parts, models):
                 sides[name][0],
                 changes.pop(f"{name}_positive", [[given[f"{name}_positive"], {}]]),
                 [[given[f"{name}_negative"], {}]],
-                {"samples": torch.zeros(sides[name][1])},
+                (own or {}).get(name, {"samples": torch.zeros(sides[name][1])}),
             )
             for name in only
         ]
@@ -100,7 +102,7 @@ def run(native, parts, models):
 def ours(native, parts, models):
     """The same through our own towers, in the native VAEs' space."""
 
-    def start(bridges=None, *, wan=None, audio=None, only=("video", "audio"), options=OPTIONS, times=None):
+    def start(bridges=None, *, wan=None, audio=None, only=("video", "audio"), options=OPTIONS, times=None, given=None):
         joint = JointModel(
             wan or models.wan if "video" in only else None,
             audio or models.stable_audio if "audio" in only else None,
@@ -115,6 +117,7 @@ def ours(native, parts, models):
             schedule=build_schedule("lockstep", OPTIONS.num_steps, video="video" in only, audio="audio" in only),
             guidance=options.guidance(frozenset({"video", "audio"} if bridges is not None else ())),
             seed=OPTIONS.seed,
+            given=given,
         )
         return in_vae_space(latents)
 
@@ -154,6 +157,39 @@ def test_bridges_on_the_clock_go_by_the_same_seconds_as_ours(run, ours, parts):
         assert_close(results[-1], ours(bridges, times=times))
     for first, second in itertools.pairwise(results):
         assert not any(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("name", ["video", "audio"])
+@pytest.mark.parametrize("how", ["replace", "fixed"])
+def test_a_given_side_is_the_users_own_and_the_other_is_made_as_by_ours(run, ours, parts, name, how):
+    import comfy.latent_formats
+
+    form = {"video": comfy.latent_formats.Wan21(), "audio": comfy.latent_formats.StableAudio1()}[name]
+    shape = {"video": parts.VIDEO_SHAPE, "audio": parts.AUDIO_SHAPE}[name]
+    own = torch.randn(shape, generator=torch.Generator().manual_seed(8))
+    bridges = parts.bridges(identity=False)
+    task = {"video": "sound for the picture", "audio": "picture for the sound"}[name]
+    native = run(bridges, own={name: {"samples": own}}, task=task, options=replace(OPTIONS, given_how=how))
+    assert torch.equal(native[name], own)
+    theirs = ours(bridges, given=Pair(**{name: Given(form.process_in(own), how=how)}))
+    other = "audio" if name == "video" else "video"
+    assert_close({other: native[other]}, {other: theirs[other]})
+    assert not torch.equal(native[other], run(bridges)[other])
+
+
+def test_a_noise_mask_keeps_a_part_of_a_native_side(run, parts):
+    own = torch.randn(parts.AUDIO_SHAPE, generator=torch.Generator().manual_seed(8))
+    mask = torch.ones(1, 1, own.shape[-1])
+    mask[..., :3] = 0
+    made = run(parts.bridges(identity=False), own={"audio": {"samples": own, "noise_mask": mask}})
+    assert torch.equal(made["audio"][..., :3], own[..., :3])
+    assert not torch.equal(made["audio"][..., 3:], own[..., 3:])
+
+
+def test_nothing_leads_from_a_given_side_without_bridges(run, parts):
+    own = {"video": {"samples": torch.ones(parts.VIDEO_SHAPE)}}
+    with pytest.raises(InputError, match="nothing leads from the given picture to the sound"):
+        run(own=own, task="sound for the picture")
 
 
 @pytest.mark.parametrize("name", ["video", "audio"])
