@@ -15,7 +15,7 @@ from .clips import Told, Wanted, add_file_options, rehearse_writing, wanted_clip
 from .console import Console
 from .expand import MODES_HELP, add_backend_options, expand_prompt, tell_report
 from .libraries import explain_full_memory, quiet_libraries
-from .loras import add_lora_options, apply_loras, asked_loras
+from .loras import Lora, add_lora_options, apply_loras, asked_loras
 from .models import MODELS_VARIABLE, choose_models
 from .options import add_sampling_options, sampling_options
 from .storage import decide_storage
@@ -134,11 +134,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
     _require_given(args)
 
     from ..core.clock import Timeline
-    from ..core.progress import stoppable
     from ..media.mux import has_picture, write_clip
     from ..models.own import joint_settings, own_settings
     from ..nodes.host.prefixes import with_date
-    from ..pipeline import load_models
     from .tags import clip_tags
 
     if not console.verbose:
@@ -155,6 +153,25 @@ def run(args: argparse.Namespace, console: Console) -> None:
     rehearse_writing(wanted[-1].path, **encoding)
     captions = expanded(args, console, captions, own)
     told_captions = told_captions_of(console, captions, negatives, own)
+    model = loaded(args, console, found, placement, loras)
+    timeline = Timeline(**extent, geometry=model.geometry)
+    tags = partial(clip_tags, args, models=found, captions=captions, negatives=negatives, timeline=timeline)
+    make = _maker(args, console, model, captions, timeline, negatives, has_picture(wanted[0].path))
+    write = partial(write_clip, **encoding)
+    told = Told(console, model, timeline, wanted, started=started, captions=told_captions)
+    with explain_full_memory(), told.kept():
+        for each in wanted:
+            _make_one(each, make, write, None if args.no_metadata else tags, told)
+    told.end()
+
+
+def loaded(
+    args: argparse.Namespace, console: Console, found: ModelSet, placement: Placement, loras: list[Lora]
+) -> JoinedModel:
+    """The models that were chosen, with bridges and LoRAs."""
+    from ..core.progress import stoppable
+    from ..pipeline import load_models
+
     with stoppable(console.progress):
         model = load_models(
             found,
@@ -164,16 +181,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
             free_text=args.free_text_encoders or args.cache_captions,
         )
     model = apply_loras(model, loras)
-    timeline = Timeline(**extent, geometry=model.geometry)
     console.progress.step("load", 1, 1)
-    tags = partial(clip_tags, args, models=found, captions=captions, negatives=negatives, timeline=timeline)
-    make = _maker(args, console, model, captions, timeline, negatives, has_picture(wanted[0].path))
-    write = partial(write_clip, **encoding)
-    told = Told(console, model, timeline, wanted, started=started, captions=told_captions)
-    with explain_full_memory(), told.kept():
-        for each in wanted:
-            _make_one(each, make, write, None if args.no_metadata else tags, told)
-    told.end()
+    return model
 
 
 def _maker(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
-from .bridges import bridge_options
 from .console import Console
 from .expand import MODES_HELP, add_backend_options
 from .generate import (
@@ -19,13 +18,14 @@ from .generate import (
     caption_cache,
     chosen_models,
     expanded,
+    loaded,
     negatives_of,
     options_of,
     placement_of,
     told_captions_of,
 )
 from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
-from .loras import add_lora_options, apply_loras, asked_loras
+from .loras import add_lora_options, asked_loras
 from .options import add_sampling_options
 
 if TYPE_CHECKING:
@@ -209,9 +209,7 @@ def _numbered(run: Run, console: Console, number: int, total: int) -> Run:
 
 def _loaded(args: argparse.Namespace, console: Console, text: str) -> Run:
     """Models, captions and options, everything refused first that can be."""
-    from ..core.progress import stoppable
     from ..models.own import joint_settings, own_settings
-    from ..pipeline import load_models
     from ..tasks.base import Run
 
     if not console.verbose:
@@ -226,16 +224,7 @@ def _loaded(args: argparse.Namespace, console: Console, text: str) -> Run:
     negatives = negatives_of(args, own)
     if captions.video and captions.audio:
         told_captions_of(console, captions, negatives, own)
-    with stoppable(console.progress):
-        model = load_models(
-            found,
-            placement=placement,
-            bridge=args.bridge,
-            bridge_options=bridge_options(args),
-            free_text=args.free_text_encoders or args.cache_captions,
-        )
-    console.progress.step("load", 1, 1)
-    model = apply_loras(model, loras)
+    model = loaded(args, console, found, placement, loras)
     return Run(model, captions, negatives, options, args.tiling, console.progress, caption_cache(args))
 
 

@@ -85,8 +85,7 @@ def _given(
             remedy="Connect Encode Clip, or choose the task both and take the mask off.",
         )
     if whole:
-        time = None if options.given_time < 0 else options.given_time
-        return Given(clean(samples), how=options.given_how, time=time)
+        return Given(clean(samples), how=options.given_how, time=options.given_level)
     return Given(clean(samples), known)
 
 

@@ -165,6 +165,15 @@ class SamplingOptions:
         check_options(self)
         self.guidance()
 
+    @property
+    def given_level(self) -> float | None:
+        """The level of ``fixed``; None where it is the bridges' own."""
+        return None if self.given_time < 0 else self.given_time
+
+    @property
+    def _modality_scales(self) -> dict[str, float]:
+        return {"video": self.video_modality_scale, "audio": self.audio_modality_scale}
+
     def guidance(self, hears: frozenset[str] = frozenset({"video", "audio"})) -> Guidance:
         """The guiders.
 
@@ -173,12 +182,11 @@ class SamplingOptions:
         """
         from .guidance import dual_guidance
 
-        scales = {"video": self.video_modality_scale, "audio": self.audio_modality_scale}
         return dual_guidance(
             self.video_guidance_scale,
             self.audio_guidance_scale,
             self.guidance_batching,
-            modality_scales=tuple(scale if name in hears else 1.0 for name, scale in scales.items()),
+            modality_scales=tuple(scale if name in hears else 1.0 for name, scale in self._modality_scales.items()),
             unconditional=self.unconditional,
             interval=(self.guidance_start, self.guidance_end),
             modality_interval=(self.modality_start, self.modality_end),
@@ -190,7 +198,7 @@ class SamplingOptions:
         Args:
             hears: See :meth:`guidance`.
         """
-        scales = {"video": self.video_modality_scale, "audio": self.audio_modality_scale}
+        scales = self._modality_scales
         idle = [f"{name}_modality_scale {scale:g}" for name, scale in scales.items() if scale > 1 and name not in hears]
         return f"{' and '.join(idle)} cannot act: nothing leads there from the other side" if idle else ""
 

@@ -53,11 +53,6 @@ class Run:
         """The same run with the seed counted up, for the next window."""
         return replace(self, options=replace(self.options, seed=(self.options.seed + number) % 2**64))
 
-    @property
-    def given_time(self) -> float | None:
-        """The level of ``fixed``."""
-        return None if self.options.given_time < 0 else self.options.given_time
-
     def codecs(self) -> dict[str, object]:
         """Both codecs and where they run, as the encoding and decoding stages take them."""
         return {

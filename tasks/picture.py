@@ -54,7 +54,7 @@ def picture_for(run: Run, file: UserFile) -> tuple[AVClip, list[str]]:
         video_shape=(1, *timeline.video_latent_shape),
         audio_shape=tuple(sound.shape),
         options=run.options,
-        given=Pair(None, Given(sound, how=run.options.given_how, time=run.given_time)),
+        given=Pair(None, Given(sound, how=run.options.given_how, time=run.options.given_level)),
         progress=run.progress,
         times=timeline.times,
     )

@@ -74,7 +74,7 @@ def _window(
         video_shape=tuple(picture.shape),
         audio_shape=shape,
         options=run.options,
-        given=Pair(Given(picture, how=run.options.given_how, time=run.given_time), sound),
+        given=Pair(Given(picture, how=run.options.given_how, time=run.options.given_level), sound),
         progress=run.progress,
         times=timeline.times,
     ).audio

@@ -173,18 +173,7 @@ def test_masks_travel_on_one_socket() -> None:
     assert picture["noise_mask"] is mask and "noise_mask" not in heard
 
 
-def test_a_decoded_clip_goes_round_in_a_workflow(root, small_models_dir, tmp_path) -> None:
-    from sounding_video.headless.graph import read_workflow
-
-    graph = read_workflow(root / "workflows" / "api" / "text_to_sounding_video_pocket.json")
-    for node, values in {
-        "1": {"video_model": "wan"},
-        "2": {"audio_model": "stable_audio"},
-        "3": {"bridge_file": "bridge.safetensors"},
-        "5": {"width": 32, "height": 32, "num_frames": 9},
-        "7": {"steps": 2},
-    }.items():
-        graph[node]["inputs"].update(values)
+def test_a_decoded_clip_goes_round_in_a_workflow(graph, small_models_dir, tmp_path) -> None:
     codecs = {name: graph["8"]["inputs"][name] for name in ("video_codec", "audio_codec")}
     values = {port.id: port.options["default"] for port in EncodeClip.GET_SCHEMA().inputs if "default" in port.options}
     values |= {"images": ["8", 0], "audio": ["8", 1], "fps": 15.0, "defaults": "as set here", **SMALL, **codecs}
