@@ -5,8 +5,8 @@
 ``--mirror`` is any clone of ComfyUI with its history. Taken are the oldest release that the pack supports, the last
 0.12, the last release of each quarter since, and the newest commit; ``--versions`` names others. Checkouts and
 environments are made in the ``--work`` folder, never in this repository. An environment holds what a release pins, and
-takes torch and the rest from the interpreter that runs this. Results are kept there by our commit, so that a run that
-was stopped goes on. What ``--write`` has no new numbers for stays in the table as it is.
+takes torch and the rest from the interpreter that runs this. Results are kept there by our commit and page, so that a
+run that was stopped goes on. What ``--write`` has no new numbers for stays in the table as it is.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import tempfile
 import threading
 import venv
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +40,8 @@ PAGES = {
     "other page": "the newest page",
     "other page, Vue nodes": "the newest page, Vue nodes",
 }
+# The newest page runs on the newest release; older ones have it by a switch only.
+OWN_PAGES, OTHER_PAGES = tuple(PAGES)[:2], tuple(PAGES)[2:]
 TABLE = ROOT / "benchmarks" / "comfy_matrix.md"
 
 
@@ -203,13 +205,34 @@ def _outcomes(report: Path) -> Iterator[tuple[str, int]]:
         yield file, 1 if kinds & {"failure", "error"} else 2 if "skipped" in kinds else 0
 
 
-def suites(names: list[str], page: Path | None) -> dict[str, tuple[list[str], dict[str, str]]]:
-    """What is run on each release: arguments for pytest, and variables."""
-    known = {
-        "server": (["tests/integration", "-m", "not slow", "--numprocesses", "2", "--dist", "loadfile"], {}),
-        "browser": (["tests/browser"], {"COMFYUI_FRONTEND": str(page)}),
-    }
-    return {name: known[name] for name in names}
+@dataclass(frozen=True)
+class Part:
+    """Tests that are run and kept together.
+
+    Args:
+        name: Of what is kept.
+        arguments: For pytest.
+        variables: For its environment.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def parts(suite: str, release: Release, page: Path | None, wanted: Sequence[str] = tuple(PAGES)) -> list[Part]:
+    """The server's tests are one run, the browser's one a page, so that little is lost where a run is stopped."""
+    if suite == "server":
+        return [Part(suite, ("tests/integration", "-m", "not slow", "--numprocesses", "2", "--dist", "loadfile"))]
+    pages = (*OWN_PAGES, *OTHER_PAGES) if release.newest else OWN_PAGES
+    other = {"COMFYUI_FRONTEND": str(page)} if release.newest else {}
+    return [
+        Part(
+            f"{suite} {name}".replace(", ", " ").replace(" ", "_"), ("tests/browser",), {**other, "COMFYUI_PAGE": name}
+        )
+        for name in pages
+        if name in wanted
+    ]
 
 
 Cells = dict[str, dict[str, str]]
@@ -247,13 +270,18 @@ def read_table(text: str) -> Cells:
 
 
 def merged(old: Cells, new: Cells) -> Cells:
-    """What was run anew instead of what stood there, suite by suite; all else stays. The oldest release is first."""
+    """What was run anew instead of what stood there, by suite and page; all else stays. The oldest release is first."""
     result = {column: dict(rows) for column, rows in old.items()}
     for column, rows in new.items():
-        ran = {row.partition(":")[0] for row in rows}
-        kept = {row: text for row, text in result.get(column, {}).items() if row.partition(":")[0] not in ran}
+        ran = {_part_of(row) for row in rows}
+        kept = {row: text for row, text in result.get(column, {}).items() if _part_of(row) not in ran}
         result[column] = kept | rows
     return dict(sorted(result.items(), key=lambda item: item[0].partition("<br>")[2]))
+
+
+def _part_of(row: str) -> tuple[str, str]:
+    """Suite, and page where it is one of the browser's."""
+    return row.partition(":")[0], row.partition(" on ")[2]
 
 
 def table(found: Cells) -> str:
@@ -283,6 +311,7 @@ def main() -> int:
     parser.add_argument("--versions", nargs="*", default=[], help="as 0.12.3; a + behind the newest commit's")
     parser.add_argument("--browser", action="store_true", help="also the tests in a browser, on two pages")
     parser.add_argument("--only", choices=("server", "browser"), help="these tests and no others")
+    parser.add_argument("--pages", nargs="+", choices=PAGES, default=tuple(PAGES), help="in a browser, these alone")
     parser.add_argument("--list", action="store_true", help="say which would be taken, and end")
     parser.add_argument("--prepare", action="store_true", help="make checkouts and environments, and end")
     parser.add_argument("--write", action="store_true", help=f"write the table to {TABLE.relative_to(ROOT)}")
@@ -301,18 +330,20 @@ def main() -> int:
         return 0
     names = [given.only] if given.only else ["server", "browser"] if given.browser else ["server"]
     page = newest_page(given.work / "newest-page") if "browser" in names else None
-    wanted, counts = suites(names, page), {}
+    counts = {}
     for release in columns:
         own = {"COMFYUI_PATH": str(given.work / release.label), "COMFYUI_PYTHON": str(pythons[release])}
-        for name, (arguments, variables) in wanted.items():
-            label = f"{release.label} {name}"
-            counts[release.label, name] = run_tests(label.replace(" ", "_"), arguments, given.work, own | variables)
-            failed = sum(count[1] for count in counts[release.label, name].values())
-            print(f"{label}: {f'{failed} FAILED' if failed else 'all passed'}", flush=True)
-    found = cells(columns, counts, list(wanted))
-    print(f"\n{table(found)}")
-    if given.write:
-        write(found)
+        for name in names:
+            counts[release.label, name] = {}
+            for part in parts(name, release, page, given.pages):
+                variables = {**own, **part.variables}
+                found = run_tests(f"{release.label}_{part.name}", [*part.arguments], given.work, variables)
+                counts[release.label, name] |= found
+                failed = sum(count[1] for count in found.values())
+                print(f"{release.label} {part.name}: {f'{failed} FAILED' if failed else 'all passed'}", flush=True)
+        if given.write:
+            write(cells([release], counts, names))
+    print(f"\n{table(cells(columns, counts, names))}")
     return 1 if any(count[1] for part in counts.values() for count in part.values()) else 0
 
 

@@ -50,6 +50,22 @@ def test_a_run_in_the_browser_keeps_the_rows_of_the_server(matrix):
     ]
 
 
+def test_a_run_on_one_page_keeps_the_rows_of_the_other(matrix):
+    release = matrix.Release("0.33.0", "0" * 40, datetime.date(2026, 8, 1))
+
+    def write(page, *files):
+        found = {f"browser/{file} on {matrix.PAGES[page]}": [3, 0, 0] for file in files}
+        matrix.write(matrix.cells([release], {("0.33.0", "browser"): found}, ["browser"]))
+
+    write("own page", "test_page", "test_gone")
+    write("own page, Vue nodes", "test_page")
+    write("own page", "test_page")
+    assert sorted(line.split("`")[1] for line in matrix.TABLE.read_text().splitlines() if "`" in line) == [
+        "browser/test_page on the page it pins",
+        "browser/test_page on the page it pins, Vue nodes",
+    ]
+
+
 def test_every_flavour_of_the_browser_tests_has_a_name_in_the_table(matrix, root):
     flavours = re.findall(
         r'_PAGE(?:_VUE)?, \w+ = "([^"]+)", "([^"]+)"', (root / "tests/browser/conftest.py").read_text()
@@ -61,3 +77,14 @@ def test_the_table_is_read_as_it_is_written(matrix, root):
     text = (root / "benchmarks" / "comfy_matrix.md").read_text()
     bar = text[text.index("| tests |") :].strip()
     assert matrix.table(matrix.read_table(bar)) == bar
+
+
+def test_a_run_is_kept_by_page_and_the_newest_page_runs_on_the_newest_release(matrix, tmp_path):
+    old = matrix.Release("0.12.3", "0" * 40, datetime.date(2026, 2, 1))
+    new = matrix.Release("0.33.0", "1" * 40, datetime.date(2026, 8, 1), newest=True)
+    chosen = {release: matrix.parts("browser", release, tmp_path) for release in (old, new)}
+    assert [part.variables for part in chosen[old]] == [{"COMFYUI_PAGE": page} for page in matrix.OWN_PAGES]
+    assert [part.variables["COMFYUI_PAGE"] for part in chosen[new]] == list(matrix.PAGES)
+    assert all(part.variables["COMFYUI_FRONTEND"] == str(tmp_path) for part in chosen[new])
+    names = [part.name for part in chosen[new]]
+    assert len(set(names)) == len(names) and not any(" " in name for name in names)

@@ -2,7 +2,8 @@
 
 COMFYUI_PATH names a ComfyUI checkout, CHROMIUM another Chromium than the system's. COMFYUI_FRONTEND names the
 ``static`` folder of another page than the checkout's own (``pip install --no-deps --target FOLDER
-comfyui-frontend-package``), and the tests run on it too. Screenshots are kept in ``output/browser``.
+comfyui-frontend-package``), and the tests run on it too. COMFYUI_PAGE names the one of the four flavours to run on.
+Screenshots are kept in ``output/browser``.
 """
 
 from __future__ import annotations
@@ -45,11 +46,16 @@ window.clearInterval = (id) => {
 """
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """A page loads in ten seconds and a prompt runs for as long: all of this is slow."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.slow)
+    wanted, left = os.environ.get("COMFYUI_PAGE"), []
+    for item in [item for item in items if Path(__file__).parent in item.path.parents]:
+        item.add_marker(pytest.mark.slow)
+        if wanted and item.callspec.params["flavour"] != wanted:
+            left.append(item)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture(scope="session")
