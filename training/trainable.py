@@ -1,4 +1,4 @@
-"""Trainable sets by name, so that a recipe says exactly what learns.
+"""Trainable sets by name, so that a recipe says exactly what learns. A task says which of them it has.
 
 ======================== =====================================================================
 ``bridges``              every bridge block
@@ -15,35 +15,48 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from diffusers import AutoencoderOobleck
 from torch import nn
 
 from ..core.errors import InputError
+from ..core.pair import Pair
 from ..models.bridges.base import BridgeInputs
-from ..models.codecs.oobleck import idle_units
 from ..models.joint import BridgeStack, JointModel
 from ..models.rope import bridge_rope
 from ..models.towers.base import TokenGrid, Tower
-from .config import TrainConfig
-
-_PART = re.compile(r"(bridges)|(video|audio)_(tower|codec)|(video|audio)_(first|last):(\d+)|"
-                   r"(video|audio)_blocks:(\d+)(?:-(\d+))?|"
-                   r"(video|audio)_(decoder|encoder)")  # fmt: skip
-# The modules of each half of an autoencoder.
-_HALVES = {
-    "video": {"encoder": ("encoder", "quant_conv"), "decoder": ("post_quant_conv", "decoder")},
-    "audio": {"encoder": ("encoder",), "decoder": ("decoder",)},
-}
 
 
-def select(config: TrainConfig, step: nn.Module) -> dict[str, nn.Parameter]:
+@dataclass(frozen=True)
+class Part:
+    """Something that a run can name as trainable: a name, and after a colon what it needs to know.
+
+    Args:
+        example: As it is written, such as ``video_last:5``.
+        take: From what stands after the colon ("" where nothing does) to the parameters that shall learn.
+
+    ``take`` raises ValueError where what stands there makes no sense.
+    """
+
+    example: str
+    take: Callable[[str], Iterable[nn.Parameter]]
+
+
+def split(part: str) -> tuple[str, str]:
+    """Name of a trainable part, and what stands after its colon."""
+    name, _, rest = part.partition(":")
+    return name, rest
+
+
+def select(trainable: Sequence[str], step: nn.Module, parts: Mapping[str, Part]) -> dict[str, nn.Parameter]:
     """Freeze everything and thaw what the configuration names.
 
     Args:
-        config: Its ``trainable``.
-        step: What is trained, a module of :mod:`.step`; names are relative to it.
+        trainable: Parts as the configuration names them.
+        step: What is trained; names are relative to it.
+        parts: What the task has, by name.
 
     Returns:
         Trainable parameters by name, in the module's order.
@@ -52,95 +65,95 @@ def select(config: TrainConfig, step: nn.Module) -> dict[str, nn.Parameter]:
         InputError: an unknown part, or one that this task does not have.
     """
     step.requires_grad_(False)
-    for part in config.trainable:
-        for module in _modules(part, step):
-            module.requires_grad_(True)
-    if isinstance(getattr(step, "vae", None), AutoencoderOobleck):
-        for unit in idle_units(step.vae):
-            unit.requires_grad_(False)
-    joint = getattr(step, "joint", None)
-    if joint is not None and joint.bridges is not None:
-        for name in unused_in_bridge(joint.bridges):
-            for block in joint.bridges:
-                block.get_parameter(name).requires_grad_(False)
+    for written in trainable:
+        name, rest = split(written)
+        if name not in parts:
+            raise InputError(
+                "a trainable part is not in this task",
+                got=repr(written),
+                expected=", ".join(part.example for part in parts.values()),
+            )
+        try:
+            taken = list(parts[name].take(rest))
+        except InputError:  # one of its kinds of ValueError, and says more
+            raise
+        except ValueError as error:
+            raise InputError(
+                "a trainable part is not written as it should be", got=repr(written), expected=parts[name].example
+            ) from error
+        for parameter in taken:
+            parameter.requires_grad_(True)
+    return trained(step)
+
+
+def trained(step: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that learn, by name, in the module's order."""
     return {name: parameter for name, parameter in step.named_parameters() if parameter.requires_grad}
 
 
-def trained_halves(config: TrainConfig) -> list[str]:
-    """Where the parameters' names begin in the file of an autoencoder of which only halves are trained; else none."""
-    matches = [_PART.fullmatch(part) for part in config.trainable]
-    return [f"{name}." for match in matches if match and match[10] for name in _HALVES[match[10]][match[11]]]
+def whole(name: str, *modules: nn.Module) -> dict[str, Part]:
+    """A part that is some modules, and needs no further word."""
+
+    def take(rest: str) -> list[nn.Parameter]:
+        if rest:
+            raise ValueError(rest)
+        return [parameter for module in modules for parameter in module.parameters()]
+
+    return {name: Part(name, take)}
 
 
-def tuned_blocks(part: str, num_blocks: int) -> range:
-    """The block numbers of one tower part.
+def tower_parts(side: str, tower: Tower) -> dict[str, Part]:
+    """The parts of one tower: all of it, or some of its blocks."""
+
+    def blocks(name: str) -> Callable[[str], list[nn.Parameter]]:
+        def take(rest: str) -> list[nn.Parameter]:
+            numbers = tuned_blocks(name, rest, tower.num_blocks)
+            return [parameter for number in numbers for parameter in tower.blocks[number].parameters()]
+
+        return take
+
+    examples = (f"{side}_first:5", f"{side}_last:5", f"{side}_blocks:3-4")
+    some = {split(example)[0]: example for example in examples}
+    return whole(f"{side}_tower", tower.model) | {name: Part(text, blocks(name)) for name, text in some.items()}
+
+
+def tuned_blocks(name: str, rest: str, num_blocks: int) -> range:
+    """The block numbers of a part such as ``video_last`` with ``5``.
 
     Raises:
         InputError: more blocks than the tower has.
+        ValueError: no numbers.
     """
-    match = _PART.fullmatch(part)
-    if match[5]:
-        count = int(match[6])
-        numbers = range(count) if match[5] == "first" else range(num_blocks - count, num_blocks)
+    first, _, last = rest.partition("-")
+    if name.endswith("_blocks"):
+        numbers = range(_number(first), _number(last or first) + 1)
     else:
-        numbers = range(int(match[8]), int(match[9] or match[8]) + 1)
+        count = _number(rest)
+        numbers = range(count) if name.endswith("_first") else range(num_blocks - count, num_blocks)
     if not numbers or numbers.start < 0 or numbers.stop > num_blocks:
         raise InputError(
             "a trainable part does not fit the tower",
-            got=part,
+            got=f"{name}:{rest}",
             expected=f"blocks of a tower that has {num_blocks}, numbered from 0",
         )
     return numbers
 
 
-def tuned_tower_blocks(config: TrainConfig, joint: JointModel) -> dict[str, list[int]]:
-    """Block numbers by modality that the configuration trains beside the bridges."""
-    towers = {"video": joint.video, "audio": joint.audio}
-    numbers: dict[str, list[int]] = {}
-    for part in config.trainable:
-        match = _PART.fullmatch(part)
-        modality = match and (match[4] or match[7])
-        if modality:
-            blocks = tuned_blocks(part, towers[modality].num_blocks)
-            numbers[modality] = sorted({*numbers.get(modality, ()), *blocks})
-    return numbers
+def _number(text: str) -> int:
+    if not re.fullmatch(r"[0-9]+", text):
+        raise ValueError(text)
+    return int(text)
 
 
-def _modules(part: str, step: nn.Module) -> list[nn.Module]:
-    match = _PART.fullmatch(part)
-    if match is None:
-        raise InputError(
-            "unknown trainable part",
-            got=repr(part),
-            expected="bridges, video_tower, video_first:5, video_last:5, video_blocks:4, video_blocks:3-4, "
-            "video_codec, video_encoder, video_decoder or the same of audio",
-        )
-    modality = match[2] or match[4] or match[7] or match[10]
-    if match[10]:
-        if getattr(step, "modality", None) == modality:
-            return [getattr(step.vae, name) for name in _HALVES[modality][match[11]]]
-        module = None
-    elif match[3] == "codec":
-        module = getattr(step, "vae", None) if getattr(step, "modality", None) == modality else None
-    else:
-        joint = getattr(step, "joint", None)
-        module = joint and (joint.bridges if match[1] else getattr(joint, modality))
-    if module is None:
-        raise InputError("a trainable part is not in this task", got=part, expected=_parts_of(step))
-    if isinstance(module, Tower):
-        tower = module
-        if match[3]:
-            return [tower.model]
-        return [tower.blocks[index] for index in tuned_blocks(part, tower.num_blocks)]
-    return [module]
-
-
-def _parts_of(step: nn.Module) -> str:
-    joint = getattr(step, "joint", None)
-    if joint is None:
-        return ", ".join(f"{step.modality}_{part}" for part in ("codec", "encoder", "decoder"))
-    present = ["bridges"] if joint.bridges is not None else []
-    return ", ".join(present + [f"{side}_tower" for side in ("video", "audio") if getattr(joint, side) is not None])
+def tuned_tower_blocks(trainable: Sequence[str], joint: JointModel) -> dict[str, list[int]]:
+    """Block numbers by modality that a run names; a whole tower is not among them."""
+    found: dict[str, list[int]] = {}
+    for side, tower in Pair.of(joint).present.items():
+        some = [split(part) for part in trainable if re.match(rf"{side}_(?:first|last|blocks):", part)]
+        numbers = {number for name, rest in some for number in tuned_blocks(name, rest, tower.num_blocks)}
+        if numbers:
+            found[side] = sorted(numbers)
+    return found
 
 
 def unused_in_bridge(stack: BridgeStack) -> list[str]:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedType
@@ -41,7 +40,6 @@ from .randomness import derived_seed
 from .schedule import learning_rate
 
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
-STATISTICS_CLIPS = 16
 
 
 @dataclass(frozen=True)
@@ -259,8 +257,7 @@ class _Run:
         """This process's part of one micro-step: places are counted over steps, micro-steps and processes."""
         config, accelerator = self.config, self.accelerator
         block = (self.step * config.accumulation + micro) * accelerator.num_processes + accelerator.process_index
-        batch = self.batches.at(block * config.batch_size, config.batch_size)
-        return Batch({key: tensor.to(accelerator.device) for key, tensor in batch.tensors.items()}, batch.names)
+        return self._moved(self.batches.at(block * config.batch_size, config.batch_size))
 
     def _clip(self, names: list[str]) -> float:
         """Check that every trained tensor learns, clip, and give the norm before clipping."""
@@ -328,15 +325,17 @@ class _Run:
     def _export(self, state: TrainState) -> Callable[[Path], None]:
         def write(folder: Path) -> None:
             values = self.average.tensors if self.average is not None else state.weights
-            write_export(folder, self.config, self.bench, values, self._samples())
+            write_export(folder, self.bench, values, self._clip_at)
 
         return write
 
-    def _samples(self) -> Any:
-        """Clips for a codec's latent statistics."""
-        if self.config.task.endswith("codec"):
-            for position in range(STATISTICS_CLIPS):
-                yield self.batches.at(position, 1).tensors[self.bench.step.modality].to(self.accelerator.device)
+    def _clip_at(self, position: int) -> dict[str, Tensor]:
+        """The tensors of one clip, on the run's device."""
+        return self._moved(self.batches.at(position, 1)).tensors
+
+    def _moved(self, batch: Batch) -> Batch:
+        tensors = {key: tensor.to(self.accelerator.device) for key, tensor in batch.tensors.items()}
+        return Batch(tensors, batch.names)
 
 
 def _wants_to_stop(progress: Progress) -> bool:

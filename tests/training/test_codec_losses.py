@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 from sounding_video.models.codecs.wan_vae import WanVAECodec
-from sounding_video.training.assembly import build_workbench, latent_statistics, rescale_latents
+from sounding_video.training.assembly import build_workbench
 from sounding_video.training.codec_losses import QUIET, SILENCE, edge_loss, stft_loss
+from sounding_video.training.statistics import latent_statistics, rescale_latents
 
 
 def sine(level: float, num_samples: int = 8192) -> torch.Tensor:

@@ -150,15 +150,15 @@ def test_what_is_cached_is_not_computed_again(small_run, tmp_path) -> None:
     assert {"video texts", "audio texts"} <= set(stages)
     batches = prepare()
     assert stages == []
-    batches._latents["audio"].path(batches.sources[1], 0).unlink()
+    batches.samples.latents["audio"].path(batches.sources[1], 0).unlink()
     after = prepare().at(0, 2).tensors
     assert stages == ["latents"]
     assert all(torch.equal(before[key], after[key]) for key in before)
     with torch.no_grad():
         bench.audio.codec.vae.encoder.conv1.bias.add_(0.1)
     changed = Batches(config, bench, tmp_path)
-    assert not changed._latents["audio"].path(changed.sources[0], 0).is_file()  # other weights, other latents
-    assert changed._latents["video"].path(changed.sources[0], 0).is_file()
+    assert not changed.samples.latents["audio"].path(changed.sources[0], 0).is_file()  # other weights, other latents
+    assert changed.samples.latents["video"].path(changed.sources[0], 0).is_file()
 
 
 def test_the_video_codec_trains_on_squares_of_the_picture(small_run, tmp_path) -> None:

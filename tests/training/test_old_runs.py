@@ -21,6 +21,7 @@ HASHES = {
     "bridgedit_official": "1106248acea6",
     "pocket_audio": "01b95c47480b",
     "pocket_bridges": "e32a280f1410",
+    "pocket_bridges_clock": "b68470e40bf8",
     "pocket_oobleck": "57b6d24468b5",
     "pocket_oobleck_encoder": "86e0cc95ae63",
     "pocket_oobleck_long": "932e50e0b980",

@@ -87,10 +87,13 @@ def test_every_kind_of_bridge_learns_wholly(small_run, kind: str, reading: str) 
 @pytest.mark.parametrize(
     ("parts", "sentence"),
     [
-        ("everything", "unknown trainable part: got 'everything'; expected bridges, video_tower"),
+        ("everything", "a trainable part is not in this task: got 'everything'; expected bridges, video_tower"),
+        ("video_last", "a trainable part is not written as it should be: got 'video_last'; expected video_last:5"),
+        ("video_blocks:1-x", "as it should be: got 'video_blocks:1-x'; expected video_blocks:3-4"),
+        ("bridges:2", "as it should be: got 'bridges:2'; expected bridges"),
         ("video_last:9", "a trainable part does not fit the tower: got video_last:9"),
         ("video_blocks:3", "blocks of a tower that has 3, numbered from 0"),
-        ("video_codec", "a trainable part is not in this task: got video_codec; expected bridges, video_tower"),
+        ("video_codec", "a trainable part is not in this task: got 'video_codec'; expected bridges, video_tower"),
     ],
 )
 def test_a_part_that_is_not_there_is_refused(small_run, parts: str, sentence: str) -> None:
@@ -129,7 +132,7 @@ def test_official_precision_is_bfloat16_throughout(small_run) -> None:
 
 def test_text_is_dropped_at_the_asked_rate_and_each_modality_alone(small_run) -> None:
     _, batches = prepared(small_run("pocket_bridges", "objective.video_text_dropout=0.3"))
-    empty = {side: cache.read("") for side, cache in batches._texts.items()}
+    empty = {side: cache.read("") for side, cache in batches.samples.texts.items()}
     rows = [batches.at(position, 1).tensors for position in range(400)]
     dropped = torch.tensor([[torch.equal(row[f"{s}_text"][0], empty[s]) for s in ("video", "audio")] for row in rows])
     video, audio = dropped.float().mean(0).tolist()

@@ -1,0 +1,85 @@
+"""What all tasks share that teach towers, and whatever stands between them, to take noise from latents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ...core.clock import Timeline
+from ...core.pair import Pair
+from ...models.joint import BridgeStack, JointModel
+from ...sampling.schedules.lockstep import lockstep_times
+from ..exports import holding, write_module
+from ..randomness import draw_time
+from ..samples import LatentSamples
+from ..step import JointStep
+from ..trainable import Part, split, tower_parts
+from .base import Sides, Trained, TrainingTask
+
+
+class DenoisingTask(TrainingTask):
+    """Towers that learn to take noise from the latents of clips, told by their captions.
+
+    A task of this kind may have bridges between the towers, times of its own (also a fixed one for a side that is
+    given), chances of its own that a text is dropped, and a step that lets only some losses count.
+    """
+
+    def make_step(self, sides: Sides, timeline: Timeline) -> JointStep:
+        """Both towers, or the one that is there."""
+        config = self.config
+        joint = JointModel(
+            sides.video and sides.video.tower,
+            sides.audio and sides.audio.tower,
+            self.make_bridges(sides, timeline),
+        )
+        for tower in filter(None, (joint.video, joint.audio)):
+            if config.models.gradient_checkpointing:
+                tower.model.enable_gradient_checkpointing()
+            if config.models.compile:
+                for block in tower.blocks:
+                    block.compile()
+        return JointStep(joint, config.objective, config.precision, timeline.times)
+
+    def make_bridges(self, sides: Sides, timeline: Timeline) -> BridgeStack | None:
+        """What stands between the towers: nothing."""
+        return None
+
+    def parts(self, step: nn.Module) -> dict[str, Part]:
+        """The towers'."""
+        towers = Pair.of(step.joint).present
+        return {name: part for side, tower in towers.items() for name, part in tower_parts(side, tower).items()}
+
+    def make_samples(self, sides: Sides, timeline: Timeline, cache: Path) -> LatentSamples:
+        """Latents and captions, at :meth:`moment` and with :meth:`dropouts`."""
+        return LatentSamples(self.config, sides, timeline, cache, moment=self.moment, dropouts=self.dropouts)
+
+    def moment(self, position: int) -> dict[str, Tensor]:
+        """Of one place in the run ``t``, and ``audio_t`` where the audio has its own; what else the step shall read."""
+        objective = self.config.objective
+        drawn = torch.tensor(draw_time(objective.draw, self.config.seed, position))
+        if objective.times == "shared":
+            return {"t": drawn}
+        return dict(zip(("t", "audio_t"), lockstep_times(drawn, objective.flow_shift), strict=True))
+
+    def dropouts(self, moment: Mapping[str, Tensor]) -> Pair[float]:
+        """The chance that a clip's text is that of "", by side.
+
+        Args:
+            moment: What :meth:`moment` gave for the clip.
+        """
+        return Pair(self.config.objective.video_text_dropout, self.config.objective.audio_text_dropout)
+
+    def tuned_towers(self) -> list[str]:
+        """Sides whose towers are written as model folders: those of which anything was trained."""
+        return [side for side in self.sides if any(split(part)[0].startswith(side) for part in self.config.trainable)]
+
+    def export(self, folder: Path, trained: Trained) -> None:
+        """Towers as the folders of their models."""
+        for side in self.tuned_towers():
+            tower, name = getattr(trained.step.joint, side), trained.sides[side].name
+            own = {key: value for key, value in trained.parameters.items() if key.startswith(f"joint.{side}.")}
+            with holding(own, trained.state):
+                write_module(folder / name / "transformer", tower.model)

@@ -1,0 +1,83 @@
+"""The role of a training task: all that differs between training bridges, towers and codecs, in one file a task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from ...core.clock import Timeline
+from ...core.pair import MODALITIES, Pair
+from ...models.parts import AudioParts, VideoParts
+from ..config import TrainConfig
+from ..samples import Samples
+from ..trainable import Part
+
+Sides = Pair[VideoParts | AudioParts]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run has learned when something is to be written.
+
+    Args:
+        step: The trained module; it is left as it is.
+        sides: The models that the run works with.
+        parameters: What learns, by name.
+        state: The values to write, by the same names (averaged or not).
+        batch_at: Tensors of one clip, by its place in the run, on the run's device.
+    """
+
+    step: nn.Module
+    sides: Sides
+    parameters: Mapping[str, nn.Parameter]
+    state: Mapping[str, Tensor]
+    batch_at: Callable[[int], Mapping[str, Tensor]]
+
+
+class TrainingTask(ABC):
+    """What is trained on what; one object a run.
+
+    Args:
+        config: The run.
+    """
+
+    sides: ClassVar[tuple[str, ...]] = MODALITIES  # what of the models and of the clips it needs
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def make_step(self, sides: Sides, timeline: Timeline) -> nn.Module:
+        """The module that is trained: a batch of tensors in, its losses out, of which ``total`` is minimised.
+
+        Args:
+            sides: What was loaded for ``sides``, in float32.
+            timeline: Extent of what is trained on.
+        """
+
+    @abstractmethod
+    def parts(self, step: nn.Module) -> dict[str, Part]:
+        """What a run can name as trainable, by the part's name."""
+
+    def idle(self, step: nn.Module) -> Iterable[nn.Parameter]:
+        """Parameters of its parts that never get a gradient; they are left out of what is trained."""
+        return ()
+
+    @abstractmethod
+    def make_samples(self, sides: Sides, timeline: Timeline, cache: Path) -> Samples:
+        """What gives the step its batches.
+
+        Args:
+            sides: As in :meth:`make_step`.
+            timeline: Extent of what is trained on.
+            cache: Folder for what is computed once.
+        """
+
+    @abstractmethod
+    def export(self, folder: Path, trained: Trained) -> None:
+        """Write what was trained as others load it: parts under the paths they have in a model folder."""
