@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..core.errors import InputError
+from ..core.errors import InputError, TextError
+from ..core.json_text import parse_json, plain
 from ..core.optional import require
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ MAX_EVENTS = 24
 MAX_ATTRIBUTES = 12
 MAX_DISCARDED = 64
 MAX_CHARS = 600
+_MOST_BYTES = 1 << 20
+_WANTED = "one JSON object in the anchors' schema"
 # What pydantic reads from a stdlib dataclass; a plain dict, so nothing is imported here.
 _STRICT = {"extra": "forbid", "strict": True, "use_attribute_docstrings": True}
 
@@ -182,7 +185,7 @@ class SemanticAnchors:
 
     def as_json(self, *, with_discarded: bool = True) -> dict[str, Any]:
         """Plain values in the schema's form; ``discarded`` only if asked for and not empty."""
-        values = json.loads(json.dumps(asdict(self)))
+        values = plain(asdict(self))
         if not (with_discarded and self.discarded):
             del values["discarded"]
         return values
@@ -206,7 +209,7 @@ def anchors_schema(*, discarded: bool = False) -> dict[str, Any]:
     Raises:
         MissingPackageError: pydantic is not installed.
     """
-    schema = json.loads(json.dumps(_adapter().json_schema()))
+    schema = plain(_adapter().json_schema())
     schema["properties"]["discarded"].pop("default")
     if not discarded:
         del schema["properties"]["discarded"]
@@ -241,14 +244,28 @@ def from_json(text: str) -> SemanticAnchors:
         InputError: not JSON, a missing, surplus or unusable field; the message lists every problem with its place.
         MissingPackageError: pydantic is not installed.
     """
+    try:
+        values = parse_json(text, most_bytes=_MOST_BYTES)
+    except TextError as error:
+        raise InputError("the semantic anchors cannot be read", got=error.got, expected=_WANTED) from error
+    return from_values(values)
+
+
+def from_values(values: Any) -> SemanticAnchors:
+    """Make anchors of what JSON holds, strictly.
+
+    Raises:
+        InputError: as of :func:`from_json`.
+        MissingPackageError: pydantic is not installed.
+    """
     pydantic = require("pydantic", "reading semantic anchors")
     try:
-        return _adapter().validate_json(text)
+        return _adapter().validate_json(json.dumps(values))
     except pydantic.ValidationError as error:
         raise InputError(
             "the semantic anchors cannot be read",
             got="; ".join(_problem(item) for item in error.errors()[:8]),
-            expected="one JSON object in the anchors' schema",
+            expected=_WANTED,
         ) from error
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from ..core.errors import OutputError
+from ..core.disk import is_file
+from ..core.errors import OutputError, TextError
+from ..core.json_text import read_json
 
 LOGGER = logging.getLogger(__name__)
 
@@ -41,12 +43,12 @@ class CaptionCache:
     def load(self, key: str) -> dict[str, Any] | None:
         """The entry, None when there is none; one that cannot be read counts as none and is named in the log."""
         path = self.folder / f"{key}.json"
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not is_file(path):
             return None
-        except (OSError, ValueError) as error:
-            LOGGER.warning("the cached captions %s cannot be read (%s); they are made anew", path, error)
+        try:
+            value = read_json(path, what="the cached captions' file")
+        except TextError as error:
+            LOGGER.warning("%s They are made anew.", error)
             return None
         return value if isinstance(value, dict) else None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.errors import InputError
 from ..core.progress import SILENT, Progress
-from .anchors import SemanticAnchors, anchors_schema, from_json
+from .anchors import SemanticAnchors, anchors_schema, from_values
 from .backends.base import ChatBackend
 from .dialogue import ATTEMPTS, Answer, ask, json_object
 from .prompts import load_prompt, quoted
@@ -48,7 +48,7 @@ def _check(
 
 
 def _parse(text: str) -> SemanticAnchors:
-    anchors = from_json(json.dumps(json_object(text)))
+    anchors = from_values(json_object(text))
     if not is_english(anchors_text(anchors)):
         raise InputError(
             "the anchors are not in English",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import unicodedata
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +11,7 @@ from ..core.dialect import MOST_NAMED, brief, read
 from ..core.errors import InputError, require_choice
 from ..core.progress import SILENT, Progress
 from ..core.types import Captions
-from .anchors import SemanticAnchors, from_json
+from .anchors import SemanticAnchors, from_values
 from .backends.base import ChatBackend, RuleBackend
 from .cache import CaptionCache
 from .checker import deduce
@@ -287,7 +286,7 @@ def _from_cache(kept: dict[str, Any] | None) -> Expansion | None:
         remaining = tuple(Finding(**finding) for finding in values["remaining"])
         attempts = tuple((name, number) for name, number in values["attempts"].items())
         report = Report(**{**values, **lists, "remaining": remaining, "attempts": attempts, "cached": True})
-        anchors = None if kept["anchors"] is None else from_json(json.dumps(kept["anchors"]))
+        anchors = None if kept["anchors"] is None else from_values(kept["anchors"])
         return Expansion(Captions(kept["video"], kept["audio"]), anchors, report)
     except (KeyError, TypeError, AttributeError, InputError) as error:
         LOGGER.warning("cached captions are not in the form of this version (%r); they are made anew", error)

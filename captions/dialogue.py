@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from ..core.errors import CaptionError, InputError
+from ..core.errors import CaptionError, InputError, TextError
+from ..core.json_text import first_object
 from ..core.progress import SILENT, Progress
 from .backends import DEFAULT_BACKEND
 from .backends.base import ChatBackend, Message
@@ -114,18 +114,16 @@ def json_object(text: str) -> dict[str, Any]:
         InputError: there is none, or it is cut off.
     """
     text = text.rpartition("</think>")[2]
-    decoder = json.JSONDecoder()
     for match in re.finditer(r"\{\s*", text):
         if text[match.end() : match.end() + 1] not in ('"', "}", ""):
             continue  # a brace in prose: no object begins with anything but a key
         try:
-            value, _ = decoder.raw_decode(text, match.start())
-        except (json.JSONDecodeError, RecursionError):
+            return first_object(text, match.start())
+        except TextError as error:
             # The outermost object must be whole: reading on would find one of its parts.
             raise InputError(
                 "the JSON object in the answer is broken or cut off",
-                got=f"{text[match.start() :][:60]!r} … {text[-30:]!r}",
+                got=f"{text[match.start() :][:60]!r} … {text[-30:]!r} ({error.got})",
                 expected="one whole JSON object and nothing else",
             ) from None
-        return value
     raise InputError("there is no JSON object in the answer", got=repr(text[:80]), expected="one JSON object")

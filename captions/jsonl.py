@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 
 from filelock import FileLock
 
-from ..core.errors import InputError, OutputError
+from ..core.errors import InputError, OutputError, TextError
+from ..core.json_text import parse_json, read_json_lines
 
 _BLOCK_BYTES = 65_536
 
@@ -22,23 +23,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         InputError: the file cannot be read, or a line is not such a row; a half line at the end is left out, it is
             where an earlier run was stopped.
     """
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise InputError("the list of clips cannot be read", got=path, remedy=str(error)) from error
     rows = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            if number == len(lines):
-                continue
-            raise InputError(
-                "a line is not JSON", got=f"{path}, line {number}", expected="one object a line"
-            ) from error
-        if not isinstance(row, dict) or not isinstance(row.get("file"), str):
+    for number, row in read_json_lines(path, what="the list of clips", half_last=True):
+        if not isinstance(row.get("file"), str):
             raise InputError("a line names no file", got=f"{path}, line {number}", expected='an object with "file"')
         rows.append(row)
     return rows
@@ -80,8 +67,8 @@ def _end_last_line(file: BinaryIO) -> None:
         return
     file.seek(start)
     try:
-        json.loads(file.read())
-    except ValueError:
+        parse_json(file.read())
+    except TextError:
         file.truncate(start)
     else:
         file.write(b"\n")

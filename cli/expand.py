@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..captions.backends import BACKENDS, DEFAULT_BACKEND
 from ..core.errors import InputError
+from ..core.json_text import read_json
 from .console import Console
 
 if TYPE_CHECKING:
@@ -168,16 +168,12 @@ def tell_report(console: Console, made: Expansion) -> None:
 
 
 def _from_anchors(args: argparse.Namespace, console: Console) -> Expansion:
-    from ..captions.anchors import from_json
+    from ..captions.anchors import from_values
     from ..captions.backends import open_backend
     from ..captions.crr import expand_anchors
 
     if args.prompt or args.mode != "full":
         raise InputError("anchors are written out as they are", got="a prompt or a mode beside --anchors")
-    try:
-        text = Path(args.anchors).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("the anchors' file cannot be read", got=args.anchors, remedy=str(error)) from error
-    anchors = from_json(text)
+    anchors = from_values(read_json(args.anchors, what="the anchors' file"))
     with open_backend(args.backend or DEFAULT_BACKEND, backend_options(args)) as backend:
         return expand_anchors(anchors, backend=backend, profile=args.profile or "bridgedit", progress=console.progress)

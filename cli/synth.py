@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from ..core.disk import what_is_there
 from ..core.errors import InputError
+from ..core.json_text import read_json_lines
 from .console import Console
 from .generate import parse_size
 
@@ -111,21 +113,19 @@ def _is_there(folder: Path, settings: Row, rows: dict[str, Row]) -> bool:
 
 def _read_rows(path: Path) -> dict[str, Row]:
     """Rows by file name. A last line that a crash cut off is left out: its clip is made again."""
-    if not path.is_file():
+    if what_is_there(path) == "nothing":
         return {}
-    lines = path.read_text(encoding="utf-8").split("\n")
+    told = {
+        "expected": "a JSON object with a file a line, as this command writes it",
+        "remedy": "Choose an empty folder.",
+    }
     rows: dict[str, Row] = {}
-    for number, line in enumerate(lines[:-1], start=1):
-        try:
-            row = json.loads(line)
-            rows[row["file"]] = row
-        except (ValueError, KeyError, TypeError) as error:
+    for number, row in read_json_lines(path, what="the manifest in this folder", half_last=True, **told):
+        if not isinstance(row.get("file"), str):
             raise InputError(
-                "the manifest in this folder was not written by this command",
-                got=f"{path}, line {number}",
-                expected="a JSON object with a file a line",
-                remedy="Choose an empty folder.",
-            ) from error
+                "a line of the manifest in this folder names no file", got=f"{path}, line {number}", **told
+            )
+        rows[row["file"]] = row
     return rows
 
 

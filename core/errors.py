@@ -7,6 +7,7 @@
     │   ├── GeometryError                       frames, size, duration, rate
     │   ├── NonFiniteError                      NaN or infinity where numbers are needed
     │   ├── WorkflowError                       a workflow file that cannot run
+    │   ├── TextError                           a text or JSON that cannot be read
     │   └── OutputError                         the place where the result should go
     ├── WeightsError              exit code 2   a weight file
     │   ├── CorruptWeightsError                 truncated, unreadable, not what its name says
@@ -82,6 +83,10 @@ class NonFiniteError(InputError):
 
 class WorkflowError(InputError):
     """A workflow file that cannot run: unknown node, wrong link, value out of range."""
+
+
+class TextError(InputError):
+    """A text or JSON that is not what it seems: binary, cut off, nested too deep, or with numbers without end."""
 
 
 class OutputError(InputError):

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..core.errors import IncompatibleWeightsError, MissingModelError
+from ..core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError
+from ..core.json_text import parse_json
 from ..core.optional import require
 from ..core.types import AudioClip, VideoClip, require_finite
 from ..media.audio import resample
@@ -163,7 +164,7 @@ def load_classifier(modality: str, folder: Path = FOLDER) -> SceneClassifier:
             got=f"{path}: {metadata.get('format')}, {metadata.get('modality')}",
             expected=f"{FORMAT}, {modality}",
         )
-    scenes = tuple(json.loads(metadata["scenes"]))
+    scenes = tuple(parse_json(metadata["scenes"], what="the list of scenes", where=path, error=CorruptWeightsError))
     net = SceneNet(modality, len(scenes))
     net.load_state_dict({name: value.float() for name, value in tensors.items()})
     return SceneClassifier(

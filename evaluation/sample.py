@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from ..core.disk import what_is_there
 from ..core.errors import InputError
+from ..core.json_text import read_json_lines
 from ..core.types import AVClip, require_finite
 from ..media.probe import read_clip
 from ..world.detectors import picture_events, sound_events
@@ -138,24 +139,19 @@ def read_manifest(path: str | Path) -> dict[str, Truth]:
             values of the wrong kind; the message names the line.
     """
     path = Path(path)
-    if not path.is_file():
+    if what_is_there(path) == "nothing":
         raise InputError("there is no such manifest", got=path, expected="a JSON-lines file, one clip a line")
     rows: dict[str, Truth] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            name, truth = _read_row(f"{path.name}, line {number}", line)
-            if name in rows:
-                raise InputError("the manifest names a file twice", got=f"{name} ({path.name}, line {number})")
-            rows[name] = truth
+    for number, row in read_json_lines(path, what="the manifest"):
+        name, truth = _read_row(f"{path.name}, line {number}", row)
+        if name in rows:
+            raise InputError("the manifest names a file twice", got=f"{name} ({path.name}, line {number})")
+        rows[name] = truth
     return rows
 
 
-def _read_row(where: str, line: str) -> tuple[str, Truth]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError("a line of the manifest is not JSON", got=f"{where}: {error.msg}") from error
-    if not isinstance(row, dict) or not isinstance(row.get("file"), str):
+def _read_row(where: str, row: Mapping[str, Any]) -> tuple[str, Truth]:
+    if not isinstance(row.get("file"), str):
         raise InputError("a line of the manifest names no file", got=where, expected='an object with "file": "….mp4"')
     try:
         return row["file"], _truth(row)

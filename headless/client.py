@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import threading
 import time
@@ -21,7 +20,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from ..core.errors import Cancelled, OutputError, ServerError
+from ..core.errors import Cancelled, OutputError, ServerError, TextError
+from ..core.json_text import parse_json
 from ..core.progress import SILENT, Progress
 from ..nodes.host.places import require_place
 from ..nodes.host.prefixes import safe_path
@@ -320,8 +320,8 @@ class _Run:
                 answer.raise_for_status()
             text = await answer.text()
         try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
+            content = parse_json(text, nan_is_null=True)
+        except TextError as error:
             raise _not_comfyui(f"{self.url}{path}", f"{answer.status} {text[:200]!r}") from error
         if not isinstance(content, dict):
             raise _not_comfyui(f"{self.url}{path}", f"{answer.status} {text[:200]!r}")
@@ -363,7 +363,7 @@ def _text_message(message: aiohttp.WSMessage) -> tuple[str, dict[str, Any]]:
     """Kind and data of a text message; nothing of a binary one."""
     if message.type is not aiohttp.WSMsgType.TEXT:
         return "", {}
-    content = json.loads(message.data)
+    content = parse_json(message.data, what="a message of the server", error=ServerError, nan_is_null=True)
     return content.get("type", ""), content.get("data") or {}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +11,7 @@ import aiohttp
 from yarl import URL
 
 from ..core.errors import ServerError, WorkflowError
+from ..core.json_text import parse_json
 from .client import ServerGoneError, require_address
 
 _PATIENCE_SECONDS = 30.0
@@ -78,7 +78,7 @@ async def _answer(address: str) -> Any:
         aiohttp.ClientSession(timeout=timeout, raise_for_status=True) as http,
         http.get(URL(address, encoded=True)) as answer,
     ):
-        return json.loads(await answer.read())
+        return parse_json(await answer.read(), what="the answer", where=address, nan_is_null=True)
 
 
 def _not_comfyui(where: str, answer: object) -> ServerError:

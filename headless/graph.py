@@ -11,7 +11,6 @@ import copy
 import difflib
 import functools
 import inspect
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..core.errors import WorkflowError
+from ..core.json_text import read_json
 from ..nodes import NODES
 from ..nodes.host.folders import MODEL_INPUTS
 from ..nodes.host.io import ComfyNode, Schema
@@ -67,20 +67,8 @@ def read_workflow(path: str | Path) -> dict[str, Any]:
     Raises:
         WorkflowError: no such file, or not JSON.
     """
-    path = Path(path)
-    try:
-        return json.loads(path.read_bytes())  # bytes: a byte order mark says which UTF it is
-    except OSError as error:
-        raise WorkflowError(
-            "the workflow file cannot be read",
-            got=path,
-            expected="a workflow file",
-            remedy=f"{error.strerror}.",
-        ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WorkflowError(
-            "the workflow file is not JSON", got=f"{path} ({error})", expected="a workflow file"
-        ) from error
+    told = {"what": "the workflow file", "expected": "a workflow file"}
+    return read_json(path, **told, error=WorkflowError, nan_is_null=True)
 
 
 def check_format(graph: Any) -> None:

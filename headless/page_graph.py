@@ -5,13 +5,13 @@ Version 0.4 writes links as lists and keeps sub-graphs' links as objects; versio
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, NamedTuple
 
-from ..core.errors import WorkflowError
+from ..core.errors import TextError, WorkflowError
+from ..core.json_text import parse_json
 
 # Ids under which a sub-graph's links name its own border.
 INPUT_BORDER, OUTPUT_BORDER = "-10", "-20"
@@ -204,8 +204,8 @@ def _paired(host: Node, definition: Mapping[str, Any]) -> Iterator[tuple[tuple[s
     proxies = (host.get("properties") or {}).get("proxyWidgets")
     if isinstance(proxies, str):
         try:
-            proxies = json.loads(proxies)
-        except ValueError as error:
+            proxies = parse_json(proxies)
+        except TextError as error:
             raise WorkflowError("what a sub-graph shows cannot be read", got=repr(proxies)[:80]) from error
     names = [_proxied(*entry[:2]) for entry in proxies or () if isinstance(entry, list) and len(entry) >= 2]
     if not names:

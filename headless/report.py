@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.json_text import parse_json
 from ..nodes.telling import CAPTIONS_KEY, REPORT_KEY
 
 
@@ -33,5 +33,5 @@ class RunReport:
         for shown in self.outputs.values():
             said += shown.get(REPORT_KEY, ())
             for parts in shown.get(CAPTIONS_KEY, ()):
-                said += json.loads(parts["report"])["notes"]
+                said += parse_json(parts["report"])["notes"]
         return tuple(dict.fromkeys(said))

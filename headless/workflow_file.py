@@ -6,14 +6,14 @@ picture is a workflow file too.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import InputError, WorkflowError
+from ..core.errors import InputError, TextError, WorkflowError
+from ..core.json_text import parse_json
 from .from_page import Converted, Describe, Refuse, prompt_of
 from .graph import check_format, foreign_nodes, node_classes, read_workflow
 from .page_graph import is_page_format
@@ -180,8 +180,8 @@ def _object(value: Any) -> Any:
     if not isinstance(value, (str, bytes)):
         return value
     try:
-        return json.loads(value)
-    except ValueError:
+        return parse_json(value, nan_is_null=True)
+    except TextError:
         return None
 
 

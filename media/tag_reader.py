@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import InputError
+from ..core.errors import InputError, TextError
+from ..core.json_text import parse_json
 from .tags import decode_tags
 
 _PNG, _RIFF, _JPEG, _GIF = b"\x89PNG", b"RIFF", b"\xff\xd8\xff", b"GIF8"
@@ -126,8 +127,8 @@ def _exif_tags(path: Path) -> Iterator[tuple[str, str]]:
 def _from_json(text: str) -> Mapping[str, str]:
     """The entries of a JSON object as texts; nothing of another text."""
     try:
-        content: Any = json.loads(text)
-    except ValueError:
+        content: Any = parse_json(text, nan_is_null=True)
+    except TextError:
         return {}
     if not isinstance(content, dict):
         return {}

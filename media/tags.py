@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..core.errors import InputError
+from ..core.errors import InputError, TextError
+from ..core.json_text import parse_json
 
 # Written by the container itself; a tag of such a name would be lost or would lie (tried with FFmpeg 8).
 CONTAINER_TAGS = frozenset(
@@ -90,8 +91,8 @@ def decode_tags(metadata: Mapping[str, str], *, from_comment: bool = False) -> d
     if not from_comment or _COMMENT not in tags:
         return tags
     try:
-        inside = json.loads(tags[_COMMENT])
-    except ValueError:
+        inside = parse_json(tags[_COMMENT])
+    except TextError:
         return tags  # a comment of its own
     if not isinstance(inside, dict) or not all(isinstance(text, str) for text in inside.values()):
         return tags

@@ -6,7 +6,6 @@ to be the published system's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
@@ -15,7 +14,8 @@ from typing import Any
 
 from ..core.clock import as_fps
 from ..core.disk import is_file
-from ..core.errors import CorruptWeightsError, SoundingVideoError
+from ..core.errors import CorruptWeightsError, SoundingVideoError, TextError
+from ..core.json_text import read_json
 
 NOTE = "pocket.json"
 
@@ -122,9 +122,9 @@ def read_note(folder: Path) -> dict[str, Any]:
 
 def _parsed(note: Path) -> dict[str, Any]:
     try:
-        values = json.loads(note.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise _unreadable(note, error) from error
+        values = read_json(note)
+    except TextError as error:
+        raise _unreadable(note, error.got) from error
     if not isinstance(values, dict):
         raise _unreadable(note, "no JSON object")
     return values

@@ -34,6 +34,9 @@ ROOT_NAMES = {"__version__"}
 COMFYUI = ("comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "server", "latent_preview")
 COMFYUI_DOOR = "nodes.host"
 MAY_PRINT = "cli"
+# Bounded in size and depth, and strict.
+JSON_READER = "core.json_text"
+JSON_READERS = ("load", "loads", "JSONDecoder", "JSONDecodeError")
 LONGEST_FUNCTION = 60  # lines with its docstring; the style asks for 50
 SCHEMA = "define_schema"  # a node's inputs and texts, one after the other
 # Functions that are longer for now, each until its room is next rebuilt.
@@ -78,6 +81,17 @@ def _foreign_imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
             yield from ((alias.name, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield node.module, node.lineno
+
+
+def _json_readers(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Every use of a reader of JSON that is not ours, however it was imported."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "json" and not node.level:
+            yield from ((node.lineno, f"json.{alias.name}") for alias in node.names if alias.name in JSON_READERS)
+        elif isinstance(node, ast.Import):
+            yield from ((node.lineno, "json by another name") for a in node.names if a.name == "json" and a.asname)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "json" and node.attr in JSON_READERS:
+            yield node.lineno, f"json.{node.attr}"
 
 
 def _long_functions(module: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -127,6 +141,8 @@ def violations(root: Path) -> list[str]:
             calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
             prints = (call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print")
             found += [f"{where}:{call.lineno}: print outside cli" for call in prints]
+        if name != JSON_READER:
+            found += [f"{where}:{line}: {text} outside {JSON_READER}" for line, text in _json_readers(tree)]
         found += [f"{where}:{line}: {text}" for line, text in _long_functions(name, tree)]
     return found + [f"import cycle: {' -> '.join(cycle)}" for cycle in _cycles(edges)]
 
@@ -191,6 +207,9 @@ def test_the_door_to_comfyui_holds_only_what_nodes_need(root):
         ("nodes/extra.py", "from comfy.utils import X", "comfy.utils imported outside nodes/host"),
         ("nodes/extra.py", f"from {PACKAGE}.core import X", "absolute import of our own package"),
         ("models/extra.py", "print('hello')", "models/extra.py:1: print outside cli"),
+        ("models/extra.py", "import json\nx = json.loads('1')", "extra.py:2: json.loads outside core.json_text"),
+        ("headless/extra.py", "from json import load as read", "extra.py:1: json.load outside core.json_text"),
+        ("cli/extra.py", "import json as j", "cli/extra.py:1: json by another name outside core.json_text"),
         ("models/extra.py", "from . import joint", "import cycle: models.extra -> models.joint -> models.extra"),
         (
             "models/extra.py",
@@ -208,7 +227,18 @@ def test_the_door_to_comfyui_holds_only_what_nodes_need(root):
     ],
 )
 def test_a_planted_violation_is_caught(tmp_path, file, code, sentence):
-    for folder in ("core", "models", "media", "training", "evaluation", "nodes", "nodes/host", "headless", "cli"):
+    for folder in (
+        "core",
+        "captions",
+        "models",
+        "media",
+        "training",
+        "evaluation",
+        "nodes",
+        "nodes/host",
+        "headless",
+        "cli",
+    ):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "__init__.py").write_text("")
     (tmp_path / "__init__.py").write_text("")

@@ -6,7 +6,6 @@ A run's checkpoint holds ``export/``: the parts it trained, under the paths they
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from ..core.clock import LatentGeometry
 from ..core.device import Placement
 from ..core.errors import InputError, MissingModelError
+from ..core.json_text import read_json
 from ..core.pair import Pair
 from ..models.parts import AudioParts, VideoParts
 from ..models.weights.files import read_safetensors, write_safetensors
@@ -178,7 +178,7 @@ def _overlay(export: Path, target: Path) -> None:
 
 def _overlay_halves(part: Path, place: Path) -> None:
     """Lay over the trained half and keep the other, whichever run that is from."""
-    prefixes = tuple(json.loads((part / HALVES).read_text(encoding="utf-8")))
+    prefixes = tuple(read_json(part / HALVES, what="the note of the trained half"))
     (file,) = part.glob("*.safetensors")
     tensors, notes = read_safetensors(place / file.name)
     trained = {name: tensor for name, tensor in read_safetensors(file)[0].items() if name.startswith(prefixes)}

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError, OutputError
+from ..core.json_text import read_json
 from ..models.weights.files import read_safetensors, write_safetensors
 
 FOLDER = "checkpoints"
@@ -112,9 +113,9 @@ def load_checkpoint(folder: Path) -> TrainState:
         CorruptWeightsError: a file of it is missing or damaged.
     """
     try:
-        values = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        values = read_json(folder / "state.json", what="the checkpoint's note")
         step, config, data = int(values["step"]), values["config"], values["data"]
-    except (OSError, json.JSONDecodeError, KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise CorruptWeightsError(
             "the checkpoint cannot be read", got=f"{folder} ({error})", expected="state.json beside the weights"
         ) from error

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ..core.errors import InputError, require_choice
+from ..core.json_text import plain
 from ..sampling.words import MAX_FLOW_SHIFT, MIN_FLOW_SHIFT
 from .sections import BridgesConfig, DataConfig, ModelsConfig, ObjectiveConfig, OptimizerConfig, SavingConfig
 from .tasks import TRAINING_TASKS
@@ -76,7 +77,7 @@ class TrainConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        return plain(dataclasses.asdict(self))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainConfig:

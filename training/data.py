@@ -9,15 +9,19 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..core.clock import LatentGeometry, Timeline
+from ..core.disk import is_file
 from ..core.errors import InputError
+from ..core.json_text import read_json_lines
 from ..core.types import AudioClip, AVClip, Captions
 from ..media.fit import SHORT, FitStyle, fit_clip
 from ..media.probe import read_clip
@@ -111,7 +115,7 @@ def find_sources(config: DataConfig) -> list[Source]:
     path = path / "manifest.jsonl" if path.is_dir() else path
     if not path.is_file():
         raise InputError("there is no such manifest", got=path, expected="a manifest.jsonl or its folder")
-    rows = [_manifest_row(path, number, line) for number, line in enumerate(_lines(path), start=1)]
+    rows = [_manifest_row(path, number, row) for number, row in read_json_lines(path, what="the manifest")]
     sources = rows[: config.num_clips] if config.num_clips else rows
     if not sources:
         raise InputError("the manifest has no clips", got=path, expected="one JSON object a line")
@@ -167,21 +171,16 @@ def _world_digest() -> str:
     return digest.hexdigest()
 
 
-def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def _manifest_row(path: Path, number: int, line: str) -> FileSource:
+def _manifest_row(path: Path, number: int, row: Mapping[str, Any]) -> FileSource:
     try:
-        row = json.loads(line)
         file, captions = path.parent / row["file"], Captions(row["video_caption"], row["audio_caption"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, InputError) as error:
         raise InputError(
             "a line of the manifest cannot be used",
             got=f"{path}:{number} ({type(error).__name__}: {error})",
             expected="an object with file, video_caption and audio_caption",
         ) from error
-    if not file.is_file():
+    if not is_file(file):
         raise InputError("a file of the manifest is missing", got=f"{file} ({path}:{number})", expected="a media file")
     digest = hashlib.sha256(file.read_bytes() + json.dumps([captions.video, captions.audio]).encode()).hexdigest()
     return FileSource(file.name, digest, file, captions)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.json_text import read_json
 from ..models.joint import BridgeStack, JointModel
 from ..models.weights.bridges import save_bridges
 from .config import TrainConfig
@@ -54,7 +55,7 @@ def write_module(target: Path, module: nn.Module, halves: Sequence[str] = ()) ->
 
 def forget_origin(path: Path) -> None:
     """Take out the folder that the part was loaded from, which diffusers notes and nobody else has."""
-    values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path, what="the part's configuration")
     values.pop("_name_or_path", None)
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 

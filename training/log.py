@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.json_text import read_json_lines
 from ..core.optional import require
 
 LOSS_LOG, LOSS_PICTURE = "loss.jsonl", "loss.png"
@@ -17,8 +18,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """Every complete line; a last line that a kill cut short is left out."""
     if not path.is_file():
         return []
-    text = path.read_text(encoding="utf-8")
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    return [row for _, row in read_json_lines(path, what="the loss curve", half_last=True)]
 
 
 def cut_log(path: Path, step: int) -> None:

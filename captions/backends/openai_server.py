@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import SplitResult, urlsplit
 
-from ...core.errors import CaptionError, InputError
+from ...core.errors import CaptionError, InputError, TextError
+from ...core.json_text import parse_json
 from . import BACKENDS
 from ._http import POLL_SECONDS, Response, send
 from .base import BackendOptions, Message, never_cancel
@@ -199,9 +200,9 @@ class OpenAIServer:
 
     def _json(self, response: Response) -> Any:
         try:
-            return json.loads(response.body)
-        except ValueError as error:
-            raise self._failure("the server's answer is not JSON", _excerpt(response)) from error
+            return parse_json(response.body)
+        except TextError as error:
+            raise self._failure("the server's answer is not JSON", f"{_excerpt(response)} ({error.got})") from None
 
     def _failure(self, what: str, got: str, *, remedy: str = "") -> CaptionError:
         """An error that cannot hold the key, even where the server sent it back."""
@@ -282,8 +283,8 @@ def _substituted(body: Mapping[str, Any], refused: frozenset[str]) -> dict[str, 
 def _fields_named(response: Response) -> frozenset[str]:
     """Which of :data:`SUBSTITUTES` a refusal is about."""
     try:
-        said = _said(json.loads(response.body))
-    except ValueError:
+        said = _said(parse_json(response.body))
+    except TextError:
         said = response.body.decode("utf-8", errors="replace")
     return frozenset(name for name in SUBSTITUTES if re.search(rf"\b{name}\b", said))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import InputError
+from ...core.json_text import read_json
 from ...core.types import Captions
 from ..anchors import Event, SemanticAnchors
 from ..english.data import Lexicon
@@ -32,7 +32,7 @@ _ANY_SOUND = "soft air"
 @lru_cache(maxsize=1)
 def sentences() -> dict[str, Any]:
     """The sentence patterns, by what they tell."""
-    return json.loads((FOLDER / "sentences.json").read_text(encoding="utf-8"))
+    return read_json(FOLDER / "sentences.json", what="the lexicon's sentences")
 
 
 def write_video(anchors: SemanticAnchors, wanted: WordRange, lexicon: Lexicon) -> str:

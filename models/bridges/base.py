@@ -6,7 +6,6 @@ Legend: B batch, L tokens, N heads, C stream width, K query/key width, T time-em
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -16,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core.errors import IncompatibleWeightsError, InputError, require_choice
+from ...core.errors import IncompatibleWeightsError, InputError, TextError, require_choice
+from ...core.json_text import parse_json
 from ..attention import DEFAULT_KERNEL, AttentionKernel
 from ..rope import Rope, rotary_frequencies, rotate_interleaved
 from ..ropes import ROPES
@@ -118,8 +118,8 @@ class BridgeConfig:
 
 def _value(text: str) -> Any:
     try:
-        return json.loads(text)
-    except ValueError:
+        return parse_json(text)
+    except TextError:
         return text
 
 

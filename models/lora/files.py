@@ -9,7 +9,6 @@ whole differences of weights, biases and modulation (``diff``, ``diff_b``, ``dif
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -22,7 +21,8 @@ import torch
 from torch import Tensor
 
 from ...core.disk import is_file, user_path
-from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, NonFiniteError
+from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, NonFiniteError, TextError
+from ...core.json_text import parse_json, read_json
 from ..weights._header import WeightFile, open_weights
 from ..weights.convert import hash_file
 from ..weights.find import PEFT_CONFIG
@@ -229,10 +229,10 @@ def _config(file: WeightFile) -> dict[str, Any]:
     beside = file.path.with_name(PEFT_CONFIG)
     try:
         if DIFFUSERS_METADATA in file.metadata:
-            return _of_the_transformer(json.loads(file.metadata[DIFFUSERS_METADATA]))
-        said = json.loads(beside.read_text(encoding="utf-8-sig")) if own and is_file(beside) else {}
+            return _of_the_transformer(parse_json(file.metadata[DIFFUSERS_METADATA]))
+        said = read_json(beside) if own and is_file(beside) else {}
         return dict(said.items())
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+    except (TextError, AttributeError) as error:
         raise CorruptWeightsError(
             "the LoRA's configuration cannot be read", got=f"{file.path} ({error})", expected="JSON as peft writes it"
         ) from error

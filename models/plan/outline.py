@@ -6,7 +6,6 @@ Only configurations and the headers of weight files are read; a 14B model is out
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ...core.errors import require_choice
+from ...core.errors import CorruptWeightsError, require_choice
+from ...core.json_text import read_json
 from ..bridges.base import BridgeConfig
 from ..codecs.wan_vae import WanVAECodec
 from ..joint import BridgeStack, JointModel
@@ -302,7 +302,7 @@ class _HeaderOnly(WeightFile):
 
 
 def _from_folder(model_class: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json", what="a model's configuration", error=CorruptWeightsError)
     with torch.device("meta"):
         if hasattr(model_class, "from_config"):
             module = model_class.from_config(config)
@@ -334,4 +334,6 @@ def _audio_text_length(source: Path | StableAudioFiles) -> int:
     config = source / "tokenizer" / "tokenizer_config.json" if isinstance(source, Path) else None
     if config is None or not config.is_file():
         return TEXT_LENGTH
-    return json.loads(config.read_text(encoding="utf-8")).get("model_max_length", TEXT_LENGTH)
+    return read_json(config, what="the tokenizer's configuration", error=CorruptWeightsError).get(
+        "model_max_length", TEXT_LENGTH
+    )

@@ -6,7 +6,6 @@ with ``weights_only=True``). Scales and packings of ComfyUI's files are undone w
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from ...core.disk import suffix_of
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, UnsafeWeightsError
+from ...core.json_text import parse_json
 from ._gguf import GgufFile
 from ._shards import is_index, shard_files, shard_group
 from ._weight_file import TensorInfo, WeightFile, joined_metadata
@@ -181,7 +181,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     try:
         with path.open("rb") as file:
             size = min(int.from_bytes(file.read(8), "little"), MOST_HEADER_BYTES)
-            return json.loads(file.read(size)), 8 + size
+            return parse_json(file.read(size), most_bytes=MOST_HEADER_BYTES), 8 + size
     except (OSError, ValueError) as error:
         raise corrupt(path, error) from error
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import IncompatibleWeightsError
+from ...core.json_text import parse_json
 from ._header import open_weights
 from ._wan import PREFIXES
 from ._weight_file import QUANTISED_METADATA, TOKENIZER_TENSOR, TensorInfo, WeightFile
@@ -76,7 +77,7 @@ class PartFile(WeightFile):
 def _own_metadata(metadata: dict[str, str], prefix: str) -> dict[str, str]:
     """A file's metadata with the descriptions of one part's layers only."""
     try:
-        note = json.loads(metadata.get(QUANTISED_METADATA, ""))
+        note = parse_json(metadata.get(QUANTISED_METADATA, ""))
         layers = {name: layer for name, layer in note["layers"].items() if name.startswith(prefix)}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return metadata  # whoever reads it says what is wrong

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from ...core.disk import is_file
 from ...core.errors import CorruptWeightsError, MissingModelError
+from ...core.json_text import read_json
 from .files import corrupt, require_file
 
 # "model.safetensors.index.json", and of a variant "model.safetensors.index.fp16.json".
@@ -78,7 +78,7 @@ def index_shards(index: Path) -> list[Path]:
         MissingModelError: a file is not there.
     """
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise corrupt(index, error) from error
     outside = [name for name in names if not isinstance(name, str) or not name or Path(name).name != name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...core.disk import is_dir, is_file, look, reason, suffix_of
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError, WeightsError
+from ...core.json_text import read_json
 from ._parts import open_part
 from .hub import hub_snapshots
 
@@ -204,7 +204,7 @@ def _is_t5s(place: Path) -> bool:
         if is_file(place):
             pieces = [piece for piece, _, _ in _read_model(_sentencepiece_bytes(place))[0]]
             return pieces[:2] == list(T5_TOKENS)
-        added = json.loads((place / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
+        added = read_json(place / "tokenizer.json")["added_tokens"]
         return T5_TOKENS.items() <= {token["content"]: token["id"] for token in added}.items()
     except (WeightsError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return False

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import IncompatibleWeightsError
+from ...core.json_text import parse_json
 from ._quantised import FP8_FORMATS, Packing, read_header_note, read_packing, unpack
 from .files import corrupt
 
@@ -167,8 +168,8 @@ class WeightFile:
         end = f".{QUANTISED_TENSOR}"
         beside = self._contents([name for name in self._all if name.endswith(end)])
         try:
-            note = json.loads(self.metadata.get(QUANTISED_METADATA, "{}"))
-            said = {name.removesuffix(end): json.loads(data) for name, data in beside.items()}
+            note = parse_json(self.metadata.get(QUANTISED_METADATA, "{}"))
+            said = {name.removesuffix(end): parse_json(data) for name, data in beside.items()}
         except (ValueError, RecursionError) as error:
             raise corrupt(self.path, error) from error
         header, own = read_header_note(note), {name: read_packing(layer) for name, layer in said.items()}
@@ -200,7 +201,7 @@ def joined_metadata(first: dict[str, str], second: dict[str, str]) -> dict[str, 
     joined, notes = first | second, []
     for metadata in (first, second) if QUANTISED_METADATA in first and QUANTISED_METADATA in second else ():
         try:
-            note = json.loads(metadata[QUANTISED_METADATA])
+            note = parse_json(metadata[QUANTISED_METADATA])
             notes.append((note, dict(note["layers"])))
         except (ValueError, KeyError, TypeError, RecursionError):  # whoever reads it says what is wrong
             return joined | {QUANTISED_METADATA: metadata[QUANTISED_METADATA]}

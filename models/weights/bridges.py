@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...core.disk import user_path
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError, SoundingVideoError
+from ...core.json_text import parse_json
 from ..bridges import BRIDGES
 from ..bridges.base import Bridge, BridgeConfig
 from ..counting import stopping_calls
@@ -304,7 +305,7 @@ def _from_metadata(metadata: Mapping[str, str], name: str, make: Callable[[dict[
         CorruptWeightsError: it is no JSON, or not of the right form.
     """
     try:
-        return make(json.loads(metadata[name]))
+        return make(parse_json(metadata[name]))
     except SoundingVideoError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:

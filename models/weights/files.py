@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from ...core.disk import is_file, reason, size_of, suffix_of, user_path, what_is_there
 from ...core.errors import CorruptWeightsError, MissingModelError, OutputError, UnsafeWeightsError
+from ...core.json_text import parse_json
 
 HALF_DOWNLOADS = (".incomplete", ".part", ".partial", ".crdownload", ".aria2", ".download", ".tmp")
 SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
@@ -147,7 +148,7 @@ def _wrong_length(path: Path) -> CorruptWeightsError | None:
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if size <= MOST_HEADER_BYTES else None
+            header = parse_json(file.read(size), most_bytes=MOST_HEADER_BYTES) if size <= MOST_HEADER_BYTES else None
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         promised, there = 8 + size + max(ends, default=0), size_of(path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -281,7 +282,7 @@ def _sort_metadata(path: Path) -> None:
     """Safetensors writes metadata in an order that differs between processes; sorted, equal content is equal bytes."""
     with path.open("r+b") as file:
         size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
+        header = parse_json(file.read(size), most_bytes=MOST_HEADER_BYTES)
         header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
         file.seek(8)
         file.write(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8").ljust(size))

@@ -6,12 +6,12 @@ as well as its keys allow, with what is wanted and where to get it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import IncompatibleWeightsError
+from ...core.json_text import parse_json
 from ._bridge_layouts import FORMAT
 from ._header import WeightFile, open_weights, require_float
 from ._stable_audio import AUTOENCODER, CONDITIONER, TRANSFORMER_PREFIXES
@@ -300,7 +300,7 @@ def _bridge(file: WeightFile) -> tuple[str, str, int] | None:
 def _noted_width(metadata: Mapping[str, str]) -> int | str:
     """Of the video tower, as the metadata of a bridge of any kind has it."""
     try:
-        width = json.loads(metadata["config"])["video_width"]
+        width = parse_json(metadata["config"])["video_width"]
     except (LookupError, ValueError, TypeError):
         return "?"
     return width if isinstance(width, int) else "?"

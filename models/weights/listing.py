@@ -6,7 +6,6 @@ that says what is missing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +19,7 @@ from ...core.errors import (
     MissingPackageError,
     WeightsError,
 )
+from ...core.json_text import read_json
 from . import hub
 from ._complete import require_complete
 from ._folders import is_hidden, weights_in
@@ -100,7 +100,7 @@ def transformer_class(folder: Path) -> tuple[str | None, str]:
         bare = is_dir(config.parent) and bool(weights_in(config.parent))
         return None, f"{config.parent} has no config.json." if bare else ""
     try:
-        return json.loads(config.read_text(encoding="utf-8-sig"))["_class_name"], ""
+        return read_json(config)["_class_name"], ""
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return None, f"{config} cannot be read: {reason(error)}."
 

@@ -57,7 +57,11 @@ def test_processes_append_at_once_and_every_line_is_whole(python_with_package, t
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("nonsense\n{}", "a line is not JSON"), ("[1]\n", "names no file"), ('{"file": 3}\n', "names no file")],
+    [
+        ("nonsense\n{}", "a line of the list of clips is not JSON"),
+        ("[1]\n", "is no JSON object"),
+        ('{"file": 3}\n', "names no file"),
+    ],
 )
 def test_a_list_that_cannot_be_used(tmp_path, text, sentence):
     (tmp_path / "list.jsonl").write_text(text)

@@ -153,7 +153,7 @@ def test_a_folder_of_broken_clips_is_an_error(tmp_path):
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("{not json", "a line of the manifest is not JSON: got manifest.jsonl, line 2"),
+        ("{not json", "manifest.jsonl, line 2 (column 2: "),
         ('{"scene": "ball"}', "a line of the manifest names no file: got manifest.jsonl, line 2"),
         ('{"file": "a.mp4"}', "the manifest names a file twice: got a.mp4"),
         ('{"file": "b.mp4", "events": [2, 1]}', "in rising order"),
