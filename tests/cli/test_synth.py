@@ -103,6 +103,6 @@ def test_a_foreign_manifest_is_left_alone(command, tmp_path):
     (tmp_path / "manifest.jsonl").write_text("my notes\n", encoding="utf-8")
     outcome = command("synth", "-n", 1, "-o", tmp_path, *SMALL)
     assert outcome.code == 2
-    assert "the manifest in this folder was not written by this command" in outcome.err
+    assert "a line of the manifest in this folder is not JSON" in outcome.err
     assert (tmp_path / "manifest.jsonl").read_text(encoding="utf-8") == "my notes\n"
     assert list(tmp_path.glob("*.mp4")) == []
