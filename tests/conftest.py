@@ -55,6 +55,7 @@ small_models = _load("small_models", ROOT / "tests" / "small_models.py")
 _load("comfyui_server", ROOT / "tests" / "comfyui_server.py")
 _load("lora_files", ROOT / "tests" / "lora_files.py")
 _load("user_files", ROOT / "tests" / "user_files.py")
+_load("fake_card", ROOT / "tests" / "fake_card.py")
 chat_servers = _load("chat_server", ROOT / "tests" / "chat_server.py")
 
 

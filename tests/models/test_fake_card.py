@@ -1,80 +1,84 @@
-"""The real code at the real size on a card that is not there: one device, right shapes, and the planner's bytes.
-
-Fake tensors run every operation's shape, type and device rules and refuse two devices in one; what is alive on the card
-is counted here by itself, not by the planner's own counter.
-"""
+"""Codecs and text encoders of the published sizes on a card that is not there: each on one device, and as foretold."""
 
 from __future__ import annotations
 
-import weakref
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
+from fake_card import AUDIO_SHAPE, ON_CARD, VIDEO_SHAPE, CardBytes, fake_card, published
+from sounding_video.core.clock import Timeline
+from sounding_video.core.types import AudioClip, AVClip, JointLatents, VideoClip
+from sounding_video.models.clip_encoding import encode_clip
+from sounding_video.models.codecs.oobleck import OobleckCodec
 from sounding_video.models.codecs.wan_vae import WanVAECodec
 from sounding_video.models.plan.needs import Needs, Workload
-from sounding_video.models.plan.outline import Outline
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from sounding_video.models.plan.outline import SHAPES
+from sounding_video.pipeline import decode_latents
 
-VIDEO_SHAPE, AUDIO_SHAPE = (1, 16, 21, 60, 104), (1, 64, 116)  # 81 frames of 832×480, 5.4 s
-
-
-class CardBytes(TorchDispatchMode):
-    """Bytes of the storages on the card that operations made and that somebody still holds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: dict[int, int] = {}
-        self.now = self.peak = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = function(*args, **(kwargs or {}))
-        for leaf in tree_leaves(made):
-            if isinstance(leaf, torch.Tensor) and leaf.device.type == "cuda":
-                storage = leaf.untyped_storage()
-                if storage._cdata not in self.sizes:
-                    self.sizes[storage._cdata] = storage.nbytes()
-                    self.now += storage.nbytes()
-                    self.peak = max(self.peak, self.now)
-                    weakref.finalize(storage, self._gone, storage._cdata)
-        return made
-
-    def _gone(self, storage: int) -> None:
-        self.now -= self.sizes.pop(storage, 0)
+TIMELINE = Timeline(81, Fraction(15), 832, 480)
+NUM_SAMPLES = TIMELINE.num_samples
+TILED = pytest.mark.parametrize("tiling", ["off", pytest.param("on", marks=pytest.mark.slow)])
 
 
-@pytest.mark.parametrize("tiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_encoding_the_published_clip_takes_what_is_foretold(tiled: bool) -> None:
+@pytest.fixture
+def needs() -> Needs:
+    """Of the codecs and the text encoders."""
+    outline = replace(published(SHAPES[0]), joint=None)
+    return Needs(outline, Workload(VIDEO_SHAPE, AUDIO_SHAPE, encoded=("video", "audio")))
+
+
+@pytest.fixture
+def card(needs: Needs) -> Iterator[CardBytes]:
+    with fake_card() as card, torch.no_grad():
+        yield card
+
+
+def video_codec() -> WanVAECodec:
     from diffusers import AutoencoderKLWan
 
-    with torch.device("meta"):
-        outline = Outline("", None, None, None, WanVAECodec(AutoencoderKLWan().eval()), None)
-    foretold = Needs(outline, Workload(VIDEO_SHAPE, None, encoded=("video",), decoded=()))
-    with FakeTensorMode(), torch.no_grad():
-        with torch.device("cuda"):
-            vae = AutoencoderKLWan().eval()
-        vae.use_tiling = tiled
-        frames = torch.empty(81, 480, 832, 3)
-        with CardBytes() as card:
-            pictures = (frames.permute(3, 0, 1, 2)[None] * 2 - 1).to("cuda")
-            latents = vae.encode(pictures).latent_dist.mode()
-    assert latents.shape == VIDEO_SHAPE and latents.device.type == "cuda" and latents.dtype == torch.float32
-    assert foretold.activations("encode video", tiled=tiled) == pytest.approx(card.peak, rel=0.05)
+    return WanVAECodec(AutoencoderKLWan().eval())
 
 
-def test_encoding_the_published_sound_takes_what_is_foretold() -> None:
+def audio_codec() -> OobleckCodec:
     from diffusers import AutoencoderOobleck
 
-    with torch.device("meta"):
-        outline = Outline("", None, None, None, None, AutoencoderOobleck().eval())
-    foretold = Needs(outline, Workload(None, AUDIO_SHAPE, encoded=("audio",), decoded=()))
-    with FakeTensorMode(), torch.no_grad():
-        with torch.device("cuda"):
-            vae = AutoencoderOobleck().eval()
-        with CardBytes() as card:
-            # Rounded up to whole latents.
-            latents = vae.encode(torch.empty(1, 2, 117 * 2048, device="cuda")).latent_dist.mode()
-    assert latents.shape == (1, 64, 117) and latents.device.type == "cuda"
-    assert foretold.activations("encode audio") == pytest.approx(card.peak, rel=0.05)
+    return OobleckCodec(AutoencoderOobleck().eval())
+
+
+@TILED
+def test_encoding_the_published_picture(tiling: str, card: CardBytes, needs: Needs) -> None:
+    clip = AVClip(VideoClip(torch.empty(81, 480, 832, 3), Fraction(15)), None)
+    made = encode_clip(clip, TIMELINE, video_codec=video_codec(), audio_codec=None, placement=ON_CARD, tiling=tiling)
+    assert (made.video.shape, made.video.dtype, made.video.device.type) == (VIDEO_SHAPE, torch.float32, "cpu")
+    foretold = needs.weights()["video codec"] + needs.activations("encode video", tiled=tiling == "on")
+    assert foretold == pytest.approx(card.peak, rel=0.05)
+
+
+def test_encoding_the_published_sound(card: CardBytes, needs: Needs) -> None:
+    clip = AVClip(None, AudioClip(torch.empty(2, NUM_SAMPLES), 44100))
+    made = encode_clip(clip, TIMELINE, video_codec=None, audio_codec=audio_codec(), placement=ON_CARD)
+    assert (made.audio.shape, made.audio.dtype, made.audio.device.type) == (AUDIO_SHAPE, torch.float32, "cpu")
+    foretold = needs.weights()["audio codec"] + needs.activations("encode audio")
+    assert foretold == pytest.approx(card.peak, rel=0.05)
+
+
+@TILED
+def test_decoding_the_published_picture(tiling: str, card: CardBytes, needs: Needs) -> None:
+    latents = JointLatents(torch.empty(VIDEO_SHAPE), None)
+    made = decode_latents(
+        latents, video_codec=video_codec(), audio_codec=None, fps=Fraction(15), placement=ON_CARD, tiling=tiling
+    )
+    assert (made.video.frames.shape, made.video.frames.dtype) == ((81, 480, 832, 3), torch.float32)
+    foretold = needs.weights()["video codec"] + needs.activations("decode video", tiled=tiling == "on")
+    assert foretold == pytest.approx(card.peak, rel=0.05)
+
+
+def test_decoding_the_published_sound(card: CardBytes, needs: Needs) -> None:
+    latents = JointLatents(None, torch.empty(AUDIO_SHAPE))
+    made = decode_latents(latents, video_codec=None, audio_codec=audio_codec(), fps=Fraction(15), placement=ON_CARD)
+    assert (made.audio.waveform.shape, made.audio.waveform.dtype) == ((2, 116 * 2048), torch.float32)
+    foretold = needs.weights()["audio codec"] + needs.activations("decode audio")
+    assert foretold == pytest.approx(card.peak, rel=0.05)
