@@ -1,7 +1,8 @@
 """From a configuration to modules: load the models and lay earlier runs over them; and write what learned.
 
 A run's checkpoint holds ``export/``: the parts it trained, under the paths they have in a model folder
-(``wan/vae``, ``stable_audio/transformer``, ``bridge.safetensors``). :func:`assemble` lays such trees over a folder.
+(``wan/vae``, ``stable_audio/transformer``, ``bridge.safetensors``), and LoRAs as adapters (``video_lora``).
+:func:`assemble` lays such trees over a folder.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from .checkpoint import latest_checkpoint
 from .config import TrainConfig
 from .data import cut_timeline
 from .exports import BRIDGE_FILE, HALVES, forget_origin
+from .lora import LORA, merge_lora
 from .tasks import TRAINING_TASKS
 from .tasks.base import Sides, Trained, TrainingTask
 from .trainable import select, trained
@@ -137,6 +139,7 @@ def assemble(base: str | Path, runs: tuple[str | Path, ...], target: Path) -> Pa
 
     Raises:
         InputError: an export that has no place in the base folder.
+        IncompatibleWeightsError: a LoRA for another model.
     """
     found = find_models(base)
     partial = target.with_name(f".{target.name}.part")
@@ -152,14 +155,14 @@ def assemble(base: str | Path, runs: tuple[str | Path, ...], target: Path) -> Pa
     if found.bridge is not None:
         shutil.copy2(found.bridge, partial / found.bridge.name)
     for run in runs:
-        _overlay(exported(run), partial)
+        _overlay(exported(run), partial, Pair(found.video.name, found.audio.name))
     shutil.rmtree(target, ignore_errors=True)
     partial.replace(target)
     return target
 
 
-def _overlay(export: Path, target: Path) -> None:
-    for part in sorted(export.glob("*/*")):
+def _overlay(export: Path, target: Path, names: Pair[str]) -> None:
+    for part in sorted(folder for folder in export.glob("*/*") if folder.is_dir()):
         place = target / part.parent.name / part.name
         if not place.is_dir():
             raise InputError("a trained part has no place in the model folder", got=part, expected=f"{place} to exist")
@@ -174,6 +177,16 @@ def _overlay(export: Path, target: Path) -> None:
         for old in target.glob("*.safetensors"):
             old.unlink()
         shutil.copy2(bridge, target / bridge.name)
+    for adapter in sorted(export.glob(f"*{LORA}")):
+        name = names.present.get(adapter.name.removesuffix(LORA))
+        if name is None:
+            raise InputError(
+                "this LoRA cannot be laid over a model folder: which bridges it belongs to is not known there",
+                got=adapter,
+                expected="LoRAs of towers",
+                remedy=f"Generate with the bridges it was trained on and --lora {adapter}.",
+            )
+        merge_lora(adapter, target / name / "transformer")
 
 
 def _overlay_halves(part: Path, place: Path) -> None:

@@ -82,9 +82,13 @@ def write_bridges(path: Path, config: TrainConfig, joint: JointModel, state: Map
     stack = BridgeStack(joint.bridges.kind, joint.bridges.config, joint.bridges.points)
     own = {name: state.get(f"joint.bridges.{name}", tensor) for name, tensor in joint.bridges.state_dict().items()}
     stack.load_state_dict(own)
+    save_bridges(path, stack, tower_weights=tuned, notes=notes_of(config))
+
+
+def notes_of(config: TrainConfig) -> dict[str, str]:
+    """What a file says of the run that made it."""
     training = json.dumps(without_folders(config.as_dict()))
-    notes = {"recipe": config.recipe, "training": training, "training_hash": config.hash}
-    save_bridges(path, stack, tower_weights=tuned, notes=notes)
+    return {"recipe": config.recipe, "training": training, "training_hash": config.hash}
 
 
 def without_folders(value: Any) -> Any:

@@ -6,6 +6,8 @@
 ``video_first:5``        its first five blocks, as the released code sets
 ``video_last:5``         its last five blocks, as the paper says
 ``video_blocks:4``       blocks by number; ``audio_blocks:3-4`` is a range
+``video_lora:16``        a LoRA of that rank beside the tower's linear layers; ``bridges_lora:16`` beside the bridges'
+``video_lora:16:8``      alpha 8; ``video_lora:16:8:to_q+to_v`` (or ``:16::attn1``) beside those layers only
 ``video_codec``          the whole video autoencoder (``audio_codec``: the audio one, but for units that are idle)
 ``video_decoder``        its second half (``video_encoder``: its first; the same of ``audio``)
 ======================== =====================================================================
@@ -25,8 +27,12 @@ from ..core.errors import InputError
 from ..core.pair import Pair
 from ..models.bridges.base import BridgeInputs
 from ..models.joint import BridgeStack, JointModel
+from ..models.lora.layers import LayerWithLora
 from ..models.rope import bridge_rope
 from ..models.towers.base import TokenGrid, Tower
+
+# Parts that are some blocks of a tower, with what may stand after the colon.
+SOME_BLOCKS = {"first": "5", "last": "5", "blocks": "3-4"}
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def select(trainable: Sequence[str], step: nn.Module, parts: Mapping[str, Part])
             )
         try:
             taken = list(parts[name].take(rest))
-        except InputError:  # one of its kinds of ValueError, and says more
+        except InputError:  # a ValueError too, which says more
             raise
         except ValueError as error:
             raise InputError(
@@ -83,6 +89,14 @@ def select(trainable: Sequence[str], step: nn.Module, parts: Mapping[str, Part])
             ) from error
         for parameter in taken:
             parameter.requires_grad_(True)
+    for name, layer in step.named_modules():
+        if isinstance(layer, LayerWithLora) and layer.base.weight.requires_grad:
+            raise InputError(
+                "a layer is to learn both as a whole and by a LoRA beside it",
+                got=f"{name}, by trainable={','.join(trainable)}",
+                expected="one of both for each layer",
+                remedy="Name the LoRA's layers, for example video_lora:16::blocks.0+blocks.1.",
+            )
     return trained(step)
 
 
@@ -112,8 +126,7 @@ def tower_parts(side: str, tower: Tower) -> dict[str, Part]:
 
         return take
 
-    examples = (f"{side}_first:5", f"{side}_last:5", f"{side}_blocks:3-4")
-    some = {split(example)[0]: example for example in examples}
+    some = {f"{side}_{name}": f"{side}_{name}:{example}" for name, example in SOME_BLOCKS.items()}
     return whole(f"{side}_tower", tower.model) | {name: Part(text, blocks(name)) for name, text in some.items()}
 
 
@@ -146,10 +159,13 @@ def _number(text: str) -> int:
 
 
 def tuned_tower_blocks(trainable: Sequence[str], joint: JointModel) -> dict[str, list[int]]:
-    """Block numbers by modality that a run names; a whole tower is not among them."""
+    """Block numbers by modality that a run names; of a tower that is named as a whole there are none."""
     found: dict[str, list[int]] = {}
     for side, tower in Pair.of(joint).present.items():
-        some = [split(part) for part in trainable if re.match(rf"{side}_(?:first|last|blocks):", part)]
+        if f"{side}_tower" in trainable:
+            continue
+        names = {f"{side}_{name}" for name in SOME_BLOCKS}
+        some = [split(part) for part in trainable if split(part)[0] in names]
         numbers = {number for name, rest in some for number in tuned_blocks(name, rest, tower.num_blocks)}
         if numbers:
             found[side] = sorted(numbers)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,11 +13,12 @@ from ...core.clock import Timeline
 from ...core.pair import Pair
 from ...models.joint import BridgeStack, JointModel
 from ...sampling.schedules.lockstep import lockstep_times
-from ..exports import holding, write_module
+from ..exports import holding, notes_of, write_module
+from ..lora import LORA, laid_aside, linear_layers, lora_part, write_lora
 from ..randomness import draw_time
 from ..samples import LatentSamples
 from ..step import JointStep
-from ..trainable import Part, split, tower_parts
+from ..trainable import SOME_BLOCKS, Part, split, tower_parts
 from .base import Sides, Trained, TrainingTask
 
 
@@ -48,9 +50,12 @@ class DenoisingTask(TrainingTask):
         return None
 
     def parts(self, step: nn.Module) -> dict[str, Part]:
-        """The towers'."""
-        towers = Pair.of(step.joint).present
-        return {name: part for side, tower in towers.items() for name, part in tower_parts(side, tower).items()}
+        """The towers', and LoRAs beside the linear layers of their blocks."""
+        parts: dict[str, Part] = {}
+        for side, tower in Pair.of(step.joint).present.items():
+            layers = partial(linear_layers, tower.blocks, tower.block_names)
+            parts |= tower_parts(side, tower) | lora_part(f"{side}_lora", tower.model, layers, self.config.seed)
+        return parts
 
     def make_samples(self, sides: Sides, timeline: Timeline, cache: Path) -> LatentSamples:
         """Latents and captions, at :meth:`moment` and with :meth:`dropouts`."""
@@ -73,11 +78,23 @@ class DenoisingTask(TrainingTask):
         return Pair(self.config.objective.video_text_dropout, self.config.objective.audio_text_dropout)
 
     def tuned_towers(self) -> list[str]:
-        """Sides whose towers are written as model folders: those of which anything was trained."""
-        return [side for side in self.sides if any(split(part)[0].startswith(side) for part in self.config.trainable)]
+        """Sides whose towers are written as model folders: those of which blocks or more were trained."""
+        names = {split(part)[0] for part in self.config.trainable}
+        return [side for side in self.sides if names & {f"{side}_{part}" for part in ("tower", *SOME_BLOCKS)}]
 
     def export(self, folder: Path, trained: Trained) -> None:
-        """Towers as the folders of their models."""
+        """Towers as the folders of their models, and LoRAs as adapters."""
+        with laid_aside(trained.step):
+            self.export_weights(folder, trained)
+        roots = {"bridges": trained.step.joint.bridges}
+        roots |= {side: tower.model for side, tower in Pair.of(trained.step.joint).present.items()}
+        for name, root in roots.items():
+            if root is not None:
+                prefix = f"joint.{name}" + (".model" if name in self.sides else "")
+                write_lora(folder / f"{name}{LORA}", root, prefix, trained.state, notes_of(self.config))
+
+    def export_weights(self, folder: Path, trained: Trained) -> None:
+        """Whatever was trained itself, while the LoRAs beside it are laid aside."""
         for side in self.tuned_towers():
             tower, name = getattr(trained.step.joint, side), trained.sides[side].name
             own = {key: value for key, value in trained.parameters.items() if key.startswith(f"joint.{side}.")}

@@ -8,13 +8,17 @@ from pathlib import Path
 from torch import nn
 
 from ...core.clock import Timeline
+from ...core.errors import InputError
 from ...models.joint import BridgeStack
 from ..bridges import make_bridges
 from ..exports import BRIDGE_FILE, write_bridges
-from ..trainable import Part, unused_in_bridge, whole
+from ..lora import LORA, linear_layers, lora_part
+from ..trainable import Part, tuned_tower_blocks, unused_in_bridge, whole
 from . import TRAINING_TASKS
 from ._denoising import DenoisingTask
 from .base import Sides, Trained
+
+BRIDGES = "bridges"
 
 
 @TRAINING_TASKS.register("joint")
@@ -26,20 +30,39 @@ class Joint(DenoisingTask):
         return make_bridges(self.config, sides, timeline)
 
     def parts(self, step: nn.Module) -> dict[str, Part]:
-        """Bridges, and the towers' parts."""
-        return whole("bridges", step.joint.bridges) | super().parts(step)
+        """Bridges and a LoRA beside them, and the towers' parts."""
+        stack = step.joint.bridges
+        lora = lora_part(f"{BRIDGES}{LORA}", stack, lambda: self._bridge_layers(stack), self.config.seed)
+        return whole(BRIDGES, stack) | lora | super().parts(step)
+
+    def _bridge_layers(self, stack: BridgeStack) -> list[str]:
+        """Linear layers of bridges that a LoRA can stand beside, and that their kind uses."""
+        if not self.config.bridges.start:
+            raise InputError(
+                "a LoRA needs bridges to stand beside, and new ones have learned nothing",
+                got="bridges.start=",
+                expected="bridges.start=FILE",
+                remedy="Or train the bridges themselves: trainable=bridges.",
+            )
+        unused = unused_in_bridge(stack)
+        names = [name for number, block in enumerate(stack) for name in linear_layers(block, str(number))]
+        return [name for name in names if f"{name.partition('.')[2]}.weight" not in unused]
 
     def idle(self, step: nn.Module) -> Iterator[nn.Parameter]:
         """What one-way bridges have for the file's sake only."""
         stack = step.joint.bridges
-        for name in unused_in_bridge(stack):
-            yield from (block.get_parameter(name) for block in stack)
+        unused = unused_in_bridge(stack)
+        for block in stack:
+            own = dict(block.named_parameters())
+            yield from (own[name] for name in unused if name in own)
 
     def tuned_towers(self) -> list[str]:
         """Towers that were trained as a whole; single blocks go into the bridge file."""
         return [side for side in self.sides if f"{side}_tower" in self.config.trainable]
 
-    def export(self, folder: Path, trained: Trained) -> None:
-        """A bridge file, and whole towers as model folders."""
-        write_bridges(folder / BRIDGE_FILE, self.config, trained.step.joint, trained.state)
-        super().export(folder, trained)
+    def export_weights(self, folder: Path, trained: Trained) -> None:
+        """A bridge file where bridges or single blocks were trained, and whole towers as model folders."""
+        joint = trained.step.joint
+        if BRIDGES in self.config.trainable or tuned_tower_blocks(self.config.trainable, joint):
+            write_bridges(folder / BRIDGE_FILE, self.config, joint, trained.state)
+        super().export_weights(folder, trained)
