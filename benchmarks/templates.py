@@ -51,11 +51,10 @@ in *Encode Captions* what is seen and what is heard. The pocket model paints ten
 seconds: there the file ends.""",
     "extend_a_clip_pocket": """## Extend a clip
 Press Run: the last second of the clip that the group *Your clip* makes goes on for another second. *Encode Clip*
-begins there (`start` is below zero) and leaves what follows to the sampler.
+begins there (`start` is below zero) and leaves what follows to the sampler; *Join Clips* puts it behind the clip.
 
 For a clip of your own, put *Load Video* and *Get Video Components* in place of that group: `images`, `audio` and
-`fps` go to *Encode Clip*. Say in *Encode Captions* what is seen and heard. The new file begins with the end of your
-clip, so that the two can be joined.""",
+`fps` go to *Encode Clip* and to *Join Clips*. Say in *Encode Captions* what is seen and heard.""",
     "first_frame_pocket": """## From a first frame
 Press Run: the picture that the group *Your clip* makes becomes the first frame of a clip with sound.
 

@@ -224,3 +224,8 @@ class AVClip:
         if self.video is None or self.audio is None:
             return None
         return samples_for(self.video.seconds, self.audio.sample_rate)
+
+    @property
+    def seconds(self) -> Fraction:
+        """How long the picture lasts, or else the sound."""
+        return (self.video or self.audio).seconds

@@ -1,22 +1,28 @@
-"""One clip of the windows that it was made in (:func:`~..core.clock.windows`): what they share is in it once.
+"""One clip of several: what they share is in it once.
 
-Each window after the first is made with the end of the one before it as known latents (:func:`known_end`). Known
-latents come back bit for bit, so latents are joined by putting one behind the other, and a sound that is decoded from
-the joined latents has no seam at all. Where that takes too much memory, windows are decoded one by one and
-:func:`join_sound` goes over from one to the next in the middle of what both share.
+A clip that goes on is joined to what was made for its end (:func:`put_behind`).
+
+Of the windows that a clip was made in (:func:`~..core.clock.windows`), each after the first is made with the end of the
+one before it as known latents (:func:`known_end`). Known latents come back bit for bit, so latents are joined by
+putting one behind the other, and a sound that is decoded from the joined latents has no seam at all. Where that takes
+too much memory, windows are decoded one by one and :func:`join_sound` goes over from one to the next in the middle of
+what both share.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fractions import Fraction
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.clock import Window, samples_for
 from ..core.errors import InputError
-from ..core.types import AudioClip, VideoClip
+from ..core.types import AudioClip, AVClip, VideoClip
+from .audio import resample
 
 CROSSFADE_SECONDS = 0.02
 
@@ -92,6 +98,74 @@ def join_sound(
         mixed = whole[:, change] * (1 - rising) + part.waveform[:, middle : middle + fade] * rising
         whole = torch.cat([whole[:, : change.start], mixed, part.waveform[:, middle + fade :]], dim=1)
     return AudioClip(whole, rate)
+
+
+def put_behind(first: AVClip, second: AVClip, *, start: Fraction | None = None) -> AVClip:
+    """A clip, and behind it what the second one has beyond it.
+
+    The first stays as it is. Frames of the second are taken by the nearest earlier time at the first one's rate and
+    brought to its size; its sound is resampled, and the two meet in a crossfade of 20 ms before the first one's end.
+    A sound that only the second has begins with silence; one that only the first has ends where it ends.
+
+    Args:
+        first: Picture, sound or both.
+        second: Which begins inside the first, or where it ends.
+        start: Second of the first clip at which the other one begins; None, or beyond the end, for its end.
+
+    Raises:
+        InputError: only one of the two has a picture, or the second one does not reach beyond the first.
+    """
+    if (first.video is None) != (second.video is None):
+        without = "first" if first.video is None else "second"
+        raise InputError(f"the {without} clip has no picture", expected="pictures in both clips, or in neither")
+    seconds, later = first.seconds, second.seconds
+    known = max(Fraction(0), seconds - (seconds if start is None else max(Fraction(0), start)))
+    if later <= known:
+        raise InputError(
+            "the second clip ends inside the first",
+            got=f"{float(later):g} s from {float(seconds - known):g} s on, of a clip of {float(seconds):g} s",
+            expected="a second clip that reaches beyond the first, or a later start",
+        )
+    picture = None
+    if first.video is not None:
+        fps, (height, width) = first.video.fps, first.video.frames.shape[1:3]
+        times = [known + index / fps for index in range(math.floor((later - known) * fps))]
+        last = second.video.frames.shape[0] - 1
+        picks = [min(last, math.floor(time * second.video.fps)) for time in times]
+        picture = VideoClip(torch.cat([first.video.frames, _sized(second.video.frames[picks], height, width)]), fps)
+    if second.audio is None:
+        return AVClip(picture, first.audio)
+    return AVClip(picture, _sound_behind(first.audio, second.audio, seconds, known))
+
+
+def _sound_behind(before: AudioClip | None, after: AudioClip, seconds: Fraction, known: Fraction) -> AudioClip:
+    """The first sound to its end, then the second one; as many channels and samples a second as the first."""
+    rate = after.sample_rate if before is None else before.sample_rate
+    channels = after.waveform.shape[0] if before is None else before.waveform.shape[0]
+    wave = resample(after, rate).waveform
+    if channels != wave.shape[0]:
+        wave = wave.mean(0, keepdim=True).expand(channels, -1)
+    if before is None:
+        before = AudioClip(wave.new_zeros(channels, samples_for(seconds, rate)), rate)
+    return AudioClip(_crossed(before.waveform, wave, samples_for(known, rate), rate), rate)
+
+
+def _sized(frames: Tensor, height: int, width: int) -> Tensor:
+    if frames.shape[1:3] == (height, width):
+        return frames
+    planes = frames.permute(0, 3, 1, 2)
+    scaled = F.interpolate(planes, size=(height, width), mode="bicubic", align_corners=False, antialias=True)
+    return scaled.permute(0, 2, 3, 1).clamp(0, 1).contiguous()
+
+
+def _crossed(before: Tensor, after: Tensor, known_samples: int, rate: int) -> Tensor:
+    """The old sound to its end, then the new one from the known part's end on, with a crossfade before the seam."""
+    fade = min(samples_for(CROSSFADE_SECONDS, rate), known_samples, before.shape[1])
+    if fade == 0:
+        return torch.cat([before, after[:, known_samples:]], dim=1)
+    rising = (0.5 - 0.5 * torch.cos((torch.arange(fade) + 0.5) * (math.pi / fade))).to(before)
+    mixed = before[:, -fade:] * (1 - rising) + after[:, known_samples - fade : known_samples] * rising
+    return torch.cat([before[:, :-fade], mixed, after[:, known_samples:]], dim=1)
 
 
 def _require_all(parts: Sequence[object], plan: Sequence[Window]) -> None:

@@ -9,6 +9,7 @@ from .download import DownloadModels
 from .encode import EncodeClip
 from .evaluation import SyncReport
 from .host import ComfyExtension, answer_posts, io, rename_nodes
+from .joining import JoinClips
 from .loaders import JoinTowers, LoadBridge, LoadStableAudioTower, LoadWanTower
 from .lora import LoadLora
 from .native import NativeSampler
@@ -34,6 +35,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     SyncReport,
     DownloadModels,
     EncodeClip,
+    JoinClips,
 )
 
 

@@ -95,6 +95,9 @@ class EncodeClip(io.ComfyNode):
                 io.Float.Output("fps_out", display_name="fps", tooltip="The model's frame rate, for Decode AV."),
                 io.Float.Output("seconds", display_name="seconds", tooltip="Length, for Encode Captions."),
                 io.String.Output("report", display_name="report", tooltip="What was changed, one sentence a line."),
+                io.Float.Output(
+                    "start_out", display_name="start", tooltip="Second of the clip at which it begins, for Join Clips."
+                ),
             ],
         )
 
@@ -125,7 +128,8 @@ class EncodeClip(io.ComfyNode):
         watched = progress(("encode picture", 4), ("encode sound", 1))
         with managed_stage() as shown, stoppable(watched):
             channels = audio_codec.codec.channels if audio_codec else 2
-            fitted, report = fit_clip(clip, timeline, start=_start(clip, timeline, start), channels=channels)
+            start = _start(clip, timeline, start)
+            fitted, report = fit_clip(clip, timeline, start=start, channels=channels)
             latents = encode_clip(
                 fitted,
                 timeline,
@@ -146,6 +150,7 @@ class EncodeClip(io.ComfyNode):
             float(timeline.fps),
             float(timeline.seconds),
             "\n".join(said) or "The clip fits the model as it is.",
+            float(start),
             ui=shown,
         )
 
@@ -247,7 +252,7 @@ def _start(clip: AVClip, timeline: Timeline, start: float) -> Fraction:
     """The exact time; below zero it is counted from the end of the picture, or of the sound alone."""
     if start >= 0:
         return Fraction(str(start))
-    return tail_start(timeline, (clip.video or clip.audio).seconds, Fraction(str(-start)))
+    return tail_start(timeline, clip.seconds, Fraction(str(-start)))
 
 
 def _model_inputs() -> list[io.Input]:

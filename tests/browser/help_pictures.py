@@ -36,7 +36,14 @@ SEEN = {
 }  # fmt: skip
 GRAPHS = ("text_to_sounding_video_native", "text_to_sounding_video_wan_1.3b")
 GRAPH_WIDTH = 1100
-ALONE = ("T2SVCaptionVideo", "T2SVDownloadModels", "T2SVEncodeClip", "T2SVLoadLora", "T2SVNativeSampler")
+ALONE = (
+    "T2SVCaptionVideo",
+    "T2SVDownloadModels",
+    "T2SVEncodeClip",
+    "T2SVJoinClips",
+    "T2SVLoadLora",
+    "T2SVNativeSampler",
+)
 
 
 def open_template(page: Page, name: str) -> None:

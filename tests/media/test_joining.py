@@ -8,8 +8,8 @@ import pytest
 import torch
 from sounding_video.core.clock import Timeline, num_latents_of, windows
 from sounding_video.core.errors import InputError
-from sounding_video.core.types import AudioClip, VideoClip
-from sounding_video.media.joining import join_latents, join_pictures, join_sound, known_end
+from sounding_video.core.types import AudioClip, AVClip, VideoClip
+from sounding_video.media.joining import join_latents, join_pictures, join_sound, known_end, put_behind
 
 TIMELINE = Timeline(33, Fraction(15), 64, 64)
 HOP, RATE = TIMELINE.geometry.audio_hop, TIMELINE.geometry.sample_rate
@@ -65,3 +65,59 @@ def test_one_window_is_left_as_it_is_and_other_numbers_are_refused() -> None:
         join_sound([sound, sound], plan)
     with pytest.raises(InputError, match="not those of the plan"):
         join_latents([], [])
+
+
+def _sine(seconds: float, rate: int, channels: int = 2, phase: float = 0.0) -> AudioClip:
+    time = torch.arange(round(seconds * rate), dtype=torch.float64) / rate + phase
+    return AudioClip(torch.sin(2 * torch.pi * 220 * time).float().expand(channels, -1).clone(), rate)
+
+
+def test_what_both_clips_show_is_in_the_result_once() -> None:
+    whole = torch.rand(30, 8, 8, 3)
+    first = AVClip(VideoClip(whole[:20], Fraction(10)), _sine(2.0, 44_100))
+    second = AVClip(VideoClip(whole[15:], Fraction(10)), _sine(1.5, 44_100, phase=1.5))
+    joined = put_behind(first, second, start=Fraction(3, 2))
+    assert torch.equal(joined.video.frames, whole)
+    assert torch.allclose(joined.audio.waveform, _sine(3.0, 44_100).waveform, atol=1e-3)
+    seam = slice(88_200 - 882, 88_200)
+    assert torch.equal(joined.audio.waveform[:, : seam.start], first.audio.waveform[:, : seam.start])
+
+
+@pytest.mark.parametrize("start", [None, Fraction(2), Fraction(99)])
+def test_without_a_start_one_clip_stands_behind_the_other(start) -> None:
+    first, second = (AVClip(VideoClip(torch.rand(n, 4, 4, 3), Fraction(10)), _sine(n / 10, 8000)) for n in (20, 5))
+    joined = put_behind(first, second, start=start)
+    assert torch.equal(joined.video.frames, torch.cat([first.video.frames, second.video.frames]))
+    assert torch.equal(joined.audio.waveform, torch.cat([first.audio.waveform, second.audio.waveform], dim=1))
+
+
+def test_the_second_clip_takes_the_rate_size_and_channels_of_the_first() -> None:
+    first = AVClip(VideoClip(torch.rand(60, 10, 6, 3), Fraction(30000, 1001)), _sine(2.002, 48_000, channels=1))
+    second = AVClip(VideoClip(torch.rand(33, 16, 16, 3), Fraction(15)), _sine(2.2, 44_100))
+    joined = put_behind(first, second, start=Fraction(1))
+    assert joined.video.fps == Fraction(30000, 1001) and joined.video.frames.shape[1:] == (10, 6, 3)
+    assert abs(float(joined.video.seconds) - 3.2) < 1 / 29
+    assert joined.audio.waveform.shape[0] == 1 and abs(float(joined.audio.seconds) - 3.2) < 0.001
+    # The frame that stands at 2.5 s was made for the second clip's 1.5 s.
+    index = int(2.51 * 30000 / 1001)
+    shown = second.video.frames[int((index / (30000 / 1001) - 1) * 15)].mean()
+    assert abs(float(joined.video.frames[index].mean() - shown)) < 0.05
+
+
+def test_a_side_that_only_one_clip_has() -> None:
+    picture = VideoClip(torch.rand(10, 4, 4, 3), Fraction(10))
+    silent, sounding = AVClip(picture), AVClip(picture, _sine(1.0, 8000))
+    late = put_behind(silent, sounding)
+    assert late.audio.waveform.shape == (2, 16_000) and not late.audio.waveform[:, :8000].any()
+    assert torch.equal(put_behind(sounding, silent).audio.waveform, sounding.audio.waveform)
+    assert put_behind(silent, silent).audio is None
+    sounds = put_behind(AVClip(audio=_sine(1.0, 8000)), AVClip(audio=_sine(1.0, 8000)), start=Fraction(1, 2))
+    assert sounds.video is None and sounds.audio.waveform.shape == (2, 12_000)
+
+
+def test_clips_that_cannot_be_joined_are_refused() -> None:
+    picture = VideoClip(torch.rand(10, 4, 4, 3), Fraction(10))
+    with pytest.raises(InputError, match="the second clip has no picture"):
+        put_behind(AVClip(picture), AVClip(audio=_sine(1.0, 8000)))
+    with pytest.raises(InputError, match="ends inside the first"):
+        put_behind(AVClip(picture), AVClip(VideoClip(picture.frames[:3], Fraction(10))), start=Fraction(1, 2))

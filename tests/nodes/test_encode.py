@@ -53,10 +53,10 @@ def test_a_clip_of_another_kind_becomes_latents_and_is_reported(sides) -> None:
     """5.1 sound, 29.97 frames a second as ComfyUI gives them, an image with alpha."""
     frames = torch.cat([images(), torch.ones(40, 54, 96, 1)], dim=-1)
     made = execute(images=frames, audio=sound(2.0, 48_000, 6), fps=30000 / 1001, **sides)
-    video, audio, both, fps, seconds, report = made.args
+    video, audio, both, fps, seconds, report, start = made.args
     assert video["samples"].shape == (1, 4, 3, 4, 4) and "noise_mask" not in video
     assert audio["samples"].shape == (1, 6, 300) and audio["type"] == "audio" and "noise_mask" not in audio
-    assert (fps, seconds) == (15.0, 0.6)
+    assert (fps, seconds, start) == (15.0, 0.6, 0.0)
     assert video["fps"] == audio["fps"] == both["fps"] == 15.0
     for words in ("6 channels", "29.97 frames", "cropped from 96×54", "scaled", "48000 to 8000 Hz", "0.600 s are used"):
         assert words in report
@@ -97,7 +97,7 @@ def test_a_start_below_zero_begins_before_the_clip_s_end(sides) -> None:
     """A third of a second of 15 fps: five frames, which are two whole latents."""
     made = execute(images=images(30), fps=15.0, start=-1 / 3, **sides, after_the_end=OPEN)
     assert made.args[0]["noise_mask"][0, 0, :, 0, 0].tolist() == [0, 0, 1]
-    assert "from 1.667 s on 0.333 s are used" in made.args[5]
+    assert "from 1.667 s on 0.333 s are used" in made.args[5] and made.args[6] == pytest.approx(25 / 15)
     plain = execute(images=images(30)[25:], fps=15.0, **sides, after_the_end=OPEN)
     assert torch.equal(made.args[0]["samples"], plain.args[0]["samples"])
 

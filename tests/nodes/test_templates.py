@@ -34,6 +34,8 @@ OWN_CLIP = {
     "extend_a_clip_pocket": ("both", None),
     "first_frame_pocket": ("both", None),
 }
+# Frames and samples of a small run. Of the clip that goes on five frames are known, and four are put behind it.
+LENGTHS = {"extend_a_clip_pocket": (13, 6933)}
 POCKET = (
     "text_to_sounding_video_pocket",
     "expand_prompt_pocket",
@@ -116,7 +118,7 @@ def test_a_pocket_template_runs_without_a_server(root, small_models_dir, tmp_pat
     assert len(report.files) == len(wanted)
     for path in report.files:
         if path.suffix == ".mp4":
-            assert (probe(path).num_frames, probe(path).num_samples) == (9, 4800)
+            assert (probe(path).num_frames, probe(path).num_samples) == LENGTHS.get(name, (9, 4800))
         else:
             assert Image.open(path).width == 1200
 
