@@ -21,15 +21,15 @@ def _run(start, code: str, **options) -> dict:
 
 
 def test_import_takes_less_than_a_second(python_with_package):
-    """Best of three, measured inside the new Python, so that its own start does not count."""
+    """Of the processor's time, whatever else the machine does. Measured inside, so that Python's start is left out."""
     code = """
 import json, time
 for name in [name for name in sys.modules if name.split('.')[0] == 'sounding_video']:
     del sys.modules[name]
-started = time.perf_counter()
+started = time.process_time()
 load('sounding_video', ROOT + '/__init__.py', [ROOT])
 import sounding_video.cli
-print(json.dumps(time.perf_counter() - started))
+print(json.dumps(time.process_time() - started))
 """
     assert min(_run(python_with_package, code) for _ in range(3)) < 1.0
 
