@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from .core.clock import Timeline
 from .core.progress import Progress
+from .core.room import clip_text, require_memory
 from .models.joined import JoinedModel
 from .models.joint import JointModel
 from .models.plan.duration import LONG_SECONDS, sampling_seconds, worded
 from .models.plan.fit import StageRun, note
 from .models.plan.needs import Workload
 from .models.plan.outline import Outline, outline_loaded
+from .models.plan.plans import FRAME_COPIES, plans
 from .models.plan.runs import forecast, sampling, settle, tilings
 from .sampling.guidance import is_small
 from .sampling.options import SamplingOptions
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from .core.device import Placement
     from .core.types import Conditioning
     from .models.parts import AudioParts, VideoParts
+
+FRAME_BYTES = 12  # of a pixel: three colours in float32
 
 
 def tell_of_length(
@@ -86,11 +90,18 @@ def settled(
     See :func:`~.models.plan.runs.settle`.
 
     Raises:
-        PlacementError: no plan fits the device's memory.
+        PlacementError: no plan fits the device's memory, or the clip not the main memory.
+        GeometryError: a clip that the video tower cannot make.
     """
-    if model.placement.offload != "auto":
-        return model, tiling
+    pixels = timeline.num_frames * timeline.width * timeline.height
+    told = clip_text(timeline.num_frames, timeline.width, timeline.height)
+    require_memory(FRAME_COPIES * FRAME_BYTES * pixels if model.video else 0, told)
     run, ways = _planning(model, timeline, options, tiling)
+    if model.placement.offload != "auto":
+        if model.placement.device.type == "cpu":
+            peaks = [plan.peak_bytes for plan in plans(lambda _: run[0], *run[1:], **ways)]
+            require_memory(min(peaks), f"what it takes to make {told}", of_all=True)
+        return model, tiling
     placement, tiling = settle(*run, **ways) or (model.placement, tiling)
     return replace(model, placement=placement), tiling
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.errors import InputError
+from ..core.options import Bounds
 from ..core.progress import STAGE_TITLES, Progress
 from .console import Console
 from .libraries import UNTRAINED
+from .options import NUMBER_OF_CLIPS, Checked
 
 if TYPE_CHECKING:
     from ..core.clock import Timeline
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..pipeline import JoinedModel, SamplingOptions
 
 DEFAULT_CRF = -1
+QUALITY = Bounds("quality", DEFAULT_CRF, 63)
 
 
 def add_file_options(add: Callable[..., Any]) -> None:
@@ -30,7 +32,7 @@ def add_file_options(add: Callable[..., Any]) -> None:
     add(
         "-n",
         "--number",
-        type=int,
+        type=Checked(NUMBER_OF_CLIPS.read),
         default=1,
         metavar="N",
         help="make N clips, with seeds counted up from --seed and numbers behind the name: clip_1.mp4, clip_2.mp4, … "
@@ -40,7 +42,7 @@ def add_file_options(add: Callable[..., Any]) -> None:
         "for .wav pcm_s24, pcm_s16, pcm_f32")  # fmt: skip
     add(
         "--crf",
-        type=int,
+        type=Checked(QUALITY.read),
         default=DEFAULT_CRF,
         metavar="N",
         help="quality of the picture, less is better and larger (default: 18 for h264, 20 for hevc, 24 for others)",
@@ -80,8 +82,7 @@ def wanted_clips(path: Path, number: int, options: SamplingOptions) -> list[Want
     """
     from ..sampling.noise import seeded_generator
 
-    if number < 1:
-        raise InputError("the number of clips is not usable", got=number, expected="1 or more")
+    NUMBER_OF_CLIPS.check(number)
     if number == 1:
         return [Wanted(path, options)]
     seeded_generator(options.seed + number - 1)

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import InputError
+from ..core.options import Bounds
 from .bridges import ROPE_HELP
 from .console import Console
+from .options import Checked, read_blocks
+
+HEADS = Bounds("number of heads", 1, 4096)
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -25,11 +29,22 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     add("checkpoint", metavar="CKPT", help="the checkpoint to read: a file, or DeepSpeed's folder")
     add("-o", "--output", required=True, metavar="FILE", help="the .safetensors file to write")
     add("--fusion", metavar="KIND", help="kind of the bridges, if the file does not say it: dual_cross, full, …")
-    add("--num-heads", type=int, metavar="N", help="heads of a bridge, if not the published ones")
+    add("--num-heads", type=Checked(HEADS.read), metavar="N", help="heads of a bridge, if not the published ones")
     add("--placement", metavar="NAME", help="after which blocks the bridges stand, by name")
-    add("--points", metavar="V,V/A,A", help="the same as block numbers, for example 3,7,11,15/2,5,8,11")
+    add(
+        "--points",
+        type=Checked(_both_points),
+        metavar="V,V/A,A",
+        help="the same as block numbers, for example 3,7,11,15/2,5,8,11",
+    )
     add("--rope", metavar="KIND", help=ROPE_HELP)
-    add("--tuned-blocks", metavar="V,A", help="DeepSpeed files: tuned blocks of each tower (default: 5,5)")
+    add(
+        "--tuned-blocks",
+        type=Checked(_tuned_blocks),
+        default="5,5",
+        metavar="V,A",
+        help="DeepSpeed files: tuned blocks of each tower (default: 5,5)",
+    )
     add("--recipe", metavar="TEXT", help="note how it was trained (default: what the checkpoint says: epoch and step)")
     add("--models", metavar="DIR", help="note names and hashes of the towers of this folder, as generate takes them")
     add("--video-tower", metavar="PATH", help="note name and hash of this Wan file or folder")
@@ -43,9 +58,6 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from ..models.weights.bridges import BridgeOptions
     from ..models.weights.convert import convert_bridges
 
-    tuned = _numbers(args.tuned_blocks, "--tuned-blocks") if args.tuned_blocks else (5, 5)
-    if len(tuned) != 2:
-        raise InputError("the tuned blocks are not two numbers", got=args.tuned_blocks, expected="for example 5,5")
     done = convert_bridges(
         args.checkpoint,
         args.output,
@@ -54,7 +66,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             num_heads=args.num_heads,
             points=_points(args),
             rope=args.rope,
-            tuned_blocks=(tuned[0], tuned[1]),
+            tuned_blocks=args.tuned_blocks,
         ),
         towers=_towers(args),
         recipe=args.recipe,
@@ -94,14 +106,18 @@ def _points(args: argparse.Namespace) -> Any:
         raise InputError("the bridge points are given twice", got="--placement and --points", expected="one of them")
     if args.points is None:
         return None if args.placement is None else placement(args.placement)
-    video, slash, audio = args.points.partition("/")
+    return BridgePoints(*args.points)
+
+
+def _both_points(text: str) -> tuple[tuple[int, ...], ...]:
+    video, slash, audio = text.partition("/")
     if not slash:
-        raise InputError("the bridge points are not usable", got=args.points, expected="video and audio blocks with /")
-    return BridgePoints(_numbers(video, "--points"), _numbers(audio, "--points"))
+        raise InputError("the bridge points are not usable", got=text[:60], expected="video and audio blocks with /")
+    return read_blocks(video), read_blocks(audio)
 
 
-def _numbers(text: str, option: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise InputError(f"{option} takes block numbers", got=repr(text), expected="whole numbers with commas")
-    return tuple(int(part) for part in parts)
+def _tuned_blocks(text: str) -> tuple[int, ...]:
+    tuned = read_blocks(text)
+    if len(tuned) != 2:
+        raise InputError("the tuned blocks are not two numbers", got=text[:60], expected="for example 5,5")
+    return tuned

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ..captions.backends import BACKENDS, DEFAULT_BACKEND
 from ..core.errors import InputError
 from ..core.json_text import read_json
+from ..core.options import TIMEOUT
 from .console import Console
+from .options import Checked
 
 if TYPE_CHECKING:
     from ..captions.backends.base import BackendOptions
@@ -68,7 +70,7 @@ def add_backend_options(parser: argparse.ArgumentParser, *, model_option: str) -
     add("--allow-download", action="store_true", help="transformers_local: fetch a hub id that is not there")
     add(
         "--timeout",
-        type=float,
+        type=Checked(TIMEOUT.read),
         metavar="SECONDS",
         help="longest wait for one answer (default: 120 for a server, 600 for a model on this machine)",
     )

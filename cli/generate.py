@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.clock import FRAMES
 from ..core.errors import InputError, require_choice
+from ..core.rates import as_fps
 from .bridges import add_bridge_options, bridge_options
 from .clips import Told, Wanted, add_file_options, rehearse_writing, wanted_clips
 from .console import Console
@@ -17,7 +19,7 @@ from .expand import MODES_HELP, add_backend_options, expand_prompt, tell_report
 from .libraries import explain_full_memory, quiet_libraries
 from .loras import Lora, add_lora_options, apply_loras, asked_loras
 from .models import MODELS_VARIABLE, choose_models
-from .options import add_sampling_options, sampling_options
+from .options import Checked, add_sampling_options, read_size, sampling_options
 from .storage import decide_storage
 
 if TYPE_CHECKING:
@@ -76,9 +78,24 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("clip").add_argument
-    add("--frames", type=int, metavar="N", help="pictures, 4k+1 (default: 81; the pocket model's own, 33)")
-    add("--size", type=parse_size, metavar="WxH", help="pixels, multiples of 16 (default: 832x480; pocket: 64x64)")
-    add("--fps", metavar="RATE", help="frames per second, for example 15 or 30000/1001 (default: 15)")
+    add(
+        "--frames",
+        type=Checked(FRAMES.read),
+        metavar="N",
+        help="pictures, 4k+1 (default: 81; the pocket model's own, 33)",
+    )
+    add(
+        "--size",
+        type=Checked(read_size),
+        metavar="WxH",
+        help="pixels, multiples of 16 (default: 832x480; pocket: 64x64)",
+    )
+    add(
+        "--fps",
+        type=Checked(as_fps),
+        metavar="RATE",
+        help="frames per second, for example 15 or 30000/1001 (default: 15)",
+    )
     add_sampling_options(parser.add_argument_group("sampling").add_argument)
 
 
@@ -117,14 +134,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--cache-captions", action="store_true", help="keep encoded captions on disk; known ones need no text encoder")
     add("--attention", default="auto", metavar="NAME", help="auto (default), sdpa, xformers, flash or sage")
     add("--tiling", default="auto", metavar="MODE", help="decode the picture in tiles: auto (default), on or off")
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """``832x480`` to width and height."""
-    width, cross, height = text.lower().partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 832x480")
-    return int(width), int(height)
 
 
 def run(args: argparse.Namespace, console: Console) -> None:
@@ -242,12 +251,10 @@ def chosen_models(args: argparse.Namespace, console: Console) -> ModelSet:
 
 def _extent(args: argparse.Namespace, own: OwnSettings) -> dict[str, Any]:
     """Number of frames, frame rate and size in pixels: as asked for, else what the model was made for."""
-    from ..core.clock import as_fps
-
     width, height = args.size or (own.width, own.height)
     return {
         "num_frames": own.num_frames if args.frames is None else args.frames,
-        "fps": own.fps if args.fps is None else as_fps(args.fps),
+        "fps": args.fps or own.fps,
         "width": width,
         "height": height,
     }

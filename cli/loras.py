@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
+from ..core.options import Bounds, shown
 
 if TYPE_CHECKING:
     from ..pipeline import JoinedModel
 
+STRENGTH = Bounds("strength of a LoRA", -1000, 1000, whole=False)
 # option -> the part of the model it is for
 OPTIONS = {"lora": "video", "audio_lora": "audio", "bridge_lora": "bridge"}
 
@@ -54,7 +55,7 @@ def parse_lora(text: str, part: str) -> Lora:
     """``style.safetensors:0.8`` to a file and a strength; a colon that no number follows belongs to the name.
 
     Raises:
-        InputError: no file name, or a strength that is not finite.
+        InputError: no file name, or a strength out of its range.
     """
     name, colon, number = text.rpartition(":")
     try:
@@ -63,15 +64,24 @@ def parse_lora(text: str, part: str) -> Lora:
         strength = None
     if strength is None:
         name, strength = text, 1.0
-    if not name or not math.isfinite(strength):
+    else:
+        strength = _strength(number)
+    if not name or strength is None:
         raise InputError(
             "a LoRA cannot be understood",
-            got=repr(text),
-            expected="FILE or FILE:STRENGTH, for example style.safetensors:0.8",
+            got=shown(text),
+            expected="FILE or FILE:STRENGTH, from -1000 to 1000, for example style.safetensors:0.8",
         )
     from ..core.disk import user_path
 
     return Lora(user_path(name), strength, part)
+
+
+def _strength(text: str) -> float | None:
+    try:
+        return STRENGTH.read(text)
+    except InputError:
+        return None
 
 
 def asked_loras(args: argparse.Namespace) -> list[Lora]:

@@ -6,11 +6,60 @@ import argparse
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ..core.options import Setting, settings_of
+from ..core.clock import SIDE
+from ..core.errors import InputError
+from ..core.options import Bounds, Setting, settings_of
 
 if TYPE_CHECKING:
     from ..models.own import OwnSettings
     from ..sampling.options import SamplingOptions
+
+
+NUMBER_OF_CLIPS = Bounds("number of clips", 1, 1_000_000)
+BLOCK = Bounds("block number", 0, 999)
+
+
+class Checked:
+    """What argparse reads an option's text with: a reader of ours, whose sentence is shown as it is.
+
+    Args:
+        read: Raises :class:`InputError` for what it cannot use.
+    """
+
+    def __init__(self, read: Callable[[str], Any]) -> None:
+        self.read = read
+
+    def __call__(self, text: str) -> Any:
+        """The value.
+
+        Raises:
+            argparse.ArgumentTypeError: it cannot be used.
+        """
+        try:
+            return self.read(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """``832x480`` to width and height.
+
+    Raises:
+        InputError: no such text, or a side out of its range.
+    """
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal()):
+        raise InputError(f"{text[:60]!r} is not a size such as 832x480")
+    return SIDE.read(width), SIDE.read(height)
+
+
+def read_blocks(text: str) -> tuple[int, ...]:
+    """``3,7,11`` to block numbers.
+
+    Raises:
+        InputError: something else.
+    """
+    return tuple(BLOCK.read(part) for part in text.split(","))
 
 
 def add_sampling_options(add: Callable[..., Any]) -> None:
@@ -21,8 +70,8 @@ def add_sampling_options(add: Callable[..., Any]) -> None:
     """
     for setting in _settings().values():
         declared = setting.option
-        kind = {int: int, float: float}.get(type(setting.default), str)
-        metavar = {int: "N", float: "X"}.get(kind, "NAME")
+        kind = Checked(setting.bounds.read) if declared.choices is None else str
+        metavar = {int: "N", float: "X"}.get(type(setting.default), "NAME")
         default = None if declared.follows else setting.default
         add(f"--{setting.flag}", dest=setting.name, type=kind, default=default, metavar=metavar, help=_help(setting))
 

@@ -6,11 +6,13 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..core.clock import FRAMES, SIDE
 from ..core.errors import InputError, PlacementError, require_choice
 from ..core.sizes import parse_bytes, size_text
 from .bridges import add_bridge_options, bridge_options, chosen_bridge
 from .console import Console
 from .models import choose_models
+from .options import Checked
 from .storage import geometry_of_outline
 
 if TYPE_CHECKING:
@@ -26,10 +28,15 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("plans for a run").add_argument
     add("--plan", action="store_true", help="instead: a table of the ways to run, what each takes, and which fits")
     add("--shapes", metavar="NAME", help="plan for published sizes without weights on disk: wan-1.3b or wan-14b")
-    add("--frames", type=int, default=81, metavar="N", help="pictures of the clip, 4k+1 (default: 81)")
-    add("--width", type=int, default=832, metavar="W", help="pixels, a multiple of 16 (default: 832)")
-    add("--height", type=int, default=480, metavar="H", help="pixels, a multiple of 16 (default: 480)")
-    add("--memory", metavar="SIZE", help="plan for a graphics card with so much free memory, for example 8GB")
+    add("--frames", type=Checked(FRAMES.read), default=81, metavar="N", help="pictures of the clip, 4k+1 (default: 81)")
+    add("--width", type=Checked(SIDE.read), default=832, metavar="W", help="pixels, a multiple of 16 (default: 832)")
+    add("--height", type=Checked(SIDE.read), default=480, metavar="H", help="pixels, a multiple of 16 (default: 480)")
+    add(
+        "--memory",
+        type=Checked(parse_bytes),
+        metavar="SIZE",
+        help="plan for a graphics card with so much free memory, for example 8GB",
+    )
     add("--device", default="auto", metavar="NAME", help="plan for this device (default: auto)")
     add("--dtype", default="auto", metavar="NAME", help="number type, as in generate (default: auto)")
     add("--storage", default="native", metavar="NAME", help="weight storage, as in generate (default: native)")
@@ -61,7 +68,7 @@ def plan_report(args: argparse.Namespace) -> dict[str, Any]:
     placement = _placement(args)
     outline, notes = _outline(args, placement)
     timeline = Timeline(args.frames, width=args.width, height=args.height, geometry=geometry_of_outline(outline))
-    free = parse_bytes(args.memory) if args.memory else free_bytes(placement.device)
+    free = args.memory or free_bytes(placement.device)
     work = Workload.of(timeline)
     ways = tilings(timeline.width * timeline.height, "auto")
     candidates = plans(lambda storage: outline.stored(storage, placement.dtype), work, placement, tilings=ways)

@@ -6,7 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.options import TIMEOUT
 from .console import Console
+from .options import Checked
 from .run import FORMS, add_workflow_options, parse_overrides, tell_files
 
 if TYPE_CHECKING:
@@ -36,7 +38,9 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         metavar="FILE",
         help="run each workflow once a row; columns: prompt, name, any input, or NODE.INPUT",
     )
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="longest wait for a run (default: none)")
+    parser.add_argument(
+        "--timeout", type=Checked(TIMEOUT.read), metavar="SECONDS", help="longest wait for a run (default: none)"
+    )
     return parser
 
 

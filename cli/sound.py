@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
+from ..core.options import Bounds
 from .console import Console
 from .making import VIDEOS, add_making_options, inputs_and_text, make_all, sources_of
+from .options import Checked
 
 if TYPE_CHECKING:
     from ..media.mux import MuxReport
     from ..media.user_file import UserFile
     from ..tasks.base import Run
 
+OVERLAP = Bounds("overlap", 0.001, 60, whole=False)  # seconds
 WITHOUT_PICTURE = (".wav", ".flac", ".m4a")
 
 
@@ -31,7 +34,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     add_making_options(parser, suffixes=suffixes, default_suffix=".mp4")
     parser.add_argument(
         "--overlap",
-        type=float,
+        type=Checked(OVERLAP.read),
         default=1.0,
         metavar="S",
         help="seconds that neighbouring windows of a long clip share (default: 1)",
@@ -41,8 +44,6 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """Check, load, make, write."""
-    if not 0 < args.overlap <= 60:
-        raise InputError("windows cannot overlap by this", got=f"{args.overlap:g} s", expected="more than 0 s, to 60 s")
     paths, text = inputs_and_text(args.inputs)
     sources = sources_of(paths, Path(args.output), ".mp4", VIDEOS)
     for each in sources:

@@ -15,31 +15,12 @@ from fractions import Fraction
 from itertools import pairwise
 
 from .errors import GeometryError
+from .options import Bounds, shown
+from .rates import Rate, as_fps
 
-Rate = Fraction | float | int | str
-MAX_FRAMES = 100_001
-
-
-def as_fps(value: Rate) -> Fraction:
-    """Read a frame rate as an exact fraction; 23.976, 29.97 and 59.94 are read as the NTSC rates they stand for.
-
-    Raises:
-        GeometryError: not a number, not positive, or above 1000.
-    """
-    try:
-        fps = Fraction(str(value)) if isinstance(value, float) else Fraction(value)
-    except (ValueError, TypeError, ZeroDivisionError, OverflowError) as error:
-        raise GeometryError(
-            "the frame rate is not a number", got=repr(value), expected="for example 15 or 30000/1001"
-        ) from error
-    if not 0 < fps <= 1000:
-        raise GeometryError(
-            "the frame rate is out of range", got=value, expected="above 0 and at most 1000 frames per second"
-        )
-    ntsc = Fraction(round(fps * Fraction(1001, 1000)) * 1000, 1001)
-    if fps != ntsc and fps.denominator != 1 and abs(fps - ntsc) < Fraction(1, 1000):
-        return ntsc
-    return fps.limit_denominator(100_000)
+MAX_FRAMES, MAX_SIDE = 100_001, 8192
+FRAMES = Bounds("number of frames", 1, MAX_FRAMES)
+SIDE = Bounds("size", 1, MAX_SIDE)
 
 
 @dataclass(frozen=True)
@@ -179,24 +160,21 @@ class Timeline:
         object.__setattr__(self, "fps", as_fps(self.fps))
         stride, multiple = self.geometry.temporal_stride, self.geometry.size_multiple
         frames = self.num_frames
-        if (
-            isinstance(frames, bool)
-            or not isinstance(frames, int)
-            or not 1 <= frames <= MAX_FRAMES
-            or (frames - 1) % stride
-        ):
+        if not FRAMES.holds(frames) or (frames - 1) % stride:
             raise GeometryError(
                 "the number of frames does not fit the video codec",
-                got=frames,
+                got=shown(frames),
                 expected=f"{stride}k+1, for example {' or '.join(map(str, nearest_frames(frames, stride)))}",
             )
         for name, value in (("width", self.width), ("height", self.height)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < multiple or value % multiple:
-                low = max(multiple, int(value) // multiple * multiple) if isinstance(value, int) else multiple
+            if not SIDE.holds(value) or value < multiple or value % multiple:
+                wanted = min(value, MAX_SIDE - multiple) if isinstance(value, int) else 0
+                low = max(multiple, wanted // multiple * multiple)
+                most = f" up to {MAX_SIDE}" if isinstance(value, int) and value > MAX_SIDE else ""
                 raise GeometryError(
                     f"the {name} does not fit the video tower",
-                    got=value,
-                    expected=f"a multiple of {multiple} pixels, for example {low} or {low + multiple}",
+                    got=shown(value),
+                    expected=f"a multiple of {multiple} pixels{most}, for example {low} or {low + multiple}",
                 )
 
     @property

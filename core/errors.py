@@ -26,6 +26,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+_LONGEST_GOT = 4000
+
 
 class SoundingVideoError(Exception):
     """Root of all errors this project raises on purpose.
@@ -43,13 +45,22 @@ class SoundingVideoError(Exception):
         self.what, self.got, self.expected, self.remedy = what, got, expected, remedy
         text = what
         if got is not None:
-            text += f": got {got}"
+            text += f": got {_shown(got)}"
         if expected:
             text += f"; expected {expected}"
         text += "."
         if remedy:
             text += f" {remedy}"
         super().__init__(text)
+
+
+def _shown(got: Any) -> str:
+    """The value as text; what has none, and a text of a million characters, must not hide the sentence."""
+    try:
+        text = str(got)
+    except (ValueError, RecursionError) as error:  # a whole number of thousands of digits, a list nested as deeply
+        return f"{type(got).__name__} that cannot be shown ({type(error).__name__})"
+    return text if len(text) <= _LONGEST_GOT else f"{text[:_LONGEST_GOT]} … ({len(text)} characters)"
 
 
 class InputError(SoundingVideoError, ValueError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,78 @@ from typing import Any
 from .errors import InputError, require_choice
 
 KEY = "option"
+# Plain digits: no underscores, no digits of other scripts, no words such as inf, and never more than a float can hold.
+_WHOLE = re.compile(r"[+-]?[0-9]{1,40}")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})(?:[eE][+-]?[0-9]{1,4})?")
+_PLAIN = re.compile(r"[!-~]{1,60}")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """A number that a user gives: how messages name it, and from where to where it makes sense.
+
+    Args:
+        title: For example "number of frames".
+        low: Least value; None for no limit.
+        high: Greatest value; None for no limit.
+        whole: Whether it has no fraction.
+    """
+
+    title: str
+    low: float | None = None
+    high: float | None = None
+    whole: bool = True
+
+    def read(self, text: str) -> Any:
+        """The number that a text stands for, an int or a float.
+
+        Raises:
+            InputError: names the number, the text and the range.
+        """
+        text = text.strip()
+        if not (_WHOLE if self.whole else _NUMBER).fullmatch(text):
+            raise self._refusal(text if _PLAIN.fullmatch(text) else repr(text[:60]))
+        value = int(text) if self.whole else float(text)
+        if not self.holds(value):
+            raise self._refusal(text)
+        return value
+
+    def check(self, value: Any) -> None:
+        """Refuse what is no such number.
+
+        Raises:
+            InputError: names the number, the value and the range.
+        """
+        if not self.holds(value):
+            raise self._refusal(shown(value))
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is such a number."""
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
+            return False
+        if isinstance(value, float) and not math.isfinite(value):
+            return False
+        return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
+
+    @property
+    def wanted(self) -> str:
+        """What is right, in words."""
+        return f"a {'whole ' if self.whole else ''}number from {_worded(self.low)} to {_worded(self.high)}"
+
+    def _refusal(self, got: str) -> InputError:
+        return InputError(f"the {self.title} cannot be used", got=got, expected=self.wanted)
+
+
+TIMEOUT = Bounds("timeout", 0.001, 10_000_000, whole=False)  # seconds; system calls cannot wait for ever so long
+
+
+def shown(value: Any) -> str:
+    """A value for a message, never long."""
+    try:
+        text = repr(value) if isinstance(value, str) else str(value)
+    except ValueError:  # whole numbers of thousands of digits have no text
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:60]}…"
 
 
 @dataclass(frozen=True)
@@ -68,26 +141,26 @@ class Setting:
         """Its flag, without dashes."""
         return self.option.flag or self.name.replace("_", "-")
 
+    @property
+    def title(self) -> str:
+        """How messages name it."""
+        return self.name.replace("num_", "number of ").replace("_", " ")
+
+    @property
+    def bounds(self) -> Bounds:
+        """Of a number."""
+        return Bounds(self.title, self.option.low, self.option.high, whole=isinstance(self.default, int))
+
     def check(self, value: Any) -> None:
         """Refuse what is out of range.
 
         Raises:
             InputError: names the setting, the value and the range.
         """
-        title, option = self.name.replace("num_", "number of ").replace("_", " "), self.option
-        if option.choices is not None:
-            require_choice(title, value, tuple(option.choices()))
-            return
-        whole = isinstance(self.default, int)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        low = -math.inf if option.low is None else option.low
-        high = math.inf if option.high is None else option.high
-        if not number or (whole and not isinstance(value, int)) or not math.isfinite(value) or not low <= value <= high:
-            raise InputError(
-                f"the {title} cannot be used",
-                got=repr(value),
-                expected=f"a {'whole ' if whole else ''}number from {_worded(option.low)} to {_worded(option.high)}",
-            )
+        if self.option.choices is not None:
+            require_choice(self.title, value, tuple(self.option.choices()))
+        else:
+            self.bounds.check(value)
 
 
 def option(default: Any, text: str, **declared: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..core.clock import Timeline
+from ..core.clock import MAX_SIDE, Timeline
 from ..core.progress import stoppable
 from ..core.types import Captions
 from ..models.own import joint_settings
@@ -147,10 +147,15 @@ class EmptyAVLatent(io.ComfyNode):
             **listing("T2SVEmptyAVLatent"),
             inputs=[
                 io.Int.Input(
-                    "width", default=832, min=16, max=8192, step=16, tooltip="Pixels; a multiple of 16 for Wan 2.1."
+                    "width", default=832, min=16, max=MAX_SIDE, step=16, tooltip="Pixels; a multiple of 16 for Wan 2.1."
                 ),
                 io.Int.Input(
-                    "height", default=480, min=16, max=8192, step=16, tooltip="Pixels; a multiple of 16 for Wan 2.1."
+                    "height",
+                    default=480,
+                    min=16,
+                    max=MAX_SIDE,
+                    step=16,
+                    tooltip="Pixels; a multiple of 16 for Wan 2.1.",
                 ),
                 io.Int.Input(
                     "num_frames",

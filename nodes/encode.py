@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..core.clock import Timeline, as_fps, tail_start, whole_latents
+from ..core.clock import MAX_SIDE, Timeline, as_fps, tail_start, whole_latents
 from ..core.errors import require_choice
 from ..core.progress import stoppable
 from ..core.types import AVClip, VideoClip
@@ -259,9 +259,14 @@ def _model_inputs() -> list[io.Input]:
     """What the clip is fitted to."""
     return [
         io.Int.Input(
-            "width", default=832, min=16, max=8192, step=16, tooltip="Pixels of the model; the middle is cropped to it."
+            "width",
+            default=832,
+            min=16,
+            max=MAX_SIDE,
+            step=16,
+            tooltip="Pixels of the model; the middle is cropped to it.",
         ),
-        io.Int.Input("height", default=480, min=16, max=8192, step=16, tooltip="Pixels of the model."),
+        io.Int.Input("height", default=480, min=16, max=MAX_SIDE, step=16, tooltip="Pixels of the model."),
         io.Int.Input(
             "num_frames", default=81, min=1, max=4097, step=4, tooltip="Pictures of the model, 4k+1 for Wan 2.1."
         ),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from ...core.errors import InputError
+from ...core.options import TIMEOUT
 from ..anchors import SemanticAnchors
 from ..profiles import LengthProfile
 
@@ -50,9 +49,8 @@ class BackendOptions:
     trust_server: bool = False
 
     def __post_init__(self) -> None:
-        seconds = self.timeout_seconds
-        if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
-            raise InputError("the timeout cannot be used", got=seconds, expected="a positive number of seconds")
+        if self.timeout_seconds is not None:
+            TIMEOUT.check(self.timeout_seconds)
 
     def changed(self) -> set[str]:
         """Names of the options that are not at their default."""

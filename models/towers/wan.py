@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ...core.errors import InputError
+from ...core.errors import GeometryError, InputError
 from ...core.types import Modality
 from . import TOWERS
 from .base import TokenGrid, Tower, TowerState
@@ -35,6 +35,14 @@ class WanTower(Tower):
                 got=tuple(modality.latents.shape),
                 expected=f"{self.model.config.in_channels} channels, T H W divisible by {self.model.config.patch_size}",
             )
+        places, longest = (frames // patch_t, height // patch_h, width // patch_w), self.model.config.rope_max_seq_len
+        if max(places) > longest:
+            raise GeometryError(
+                "the clip is longer or larger than the video tower's positions reach",
+                got=f"{' x '.join(map(str, places))} positions in time, height and width",
+                expected=f"at most {longest} each",
+                remedy="Ask for fewer frames or a smaller size.",
+            )
         rotary = self.model.rope(modality.latents)
         hidden = self.model.patch_embedding(modality.latents).flatten(2).transpose(1, 2).contiguous()
         timestep = modality.timestep.expand(batch)
@@ -43,7 +51,7 @@ class WanTower(Tower):
             "text": text,
             "timestep_proj": timestep_proj.unflatten(1, (6, -1)),
             "rotary": rotary,
-            "grid": (frames // patch_t, height // patch_h, width // patch_w),
+            "grid": places,
         }
         num_steps, rows, columns = context["grid"]
         return TowerState(hidden, temb, TokenGrid(num_steps, rows * columns, latents_per_step=patch_t), context)

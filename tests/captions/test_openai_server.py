@@ -159,7 +159,7 @@ def test_the_users_patience_is_the_one_that_counts(server):
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
 def test_a_patience_that_is_none_is_refused(seconds):
-    with pytest.raises(InputError, match=r"the timeout cannot be used: got .*; expected a positive number of seconds"):
+    with pytest.raises(InputError, match=r"the timeout cannot be used: got .*; expected a number from 0.001 to"):
         BackendOptions(timeout_seconds=seconds)
 
 

@@ -167,7 +167,7 @@ def test_direct_captions_come_in_one_step(caption, chat_server, tmp_path):
             "one model that looks and listens is a server's",
         ),
         (["--backend", "transformers_local", "--server", "http://127.0.0.1:9/v1"], "has no such option: got server"),
-        (["--backend", "openai_server", "--timeout", "0"], "the timeout cannot be used: got 0.0"),
+        (["--backend", "openai_server", "--timeout", "0"], "the timeout cannot be used: got 0;"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_done(caption, tmp_path, arguments, sentence):

@@ -78,7 +78,7 @@ def test_anchors_can_be_edited_in_a_file(command, tmp_path):
         (["a dog", "--backend", "openai_server"], 2, "no language model server is named"),
         (["a dog", "--backend", "transformers_local", "--model", "no/such"], 3, "cannot be loaded: got no/such"),
         (["a dog", "--mode", "raw"], 2, "'lexicon' has no raw captions"),
-        (["a dog", "--timeout", "nan"], 2, "the timeout cannot be used: got nan; expected a positive number"),
+        (["a dog", "--timeout", "nan"], 2, "the timeout cannot be used: got nan; expected a number from 0.001"),
         (["a dog", "--timeout", "3"], 2, "'lexicon' has no such option: got timeout_seconds"),
         (["a dog", "--device", "cpu"], 2, "'lexicon' has no such option: got device"),
         (["a dog", "--schema"], 2, "the schema is printed alone"),

@@ -114,10 +114,10 @@ def test_a_stop_leaves_what_is_finished_and_names_it(generate, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("-n", 0), "the number of clips is not usable: got 0; expected 1 or more"),
-        (("-n", -2), "the number of clips is not usable"),
+        (("-n", 0), "the number of clips cannot be used: got 0; expected a whole number from 1"),
+        (("-n", -2), "the number of clips cannot be used"),
         (("-n", 2, "--seed", 2**64 - 1), "18446744073709551616"),
-        (("-n", "two"), "invalid int value"),
+        (("-n", "two"), "the number of clips cannot be used: got two"),
         (("--codec", "vp9"), "mp4 cannot hold this codec: got 'vp9'; expected one of auto, h264, hevc, av1"),
         (("--crf", 52), "h264 knows no such quality"),
         (("--codec", "hevc", "--writer", "moviepy"), "moviepy writer encodes H.264 only"),

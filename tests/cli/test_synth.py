@@ -84,12 +84,15 @@ def test_interrupting_leaves_whole_files_only(python_with_package, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["-n", 0], "there is nothing to make: got -n 0; expected at least one clip."),
+        (["-n", 0], "the number of clips cannot be used: got 0; expected a whole number from 1 to"),
         (["-n", 1, "--scene", "trumpet"], "unknown scene: got 'trumpet'; expected one of anvil"),
         (["-n", 1, "--split", "dev"], "unknown split: got 'dev'"),
         (["-n", 1, "--frames", 18], "the number of frames does not fit the video codec: got 18"),
         (["-n", 1, "--seed", -4], "the seed cannot be used: got -4"),
         (["-n", 1, "--fps", "fast"], "the frame rate is not a number"),
+        (["-n", 1, "--frames", 100_001], "the memory cannot hold a clip of 100001 frames of 128×128 pixels"),
+        (["-n", 1, "--size", "8192x8192", "--frames", 4001], "the memory cannot hold a clip of 4001 frames"),
+        (["-n", 1_000_000, "--size", "4096x4096"], "there is too little room on the disk for 1000000 clips"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_written(command, tmp_path, arguments, sentence):

@@ -10,7 +10,7 @@ import torch
 from small_models import Sheet
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import Placement, resolve_placement
-from sounding_video.core.errors import PlacementError
+from sounding_video.core.errors import GeometryError, PlacementError
 from sounding_video.core.residency import Moving, managed_by, module_bytes
 from sounding_video.core.types import Captions, JointLatents, ModalityConditioning
 from sounding_video.forecast import forecast_of, settled
@@ -122,6 +122,22 @@ def test_decoding_that_runs_out_of_memory_goes_on_in_tiles(model, caplog) -> Non
     assert "picture decoded whole" in notes[0] and "once more with" in notes[1] and "in tiles" in notes[1]
     expected = decode_latents(latents, **ask, placement=model.placement, tiling="on")
     assert torch.equal(clip.video.frames, expected.video.frames)
+
+
+@pytest.mark.parametrize("offload", ["auto", "none"])
+@pytest.mark.parametrize(
+    ("extent", "error", "sentence"),
+    [
+        ((4097, 32, 32), GeometryError, r"larger than the video tower's positions reach: got 1025 x 2 x 2 positions"),
+        ((100_001, 8192, 8192), PlacementError, "the memory cannot hold a clip of 100001 frames of 8192×8192 pixels"),
+        ((97, 8192, 8192), PlacementError, "the memory cannot hold|no plan fits the memory of cpu"),
+    ],
+)
+def test_what_can_never_be_made_is_refused_before_anything_is(model, offload, extent, error, sentence) -> None:
+    frames, width, height = extent
+    asked = replace(model, placement=replace(model.placement, offload=offload))
+    with pytest.raises(error, match=sentence):
+        generate(asked, CAPTIONS, timeline=Timeline(frames, 15, width, height, model.geometry))
 
 
 @pytest.mark.parametrize("room", [1 << 40, 1])

@@ -1,0 +1,66 @@
+"""Is there room? Asked before anything is made, so that no run fills the memory or the disk and dies half way."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from .errors import OutputError, PlacementError
+from .sizes import size_text
+
+SPARE_DISK_BYTES = 64 * 2**20
+
+
+def require_memory(num_bytes: int, what: str, *, of_all: bool = False) -> None:
+    """Refuse what the main memory cannot hold.
+
+    Args:
+        num_bytes: What it takes at the least.
+        what: What is to be made, for the message: "a clip of 9 frames of 64×64".
+        of_all: Compare with all the memory there is, and not with what is free now: for what the user insists on.
+
+    Raises:
+        PlacementError: it does not fit.
+    """
+    import psutil
+
+    memory = psutil.virtual_memory()
+    room = memory.total if of_all else memory.available
+    if num_bytes > room:
+        raise PlacementError(
+            f"the memory cannot hold {what}",
+            got=f"{size_text(room)} {'in all' if of_all else 'free'}",
+            expected=f"at least {size_text(num_bytes)}",
+            remedy="Make it smaller or shorter.",
+        )
+
+
+def require_disk(folder: Path, num_bytes: int, what: str) -> None:
+    """Refuse what a disk has no room for.
+
+    Args:
+        folder: Where it goes; it need not be there yet.
+        num_bytes: What it takes at the least.
+        what: What is to be made, for the message: "100 clips".
+
+    Raises:
+        OutputError: there is too little room.
+    """
+    there = next((place for place in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(place)), None)
+    try:
+        free = shutil.disk_usage(there or folder.anchor).free
+    except (OSError, ValueError):
+        return  # whoever writes says what is wrong with the place
+    if free < num_bytes + SPARE_DISK_BYTES:
+        raise OutputError(
+            f"there is too little room on the disk for {what}",
+            got=f"{size_text(free)} free at {folder}",
+            expected=f"about {size_text(num_bytes + SPARE_DISK_BYTES)}",
+            remedy="Make fewer or smaller ones, or name a folder on another disk.",
+        )
+
+
+def clip_text(num_frames: int, width: int, height: int) -> str:
+    """A clip in words, for the messages above."""
+    return f"a clip of {num_frames} frames of {width}×{height} pixels"
