@@ -30,12 +30,15 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     )
     parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="see --list")
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="change the recipe, for example optimizer.lr=1e-4"
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="change the recipe, for example optimizer.lr=1e-4, task=video or trainable=bridges,video_lora:16",
     )
     add = parser.add_argument_group("run").add_argument
     add("--output", metavar="DIR", help="the run's folder (default: output/train/RECIPE)")
     add("--resume", action="store_true", help="go on from the last checkpoint in the folder")
-    add("--list", action="store_true", help="name the recipes and stop")
+    add("--list", action="store_true", help="name the recipes and the tasks, and stop")
     add("--print-config", action="store_true", help="print the configuration as JSON and stop")
     return parser
 
@@ -43,10 +46,13 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
 def run(args: argparse.Namespace, console: Console) -> None:
     """List, print or train."""
     from ..training.recipes import RECIPES, recipe
+    from ..training.tasks import TRAINING_TASKS
 
     if args.list:
         titles = {name: (RECIPES.get(name).__doc__ or "").splitlines()[0] for name in RECIPES}
-        console.report("\n".join(f"{name:20s} {title}" for name, title in titles.items()), {"recipes": titles})
+        width, tasks = max(map(len, titles)), TRAINING_TASKS.names()
+        lines = [f"{name:{width}s} {title}" for name, title in titles.items()]
+        console.report("\n".join([*lines, "", f"tasks: {', '.join(tasks)}"]), {"recipes": titles, "tasks": tasks})
         return
     if args.recipe is None:
         raise InputError("no recipe was given", expected="one of " + ", ".join(RECIPES.names()))

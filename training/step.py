@@ -5,12 +5,13 @@ A step is the root that accelerate wraps, so that data-parallel, sharded and Dee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..core.clock import ClipTimes
+from ..core.pair import MODALITIES
 from ..core.types import Modality
 from ..models.joint import JointModel
 from .objectives import TrainingBatch, add_noise, joint_loss
@@ -27,16 +28,24 @@ class JointStep(nn.Module):
         objective: How the video timestep is read.
         precision: ``float32``, ``bf16`` (autocast) or ``pure-bf16``.
         times: When the latent steps of a training clip lie; None takes it from their numbers.
+        counted: Modalities whose losses count; that of a side that is given does not.
     """
 
     def __init__(
-        self, joint: JointModel, objective: ObjectiveConfig, precision: str, times: ClipTimes | None = None
+        self,
+        joint: JointModel,
+        objective: ObjectiveConfig,
+        precision: str,
+        times: ClipTimes | None = None,
+        *,
+        counted: Sequence[str] = MODALITIES,
     ) -> None:
         super().__init__()
         self.joint, self.objective, self.precision, self.times = joint, objective, precision, times
+        self.counted = tuple(counted)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Losses ``total``, and ``video`` and ``audio`` where present.
+        """Losses ``total``, and ``video`` and ``audio`` where present and counted.
 
         Args:
             batch: ``t (B,)``, and by modality latents, noise, text; ``duration`` for audio, and ``audio_t (B,)`` where
@@ -52,8 +61,10 @@ class JointStep(nn.Module):
         )
         with torch.autocast(batch["t"].device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             loss = joint_loss(self._denoise, noisy)
-        losses = {"total": loss.total, "video": loss.video, "audio": loss.audio}
-        return {name: value for name, value in losses.items() if value is not None}
+        losses = {name: getattr(loss, name) for name in MODALITIES if name in self.counted}
+        present = {name: value for name, value in losses.items() if value is not None}
+        first, *others = present.values()
+        return {"total": sum(others, first), **present}
 
     def _denoise(self, video: Modality | None, audio: Modality | None) -> tuple[Tensor | None, Tensor | None]:
         if self.precision == "pure-bf16":

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from ..core.errors import InputError
-from ..core.pair import Pair
+from ..core.pair import MODALITIES, Pair
 from ..models.bridges.base import BridgeInputs
 from ..models.joint import BridgeStack, JointModel
 from ..models.lora.layers import LayerWithLora
@@ -172,10 +172,14 @@ def tuned_tower_blocks(trainable: Sequence[str], joint: JointModel) -> dict[str,
     return found
 
 
-def unused_in_bridge(stack: BridgeStack) -> list[str]:
+def unused_in_bridge(stack: BridgeStack, counted: Sequence[str] = MODALITIES) -> list[str]:
     """Parameters of a block that its kind never uses (one-way bridges have them, for the sake of one file layout).
 
     Found by running a copy of the first block on two tokens a stream and looking where no gradient arrives.
+
+    Args:
+        stack: The bridges.
+        counted: Modalities whose stream matters behind the block; that of a given side does not behind the last one.
     """
     block, config = copy.deepcopy(stack[0]).cpu().float().requires_grad_(True), stack.config
     grids = (TokenGrid(1, 2), TokenGrid(1, num_prefix=1))
@@ -184,5 +188,8 @@ def unused_in_bridge(stack: BridgeStack) -> list[str]:
     times = (torch.zeros(1, width) for width in widths[2:])
     ropes = bridge_rope(config.rope, config.head_width, *grids)
     out = block(BridgeInputs(video, audio, *times, *ropes, *grids))
-    sum(stream.sum() for stream in out if stream.requires_grad).backward()
+    streams = [stream for name, stream in zip(MODALITIES, out, strict=True) if name in counted]
+    for stream in streams:
+        if stream.requires_grad:
+            stream.sum().backward(retain_graph=True)
     return [name for name, parameter in block.named_parameters() if parameter.grad is None]

@@ -10,24 +10,18 @@ from pathlib import Path
 import pytest
 from sounding_video.cli import main
 from sounding_video.training.recipes import RECIPES
+from sounding_video.training.tasks import TRAINING_TASKS
+from training_runs import command_line
 
 CHILD = "from sounding_video.cli import main\nsys.exit(main(sys.argv[1:]))\n"
-
-
-def arguments(config) -> list[str]:
-    """The command line that makes this configuration from its recipe."""
-    flat = []
-    for key, value in config.as_dict().items():
-        for name, item in value.items() if isinstance(value, dict) else [("", value)]:
-            text = ",".join(map(str, item)) if isinstance(item, list) else str(item)
-            flat.append(f"{key}.{name}={text}" if name else f"{key}={text}")
-    return ["train", config.recipe, *(item for item in flat if not item.startswith("recipe="))]
 
 
 def test_list_and_print(capsys) -> None:
     assert main(["train", "--list"]) == 0
     out = capsys.readouterr().out
-    assert [line.split()[0] for line in out.splitlines()] == RECIPES.names()
+    recipes, _, tasks = out.partition("\n\n")
+    assert [line.split()[0] for line in recipes.splitlines()] == RECIPES.names()
+    assert tasks == f"tasks: {', '.join(TRAINING_TASKS)}\n"
     assert main(["train", "bridgedit", "optimizer.lr=1e-3", "--print-config"]) == 0
     assert json.loads(capsys.readouterr().out)["optimizer"]["lr"] == 1e-3
 
@@ -46,20 +40,20 @@ def test_wrong_command_lines(capsys, given: list[str], sentence: str) -> None:
 
 
 def test_a_run_by_command(small_run, capsys, tmp_path) -> None:
-    code = main([*arguments(small_run("pocket_audio")), "--output", str(tmp_path / "run"), "--json"])
+    code = main([*command_line(small_run("pocket_audio")), "--output", str(tmp_path / "run"), "--json"])
     report = json.loads(capsys.readouterr().out)
     assert code == 0
     assert report["steps"] == 4
     assert Path(report["checkpoint"], "state.json").is_file()
     assert set(report["losses"]) == {"total", "audio"}
-    assert main([*arguments(small_run("pocket_audio")), "--output", str(tmp_path / "run")]) == 2
+    assert main([*command_line(small_run("pocket_audio")), "--output", str(tmp_path / "run")]) == 2
     assert "already holds a run" in capsys.readouterr().err
 
 
 def test_control_c_ends_the_step_and_leaves_a_checkpoint(small_run, python_with_package, tmp_path) -> None:
     output, log = tmp_path / "run", tmp_path / "run" / "loss.jsonl"
     config = small_run("pocket_audio", "num_steps=100000", "saving.every=100000")
-    process = python_with_package(CHILD, [*arguments(config), "--output", str(output), "--quiet"])
+    process = python_with_package(CHILD, [*command_line(config), "--output", str(output), "--quiet"])
     deadline = time.monotonic() + 120
     while not (log.is_file() and log.read_text().count("\n") > 2) and time.monotonic() < deadline:
         time.sleep(0.1)

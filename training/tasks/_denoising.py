@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ...core.clock import Timeline
-from ...core.pair import Pair
+from ...core.pair import MODALITIES, Pair
 from ...models.joint import BridgeStack, JointModel
 from ...sampling.schedules.lockstep import lockstep_times
 from ..exports import holding, notes_of, write_module
@@ -25,12 +26,16 @@ from .base import Sides, Trained, TrainingTask
 class DenoisingTask(TrainingTask):
     """Towers that learn to take noise from the latents of clips, told by their captions.
 
-    A task of this kind may have bridges between the towers, times of its own (also a fixed one for a side that is
-    given), chances of its own that a text is dropped, and a step that lets only some losses count.
+    A task of this kind may have bridges between the towers; times of its own, also a fixed one for a side that is
+    given, and whatever else its step is told of a clip (:meth:`moment`); chances of its own that a text is dropped,
+    also by which side is given (:meth:`dropouts`); sides whose losses do not count (``counted``); its own ``Step``.
     """
 
+    Step: ClassVar[type[JointStep]] = JointStep
+    counted: ClassVar[tuple[str, ...]] = MODALITIES  # sides whose losses are minimised
+
     def make_step(self, sides: Sides, timeline: Timeline) -> JointStep:
-        """Both towers, or the one that is there."""
+        """Both towers, or the one that is there, under ``Step``."""
         config = self.config
         joint = JointModel(
             sides.video and sides.video.tower,
@@ -43,7 +48,7 @@ class DenoisingTask(TrainingTask):
             if config.models.compile:
                 for block in tower.blocks:
                     block.compile()
-        return JointStep(joint, config.objective, config.precision, timeline.times)
+        return self.Step(joint, config.objective, config.precision, timeline.times, counted=self.counted)
 
     def make_bridges(self, sides: Sides, timeline: Timeline) -> BridgeStack | None:
         """What stands between the towers: nothing."""

@@ -44,17 +44,20 @@ class Joint(DenoisingTask):
                 expected="bridges.start=FILE",
                 remedy="Or train the bridges themselves: trainable=bridges.",
             )
-        unused = unused_in_bridge(stack)
+        idle = {id(parameter) for parameter in self._idle(stack)}
         names = [name for number, block in enumerate(stack) for name in linear_layers(block, str(number))]
-        return [name for name in names if f"{name.partition('.')[2]}.weight" not in unused]
+        return [name for name in names if id(stack.get_parameter(f"{name}.weight")) not in idle]
 
     def idle(self, step: nn.Module) -> Iterator[nn.Parameter]:
-        """What one-way bridges have for the file's sake only."""
-        stack = step.joint.bridges
-        unused = unused_in_bridge(stack)
-        for block in stack:
+        """What one-way bridges have for the file's sake only, and of the last one what only a given side would hear."""
+        return self._idle(step.joint.bridges)
+
+    def _idle(self, stack: BridgeStack) -> Iterator[nn.Parameter]:
+        always, at_last = unused_in_bridge(stack), unused_in_bridge(stack, self.counted)
+        for number, block in enumerate(stack, start=1):
             own = dict(block.named_parameters())
-            yield from (own[name] for name in unused if name in own)
+            # A layer with a LoRA has its weight under another name; none of those is idle.
+            yield from (own[name] for name in (at_last if number == len(stack) else always) if name in own)
 
     def tuned_towers(self) -> list[str]:
         """Towers that were trained as a whole; single blocks go into the bridge file."""

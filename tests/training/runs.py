@@ -1,0 +1,33 @@
+"""What tests of training share: a recipe of every task, a run's first batch, and a run's command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from sounding_video.core.progress import SILENT
+from sounding_video.training.assembly import Workbench, build_workbench
+from sounding_video.training.batches import Batch, Batches, Share
+from sounding_video.training.config import TrainConfig
+from sounding_video.training.recipes import RECIPES, recipe
+
+# A recipe of every task that needs no clips from disk.
+RECIPE_OF = {recipe(name).task: name for name in RECIPES if recipe(name).data.source == "world"}
+
+
+def bench_of(config: TrainConfig) -> tuple[Workbench, Batch]:
+    """A run before its first step, and the first two clips."""
+    bench = build_workbench(config, Path(config.models.root))
+    batches = Batches(config, bench, Path(config.data.cache))
+    batches.prepare(torch.device("cpu"), Share(), SILENT)
+    return bench, batches.at(0, 2)
+
+
+def command_line(config: TrainConfig) -> list[str]:
+    """The command line that makes this configuration from its recipe."""
+    flat = []
+    for key, value in config.as_dict().items():
+        for name, item in value.items() if isinstance(value, dict) else [("", value)]:
+            text = ",".join(map(str, item)) if isinstance(item, list) else str(item)
+            flat.append(f"{key}.{name}={text}" if name else f"{key}={text}")
+    return ["train", config.recipe, *(item for item in flat if not item.startswith("recipe="))]
