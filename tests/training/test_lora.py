@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from sounding_video.cli import main
 from sounding_video.core.errors import Cancelled, IncompatibleWeightsError, InputError
 from sounding_video.core.progress import Progress
 from sounding_video.core.types import Modality
+from sounding_video.models.bridges import BRIDGES
 from sounding_video.models.joint import JointModel
 from sounding_video.models.lora.apply import with_lora
 from sounding_video.models.lora.files import read_lora
+from sounding_video.models.weights.bridges import save_bridges
 from sounding_video.training.assembly import assemble, build_workbench, exported
 from sounding_video.training.checkpoint import load_checkpoint
 from sounding_video.training.config import TrainConfig
@@ -97,7 +100,9 @@ def test_our_loader_reads_what_was_trained(small_run, task, tmp_path, alpha: str
     plain, batch = bench_of(run_of(small_run, task))
     joint = plain.step.joint
     for name in names:
-        joint, report = with_lora(joint, read_lora(export / name))
+        # Under another name, away from the configuration beside it, as in ComfyUI's folder.
+        file = shutil.copy(export / name / "adapter_model.safetensors", tmp_path / f"my {name}.safetensors")
+        joint, report = with_lora(joint, read_lora(file))
         assert report.unmatched == () and report.matched
     wanted, before = (
         predictions(trained(config, checkpoint), batch.tensors),
@@ -173,6 +178,21 @@ def test_the_average_is_what_is_written(small_run, tmp_path) -> None:
     for name, tensor in written.items():
         own = name.removeprefix("base_model.model.").replace("lora_A.weight", "down_0").replace("lora_B.weight", "up_0")
         assert torch.equal(tensor, average[f"joint.audio.model.{own}"])
+
+
+@pytest.mark.parametrize("kind", BRIDGES)
+def test_it_stands_beside_whatever_a_kind_of_bridge_uses(small_run, tmp_path, kind: str) -> None:
+    """Layers that a one-way kind only has for the file's sake get none."""
+    new = build_workbench(config := small_run("pocket_bridges", f"bridges.kind={kind}"), Path(config.models.root))
+    save_bridges(tmp_path / "start.safetensors", new.step.joint.bridges)
+    run = small_run("pocket_bridges", f"bridges.start={tmp_path / 'start.safetensors'}", "trainable=bridges_lora:2")
+    bench, batch = bench_of(run)
+    with torch.no_grad():
+        for parameter in bench.step.joint.bridges.parameters():  # new bridges are zeros at their ends
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    bench.step(batch.tensors)["total"].backward()
+    assert bench.parameters
+    assert [name for name, p in bench.parameters.items() if p.grad is None or not p.grad.any()] == []
 
 
 def test_layers_are_chosen_by_words_of_their_names(small_run) -> None:
