@@ -36,6 +36,12 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     )
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
     parser.add_argument("--no-metadata", action="store_true", help="write no workflow into the result files")
+    parser.add_argument(
+        "--input-dir",
+        default="input",
+        metavar="DIR",
+        help="where the files of Load Video, Load Audio and Load Image lie (default: input)",
+    )
     return parser
 
 
@@ -96,6 +102,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             device=args.device,
             embed_metadata=not args.no_metadata,
             extra_pnginfo=found.told(changed=bool(overrides)),
+            input_dir=args.input_dir,
         )
     console.close_progress()
     trained = not _uses_untrained(graph)

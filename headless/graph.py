@@ -23,6 +23,7 @@ from ..core.json_text import read_json
 from ..nodes import NODES
 from ..nodes.host.folders import MODEL_INPUTS
 from ..nodes.host.io import ComfyNode, Schema
+from .native_nodes import NATIVE_NODES
 from .values import WIDGETS, from_text, read_value
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,11 @@ class Step:
 def node_classes() -> dict[str, type[ComfyNode]]:
     """Our nodes by id."""
     return {node.GET_SCHEMA().node_id: node for node in NODES}
+
+
+def runnable_classes() -> dict[str, type[ComfyNode]]:
+    """What runs without a server: our nodes, and those of ComfyUI's own that give them files."""
+    return node_classes() | {node.GET_SCHEMA().node_id: node for node in NATIVE_NODES}
 
 
 def read_workflow(path: str | Path) -> dict[str, Any]:
@@ -150,7 +156,7 @@ def plan(
 
 def _schemas(graph: Mapping[str, Any]) -> dict[str, Schema]:
     """One schema a class, because listing files costs time."""
-    classes = node_classes()
+    classes = runnable_classes()
     foreign = {node_id: node["class_type"] for node_id, node in graph.items() if node["class_type"] not in classes}
     if foreign:
         raise foreign_nodes(foreign)
@@ -165,7 +171,7 @@ def _step(
     gaps: Mapping[tuple[str, str], str],
 ) -> Step:
     node = graph[node_id]
-    node_class, schema = node_classes()[node["class_type"]], schemas[node["class_type"]]
+    node_class, schema = runnable_classes()[node["class_type"]], schemas[node["class_type"]]
     label = f"node {node_id} ({schema.node_id})"
     literals, links = {}, {}
     for name, value in node.get("inputs", {}).items():

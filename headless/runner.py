@@ -36,6 +36,7 @@ def run_workflow(
     device: str = "auto",
     embed_metadata: bool = True,
     extra_pnginfo: Mapping[str, Any] | None = None,
+    input_dir: str | Path = "input",
 ) -> RunReport:
     """Check a workflow, then run it.
 
@@ -49,6 +50,7 @@ def run_workflow(
         embed_metadata: Whether result files carry the workflow.
         extra_pnginfo: What goes into the files beside the prompt, as a page would send it; its ``workflow`` is laid out
             here when it is missing, and when an override has made it untrue.
+        input_dir: Where the files lie that ComfyUI's own Load nodes name, beside what they name as a path.
 
     Returns:
         What the output nodes show, and the files they wrote.
@@ -60,7 +62,9 @@ def run_workflow(
     started = time.monotonic()
     roots = (Path(models_dir),) if models_dir is not None else default_model_roots()
     previews = Path(tempfile.gettempdir()) / f"sounding-video-{uuid.uuid4().hex}"
-    here = Session(roots, Path(output_dir), progress, embed_metadata, device, temporary_dir=previews)
+    here = Session(
+        roots, Path(output_dir), progress, embed_metadata, device, temporary_dir=previews, input_dir=Path(input_dir)
+    )
     try:
         with session(here), torch.inference_mode():
             given = graph if isinstance(graph, Converted) else to_prompt(understood(graph))

@@ -15,7 +15,7 @@ from typing import Any
 from ..core.errors import InputError, TextError, WorkflowError
 from ..core.json_text import parse_json
 from .from_page import Converted, Describe, Refuse, prompt_of
-from .graph import check_format, foreign_nodes, node_classes, read_workflow
+from .graph import check_format, foreign_nodes, node_classes, read_workflow, runnable_classes
 from .page_graph import is_page_format
 from .ui_format import ui_workflow
 
@@ -114,8 +114,8 @@ def understood(content: Any) -> Workflow:
 
 
 def our_descriptions(types: list[str]) -> dict[str, dict[str, Any]]:
-    """``/object_info`` of our own nodes."""
-    classes = node_classes()
+    """``/object_info`` of what runs without a server."""
+    classes = runnable_classes()
     return {name: classes[name].GET_NODE_INFO_V1() for name in types if name in classes}
 
 

@@ -77,6 +77,7 @@ class Session:
         device: Where the computation happens, a torch device or "auto".
         lora_roots: Folders of LoRAs beside ``loras`` below each model folder.
         temporary_dir: Where files go that are only looked at; the runner removes its own after the run.
+        input_dir: Where the files lie that a workflow names.
     """
 
     model_roots: tuple[Path, ...] = field(default_factory=default_model_roots)
@@ -86,6 +87,7 @@ class Session:
     device: str = "auto"
     lora_roots: tuple[Path, ...] = ()
     temporary_dir: Path = field(default_factory=lambda: Path(tempfile.gettempdir()) / "sounding_video")
+    input_dir: Path = Path("input")
 
 
 _SESSION: ContextVar[Session | None] = ContextVar("sounding_video_session", default=None)

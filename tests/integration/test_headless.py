@@ -277,6 +277,18 @@ def test_the_descriptions_of_native_nodes_are_the_server_s(comfyui, root):
             assert list(theirs["input"][kind])[: len(ports)] == list(ports)
 
 
+def test_the_nodes_that_stand_in_for_native_ones_have_their_ports(comfyui):
+    """Those through which files come into a workflow without a server; newer servers may know more."""
+    from sounding_video.headless.native_nodes import NATIVE_NODES
+
+    for node in NATIVE_NODES:
+        schema = node.GET_SCHEMA()
+        theirs = get_json(f"{comfyui.url}/object_info/{schema.node_id}")[schema.node_id]
+        assert [port.id for port in schema.inputs] == list(theirs["input"]["required"])
+        assert theirs["output"][: len(schema.outputs)] == [output.io_type for output in schema.outputs]
+        assert theirs["display_name"] == schema.display_name
+
+
 def test_native_pictures_and_sound_enter_our_nodes(comfyui, tmp_path):
     graph = {
         "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 48, "batch_size": 5, "color": 255}},
