@@ -85,6 +85,8 @@ class ClipTimes:
 class LatentGeometry:
     """How a pair of codecs shrinks a clip. The defaults are Wan 2.1's VAE and Stable Audio Open's Oobleck.
 
+    Latents of another form are a subclass, which says what extents it can represent and which shapes they have.
+
     Args:
         video_channels: Channels of the video latent.
         temporal_stride: Frames per latent frame (after the first).
@@ -107,6 +109,45 @@ class LatentGeometry:
     def size_multiple(self) -> int:
         """Width and height must be multiples of this (16 for Wan 2.1)."""
         return self.spatial_stride * self.patch
+
+    def check(self, num_frames: int, width: int, height: int) -> None:
+        """Refuse an extent that the codecs cannot represent.
+
+        Raises:
+            GeometryError: the message names the nearest ones that fit.
+        """
+        stride, multiple = self.temporal_stride, self.size_multiple
+        if not FRAMES.holds(num_frames) or (num_frames - 1) % stride:
+            raise GeometryError(
+                "the number of frames does not fit the video codec",
+                got=shown(num_frames),
+                expected=f"{stride}k+1, for example {' or '.join(map(str, nearest_frames(num_frames, stride)))}",
+            )
+        for name, value in (("width", width), ("height", height)):
+            if not SIDE.holds(value) or value < multiple or value % multiple:
+                wanted = min(value, MAX_SIDE - multiple) if isinstance(value, int) else 0
+                low = max(multiple, wanted // multiple * multiple)
+                most = f" up to {MAX_SIDE}" if isinstance(value, int) and value > MAX_SIDE else ""
+                raise GeometryError(
+                    f"the {name} does not fit the video tower",
+                    got=shown(value),
+                    expected=f"a multiple of {multiple} pixels{most}, for example {low} or {low + multiple}",
+                )
+
+    def video_shape(self, num_frames: int, width: int, height: int) -> tuple[int, int, int, int]:
+        """``(C, T, H, W)`` of one video latent of so many pictures of this size in pixels."""
+        stride = self.spatial_stride
+        return self.video_channels, (num_frames - 1) // self.temporal_stride + 1, height // stride, width // stride
+
+    def audio_shape(self, num_samples: int) -> tuple[int, int]:
+        """``(C, L)`` of one audio latent of so many samples."""
+        return self.audio_channels, max(1, num_samples // self.audio_hop)
+
+    def extent_of(self, video_shape: Sequence[int]) -> tuple[int, int, int]:
+        """Pictures, width and height in pixels of a video latent ``(B, C, T, H, W)``."""
+        _, _, frames, height, width = video_shape
+        stride = self.spatial_stride
+        return (frames - 1) * self.temporal_stride + 1, width * stride, height * stride
 
     def times(self, fps: Rate) -> ClipTimes:
         """When each latent step lies at this frame rate."""
@@ -158,24 +199,7 @@ class Timeline:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fps", as_fps(self.fps))
-        stride, multiple = self.geometry.temporal_stride, self.geometry.size_multiple
-        frames = self.num_frames
-        if not FRAMES.holds(frames) or (frames - 1) % stride:
-            raise GeometryError(
-                "the number of frames does not fit the video codec",
-                got=shown(frames),
-                expected=f"{stride}k+1, for example {' or '.join(map(str, nearest_frames(frames, stride)))}",
-            )
-        for name, value in (("width", self.width), ("height", self.height)):
-            if not SIDE.holds(value) or value < multiple or value % multiple:
-                wanted = min(value, MAX_SIDE - multiple) if isinstance(value, int) else 0
-                low = max(multiple, wanted // multiple * multiple)
-                most = f" up to {MAX_SIDE}" if isinstance(value, int) and value > MAX_SIDE else ""
-                raise GeometryError(
-                    f"the {name} does not fit the video tower",
-                    got=shown(value),
-                    expected=f"a multiple of {multiple} pixels{most}, for example {low} or {low + multiple}",
-                )
+        self.geometry.check(self.num_frames, self.width, self.height)
 
     @property
     def seconds(self) -> Fraction:
@@ -190,14 +214,12 @@ class Timeline:
     @property
     def video_latent_shape(self) -> tuple[int, int, int, int]:
         """``(C, T, H, W)`` of one video latent."""
-        g = self.geometry
-        frames = (self.num_frames - 1) // g.temporal_stride + 1
-        return g.video_channels, frames, self.height // g.spatial_stride, self.width // g.spatial_stride
+        return self.geometry.video_shape(self.num_frames, self.width, self.height)
 
     @property
     def audio_latent_shape(self) -> tuple[int, int]:
         """``(C, L)`` of one audio latent; L is rounded down as in the official system (116 for 5.4 s), at least 1."""
-        return self.geometry.audio_channels, max(1, self.num_samples // self.geometry.audio_hop)
+        return self.geometry.audio_shape(self.num_samples)
 
     @property
     def times(self) -> ClipTimes:
@@ -281,98 +303,3 @@ def whole_latents(timeline: Timeline, num_frames: int, num_samples: int) -> tupl
     whole = num_samples >= timeline.num_samples
     sounds = timeline.audio_latent_shape[1] if whole else num_samples // timeline.geometry.audio_hop
     return min(video, frames), min(timeline.audio_latent_shape[1], sounds)
-
-
-@dataclass(frozen=True)
-class Window:
-    """One piece of a clip that is longer than what a model makes at once, and what it shares with the piece before it.
-
-    The sound leads: windows begin at whole audio latents, so that a window can be given the end of the one before it
-    as known latents. The user's pictures are taken at the window's exact time and fit whatever that is. Where pictures
-    are made too, ``first_frame`` is the frame to begin with: it lies ``skew`` seconds after the sound's beginning.
-
-    Args:
-        first_latent: First audio latent, counted in the whole clip.
-        first_frame: First frame at the model's rate, counted in the whole clip; a multiple of the temporal stride, so
-            that the shared frames are of the form 4k+1.
-        known_latents: Audio latents at its beginning that the window before it made; 0 for the first one.
-        known_frames: Frames at its beginning that the window before it made; 0 for the first one.
-        start: Time of its first audio latent in the whole clip, seconds, exact.
-        skew: Time of ``first_frame`` less ``start``, seconds.
-    """
-
-    first_latent: int
-    first_frame: int
-    known_latents: int
-    known_frames: int
-    start: Fraction
-    skew: Fraction
-
-
-def windows(timeline: Timeline, seconds: Fraction | float, overlap: Fraction | float = 1) -> tuple[Window, ...]:
-    """Cut a longer clip into windows of a model's own length.
-
-    Each begins about as late as the overlap allows, where the grids of both modalities meet within a few milliseconds;
-    the last one about as early as the clip's end allows. All have the whole length: the last one may run past
-    the end. What is left of the clip after its last whole audio latent asks for no window of its own.
-
-    Args:
-        timeline: What the model makes at once.
-        seconds: Length of the whole clip.
-        overlap: Least time that neighbours share, in seconds.
-
-    Raises:
-        GeometryError: a length that is not positive, or an overlap of more than half a window.
-    """
-    if not seconds > 0:
-        raise GeometryError("the clip has no length", got=f"{float(seconds):g} s", expected="more than 0 seconds")
-    if not 0 < overlap <= timeline.seconds / 2:
-        raise GeometryError(
-            "windows cannot overlap by this",
-            got=f"{float(overlap):g} s",
-            expected=f"more than 0 and at most half of the model's {float(timeline.seconds):g} s",
-        )
-    hop, length = timeline.geometry.audio_hop, timeline.audio_latent_shape[1]
-    total = samples_for(seconds, timeline.geometry.sample_rate) // hop
-    step = max(1, length - math.ceil(Fraction(overlap) / _latent_seconds(timeline)))
-    found = [Window(0, 0, 0, 0, Fraction(0), Fraction(0))]
-    while found[-1].first_latent + length < total:
-        found.append(_next_window(timeline, found[-1], step, total - length))
-    return tuple(found)
-
-
-def num_latents_of(timeline: Timeline, plan: Sequence[Window]) -> int:
-    """Audio latents of all windows together, each shared one once."""
-    return plan[-1].first_latent + timeline.audio_latent_shape[1]
-
-
-def _latent_seconds(timeline: Timeline) -> Fraction:
-    return Fraction(timeline.geometry.audio_hop, timeline.geometry.sample_rate)
-
-
-def _next_window(timeline: Timeline, before: Window, step: int, last: int) -> Window:
-    """The window at most ``step`` audio latents after another, and at about ``last`` if there is room to move there."""
-    latent, stride = _latent_seconds(timeline), timeline.geometry.temporal_stride
-    # Among as many places as two latent frames last the two grids meet twice or more.
-    room = min(step // 2, math.ceil(2 * stride / timeline.fps / latent))
-    latest = before.first_latent + step
-    places = range(max(before.first_latent + 1, latest - room), latest + 1)
-    if last <= latest - room:
-        places = range(last, last + room + 1)
-
-    def meeting(place: int) -> tuple[int, Fraction]:
-        frame = math.floor(place * latent * timeline.fps / stride + Fraction(1, 2)) * stride
-        return frame, frame / timeline.fps - place * latent
-
-    # Of places that are as good to a hundredth of a second, the first for the last window and the latest for others.
-    ordered = places if places[0] == last else reversed(places)
-    place = min(ordered, key=lambda place: math.floor(abs(meeting(place)[1]) * 200))
-    frame, skew = meeting(place)
-    return Window(
-        first_latent=place,
-        first_frame=frame,
-        known_latents=before.first_latent + timeline.audio_latent_shape[1] - place,
-        known_frames=before.first_frame + timeline.num_frames - frame,
-        start=place * latent,
-        skew=skew,
-    )

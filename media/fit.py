@@ -65,7 +65,7 @@ def fit_clip(
     Args:
         clip: Any rate, size and length; picture and sound may differ in length.
         timeline: What to fit to.
-        start: Where the part begins in the clip, seconds, exact: for a window :attr:`~..core.clock.Window.start`.
+        start: Where the part begins in the clip, seconds, exact: for a window :attr:`~..core.windows.Window.start`.
         channels: Of the audio codec, 1 or 2.
         style: How; training has a style of its own.
 

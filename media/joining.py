@@ -2,8 +2,8 @@
 
 A clip that goes on is joined to what was made for its end (:func:`put_behind`).
 
-Of the windows that a clip was made in (:func:`~..core.clock.windows`), each after the first is made with the end of the
-one before it as known latents (:func:`known_end`). Known latents come back bit for bit, so latents are joined by
+Of the windows that a clip was made in (:func:`~..core.windows.windows`), each after the first is made with the end of
+the one before it as known latents (:func:`known_end`). Known latents come back bit for bit, so latents are joined by
 putting one behind the other, and a sound that is decoded from the joined latents has no seam at all. Where that takes
 too much memory, windows are decoded one by one and :func:`join_sound` goes over from one to the next in the middle of
 what both share.
@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..core.clock import Window, samples_for
+from ..core.clock import samples_for
 from ..core.errors import InputError
 from ..core.types import AudioClip, AVClip, VideoClip
+from ..core.windows import Window
 from .audio import resample
 
 CROSSFADE_SECONDS = 0.02

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 
-from ..core.clock import Timeline, Window, samples_for, windows
+from ..core.clock import Timeline, samples_for
 from ..core.errors import InputError
 from ..core.pair import Pair
 from ..core.types import AudioClip, AVClip, Conditioning, JointLatents
+from ..core.windows import Window, windows
 from ..media.audio import FADE_SECONDS, fit_length
 from ..media.joining import join_sound, known_end
 from ..media.user_file import UserFile, fit_file

@@ -6,8 +6,9 @@ from fractions import Fraction
 from itertools import pairwise, product
 
 import pytest
-from sounding_video.core.clock import LatentGeometry, Timeline, frames_at, num_latents_of, windows
+from sounding_video.core.clock import LatentGeometry, Timeline, frames_at
 from sounding_video.core.errors import GeometryError
+from sounding_video.core.windows import num_latents_of, windows
 
 TIMELINES = {
     "published": Timeline(),

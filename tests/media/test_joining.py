@@ -6,9 +6,10 @@ from fractions import Fraction
 
 import pytest
 import torch
-from sounding_video.core.clock import Timeline, num_latents_of, windows
+from sounding_video.core.clock import Timeline
 from sounding_video.core.errors import InputError
 from sounding_video.core.types import AudioClip, AVClip, VideoClip
+from sounding_video.core.windows import num_latents_of, windows
 from sounding_video.media.joining import join_latents, join_pictures, join_sound, known_end, put_behind
 
 TIMELINE = Timeline(33, Fraction(15), 64, 64)

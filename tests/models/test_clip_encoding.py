@@ -8,11 +8,12 @@ from fractions import Fraction
 import pytest
 import torch
 from sounding_video import pipeline
-from sounding_video.core.clock import Timeline, windows
+from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import InputError
 from sounding_video.core.progress import Progress
 from sounding_video.core.types import AudioClip, AVClip, JointLatents, VideoClip
+from sounding_video.core.windows import windows
 from sounding_video.media.fit import fit_clip
 from sounding_video.media.joining import join_latents, join_sound, known_end
 from sounding_video.models.clip_encoding import encode_clip
