@@ -6,16 +6,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .core.clock import Timeline
+from .core.pair import Pair
 from .core.progress import Progress
 from .core.room import clip_text, require_memory
+from .models.families.base import FamilyModel
 from .models.joined import JoinedModel
 from .models.joint import JointModel
-from .models.plan.duration import LONG_SECONDS, sampling_seconds, worded
-from .models.plan.fit import StageRun, note
-from .models.plan.needs import Workload
-from .models.plan.outline import Outline, outline_loaded
+from .models.plan.base import ModelOutline, Workload
+from .models.plan.duration import LONG_SECONDS, worded
+from .models.plan.fit import Stage, note
 from .models.plan.plans import FRAME_COPIES, plans
-from .models.plan.runs import forecast, sampling, settle, tilings
+from .models.plan.runs import forecast, settle, tilings
 from .sampling.guidance import is_small
 from .sampling.options import SamplingOptions
 
@@ -24,67 +25,54 @@ if TYPE_CHECKING:
     from .core.types import Conditioning
     from .models.parts import AudioParts, VideoParts
 
+Shapes = Pair[tuple[int, ...]]
 FRAME_BYTES = 12  # of a pixel: three colours in float32
 
 
-def tell_of_length(
-    model: JoinedModel, video_shape: tuple[int, ...] | None, options: SamplingOptions, progress: Progress
-) -> None:
+def tell_of_length(model: FamilyModel, shapes: Shapes, options: SamplingOptions, progress: Progress) -> None:
     """Say it where sampling takes longer than ten minutes here."""
-    slow = long_run_note(model, video_shape, options)
+    slow = long_run_note(model, shapes, options)
     if slow:
         note(slow)
         progress.tell(slow)
 
 
-def planned_sampling(
-    model: JoinedModel,
-    conditioning: Conditioning,
-    options: SamplingOptions,
-    video_shape: tuple[int, ...] | None,
-    audio_shape: tuple[int, ...] | None,
-) -> StageRun:
+def sampling_stage(model: FamilyModel, conditioning: Conditioning, options: SamplingOptions, shapes: Shapes) -> Stage:
     """The sampling stage as the planner sees it."""
-    texts = (conditioning.video, conditioning.audio)
-    return sampling(
-        model.joint,
-        _workload(options, video_shape, audio_shape),
-        text_lengths=tuple(text.positive.shape[1] if text else 0 for text in texts),
-        batchings=_batchings(options, video_shape),
+    lengths = tuple(text.positive.shape[1] if text else 0 for text in Pair.of(conditioning))
+    return Stage(
+        "sample",
+        lambda: model.sampling_outline(lengths),
+        _workload(options, shapes),
+        (model.root,),
+        batchings=_batchings(options, shapes),
+        resident=model.resident,
     )
 
 
-def _workload(
-    options: SamplingOptions, video_shape: tuple[int, ...] | None, audio_shape: tuple[int, ...] | None
-) -> Workload:
-    scales = (options.video_guidance_scale, options.audio_guidance_scale)
-    return Workload(video_shape, audio_shape, guided=max(scales) > 1)
+def _workload(options: SamplingOptions, shapes: Shapes) -> Workload:
+    return Workload(*shapes, guided=max(options.video_guidance_scale, options.audio_guidance_scale) > 1)
 
 
-def _batchings(options: SamplingOptions, video_shape: tuple[int, ...] | None) -> tuple[str, ...]:
+def _batchings(options: SamplingOptions, shapes: Shapes) -> tuple[str, ...]:
     """Ways of guidance that the planner may choose from, fastest first."""
     if options.guidance_batching != "auto":
         return (options.guidance_batching,)
-    return ("batched", "sequential") if is_small(video_shape) else ("sequential",)
+    return ("batched", "sequential") if is_small(shapes.video) else ("sequential",)
 
 
 def _planning(
-    model: JoinedModel, timeline: Timeline, options: SamplingOptions, tiling: str
-) -> tuple[tuple[Outline, Workload, Placement], dict[str, tuple[str, ...]]]:
+    model: FamilyModel, timeline: Timeline, options: SamplingOptions, tiling: str
+) -> tuple[tuple[ModelOutline, Workload, Placement], dict[str, tuple[str, ...]]]:
     """What the planner asks of a run: the outline, the shapes and the placement, and the ways that are open."""
-    video_shape = (1, *timeline.video_latent_shape) if model.video else None
-    audio_shape = (1, *timeline.audio_latent_shape) if model.audio else None
-    work = _workload(options, video_shape, audio_shape)
-    ways = {
-        "batchings": _batchings(options, video_shape),
-        "tilings": tilings(timeline.width * timeline.height, tiling),
-    }
-    return (outline_loaded(model.joint, model.video, model.audio), work, model.placement), ways
+    shapes = model.shapes(timeline)
+    ways = {"batchings": _batchings(options, shapes), "tilings": tilings(timeline.width * timeline.height, tiling)}
+    return (model.outline(), _workload(options, shapes), model.placement), ways
 
 
 def settled(
-    model: JoinedModel, timeline: Timeline, options: SamplingOptions, *, tiling: str = "auto"
-) -> tuple[JoinedModel, str]:
+    model: FamilyModel, timeline: Timeline, options: SamplingOptions, *, tiling: str = "auto"
+) -> tuple[FamilyModel, str]:
     """Model and tiling with offload ``auto`` decided as far as the whole run shows it.
 
     See :func:`~.models.plan.runs.settle`.
@@ -95,7 +83,7 @@ def settled(
     """
     pixels = timeline.num_frames * timeline.width * timeline.height
     told = clip_text(timeline.num_frames, timeline.width, timeline.height)
-    require_memory(FRAME_COPIES * FRAME_BYTES * pixels if model.video else 0, told)
+    require_memory(FRAME_COPIES * FRAME_BYTES * pixels if model.makes("video") else 0, told)
     run, ways = _planning(model, timeline, options, tiling)
     if model.placement.offload != "auto":
         if model.placement.device.type == "cpu":
@@ -106,11 +94,11 @@ def settled(
     return replace(model, placement=placement), tiling
 
 
-def forecast_of(model: JoinedModel, timeline: Timeline | None = None) -> dict[str, Any]:
+def forecast_of(model: FamilyModel, timeline: Timeline | None = None) -> dict[str, Any]:
     """Whether a clip fits the memory, and how long it takes (:func:`~.models.plan.runs.forecast`).
 
     Args:
-        model: Towers, bridges, codecs.
+        model: Of any family.
         timeline: The clip; None is what the model was made for.
     """
     own = model.own
@@ -122,24 +110,22 @@ def forecast_of(model: JoinedModel, timeline: Timeline | None = None) -> dict[st
     return {"clip": clip, **told, "sentence": f"{size}: {told['sentence']}"}
 
 
-def long_run_note(model: JoinedModel, video_shape: tuple[int, ...] | None, options: SamplingOptions) -> str:
+def long_run_note(model: FamilyModel, shapes: Shapes, options: SamplingOptions) -> str:
     """A sentence where sampling takes longer than ten minutes here, to be told before it begins; else empty.
 
     Args:
-        model: Whose video tower takes the time.
-        video_shape: Latent ``(B, C, T, H, W)`` or None.
+        model: Of any family.
+        shapes: Of the latents.
         options: Steps and scales.
     """
-    if model.video is None or video_shape is None:
+    if shapes.video is None or not model.makes("video"):
         return ""
     pushed = "video" in model.hears and options.video_modality_scale > 1
-    guided = max(options.video_guidance_scale, options.audio_guidance_scale) > 1
-    passes = options.num_steps * (1 + guided + pushed)
-    seconds = sampling_seconds(model.joint.video, video_shape, model.placement, passes=passes)
+    work = _workload(options, shapes)
+    seconds = model.sampling_seconds(work, num_steps=options.num_steps, passes=1 + work.guided + pushed)
     if seconds < LONG_SECONDS:
         return ""
-    own, frames = model.own, model.video.codec.temporal_stride * (video_shape[2] - 1) + 1
-    height, width = (side * model.video.codec.spatial_stride for side in video_shape[3:])
+    own, (frames, width, height) = model.own, model.geometry.extent_of(shapes.video)
     larger = width * height * frames > own.width * own.height * own.num_frames
     made_for = f"; this model was made for {own.extent}" if own.is_noted and larger else ""
     told = f"sampling {frames} frames of {width}×{height} in {options.num_steps} steps takes {worded(seconds)}"
@@ -155,12 +141,12 @@ def clip_note(video: VideoParts | None, audio: AudioParts | None, timeline: Time
         timeline: One clip.
         num_clips: Made at once.
     """
-    if video is None:
+    if video is None or video.tower is None:
         return ""
     fitting = audio if audio is not None and audio.placement == video.placement else None
     model = JoinedModel(JointModel(video.tower, fitting and fitting.tower), video, fitting, video.placement)
-    shape, own = (num_clips, *timeline.video_latent_shape), model.own
-    if not sampling_seconds(video.tower, shape, model.placement, passes=2 * own.num_steps):
+    shapes, own = Pair((num_clips, *timeline.video_latent_shape), None), model.own
+    if not model.sampling_seconds(Workload(*shapes), num_steps=own.num_steps, passes=2):
         return ""
     told = forecast_of(model, timeline)
-    return long_run_note(model, shape, SamplingOptions(num_steps=own.num_steps)) if told["fits"] else told["sentence"]
+    return long_run_note(model, shapes, SamplingOptions(num_steps=own.num_steps)) if told["fits"] else told["sentence"]

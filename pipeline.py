@@ -1,13 +1,15 @@
 """From two captions to a clip: load, encode, sample, decode. Each stage can be called alone; every node is one stage.
 
-captions ─▶ Conditioning ─▶ JointLatents ─▶ AVClip     (models.joint runs inside the sampler's loop)
+captions ─▶ Conditioning ─▶ JointLatents ─▶ AVClip     (the model's denoiser runs inside the sampler's loop)
+
+What a model is made of is its family's business (:mod:`.models.families`), and how a stage fits the memory is decided
+in one place beside the way (:class:`.models.plan.fit.Stage`).
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,19 +17,19 @@ import torch
 from .core.clock import ClipTimes, Timeline
 from .core.dialect import caption_notes, read
 from .core.errors import InputError
-from .core.pair import Pair
+from .core.pair import MODALITIES, Pair
 from .core.progress import SILENT, Progress, stoppable
-from .core.types import AudioClip, AVClip, Captions, Conditioning, JointLatents, VideoClip
-from .forecast import planned_sampling, settled, tell_of_length
+from .core.types import AVClip, Captions, Conditioning, JointLatents
+from .forecast import sampling_stage, settled, tell_of_length
 from .media.audio import fit_length
-from .models.bridges import kinds_that_hear
+from .models.clip_decoding import decode_clip
 from .models.conditioning import REMEMBERED, ConditioningCache
 from .models.encoding import encode_cached
-from .models.joined import JoinedModel, add_lora, geometry_of, join_towers, load_models
+from .models.families.base import FamilyModel
+from .models.joined import JoinedModel, add_lora, geometry_of, join_towers
+from .models.loading import load_models
 from .models.own import PUBLISHED
-from .models.placement import running
-from .models.plan.fit import note, run_fitting
-from .models.plan.runs import decoding_audio, decoding_video, run_codec
+from .models.plan.fit import How, note
 from .previews import preview_maps
 from .sampling.given import Given, require_use
 from .sampling.loop import sample
@@ -36,15 +38,12 @@ from .sampling.options import SamplingOptions
 
 if TYPE_CHECKING:
     from .core.device import Placement
-    from .models.codecs.oobleck import OobleckCodec
-    from .models.codecs.wan_vae import WanVAECodec
+    from .core.protocols import AudioCodec, TextEncoder, VideoCodec
     from .models.parts import AudioParts, VideoParts
-    from .models.plan.plans import Plan
-    from .models.text.t5 import T5TextEncoder
-    from .models.text.umt5 import UMT5TextEncoder
 
 __all__ = [
     "DEFAULT_NEGATIVES",
+    "FamilyModel",
     "JoinedModel",
     "SamplingOptions",
     "add_lora",
@@ -76,8 +75,8 @@ def told_of_captions(captions: Captions, negatives: Captions) -> list[str]:
 
 
 def encode_captions(
-    video: VideoParts | UMT5TextEncoder | None,
-    audio: AudioParts | T5TextEncoder | None,
+    video: VideoParts | TextEncoder | None,
+    audio: AudioParts | TextEncoder | None,
     captions: Captions,
     *,
     negatives: Captions = DEFAULT_NEGATIVES,
@@ -118,7 +117,7 @@ def encode_captions(
 
 
 def sample_latents(
-    model: JoinedModel,
+    model: FamilyModel,
     conditioning: Conditioning,
     *,
     video_shape: tuple[int, ...] | None,
@@ -131,7 +130,7 @@ def sample_latents(
     """Draw noise and denoise both modalities together, or what is not given of them.
 
     Args:
-        model: Towers and bridges.
+        model: Of any family.
         conditioning: Encoded captions.
         video_shape: ``(B, C, T, H, W)`` or None.
         audio_shape: ``(B, C, L)`` or None.
@@ -146,36 +145,34 @@ def sample_latents(
     Raises:
         InputError: a given modality that the other one cannot hear, and see :func:`~.sampling.loop.sample`.
     """
-    options, given = options or SamplingOptions(), given or Pair()
-    kinds = Pair(*(kinds_that_hear(side) for side in ("video", "audio")))
-    require_use(given, bridged=model.joint.bridges is not None, hears=model.hears, kinds=kinds)
-    schedule = options.build_schedule(video=video_shape is not None, audio=audio_shape is not None)
+    options, given, shapes = options or SamplingOptions(), given or Pair(), Pair(video_shape, audio_shape)
+    require_use(given, hears=model.hears, why_deaf=model.why_deaf)
+    sides = {side: shapes[side] is not None for side in MODALITIES}
+    schedule = options.build_schedule(**sides, processes=model.processes)
     guidance = options.guidance(model.hears)
     noise = draw_noise(options.seed, video_shape=video_shape, audio_shape=audio_shape)
-    if times is None and video_shape and audio_shape:
-        times = model.geometry.times_from_counts(video_shape[2], audio_shape[2])
+    denoiser = model.denoiser(model.times(shapes) if times is None else times)
 
-    def attempt(placement: Placement, plan: Plan | None) -> JointLatents:
-        with running(model.joint, placement) as denoiser:
-            return sample(
-                partial(denoiser, times=times),
-                conditioning,
-                noise,
-                schedule=schedule,
-                guidance=replace(guidance, batching=plan.guidance_batching) if plan else guidance,
-                seed=options.seed,
-                given=given,
-                device=placement.device,
-                dtype=placement.dtype,
-                latent_dtype=torch.bfloat16 if placement.cast_everything else torch.float32,
-                progress=progress,
-            )
+    def denoise(how: How) -> JointLatents:
+        return sample(
+            denoiser,
+            conditioning,
+            noise,
+            schedule=schedule,
+            guidance=replace(guidance, batching=how.batching),
+            seed=options.seed,
+            given=given,
+            device=how.device,
+            dtype=model.placement.dtype,
+            latent_dtype=torch.bfloat16 if model.placement.cast_everything else torch.float32,
+            progress=progress,
+        )
 
-    run = planned_sampling(model, conditioning, options, video_shape, audio_shape)
-    _tell(options.deaf(model.hears) if video_shape and audio_shape else "", progress)
-    tell_of_length(model, video_shape, options, progress)
+    stage = sampling_stage(model, conditioning, options, shapes)
+    _tell(options.deaf(model.hears) if all(sides.values()) else "", progress)
+    tell_of_length(model, shapes, options, progress)
     with stoppable(progress):
-        return run_fitting(run, model.placement, attempt)
+        return stage.run(model.placement, denoise)
 
 
 def _tell(sentence: str, progress: Progress) -> None:
@@ -187,8 +184,8 @@ def _tell(sentence: str, progress: Progress) -> None:
 def decode_latents(
     latents: JointLatents,
     *,
-    video_codec: WanVAECodec | None,
-    audio_codec: OobleckCodec | None,
+    video_codec: VideoCodec | None,
+    audio_codec: AudioCodec | None,
     fps: Fraction,
     placement: Placement,
     tiling: str = "auto",
@@ -203,40 +200,21 @@ def decode_latents(
         fps: Frame rate of the picture.
         placement: Where the codecs run.
         tiling: ``auto``, ``on`` or ``off``.
-        progress: Stage ``decode`` with a unit a latent frame (and tile) of the picture, then ``decode sound`` with one
-            a block of its decoder.
+        progress: As :func:`~.models.clip_decoding.decode_clip`.
     """
-    video = audio = None
-    if latents.video is not None:
-        _require_codec(video_codec, "video")
-        run = decoding_video(video_codec, latents.video.shape, tiling)
-        with stoppable(progress):
-            frames = run_codec(
-                run, placement, lambda tiling: video_codec.decode(latents.video, tiling=tiling, progress=progress)
-            )
-        video = VideoClip(frames, fps)
-    if latents.audio is not None:
-        _require_codec(audio_codec, "audio")
-        run = decoding_audio(audio_codec, latents.audio.shape)
-        with stoppable(progress):
-            sound = progress.told_as("decode sound")
-            waveform = run_codec(run, placement, lambda _: audio_codec.decode(latents.audio, progress=sound))
-        audio = AudioClip(waveform, audio_codec.sample_rate)
-    clip = AVClip(video, audio)
-    if clip.num_samples is not None:
-        clip = AVClip(video, fit_length(audio, clip.num_samples, fade_seconds=FADE_SECONDS))
-    return clip
+    codecs, rest = Pair(video_codec, audio_codec), {"tiling": tiling, "progress": progress}
+    return _as_long(decode_clip(latents, codecs, fps=fps, placement=placement, **rest))
 
 
-def _require_codec(codec: object | None, modality: str) -> None:
-    if codec is None:
-        raise InputError(
-            f"there is a {modality} latent but no {modality} codec", expected=f"the {modality} codec of the loader"
-        )
+def _as_long(clip: AVClip) -> AVClip:
+    """The clip with its sound as long as its picture."""
+    if clip.num_samples is None:
+        return clip
+    return replace(clip, audio=fit_length(clip.audio, clip.num_samples, fade_seconds=FADE_SECONDS))
 
 
 def generate(
-    model: JoinedModel,
+    model: FamilyModel,
     captions: Captions,
     *,
     timeline: Timeline,
@@ -260,12 +238,11 @@ def generate(
         cache: Where encoded captions are kept.
         with_picture: False decodes the sound alone, as long as the picture would be.
     """
-    options = options or SamplingOptions()
+    options, shapes = options or SamplingOptions(), model.shapes(timeline)
     model, tiling = settled(model, timeline, options, tiling=tiling)
-    tell_of_length(model, (1, *timeline.video_latent_shape), options, progress)
+    tell_of_length(model, shapes, options, progress)
     conditioning = encode_captions(
-        model.video,
-        model.audio,
+        *model.texts,
         captions,
         negatives=negatives,
         seconds=float(timeline.seconds),
@@ -276,21 +253,14 @@ def generate(
     latents = sample_latents(
         model,
         conditioning,
-        video_shape=(1, *timeline.video_latent_shape) if model.video else None,
-        audio_shape=(1, *timeline.audio_latent_shape) if model.audio else None,
+        video_shape=shapes.video,
+        audio_shape=shapes.audio,
         options=options,
         progress=progress,
         times=timeline.times,
     )
-    clip = decode_latents(
-        latents if with_picture else replace(latents, video=None),
-        video_codec=model.video and model.video.codec,
-        audio_codec=model.audio and model.audio.codec,
-        fps=timeline.fps,
-        placement=model.placement,
-        tiling=tiling,
-        progress=progress,
-    )
+    latents = latents if with_picture else replace(latents, video=None)
+    clip = _as_long(model.decode(latents, fps=timeline.fps, tiling=tiling, progress=progress))
     if with_picture or clip.audio is None:
         return clip
     return AVClip(None, fit_length(clip.audio, timeline.num_samples, fade_seconds=FADE_SECONDS))

@@ -21,7 +21,7 @@ from .options import NUMBER_OF_CLIPS, Checked
 if TYPE_CHECKING:
     from ..core.clock import Timeline
     from ..media.mux import MuxReport
-    from ..pipeline import JoinedModel, SamplingOptions
+    from ..pipeline import FamilyModel, SamplingOptions
 
 DEFAULT_CRF = -1
 QUALITY = Bounds("quality", DEFAULT_CRF, 63)
@@ -152,7 +152,7 @@ class Told:
     def __init__(
         self,
         console: Console,
-        model: JoinedModel,
+        model: FamilyModel,
         timeline: Timeline,
         wanted: Sequence[Wanted],
         *,

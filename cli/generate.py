@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from ..core.types import AVClip, Captions
     from ..media.mux import MuxReport
     from ..models.conditioning import ConditioningCache
-    from ..models.joined import JoinedModel
+    from ..models.families.base import FamilyModel, Found
     from ..models.own import OwnSettings
-    from ..models.weights.find import ModelSet
     from ..sampling.options import SamplingOptions
 
 
@@ -144,17 +143,16 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
     from ..core.clock import Timeline
     from ..media.mux import has_picture, write_clip
-    from ..models.own import joint_settings, own_settings
     from ..nodes.host.prefixes import with_date
     from .tags import clip_tags
 
     if not console.verbose:
         quiet_libraries()
     found = chosen_models(args, console)
-    own = joint_settings(own_settings(found.video), own_settings(found.audio))
+    own = found.own
     negatives = negatives_of(args, own)
     extent = _extent(args, own)
-    options = options_of(args, own)
+    options = options_of(args, found)
     placement = placement_of(args, found, extent)
     loras = asked_loras(args)
     wanted = wanted_clips(Path(with_date(args.output)), args.number, options)
@@ -175,12 +173,15 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
 
 def loaded(
-    args: argparse.Namespace, console: Console, found: ModelSet, placement: Placement, loras: list[Lora]
-) -> JoinedModel:
+    args: argparse.Namespace, console: Console, found: Found, placement: Placement, loras: list[Lora]
+) -> FamilyModel:
     """The models that were chosen, with bridges and LoRAs."""
     from ..core.progress import stoppable
+    from ..models.families.base import Wishes
+    from ..models.loading import family_of
     from ..pipeline import load_models
 
+    family_of(found).require(placement, Wishes(args.bridge), loras=bool(loras))
     with stoppable(console.progress):
         model = load_models(
             found,
@@ -197,7 +198,7 @@ def loaded(
 def _maker(
     args: argparse.Namespace,
     console: Console,
-    model: JoinedModel,
+    model: FamilyModel,
     captions: Captions,
     timeline: Timeline,
     negatives: Captions,
@@ -241,7 +242,7 @@ def _require_given(args: argparse.Namespace) -> None:
         raise InputError("there is no picture in this file", got=given, expected="a picture or a video")
 
 
-def chosen_models(args: argparse.Namespace, console: Console) -> ModelSet:
+def chosen_models(args: argparse.Namespace, console: Console) -> Found:
     """The models on disk that will be loaded; what there is to say of the choice is told."""
     found = choose_models(args.models, video=args.wan, audio=args.stable_audio)
     for note in filter(None, (*found.notes, found.bridge_note if args.bridge == "auto" else "")):
@@ -260,7 +261,7 @@ def _extent(args: argparse.Namespace, own: OwnSettings) -> dict[str, Any]:
     }
 
 
-def placement_of(args: argparse.Namespace, found: ModelSet, extent: dict[str, Any]) -> Placement:
+def placement_of(args: argparse.Namespace, found: Found, extent: dict[str, Any]) -> Placement:
     """As asked for; where the way to keep weights is left open, the one that fits is taken."""
     from ..core.device import resolve_placement
 
@@ -380,11 +381,12 @@ def _mode(args: argparse.Namespace) -> str:
     return mode
 
 
-def options_of(args: argparse.Namespace, own: OwnSettings) -> SamplingOptions:
+def options_of(args: argparse.Namespace, found: Found) -> SamplingOptions:
     """Sampling options; what cannot be used is refused here and not after minutes of loading or sampling."""
     from ..models.codecs.wan_vae import TILING
+    from ..models.loading import family_of
 
     require_choice("tiling", args.tiling, TILING)
-    options = sampling_options(args, own)
-    options.build_schedule()
+    options = sampling_options(args, found.own)
+    options.build_schedule(processes=family_of(found).processes)
     return options

@@ -12,7 +12,7 @@ from ..core.errors import InputError
 from ..core.options import Bounds, shown
 
 if TYPE_CHECKING:
-    from ..pipeline import JoinedModel
+    from ..pipeline import FamilyModel
 
 STRENGTH = Bounds("strength of a LoRA", -1000, 1000, whole=False)
 # option -> the part of the model it is for
@@ -89,7 +89,7 @@ def asked_loras(args: argparse.Namespace) -> list[Lora]:
     return [parse_lora(text, part) for option, part in OPTIONS.items() for text in getattr(args, option)]
 
 
-def apply_loras(model: JoinedModel, loras: list[Lora]) -> JoinedModel:
+def apply_loras(model: FamilyModel, loras: list[Lora]) -> FamilyModel:
     """The model with all of them beside its layers.
 
     Raises:

@@ -209,14 +209,12 @@ def _numbered(run: Run, console: Console, number: int, total: int) -> Run:
 
 def _loaded(args: argparse.Namespace, console: Console, text: str) -> Run:
     """Models, captions and options, everything refused first that can be."""
-    from ..models.own import joint_settings, own_settings
     from ..tasks.base import Run
 
     if not console.verbose:
         quiet_libraries()
     found = chosen_models(args, console)
-    own = joint_settings(own_settings(found.video), own_settings(found.audio))
-    options = options_of(args, own)
+    own, options = found.own, options_of(args, found)
     extent = {"num_frames": own.num_frames, "fps": own.fps, "width": own.width, "height": own.height}
     placement = placement_of(args, found, extent)
     loras = asked_loras(args)

@@ -13,7 +13,8 @@ from .console import Console
 from .libraries import quiet_libraries
 
 if TYPE_CHECKING:
-    from ..models.weights.find import FoundFile, ModelSet
+    from ..models.families.base import Found
+    from ..models.weights.find import FoundFile
     from ..models.weights.layouts import Layout
 
 MODELS_VARIABLE = "SOUNDING_VIDEO_MODELS"
@@ -76,7 +77,7 @@ def model_folders(choice: str | None) -> list[Path]:
     return folders
 
 
-def choose_models(choice: str | None, *, video: str | None = None, audio: str | None = None) -> ModelSet:
+def choose_models(choice: str | None, *, video: str | None = None, audio: str | None = None) -> Found:
     """What a run takes: what is named, else the environment's folders, else what was downloaded, else ``pocket``.
 
     Args:
@@ -85,25 +86,29 @@ def choose_models(choice: str | None, *, video: str | None = None, audio: str | 
         audio: ``--stable-audio``.
 
     Raises:
-        MissingModelError, InputError, WeightsError: as :func:`~..models.weights.find.find_models`.
+        MissingModelError, InputError, WeightsError: as :func:`~..models.loading.find_model`.
     """
     from ..core.disk import is_dir, user_path
     from ..core.errors import MissingModelError
-    from ..models.weights.find import POCKET, find_downloaded, find_models
+    from ..models.loading import find_model, found_folders
+    from ..models.weights.find import POCKET, find_downloaded
 
     folders = [part for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
     if choice is not None:
-        return find_models(choice, video=video, audio=audio)
+        return find_model(choice, video=video, audio=audio)
     if folders:
         there = [part for part in folders if is_dir(user_path(part))] or folders
-        return find_models(there[0] if len(there) == 1 else there, video=video, audio=audio)
+        return find_model(there[0] if len(there) == 1 else there, video=video, audio=audio)
     try:
         found = find_downloaded(DOWNLOADED.expanduser(), video=video, audio=audio)
     except MissingModelError as error:
         if video is not None or audio is not None:
             raise
+        others = found_folders([DOWNLOADED.expanduser()])
+        if others:
+            return replace(others[0], notes=(f"{others[0].name} is used, which was downloaded", *others[0].notes))
         why = f"the bundled small model is used, since {error.what}; sounding-video models lists what is missing"
-        return replace(find_models(POCKET), notes=(why, *error.refused))
+        return replace(find_model(POCKET), notes=(why, *error.refused))
     taken = f"{found.name} is used, which was downloaded; --models pocket takes the bundled small model"
     return replace(found, notes=(taken, *found.notes))
 
@@ -126,6 +131,8 @@ def collect(folders: list[Path]) -> dict[str, Any]:
         cannot be used), ``passed_over`` (what could not be looked into), ``missing`` (a row a download that would
         help).
     """
+    from ..models.families.base import FoundFolder
+    from ..models.loading import family_of, found_folders
     from ..models.weights.find import TOWER_TITLES, find_files, find_folders, pocket_folder
     from ..models.weights.hub import expand_root, hub_snapshots, listed_name
     from ..models.weights.listing import passed_over
@@ -137,7 +144,9 @@ def collect(folders: list[Path]) -> dict[str, Any]:
     for kind, title in TOWER_TITLES.items():
         for root in roots:
             found += [_folder_row(kind, title, folder) for folder in find_folders(root, kind)]
-    files = find_files(roots)
+    whole = [each for each in found_folders(roots) if isinstance(each, FoundFolder)]
+    found += [_folder_row(each.family, family_of(each).title, each.path) for each in whole]
+    files = [file for file in find_files(roots) if not {each.path for each in whole}.intersection(file.path.parents)]
     found += [_file_row(file.path, file.layout) for file in files if file.layout]
     found = [row | {"name": listed_name(Path(row["path"]), roots)} for row in found]
     return {
@@ -155,7 +164,7 @@ def _parts(found: list[dict[str, Any]]) -> set[str]:
     from ..models.weights.find import COMPANIONS
 
     folders = (row["kind"] for row in found if row["layout"] == "diffusers folder")
-    return {part for kind in folders for part in COMPANIONS[kind]}
+    return {part for kind in folders for part in COMPANIONS.get(kind, ())}
 
 
 def _pocket_row(folder: Path) -> dict[str, Any]:

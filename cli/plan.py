@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 from ..core.clock import FRAMES, SIDE
 from ..core.errors import InputError, PlacementError, require_choice
 from ..core.sizes import parse_bytes, size_text
-from .bridges import add_bridge_options, bridge_options, chosen_bridge
+from .bridges import add_bridge_options, bridge_options
 from .console import Console
 from .models import choose_models
 from .options import Checked
-from .storage import geometry_of_outline
 
 if TYPE_CHECKING:
     from ..core.device import Placement
-    from ..models.plan.outline import Outline
+    from ..models.plan.base import ModelOutline
     from ..models.plan.plans import Plan
 
 SHORT = {"encode": "encode", "sample": "sample", "decode video": "picture", "decode audio": "sound"}
@@ -67,7 +66,7 @@ def plan_report(args: argparse.Namespace) -> dict[str, Any]:
 
     placement = _placement(args)
     outline, notes = _outline(args, placement)
-    timeline = Timeline(args.frames, width=args.width, height=args.height, geometry=geometry_of_outline(outline))
+    timeline = Timeline(args.frames, width=args.width, height=args.height, geometry=outline.geometry)
     free = args.memory or free_bytes(placement.device)
     work = Workload.of(timeline)
     ways = tilings(timeline.width * timeline.height, "auto")
@@ -106,9 +105,10 @@ def _placement(args: argparse.Namespace) -> Placement:
     return replace(placement, device=torch.device("cuda"))
 
 
-def _outline(args: argparse.Namespace, placement: Placement) -> tuple[Outline, tuple[str, ...]]:
+def _outline(args: argparse.Namespace, placement: Placement) -> tuple[ModelOutline, tuple[str, ...]]:
     """What is planned for, and what was picked on the way, a sentence each."""
-    from ..models.plan.outline import SHAPES, outline_models, outline_shapes
+    from ..models.loading import outline_found
+    from ..models.plan.outline import SHAPES, outline_shapes
 
     described, towers = bridge_options(args), {"video": args.wan, "audio": args.stable_audio}
     if args.shapes:
@@ -122,8 +122,8 @@ def _outline(args: argparse.Namespace, placement: Placement) -> tuple[Outline, t
         outline, notes = outline_shapes(args.shapes, placement), ()
     else:
         found = choose_models(args.models, **towers)
-        bridge = chosen_bridge(args.bridge, found)
-        outline, notes = outline_models(found, placement, bridge=bridge, bridge_options=described), found.notes
+        wishes = {"bridge": args.bridge, "bridge_options": described, "free_text": args.free_text_encoders}
+        outline, notes = outline_found(found, placement, **wishes), found.notes
     freed = ("video text", "audio text") if args.free_text_encoders else ()
     return replace(outline, freed=freed), notes
 

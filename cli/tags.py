@@ -14,6 +14,8 @@ from ..core.errors import WorkflowError
 from ..core.types import Captions
 from ..headless.graph import apply_overrides, read_workflow
 from ..headless.ui_format import ui_workflow
+from ..models.families.base import Found
+from ..models.loading import family_of
 from ..models.weights._bridge_layouts import bridge_file
 from ..models.weights.bridges import OFFICIAL_KINDS
 from ..models.weights.find import POCKET, ModelSet
@@ -33,7 +35,7 @@ def clip_tags(
     args: argparse.Namespace,
     *,
     path: Path,
-    models: ModelSet,
+    models: Found,
     captions: Captions,
     negatives: Captions,
     timeline: Timeline,
@@ -44,7 +46,7 @@ def clip_tags(
     Args:
         args: The command line.
         path: The file.
-        models: The towers.
+        models: What made it; loader nodes are there for towers.
         captions: What is wanted.
         negatives: What is not.
         timeline: Its extent.
@@ -55,11 +57,8 @@ def clip_tags(
         ``sounding_video`` (every setting as plain values). And why the first two are missing, where the nodes cannot
         be set to what the command line asks for, else an empty text.
     """
-    roots, names = _model_names(models, args.bridge)
-    loras = asked_loras(args)
-    graph = with_lora_nodes(read_workflow(TEMPLATE), loras)
-    if names["bridge"] is None:
-        graph = _without(graph, "T2SVLoadBridge")
+    loras, has_nodes = asked_loras(args), isinstance(models, ModelSet)
+    roots, names = _model_names(models, args.bridge) if has_nodes else ((), {"model": models.name})
     settings = {
         "version": __version__,
         "text": args.prompt,
@@ -72,6 +71,11 @@ def clip_tags(
         "models": names,
         "loras": [{"file": lora_name(lora.path), "strength": lora.strength, "part": lora.part} for lora in loras],
     }
+    if not has_nodes:
+        return {"sounding_video": settings}, f"no node loads {models.name} ({family_of(models).title})"
+    graph = with_lora_nodes(read_workflow(TEMPLATE), loras)
+    if names["bridge"] is None:
+        graph = _without(graph, "T2SVLoadBridge")
     values = _node_values(args, path, names, captions, negatives, timeline, options)
     try:
         with session(Session(model_roots=roots, lora_roots=tuple(lora_root(lora.path) for lora in loras))):

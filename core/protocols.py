@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch import Tensor
 
 from .dialect import Text
+from .progress import Progress
 from .types import Captions, Modality, ModalityConditioning, Pass
 
 
@@ -58,6 +59,34 @@ class Codec(Protocol):
 
     def from_raw(self, latents: Tensor) -> Tensor:
         """The VAE's own space to normalised latents."""
+        ...
+
+
+class VideoCodec(Codec, Protocol):
+    """A codec of pictures; its methods also take ``tiling`` (``on`` or ``off``) and ``progress``."""
+
+    latent_channels: int  # C of a latent
+    temporal_stride: int  # frames per latent frame after the first
+    spatial_stride: int  # pixels per latent pixel
+
+
+class AudioCodec(Codec, Protocol):
+    """A codec of sound; its methods also take ``progress``."""
+
+    latent_channels: int  # C of a latent
+    channels: int  # of a waveform
+    hop: int  # samples per latent
+    sample_rate: int  # Hz
+
+
+class JointCodec(Protocol):
+    """One autoencoder of picture and sound. Its two faces are codecs, and name it as their ``whole``.
+
+    A face alone encodes and decodes its own side; both latents together are decoded by the whole.
+    """
+
+    def decode_both(self, video: Tensor, audio: Tensor, *, progress: Progress) -> tuple[Tensor, Tensor]:
+        """Normalised latents, batch of one, to frames ``(F, H, W, 3)`` and a waveform ``(C, samples)``."""
         ...
 
 

@@ -12,20 +12,19 @@ from ..core.clock import Timeline
 from ..core.errors import InputError
 from ..core.progress import SILENT, Progress, stoppable
 from ..core.types import AVClip, JointLatents
-from .plan.runs import encoding_audio, encoding_video, run_codec
+from .plan.runs import encoding_audio, encoding_video
 
 if TYPE_CHECKING:
     from ..core.device import Placement
-    from .codecs.oobleck import OobleckCodec
-    from .codecs.wan_vae import WanVAECodec
+    from ..core.protocols import AudioCodec, VideoCodec
 
 
 def encode_clip(
     clips: AVClip | Sequence[AVClip],
     timeline: Timeline,
     *,
-    video_codec: WanVAECodec | None,
-    audio_codec: OobleckCodec | None,
+    video_codec: VideoCodec | None,
+    audio_codec: AudioCodec | None,
     placement: Placement,
     tiling: str = "auto",
     progress: Progress = SILENT,
@@ -71,27 +70,27 @@ def encode_clip(
 def _encode_pictures(
     pictures: Sequence[Tensor],
     timeline: Timeline,
-    codec: WanVAECodec,
+    codec: VideoCodec,
     placement: Placement,
     tiling: str,
     progress: Progress,
 ) -> Tensor:
     """``(B, C, T, H, W)`` of each clip's frames."""
-    run, told = encoding_video(codec, (1, *timeline.video_latent_shape), tiling), progress.told_as("encode picture")
+    stage, told = encoding_video(codec, (1, *timeline.video_latent_shape), tiling), progress.told_as("encode picture")
     return torch.cat(
         [
-            run_codec(run, placement, lambda way, f=frames: codec.encode(f, tiling=way, progress=told))
+            stage.run(placement, lambda how, f=frames: codec.encode(f, tiling=how.tiling, progress=told))
             for frames in pictures
         ]
     )
 
 
 def _encode_sounds(
-    sounds: Sequence[Tensor], timeline: Timeline, codec: OobleckCodec, placement: Placement, progress: Progress
+    sounds: Sequence[Tensor], timeline: Timeline, codec: AudioCodec, placement: Placement, progress: Progress
 ) -> Tensor:
     """``(B, C, L)`` of each clip's waveform."""
-    run, told = encoding_audio(codec, (1, *timeline.audio_latent_shape)), progress.told_as("encode sound")
-    encoded = [run_codec(run, placement, lambda _, w=waveform: codec.encode(w, progress=told)) for waveform in sounds]
+    stage, told = encoding_audio(codec, (1, *timeline.audio_latent_shape)), progress.told_as("encode sound")
+    encoded = [stage.run(placement, lambda _, w=waveform: codec.encode(w, progress=told)) for waveform in sounds]
     return torch.cat(encoded)[:, :, : timeline.audio_latent_shape[1]].contiguous()
 
 

@@ -63,7 +63,7 @@ def encode_video(
 
 
 def encode_audio(
-    encoder: SoundTextEncoder,
+    encoder: SoundTextEncoder | TextEncoder,
     positive: Text | list[Text],
     negative: Text | list[Text] | None,
     *,
@@ -74,7 +74,7 @@ def encode_audio(
     """Encode the audio tower's captions and the clip's duration.
 
     Args:
-        encoder: ``t5`` or another audio text encoder.
+        encoder: ``t5`` or another audio text encoder; one that embeds no durations leaves them out.
         positive: What to hear; one caption, or one for each clip of a batch.
         negative: What to avoid: one for all or one for each; ``""`` is a choice; None turns guidance off.
         seconds: Length of the clip; the sound starts at 0.
@@ -90,7 +90,7 @@ def encode_audio(
     """
     positives, negatives = _captions("audio", positive, negative, may_be_empty)
     batch = len(positives)
-    duration = encoder.duration(0.0, seconds, batch)
+    duration = encoder.duration(0.0, seconds, batch) if hasattr(encoder, "duration") else None
 
     def embed(texts: list[Text]) -> Tensor:
         text = encoder.encode(texts)

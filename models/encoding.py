@@ -11,9 +11,7 @@ from ..core.progress import SILENT, Progress
 from ..core.types import ModalityConditioning
 from .conditioning import REMEMBERED, ConditioningCache, encode_audio, encode_video
 from .counting import counted
-from .placement import on_device
-from .plan.fit import run_fitting
-from .plan.plans import Plan
+from .plan.fit import How
 from .plan.runs import encoding
 from .text._encoder import PromptEncoder
 from .text._handle import TextEncoderHandle, fingerprint_encoder
@@ -76,14 +74,13 @@ def _encode(
 ) -> ModalityConditioning:
     """One caption with its negative; ``seconds`` for sound, None for a picture."""
 
-    def attempt(where: Placement, _: Plan | None) -> ModalityConditioning:
-        steps = counted(_blocks(encoder), "encode", part.total, part.progress, done=part.done)
-        with on_device(encoder, where), steps:
+    def encode(_: How) -> ModalityConditioning:
+        with counted(_blocks(encoder), "encode", part.total, part.progress, done=part.done):
             if seconds is None:
                 return encode_video(encoder, *texts, may_be_empty=True)
             return encode_audio(encoder, *texts, seconds=seconds, may_be_empty=True)
 
-    return run_fitting(encoding(encoder), placement, attempt)
+    return encoding(encoder).run(placement, encode)
 
 
 def _encoder(encoder: PromptEncoder | TextEncoderHandle) -> PromptEncoder:

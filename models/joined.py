@@ -4,35 +4,40 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ..core.clock import LatentGeometry
+from ..core.clock import ClipTimes, LatentGeometry
 from ..core.errors import InputError
-from ..core.pair import MODALITIES
+from ..core.pair import MODALITIES, Pair
 from .attention import AttentionKernel, use_kernel
+from .bridges import why_deaf
+from .families.base import FamilyModel
 from .joint import JointModel
 from .lora.apply import LoraReport, with_lora
 from .own import OwnSettings, joint_settings
 from .patching import with_tuned_blocks
-from .storage import store
-from .weights.bridges import BridgeOptions, LoadedBridges, load_bridges
-from .weights.find import find_models
-from .weights.load import load_stable_audio, load_wan
+from .placement import running
+from .plan.duration import sampling_seconds
+from .plan.outline import Outline, outline_loaded, without_weights
+from .storage import packing_of, store
 
 if TYPE_CHECKING:
     from ..core.device import Placement
-    from .codecs.oobleck import OobleckCodec
-    from .codecs.wan_vae import WanVAECodec
+    from ..core.protocols import AudioCodec, Denoiser, VideoCodec
     from .lora.files import LoraFile
     from .parts import AudioParts, VideoParts
-    from .weights.find import ModelSet
+    from .plan.base import ModelOutline, Workload
+    from .text._encoder import PromptEncoder
+    from .text._handle import TextEncoderHandle
+    from .weights.bridges import LoadedBridges
 
 
 @dataclass(frozen=True)
-class JoinedModel:
-    """Towers, bridges, codecs and text encoders that belong together.
+class JoinedModel(FamilyModel):
+    """Towers, bridges, codecs and text encoders that belong together: what the family ``bridged`` gives.
 
     Args:
         joint: What the sampler drives.
@@ -71,7 +76,57 @@ class JoinedModel:
     @property
     def geometry(self) -> LatentGeometry:
         """Strides and channels, read from the codecs."""
-        return geometry_of(self.video and self.video.codec, self.audio and self.audio.codec)
+        return geometry_of(*self.codecs)
+
+    @property
+    def texts(self) -> Pair[PromptEncoder | TextEncoderHandle]:
+        """Each side's own."""
+        return Pair(self.video, self.audio).map(lambda side: side.text)
+
+    @property
+    def codecs(self) -> Pair[VideoCodec | AudioCodec]:
+        """Each side's own."""
+        return Pair(self.video, self.audio).map(lambda side: side.codec)
+
+    @property
+    def root(self) -> JointModel:
+        """Towers and bridges."""
+        return self.joint
+
+    def makes(self, modality: str) -> bool:
+        """Whether there is a tower for it."""
+        return getattr(self, modality) is not None
+
+    def denoiser(self, times: ClipTimes | None) -> Denoiser:
+        """The joint model; its bridges are told when the latent steps lie."""
+        return partial(self.joint, times=times)
+
+    def resident(self, placement: Placement) -> AbstractContextManager[JointModel]:
+        """Whole, or streamed block by block."""
+        return running(self.joint, placement)
+
+    def why_deaf(self, modality: str) -> tuple[str, str]:
+        """Which kinds of bridges lead there."""
+        return why_deaf(modality, bridged=self.joint.bridges is not None)
+
+    def outline(self) -> ModelOutline:
+        """Towers, bridges, text encoders and codecs."""
+        return outline_loaded(self.joint, self.video, self.audio)
+
+    def sampling_outline(self, text_lengths: tuple[int, int]) -> ModelOutline:
+        """Towers and bridges."""
+        return Outline("", without_weights(self.joint), None, None, None, None, *text_lengths, packing_of(self.joint))
+
+    def sampling_seconds(self, work: Workload, *, num_steps: int, passes: int) -> float:
+        """That of the video tower, which takes nearly all of the time."""
+        if self.joint.video is None or work.video_shape is None:
+            return 0.0
+        return sampling_seconds(self.joint.video, work.video_shape, self.placement, passes=num_steps * passes)
+
+    def with_lora(self, lora: LoraFile, strength: float = 1.0, *, part: str | None = None) -> JoinedModel:
+        """See :func:`add_lora`."""
+        joint, report = with_lora(self.joint, lora, strength, part=part)
+        return replace(self, joint=joint, loras=(*self.loras, report))
 
     @property
     def description(self) -> str:
@@ -81,8 +136,15 @@ class JoinedModel:
         return "; ".join(told) + ("" if self.trained else "; UNTRAINED weights")
 
 
-def geometry_of(video_codec: WanVAECodec | None, audio_codec: OobleckCodec | None) -> LatentGeometry:
-    """The latent geometry of a pair of codecs; Wan 2.1's and Stable Audio Open's where one is absent."""
+def geometry_of(video_codec: VideoCodec | None, audio_codec: AudioCodec | None) -> LatentGeometry:
+    """The latent geometry of a pair of codecs; Wan 2.1's and Stable Audio Open's where one is absent.
+
+    A codec whose latents have another form brings its geometry along.
+    """
+    for codec in (video_codec, audio_codec):
+        own = getattr(codec, "geometry", None)
+        if isinstance(own, LatentGeometry):
+            return own
     default = LatentGeometry()
     return LatentGeometry(
         video_channels=video_codec.latent_channels if video_codec else default.video_channels,
@@ -92,33 +154,6 @@ def geometry_of(video_codec: WanVAECodec | None, audio_codec: OobleckCodec | Non
         audio_hop=audio_codec.hop if audio_codec else default.audio_hop,
         sample_rate=audio_codec.sample_rate if audio_codec else default.sample_rate,
     )
-
-
-def load_models(
-    models: str | Path | ModelSet = "pocket",
-    *,
-    placement: Placement,
-    bridge: str | Path = "auto",
-    bridge_options: BridgeOptions | None = None,
-    free_text: bool = False,
-) -> JoinedModel:
-    """Load both towers and the bridges from one folder.
-
-    Args:
-        models: ``pocket`` for the bundled model, a folder or a hub id as :func:`find_models` takes it, or what it gave.
-        placement: Device, dtype, offload, kernel.
-        bridge: A file, ``none``, or ``auto`` for the one beside the towers.
-        bridge_options: What a bridge file without metadata does not say.
-        free_text: Read the text encoders when they are used and let go of them afterwards.
-
-    Raises:
-        MissingModelError, WeightsError: see the messages.
-    """
-    found = find_models(models)
-    chosen = found.bridge if str(bridge) == "auto" else None if str(bridge) == "none" else Path(bridge)
-    bridges = load_bridges(chosen, bridge_options) if chosen else None
-    video = load_wan(found.video, placement, free_text=free_text)
-    return join_towers(video, load_stable_audio(found.audio, placement, free_text=free_text), bridges)
 
 
 def join_towers(
@@ -133,6 +168,10 @@ def join_towers(
     sides = [parts for parts in (video, audio) if parts is not None]
     if not sides:
         raise InputError("there is nothing to join", expected="a video tower, an audio tower or both")
+    whole = next((parts for parts in sides if parts.tower is None), None)
+    if whole is not None:
+        got = f"parts of {whole.name}, which makes picture and sound by itself"
+        raise InputError("there is no tower to join", got=got, expected="towers of models that are made of two")
     placement = _common_placement([parts.placement for parts in sides])
     towers = {"video": video and video.tower, "audio": audio and audio.tower}
     for modality, weights in (bridges.tower_weights if bridges else {}).items():
@@ -169,7 +208,7 @@ def _common_placement(placements: Sequence[Placement]) -> Placement:
     return first
 
 
-def add_lora(model: JoinedModel, lora: LoraFile, strength: float = 1.0, *, part: str | None = None) -> JoinedModel:
+def add_lora(model: FamilyModel, lora: LoraFile, strength: float = 1.0, *, part: str | None = None) -> FamilyModel:
     """The model with a LoRA beside its layers; the given model stays as it is and shares its weights.
 
     Args:
@@ -179,7 +218,6 @@ def add_lora(model: JoinedModel, lora: LoraFile, strength: float = 1.0, *, part:
         part: "video", "audio" or "bridge" to insist on one; None takes the part whose layers the file names.
 
     Raises:
-        InputError, WeightsError: see :func:`~.lora.apply.with_lora`.
+        InputError, WeightsError: see :func:`~.lora.apply.with_lora`; a family that takes no LoRA.
     """
-    joint, report = with_lora(model.joint, lora, strength, part=part)
-    return replace(model, joint=joint, loras=(*model.loras, report))
+    return model.with_lora(lora, strength, part=part)

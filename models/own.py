@@ -18,6 +18,8 @@ from ..core.errors import CorruptWeightsError, SoundingVideoError, TextError
 from ..core.json_text import read_json
 
 NOTE = "pocket.json"
+# In the folder of a model that is one folder.
+MODEL_NOTE = "model.json"
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,22 @@ def own_settings(source: object) -> OwnSettings:
     Raises:
         CorruptWeightsError: the note cannot be read.
     """
-    note = read_note(source) if isinstance(source, Path) else {}
+    if not isinstance(source, Path):
+        return PUBLISHED
+    return _settings(read_note(source), source.parent / NOTE)
+
+
+def folder_settings(folder: Path) -> OwnSettings:
+    """What a model that is one folder was made for, by the note ``model.json`` in it.
+
+    Raises:
+        CorruptWeightsError: the note cannot be read.
+    """
+    note = folder / MODEL_NOTE
+    return _settings(_parsed(note) if is_file(note) else {}, note)
+
+
+def _settings(note: dict[str, Any], where: Path) -> OwnSettings:
     if "size" not in note and not set(note).intersection(_READ):
         return PUBLISHED
     values: dict[str, Any] = {**_UNSAID, "is_noted": True}
@@ -158,7 +175,7 @@ def own_settings(source: object) -> OwnSettings:
             size = note["size"]
             values["width"], values["height"] = map(int, size if isinstance(size, list) else (size, size))
     except (TypeError, ValueError, SoundingVideoError) as error:
-        raise _unreadable(source.parent / NOTE, error) from error
+        raise _unreadable(where, error) from error
     return replace(PUBLISHED, **values)
 
 

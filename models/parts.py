@@ -9,10 +9,9 @@ from .own import PUBLISHED, OwnSettings
 
 if TYPE_CHECKING:
     from ..core.device import Placement
-    from .codecs.oobleck import OobleckCodec
-    from .codecs.wan_vae import WanVAECodec
-    from .text.t5 import T5TextEncoder
-    from .text.umt5 import UMT5TextEncoder
+    from ..core.protocols import AudioCodec, VideoCodec
+    from .text._encoder import PromptEncoder
+    from .text._handle import TextEncoderHandle
     from .towers.base import Tower
 
 
@@ -21,7 +20,7 @@ class VideoParts:
     """Everything of the video side.
 
     Args:
-        tower: Video tower.
+        tower: Video tower; None of a model that is no pair of towers.
         codec: Between frames and latents.
         text: Caption encoder.
         placement: Where and how these run.
@@ -30,9 +29,9 @@ class VideoParts:
         own: What the model was made for.
     """
 
-    tower: Tower
-    codec: WanVAECodec
-    text: UMT5TextEncoder
+    tower: Tower | None
+    codec: VideoCodec
+    text: PromptEncoder | TextEncoderHandle
     placement: Placement
     name: str
     trained: bool = True
@@ -43,9 +42,9 @@ class VideoParts:
 class AudioParts:
     """Everything of the audio side; fields as in :class:`VideoParts`."""
 
-    tower: Tower
-    codec: OobleckCodec
-    text: T5TextEncoder
+    tower: Tower | None
+    codec: AudioCodec
+    text: PromptEncoder | TextEncoderHandle
     placement: Placement
     name: str
     trained: bool = True

@@ -11,7 +11,7 @@ from .sockets import CATEGORY, JointModel
 from .telling import told
 
 if TYPE_CHECKING:
-    from ..pipeline import JoinedModel
+    from ..pipeline import FamilyModel
 
 NO_LORA = "none"
 PARTS = ("from file", "video", "audio", "bridge")
@@ -62,7 +62,7 @@ class LoadLora(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: JoinedModel, lora_file: str, strength: float, part: str = PARTS[0]) -> io.NodeOutput:
+    def execute(cls, model: FamilyModel, lora_file: str, strength: float, part: str = PARTS[0]) -> io.NodeOutput:
         """Read the file and match it with the model."""
         from ..models.lora.files import read_lora
         from ..pipeline import add_lora

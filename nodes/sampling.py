@@ -17,9 +17,8 @@ from .telling import managed_stage
 from .wiring import require_sides
 
 if TYPE_CHECKING:
-    from ..core.protocols import Codec
     from ..core.types import Conditioning as EncodedCaptions
-    from ..pipeline import JoinedModel, SamplingOptions
+    from ..pipeline import FamilyModel, SamplingOptions
 
 
 class JointSampler(io.ComfyNode):
@@ -81,7 +80,7 @@ class JointSampler(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: JoinedModel,
+        model: FamilyModel,
         conditioning: EncodedCaptions,
         *,
         video_latent: dict[str, Any] | None = None,
@@ -95,7 +94,7 @@ class JointSampler(io.ComfyNode):
         """Sample; results leave in raw VAE space."""
         from ..pipeline import preview_maps, sample_latents
 
-        codecs = _codecs(model)
+        codecs = model.codecs.present
         parts = parted(av_latent, video_latent, audio_latent, wanted=("video" in codecs, "audio" in codecs))
         latents = dict(zip(MODALITIES, parts, strict=True))
         require_sides(model, conditioning, latents)
@@ -118,12 +117,7 @@ class JointSampler(io.ComfyNode):
         return io.NodeOutput(*results, joined(*results), ui=shown)
 
 
-def _codecs(model: JoinedModel) -> dict[str, Codec]:
-    """By modality."""
-    return {name: side.codec for name in MODALITIES if (side := getattr(model, name)) is not None}
-
-
-def _options(model: JoinedModel, defaults: str, given: dict[str, Any]) -> tuple[SamplingOptions, str]:
+def _options(model: FamilyModel, defaults: str, given: dict[str, Any]) -> tuple[SamplingOptions, str]:
     """How to sample, and a sentence about what was taken from the model."""
     options = sampling_options(given)
     following = {name: getattr(options, name) for name, setting in SAMPLING.items() if setting.option.follows}

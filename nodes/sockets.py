@@ -17,5 +17,5 @@ AudioTower = io.Custom("T2SV_AUDIO_TOWER")  # models.parts.AudioParts
 AudioText = io.Custom("T2SV_AUDIO_TEXT")  # models.parts.AudioParts
 AudioCodec = io.Custom("T2SV_AUDIO_CODEC")  # models.parts.AudioParts
 Bridge = io.Custom("T2SV_BRIDGE")  # models.weights.bridges.LoadedBridges
-JointModel = io.Custom("T2SV_MODEL")  # pipeline.JoinedModel
+JointModel = io.Custom("T2SV_MODEL")  # pipeline.FamilyModel
 Conditioning = io.Custom("T2SV_CONDITIONING")  # core.types.Conditioning

@@ -9,7 +9,7 @@ from ..core.errors import InputError
 
 if TYPE_CHECKING:
     from ..core.types import Conditioning
-    from ..pipeline import JoinedModel
+    from ..pipeline import FamilyModel
 
 LOADERS = {"video": "Load Wan Tower", "audio": "Load Stable Audio Tower"}
 _A = {"video": "a video", "audio": "an audio"}
@@ -29,7 +29,7 @@ def incomplete(what: str, *, connect: str, disconnect: str = "", got: Any = None
     return InputError(what, got=got, remedy=f"{ways}; a node on the way may be muted or bypassed.")
 
 
-def require_sides(model: JoinedModel, conditioning: Conditioning, latents: Mapping[str, dict[str, Any] | None]) -> None:
+def require_sides(model: FamilyModel, conditioning: Conditioning, latents: Mapping[str, dict[str, Any] | None]) -> None:
     """Refuse to sample what has no tower or no caption, or nothing at all.
 
     Args:
@@ -49,7 +49,7 @@ def require_sides(model: JoinedModel, conditioning: Conditioning, latents: Mappi
         if latent is None:
             continue
         require_latent(f"{name}_latent", name, latent, "Empty AV Latent")
-        if getattr(model, name) is None:
+        if not model.makes(name):
             raise incomplete(
                 f"there is {_A[name]} latent but no {name} tower in the joint model",
                 disconnect=f"{name}_latent of this sampler",

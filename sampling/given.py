@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -138,14 +139,13 @@ class KnownPart:
         return mine if self._mask is None else torch.where(self._mask, mine, theirs)
 
 
-def require_use(given: Pair[Given], *, bridged: bool, hears: frozenset[str], kinds: Pair[list[str]]) -> None:
+def require_use(given: Pair[Given], *, hears: frozenset[str], why_deaf: Callable[[str], tuple[str, str]]) -> None:
     """Refuse a given modality that the other one cannot hear.
 
     Args:
         given: By modality.
-        bridged: Whether the model has bridges.
         hears: Modalities that receive something from the other one.
-        kinds: By modality, the kinds of bridges that change it.
+        why_deaf: Of a modality that does not: what the model is, and what would do.
 
     Raises:
         InputError: says which bridges would do.
@@ -155,8 +155,5 @@ def require_use(given: Pair[Given], *, bridged: bool, hears: frozenset[str], kin
         if one is None or not one.is_whole or other in hears:
             continue
         thing, maker = ("picture", "sound") if name == "video" else ("sound", "picture")
-        raise InputError(
-            f"nothing leads from the given {thing} to the {maker}",
-            got=f"bridges that do not change the {maker}" if bridged else "a model without bridges",
-            expected=f"bridges of a kind that changes the {maker}: " + ", ".join(kinds[other]),
-        )
+        got, expected = why_deaf(other)
+        raise InputError(f"nothing leads from the given {thing} to the {maker}", got=got, expected=expected)

@@ -22,6 +22,7 @@ from .words import (
 )
 
 if TYPE_CHECKING:
+    from ..core.pair import Pair
     from .guidance import Guidance
     from .schedules.base import Schedule
 
@@ -202,8 +203,8 @@ class SamplingOptions:
         idle = [f"{name}_modality_scale {scale:g}" for name, scale in scales.items() if scale > 1 and name not in hears]
         return f"{' and '.join(idle)} cannot act: nothing leads there from the other side" if idle else ""
 
-    def build_schedule(self, *, video: bool = True, audio: bool = True) -> Schedule:
-        """The points of both modalities.
+    def build_schedule(self, *, video: bool = True, audio: bool = True, processes: Pair[str] | None = None) -> Schedule:
+        """The points of both modalities; arguments as :func:`~.schedule.build_schedule`.
 
         Raises:
             InputError: a solver that does not walk a process.
@@ -218,4 +219,5 @@ class SamplingOptions:
             solver=self.solver,
             video=video,
             audio=audio,
+            processes=processes,
         )

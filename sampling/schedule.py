@@ -20,6 +20,7 @@ def build_schedule(
     solver: str = AUTO,
     video: bool = True,
     audio: bool = True,
+    processes: Pair[str] | None = None,
 ) -> Schedule:
     """Compute a schedule; it does not depend on the diffusers version that is installed.
 
@@ -32,13 +33,29 @@ def build_schedule(
         solver: A key of ``SOLVERS``, or ``auto`` for the one that belongs to the schedule and the process.
         video: Whether a video is generated.
         audio: Whether sound is generated.
+        processes: How the model's modalities are noised; None leaves it to the schedule. Where both are noised in one
+            way they go together, along the points of the one whose process that is.
 
     Raises:
-        InputError: a word that is not a choice, a number out of range, a solver that does not walk the process.
+        InputError: a word that is not a choice, a number out of range, a solver that does not walk the process, a
+            process for which the schedule has no points.
     """
     points = SCHEDULES.get(name)(Steps(num_steps, flow_sigmas, flow_shift))
+    points = points if processes is None else points.zip(processes).map(lambda own: _of_process(*own, points, name))
     wanted = Pair(points.video if video else None, points.audio if audio else None)
     return Schedule(name, num_steps, *(one and _modality(one, solver) for one in wanted))
+
+
+def _of_process(own: Points, process: str | None, points: Pair[Points], schedule: str) -> Points:
+    """A modality's points; those of the other one where they are of its process and its own are not."""
+    found = next((one for one in (own, *points) if process in (None, one.process)), None)
+    if found is None:
+        raise InputError(
+            f"the schedule {schedule} has no points for the process of this model",
+            got=process,
+            expected=" or ".join(dict.fromkeys(one.process for one in points)),
+        )
+    return found
 
 
 def _modality(points: Points, solver: str) -> ModalitySchedule:

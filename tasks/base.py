@@ -10,7 +10,7 @@ from ..core.types import Captions, Conditioning
 from ..media.fit_report import FitReport
 from ..media.user_file import UserFile
 from ..models.conditioning import REMEMBERED, ConditioningCache
-from ..pipeline import DEFAULT_NEGATIVES, JoinedModel, SamplingOptions, encode_captions
+from ..pipeline import DEFAULT_NEGATIVES, FamilyModel, SamplingOptions, encode_captions
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Run:
     """How a task is run.
 
     Args:
-        model: Towers, bridges, codecs.
+        model: Of any family.
         captions: What is seen and heard; that of a given side, or of both, may be empty.
         negatives: What is not.
         options: Steps, scales, seed, and how what is given is shown.
@@ -27,7 +27,7 @@ class Run:
         cache: Where encoded captions are kept.
     """
 
-    model: JoinedModel
+    model: FamilyModel
     captions: Captions
     negatives: Captions = DEFAULT_NEGATIVES
     options: SamplingOptions = field(default_factory=SamplingOptions)
@@ -38,8 +38,7 @@ class Run:
     def conditioning(self, timeline: Timeline) -> Conditioning:
         """Both captions, encoded; empty ones are no error here."""
         return encode_captions(
-            self.model.video,
-            self.model.audio,
+            *self.model.texts,
             self.captions,
             negatives=self.negatives,
             seconds=float(timeline.seconds),
@@ -56,15 +55,15 @@ class Run:
     def codecs(self) -> dict[str, object]:
         """Both codecs and where they run, as the encoding and decoding stages take them."""
         return {
-            "video_codec": self.model.video and self.model.video.codec,
-            "audio_codec": self.model.audio and self.model.audio.codec,
+            "video_codec": self.model.codecs.video,
+            "audio_codec": self.model.codecs.audio,
             "placement": self.model.placement,
             "tiling": self.tiling,
             "progress": self.progress,
         }
 
 
-def own_timeline(model: JoinedModel, file: UserFile | None = None) -> Timeline:
+def own_timeline(model: FamilyModel, file: UserFile | None = None) -> Timeline:
     """The extent that a model was made for, turned upright where the user's picture is.
 
     Args:

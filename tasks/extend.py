@@ -35,13 +35,13 @@ def go_on(run: Run, file: UserFile) -> tuple[AVClip, list[str]]:
     Raises:
         InputError: a file without a picture, a model without a video tower, a clip shorter than a latent frame.
     """
-    if file.picture is None or run.model.video is None:
+    if file.picture is None or not run.model.makes("video"):
         raise InputError("only a video can go on", got=file.path, expected="a video, and a model with a video tower")
     timeline = own_timeline(run.model, file)
     frames, latent_frames = _known_frames(timeline, file.seconds)
     start = max(Fraction(0), file.seconds - frames / timeline.fps)
     clip, report = fit_file(file, timeline, start=start)
-    if run.model.audio is None:
+    if not run.model.makes("audio"):
         clip = replace(clip, audio=None)
     given = encode_clip(clip, timeline, **run.codecs())
     known_seconds = frames / timeline.fps
@@ -53,7 +53,7 @@ def go_on(run: Run, file: UserFile) -> tuple[AVClip, list[str]]:
         run.model,
         run.conditioning(timeline),
         video_shape=tuple(given.video.shape),
-        audio_shape=(1, *timeline.audio_latent_shape) if run.model.audio else None,
+        audio_shape=run.model.shapes(timeline).audio,
         options=run.options,
         given=Pair(known(given.video, stop=latent_frames), audio),
         progress=run.progress,

@@ -33,7 +33,7 @@ def from_first_frame(run: Run, file: UserFile, timeline: Timeline) -> tuple[AVCl
     """
     if file.picture is None:
         raise InputError("there is no picture to begin with", got=file.path, expected="a picture or a video")
-    if run.model.video is None:
+    if not run.model.makes("video"):
         raise InputError("a first frame needs a video tower", got=run.model.description)
     clip, report = fit_file(replace(file, sound=None), timeline)
     # Only frame 0 counts: the video codec is causal, so its latent depends on nothing after it.
@@ -43,7 +43,7 @@ def from_first_frame(run: Run, file: UserFile, timeline: Timeline) -> tuple[AVCl
         run.model,
         run.conditioning(timeline),
         video_shape=tuple(picture.shape),
-        audio_shape=(1, *timeline.audio_latent_shape) if run.model.audio else None,
+        audio_shape=run.model.shapes(timeline).audio,
         options=run.options,
         given=Pair(known(picture, stop=1)),
         progress=run.progress,

@@ -34,7 +34,7 @@ def picture_for(run: Run, file: UserFile) -> tuple[AVClip, list[str]]:
         raise InputError(
             "there is no sound to make a picture for", got=file.path, expected="a sound, or a video with one"
         )
-    if run.model.video is None or run.model.audio is None:
+    if not (run.model.makes("video") and run.model.makes("audio")):
         raise InputError("a picture for a sound needs both towers", got=run.model.description)
     own = own_timeline(run.model)
     stride = own.geometry.temporal_stride

@@ -37,7 +37,7 @@ def sound_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -> 
     """
     if file.picture is None:
         raise InputError("there is no picture to make a sound for", got=file.path, expected="a video or a picture")
-    if run.model.video is None or run.model.audio is None:
+    if not (run.model.makes("video") and run.model.makes("audio")):
         raise InputError("a sound for a picture needs both towers", got=run.model.description)
     timeline = own_timeline(run.model, file)
     share = min(Fraction(overlap).limit_denominator(1000), timeline.seconds / 2)

@@ -48,6 +48,11 @@ def sampling_seconds(tower: Tower, shape: tuple[int, ...], placement: Placement,
     tokens = math.prod(max(1, size // patch) for size, patch in patches)
     weights = sum(math.prod(size) for size in shapes(tower).values())
     operations = passes * rows * tokens * (2 * weights + 4 * tokens * tower.width * tower.num_blocks)
+    return quick_or_seconds(operations, placement)
+
+
+def quick_or_seconds(operations: int, placement: Placement) -> float:
+    """Seconds of so many operations; 0 for what is quick anywhere, so that no device is measured for it."""
     return 0.0 if operations < _QUICK_OPERATIONS else _seconds(operations, placement)
 
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from ...core.device import Placement
 from ...core.residency import current_residency, expecting
-from .needs import Workload
-from .outline import Outline
+from ..placement import on_device
+from .base import ModelOutline, Workload
 from .plans import Plan, choose, free_bytes, more_frugal, plans
 
 log = logging.getLogger(__name__)
@@ -43,24 +43,68 @@ def note(sentence: str) -> None:
 
 
 @dataclass(frozen=True)
-class StageRun:
-    """One stage of a run, as the planner needs to know it.
+class How:
+    """What was decided of a stage before it begins.
 
     Args:
-        stage: One of :data:`~.needs.STAGES`.
+        placement: Where, with the way of offload that is used.
+        batching: Of guidance: a choice of :data:`~....sampling.words.BATCHING`.
+        tiling: Of the picture's codec: ``on`` or ``off``.
+    """
+
+    placement: Placement
+    batching: str
+    tiling: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the stage computes."""
+        return self.placement.device
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run: what the planner needs to know of it, and the one place where it is run.
+
+    What a stage computes is written as if memory were endless; :meth:`run` decides how it is run, brings its module to
+    the device, and repeats it with less where it ran out of memory.
+
+    Args:
+        name: One of :data:`~.base.CLIP_STAGES` and :data:`~.base.STAGES`.
         outline: Makes the outline of the modules that the stage runs.
         workload: What is to be made.
         modules: The real modules, loaded.
         batchings: Ways of guidance that may be used, fastest first.
         tilings: Ways of decoding that may be used, fastest first.
+        resident: Brings the modules to the device for a block; None brings the first one.
     """
 
-    stage: str
-    outline: Callable[[], Outline]
+    name: str
+    outline: Callable[[], ModelOutline]
     workload: Workload
     modules: tuple[nn.Module, ...]
     batchings: Sequence[str] = ("sequential",)
     tilings: Sequence[str] = ("off",)
+    resident: Callable[[Placement], AbstractContextManager[Any]] | None = None
+
+    def run(self, placement: Placement, work: Callable[[How], T]) -> T:
+        """Run the stage so that it fits.
+
+        Args:
+            placement: Where; with offload ``auto`` the way is decided here.
+            work: What is computed; its modules are on the device.
+
+        Raises:
+            PlacementError, torch.OutOfMemoryError: as :func:`run_fitting`.
+        """
+
+        def attempt(where: Placement, plan: Plan | None) -> T:
+            batching, tiling = (plan.guidance_batching, plan.tiling) if plan else (self.batchings[0], self.tilings[0])
+            resident = self.resident(where) if self.resident else on_device(self.modules[0], where)
+            with resident:
+                return work(How(where, batching, tiling))
+
+        return run_fitting(self, placement, attempt)
 
     def plans(self, placement: Placement, *, stays: bool = False) -> list[Plan]:
         """Ways to run the stage; with ``auto`` and unless it ``stays``, nothing is on the device between stages."""
@@ -77,11 +121,11 @@ class StageRun:
     def activation_bytes(self, placement: Placement, plan: Plan | None) -> int:
         """What the stage takes beside its weights, under a plan or as the placement says."""
         peaks = (plan or self.plans(placement)[0]).stages
-        return max((peak.activation_bytes for peak in peaks if peak.stage == self.stage), default=0)
+        return max((peak.activation_bytes for peak in peaks if peak.stage == self.name), default=0)
 
 
 def run_fitting(
-    run: StageRun,
+    run: Stage,
     placement: Placement,
     attempt: Callable[[Placement, Plan | None], T],
 ) -> T:
@@ -106,11 +150,11 @@ def run_fitting(
         if not residency.evicts:  # what an earlier run with offload none left, nobody else moves off
             residency.clear(placement.device)
         candidates = run.plans(placement, stays=residency.evicts)
-        choice = choose(candidates, free_bytes(placement.device), placement.device, stage=run.stage)
+        choice = choose(candidates, free_bytes(placement.device), placement.device, stage=run.name)
         plan = choice.plan
-        log.info("%s: %s", run.stage, choice.sentence)
-        note(f"{run.stage}: {choice.sentence}")
-    decided = plan.on(placement, run.stage) if plan else placement
+        log.info("%s: %s", run.name, choice.sentence)
+        note(f"{run.name}: {choice.sentence}")
+    decided = plan.on(placement, run.name) if plan else placement
     try:
         with expecting(lambda: run.activation_bytes(placement, plan)):
             return attempt(decided, plan)
@@ -126,14 +170,14 @@ def run_fitting(
     if smaller is None:
         raise failure
     alone = "; what was left on the device has been moved off" if moved else ""
-    sentence = f"{run.stage} ran out of memory; once more with {smaller.describe(run.stage)}{alone}"
+    sentence = f"{run.name} ran out of memory; once more with {smaller.describe(run.name)}{alone}"
     log.warning("%s", sentence)
     note(sentence)
     with expecting(lambda: run.activation_bytes(placement, smaller)):
-        return attempt(smaller.on(placement, run.stage), smaller)
+        return attempt(smaller.on(placement, run.name), smaller)
 
 
-def _smaller(run: StageRun, placement: Placement, plan: Plan | None, moved: int) -> Plan | None:
+def _smaller(run: Stage, placement: Placement, plan: Plan | None, moved: int) -> Plan | None:
     """A plan that takes less than what failed; storage stays as it is, the weights are stored already.
 
     Args:
@@ -144,8 +188,8 @@ def _smaller(run: StageRun, placement: Placement, plan: Plan | None, moved: int)
     """
     failed = plan or run.plans(placement)[0]
     later = [other for other in run.plans(replace(placement, offload="auto")) if _rank(other) >= _rank(failed)]
-    device, below = placement.device, failed.peak_of([run.stage]) + moved
-    return more_frugal(later, run.stage, below=below, free_bytes=free_bytes(device), device=device)
+    device, below = placement.device, failed.peak_of([run.name]) + moved
+    return more_frugal(later, run.name, below=below, free_bytes=free_bytes(device), device=device)
 
 
 def _rank(plan: Plan) -> int:

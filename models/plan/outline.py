@@ -6,14 +6,15 @@ Only configurations and the headers of weight files are read; a 14B model is out
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ...core.clock import LatentGeometry
 from ...core.errors import CorruptWeightsError, require_choice
 from ...core.json_text import read_json
 from ..bridges.base import BridgeConfig
@@ -32,6 +33,9 @@ from ..weights._wan import load_transformer, load_umt5, load_vae
 from ..weights.bridges import BridgeOptions, outline_bridges
 from ..weights.layouts import StableAudioFiles, WanFiles
 from ..weights.load import OFFICIAL_TEXT_LENGTH, text_length_of
+from . import costs
+from .base import ModelOutline, Workload
+from .tracking import Cost
 
 if TYPE_CHECKING:
     from ...core.device import Placement
@@ -39,6 +43,12 @@ if TYPE_CHECKING:
     from ..weights.find import ModelSet
 
 PARTS = ("video tower", "audio tower", "bridges", "video text", "audio text", "video codec", "audio codec")
+# Stages of each part; of those that are not named, sampling.
+_USED = {
+    **dict.fromkeys(("video text", "audio text"), ("encode",)),
+    "video codec": ("encode video", "decode video"),
+    "audio codec": ("encode audio", "decode audio"),
+}
 # Published sizes: BridgeDiT reference, sections 1.2 and 1.3; T5, Oobleck and the audio tower are the classes' defaults.
 SHAPES = ("wan-1.3b", "wan-14b")
 _WAN = {
@@ -50,8 +60,8 @@ _T5_BASE = {"vocab_size": 32_128, "d_model": 768, "d_ff": 3072, "num_layers": 12
 
 
 @dataclass(frozen=True, eq=False)
-class Outline:
-    """Modules without weights, as they would be loaded. Whatever is absent is None.
+class Outline(ModelOutline):
+    """Two towers without weights, as they would be loaded. Whatever is absent is None.
 
     Args:
         name: For tables.
@@ -78,6 +88,8 @@ class Outline:
     storage: str = "native"
     freed: tuple[str, ...] = ()
     is_loaded: bool = False
+    packed: ClassVar[tuple[str, ...]] = PARTS[:5]
+    tiles: ClassVar[bool] = True
 
     def parts(self) -> dict[str, nn.Module]:
         """Every module that is there, by the names of ``PARTS``."""
@@ -89,6 +101,50 @@ class Outline:
             self.audio_vae,
         )
         return {name: module for name, module in zip(PARTS, modules, strict=True) if module is not None}
+
+    def used_in(self, part: str) -> tuple[str, ...]:
+        """Captions are encoded, clips en- and decoded, and all else samples."""
+        return _USED.get(part, ("sample",))
+
+    def stages(self, work: Workload) -> tuple[str, ...]:
+        """Those whose modules and latents are there."""
+        picture = work.video_shape is not None and self.video_codec is not None
+        sound = work.audio_shape is not None and self.audio_vae is not None
+        present = {
+            "encode video": picture and "video" in work.encoded,
+            "encode audio": sound and "audio" in work.encoded,
+            "encode": self.video_text is not None or self.audio_text is not None,
+            "sample": self.joint is not None,
+            "decode video": picture and "video" in work.decoded,
+            "decode audio": sound and "audio" in work.decoded,
+        }
+        return tuple(stage for stage, is_there in present.items() if is_there)
+
+    def cost(self, stage: str, work: Workload, *, batched: bool, tiled: bool) -> Cost:
+        """See :mod:`.costs`."""
+        known, lengths = self.tensors(), (self.video_text_length, self.audio_text_length)
+        if stage == "encode":
+            return costs.encoding(zip((self.video_text, self.audio_text), lengths, strict=True))
+        if stage == "sample":
+            return costs.sampling(self.joint, work, lengths, batched, known)
+        way, _, side = stage.partition(" ")
+        if side == "video":
+            count = {"encode": costs.encoding_video, "decode": costs.decoding_video}[way]
+            return count(self.video_codec, work.video_shape, tiled, known)
+        count = {"encode": costs.encoding_audio, "decode": costs.decoding_audio}[way]
+        return count(self.audio_vae, work.audio_shape, known)
+
+    @property
+    def geometry(self) -> LatentGeometry:
+        """Strides and channels of the codecs, the published ones where one is absent."""
+        codec, vae, found = self.video_codec, self.audio_vae, LatentGeometry()
+        if codec is not None:
+            strides = {name: getattr(codec, name) for name in ("temporal_stride", "spatial_stride")}
+            found = replace(found, video_channels=codec.latent_channels, **strides)
+        if vae is not None:
+            sound = {"audio_channels": vae.config.decoder_input_channels, "audio_hop": vae.hop_length}
+            found = replace(found, sample_rate=vae.config.sampling_rate, **sound)
+        return found
 
     def stored(self, storage: str, dtype: torch.dtype) -> Outline:
         """The same model with its weights kept in another way.
@@ -107,11 +163,6 @@ class Outline:
                 if part is not None:
                     store_fp8(part, dtype)
         return replace(self, joint=joint, video_text=video, audio_text=audio, storage=storage)
-
-    def tensors(self) -> Iterator[Tensor]:
-        """All weights and buffers."""
-        for module in self.parts().values():
-            yield from (*module.parameters(), *module.buffers())
 
 
 @torch.inference_mode(False)

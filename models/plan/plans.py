@@ -13,8 +13,8 @@ from ...core.errors import PlacementError
 from ...core.residency import current_residency
 from ...core.sizes import size_text
 from ..storage import STREAMABLE
-from .needs import TILED_STAGES, Needs, Workload
-from .outline import Outline
+from .base import TILED_STAGES, ModelOutline, Workload
+from .needs import Needs
 
 # Offload of towers, offload of text encoders and weight storage, in the order of speed. Moving a whole model costs a
 # second a clip, and so does streaming a text encoder, which runs twice; streaming the towers costs every step. Casting
@@ -135,7 +135,7 @@ class Choice:
 
 
 def plans(
-    outline_for: Callable[[str], Outline],
+    outline_for: Callable[[str], ModelOutline],
     workload: Workload,
     placement: Placement,
     *,
@@ -157,11 +157,17 @@ def plans(
     found = []
     for way in _ways(placement, stays=stays):
         storage = way[2]
+        if needs and storage not in needs and not next(iter(needs.values())).outline.packed:
+            continue  # its weights are kept in one way only
         if storage not in needs:
             needs[storage] = Needs(outline_for(storage), workload)
+        outline = needs[storage].outline
+        if not {*way[:2]} <= {*outline.offloads}:
+            continue
+        tiled = outline.tiles and set(TILED_STAGES) & set(needs[storage].stages())
         found += [
             _plan(needs[storage], placement, way, batching, tiling)
-            for tiling in (tilings if set(TILED_STAGES) & set(needs[storage].stages()) else tilings[:1])
+            for tiling in (tilings if tiled else tilings[:1])
             for batching in batchings
         ]
     return found
@@ -197,11 +203,7 @@ def _plan(needs: Needs, placement: Placement, way: tuple[str, str, str], batchin
         StagePeak(stage, weights(stage), needs.activations(stage, **variant), needs.operations(stage, **variant))
         for stage in needs.stages()
     )
-    clip = 0
-    if needs.workload.video_shape is not None and needs.outline.video_codec is not None:
-        codec, (_, _, frames, height, width) = needs.outline.video_codec, needs.workload.video_shape
-        num_frames = (frames - 1) * codec.temporal_stride + 1
-        clip = FRAME_COPIES * 4 * 3 * num_frames * height * width * codec.spatial_stride**2
+    clip = FRAME_COPIES * 4 * 3 * needs.outline.num_pixels(needs.workload)
     host = needs.kept_bytes() + max(needs.freed_bytes(), clip)
     if is_cpu:
         host += max(peak.activation_bytes for peak in stages)

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from ...core.device import Placement
 from ...core.errors import PlacementError
 from ..codecs.oobleck import OobleckCodec
 from ..codecs.wan_vae import LARGEST_UNTILED, WanVAECodec
-from ..joint import JointModel
-from ..placement import on_device
 from ..storage import packing_of
 from ..text._encoder import PromptEncoder
+from .base import ModelOutline, PlannedModule, Workload
 from .duration import seconds_of, worded
-from .fit import StageRun, note, run_fitting
-from .needs import Workload
+from .fit import Stage, note
 from .outline import Outline, rebuilt, without_weights
-from .plans import Plan, choose, free_bytes, plans, required_bytes
+from .plans import choose, free_bytes, plans, required_bytes
 
 log = logging.getLogger(__name__)
 
 
-def encoding(encoder: PromptEncoder) -> StageRun:
+def encoding(encoder: PromptEncoder) -> Stage:
     """Encoding one caption."""
 
     def outline() -> Outline:
@@ -37,61 +35,53 @@ def encoding(encoder: PromptEncoder) -> StageRun:
         modules = nn.ModuleList([model, without_weights(projection)])
         return Outline("", None, None, modules, None, None, audio_text_length=encoder.max_length, **rest)
 
-    return StageRun("encode", outline, Workload(None, None), (encoder,))
+    return Stage("encode", outline, Workload(None, None), (encoder,))
 
 
-def sampling(
-    joint: JointModel, workload: Workload, *, text_lengths: tuple[int, int], batchings: Sequence[str]
-) -> StageRun:
-    """Denoising.
-
-    Args:
-        joint: Towers and bridges.
-        workload: Latent shapes, and whether guidance is on.
-        text_lengths: Tokens of the video and of the audio text.
-        batchings: Ways of guidance that may be used, fastest first.
-    """
-
-    def outline() -> Outline:
-        return Outline("", without_weights(joint), None, None, None, None, *text_lengths, packing_of(joint))
-
-    return StageRun("sample", outline, workload, (joint,), batchings=batchings)
-
-
-def encoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiling: str) -> StageRun:
+def encoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiling: str) -> Stage:
     """Encoding a clip's picture to a latent ``(1, C, T, H, W)``; ``auto`` may tile whatever does not fit whole."""
     return _video_run("encode video", codec, Workload(tuple(shape), None, encoded=("video",), decoded=()), tiling)
 
 
-def encoding_audio(codec: OobleckCodec, shape: tuple[int, ...]) -> StageRun:
+def encoding_audio(codec: OobleckCodec, shape: tuple[int, ...]) -> Stage:
     """Encoding a clip's sound to a latent ``(1, C, L)``."""
     return _audio_run("encode audio", codec, Workload(None, tuple(shape), encoded=("audio",), decoded=()))
 
 
-def decoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiling: str) -> StageRun:
+def decoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiling: str) -> Stage:
     """Decoding a video latent ``(1, C, T, H, W)``; ``auto`` may tile whatever does not fit whole."""
     return _video_run("decode video", codec, Workload(tuple(shape), None), tiling)
 
 
-def decoding_audio(codec: OobleckCodec, shape: tuple[int, ...]) -> StageRun:
+def decoding_audio(codec: OobleckCodec, shape: tuple[int, ...]) -> Stage:
     """Decoding an audio latent ``(1, C, L)``."""
     return _audio_run("decode audio", codec, Workload(None, tuple(shape)))
 
 
-def _video_run(stage: str, codec: WanVAECodec, workload: Workload, tiling: str) -> StageRun:
+def decoding_both(whole: PlannedModule, video_shape: tuple[int, ...], audio_shape: tuple[int, ...]) -> Stage:
+    """Decoding both latents by the one autoencoder that made them, which hears one while it draws the other."""
+    return Stage("decode video", whole.outline, Workload(tuple(video_shape), tuple(audio_shape)), (whole,))
+
+
+def _video_run(stage: str, codec: WanVAECodec, workload: Workload, tiling: str) -> Stage:
+    if isinstance(codec, PlannedModule):
+        return Stage(stage, codec.outline, workload, (codec,), tilings=("off",) if tiling == "auto" else (tiling,))
     pixels = workload.video_shape[-1] * workload.video_shape[-2] * codec.spatial_stride**2
 
     def outline() -> Outline:
         return Outline("", None, None, None, WanVAECodec(rebuilt(codec.vae)), None)
 
-    return StageRun(stage, outline, workload, (codec,), tilings=tilings(pixels, tiling))
+    return Stage(stage, outline, workload, (codec,), tilings=tilings(pixels, tiling))
 
 
-def _audio_run(stage: str, codec: OobleckCodec, workload: Workload) -> StageRun:
+def _audio_run(stage: str, codec: OobleckCodec, workload: Workload) -> Stage:
+    if isinstance(codec, PlannedModule):
+        return Stage(stage, codec.outline, workload, (codec,))
+
     def outline() -> Outline:
         return Outline("", None, None, None, None, rebuilt(codec.vae))
 
-    return StageRun(stage, outline, workload, (codec,))
+    return Stage(stage, outline, workload, (codec,))
 
 
 def tilings(num_pixels: int, tiling: str) -> tuple[str, ...]:
@@ -106,27 +96,8 @@ def tilings(num_pixels: int, tiling: str) -> tuple[str, ...]:
     return ("on",) if num_pixels > LARGEST_UNTILED else ("off", "on")
 
 
-def run_codec(run: StageRun, placement: Placement, work: Callable[[str], Tensor]) -> Tensor:
-    """Encode or decode with the codec on the device for as long as it works.
-
-    Args:
-        run: From :func:`encoding_video` and the three like it.
-        placement: Where.
-        work: Told whether to work in tiles: ``on`` or ``off``.
-
-    Raises:
-        PlacementError, torch.OutOfMemoryError: as :func:`~.fit.run_fitting`.
-    """
-
-    def attempt(where: Placement, plan: Plan | None) -> Tensor:
-        with on_device(run.modules[0], where):
-            return work(plan.tiling if plan else run.tilings[0])
-
-    return run_fitting(run, placement, attempt)
-
-
 def settle(
-    outline: Outline,
+    outline: ModelOutline,
     workload: Workload,
     placement: Placement,
     *,
@@ -150,7 +121,7 @@ def settle(
 
 
 def forecast(
-    outline: Outline,
+    outline: ModelOutline,
     workload: Workload,
     placement: Placement,
     *,

@@ -9,9 +9,11 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ...core.disk import is_dir, is_file, look, suffix_of, user_path, what_is_there, why_unlistable
 from ...core.errors import InputError, MissingModelError
+from ..own import OwnSettings, joint_settings, own_settings
 from ._bridge_layouts import is_named_a_bridge
 from ._parts import open_part
 from .hub import expand_root, hub_snapshots, listed_name
@@ -50,6 +52,7 @@ __all__ = [
     "is_whole",
     "main_path",
     "pocket_folder",
+    "roots_of",
     "tower_kind",
 ]
 
@@ -82,12 +85,22 @@ class ModelSet:
         bridge_note: The same of the bridge, or why there is none; empty where there was no choice.
     """
 
+    family: ClassVar[str] = "bridged"
     video: Path | WanFiles
     audio: Path | StableAudioFiles
     bridge: Path | None
     roots: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     bridge_note: str = ""
+
+    @property
+    def own(self) -> OwnSettings:
+        """What the towers were made for.
+
+        Raises:
+            CorruptWeightsError: a note beside them cannot be read.
+        """
+        return joint_settings(own_settings(self.video), own_settings(self.audio))
 
     @property
     def video_path(self) -> Path:
@@ -191,7 +204,7 @@ def find_models(
         return models
     if str(models) != POCKET:
         folders = [models] if isinstance(models, str | Path) else models
-        return _search([root for folder in folders for root in _roots(folder)], video, audio)
+        return _search([root for folder in folders for root in roots_of(folder)], video, audio)
     if video is not None or audio is not None:
         raise InputError("the bundled model has towers of its own", got=f"{video or audio} beside it", expected=POCKET)
     return _search([pocket_folder()], None, None)
@@ -209,7 +222,12 @@ def find_downloaded(folder: Path, *, video: str | None = None, audio: str | None
     return _search(roots, video, audio, is_named=False)
 
 
-def _roots(folder: str | Path) -> list[Path]:
+def roots_of(folder: str | Path) -> list[Path]:
+    """Where models are looked for in a place that was named: a folder, or the id of a model in Hugging Face's cache.
+
+    Raises:
+        MissingModelError: it is not there.
+    """
     path = user_path(folder)
     if is_dir(path):
         return expand_root(require_listable(path))

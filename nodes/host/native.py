@@ -23,7 +23,7 @@ from ...core.errors import InputError
 from ...core.pair import MODALITIES, Pair
 from ...core.progress import stoppable
 from ...core.types import Conditioning, JointLatents, ModalityConditioning
-from ...models.bridges import kinds_that_hear
+from ...models.bridges import why_deaf
 from ...models.counting import stopping
 from ...models.joint import BridgeStack, require_fit
 from ...models.native import BridgedForwards
@@ -166,8 +166,7 @@ def _run_of(sides: list[NativeSide], task: str, options: SamplingOptions, stack:
     clean = {side.name: side.model.model.process_latent_in for side in sides}
     given = given_latents(task, {side.name: side.latent for side in sides}, options, clean)
     hears = frozenset(name for name in MODALITIES if stack is not None and stack.hears(name))
-    kinds = Pair(*(kinds_that_hear(name) for name in MODALITIES))
-    require_use(given, bridged=stack is not None, hears=hears, kinds=kinds)
+    require_use(given, hears=hears, why_deaf=lambda side: why_deaf(side, bridged=stack is not None))
     schedule = options.build_schedule(video="video" in clean, audio="audio" in clean)
     return _Run(schedule, options, given, hears)
 

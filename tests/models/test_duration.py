@@ -11,6 +11,7 @@ from sounding_video import forecast, pipeline
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import Cancelled
+from sounding_video.core.pair import Pair
 from sounding_video.core.progress import Progress
 from sounding_video.core.types import Captions
 from sounding_video.models.plan import duration
@@ -77,15 +78,15 @@ def test_the_quick_count_is_of_the_order_of_the_real_one(pocket, slow_device, mo
 def test_a_long_run_is_told_and_a_short_one_is_not(pocket, slow_device):
     def said(frames, width, height, **options):
         shape = (1, *Timeline(frames, 15, width, height, pocket.geometry).video_latent_shape)
-        return forecast.long_run_note(pocket, shape, SamplingOptions(**options))
+        return forecast.long_run_note(pocket, Pair(shape), SamplingOptions(**options))
 
     assert said(33, 64, 64) == ""
     sentence = said(81, 832, 480)
     assert sentence.startswith("sampling 81 frames of 832×480 in 50 steps takes about ") and " h on cpu" in sentence
     assert sentence.endswith("this model was made for 64×64 pixels, 33 frames at 15 fps")
     assert "in 4 steps takes about" in said(81, 832, 480, num_steps=4)
-    assert forecast.long_run_note(pocket, None, SamplingOptions()) == ""
-    assert forecast.long_run_note(replace(pocket, video=None), (1, 16, 21, 60, 104), SamplingOptions()) == ""
+    assert forecast.long_run_note(pocket, Pair(), SamplingOptions()) == ""
+    assert forecast.long_run_note(replace(pocket, video=None), Pair((1, 16, 21, 60, 104)), SamplingOptions()) == ""
 
 
 def test_it_is_told_before_anything_is_computed(pocket, slow_device):
