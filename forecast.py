@@ -10,8 +10,7 @@ from .core.pair import Pair
 from .core.progress import Progress
 from .core.room import clip_text, require_memory
 from .models.families.base import FamilyModel
-from .models.joined import JoinedModel
-from .models.joint import JointModel
+from .models.joined import join_towers
 from .models.plan.base import ModelOutline, Workload
 from .models.plan.duration import LONG_SECONDS, worded
 from .models.plan.fit import Stage, note
@@ -144,7 +143,7 @@ def clip_note(video: VideoParts | None, audio: AudioParts | None, timeline: Time
     if video is None or video.tower is None:
         return ""
     fitting = audio if audio is not None and audio.placement == video.placement else None
-    model = JoinedModel(JointModel(video.tower, fitting and fitting.tower), video, fitting, video.placement)
+    model = join_towers(video, fitting)
     shapes, own = Pair((num_clips, *timeline.video_latent_shape), None), model.own
     if not model.sampling_seconds(Workload(*shapes), num_steps=own.num_steps, passes=2):
         return ""

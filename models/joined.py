@@ -79,14 +79,19 @@ class JoinedModel(FamilyModel):
         return geometry_of(*self.codecs)
 
     @property
+    def sides(self) -> Pair[VideoParts | AudioParts]:
+        """As they were loaded."""
+        return Pair(self.video, self.audio)
+
+    @property
     def texts(self) -> Pair[PromptEncoder | TextEncoderHandle]:
         """Each side's own."""
-        return Pair(self.video, self.audio).map(lambda side: side.text)
+        return self.sides.map(lambda side: side.text)
 
     @property
     def codecs(self) -> Pair[VideoCodec | AudioCodec]:
         """Each side's own."""
-        return Pair(self.video, self.audio).map(lambda side: side.codec)
+        return self.sides.map(lambda side: side.codec)
 
     @property
     def root(self) -> JointModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import importlib.util
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -125,10 +127,31 @@ def throw_away_kind(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytes
     """A bridge kind that is one file among the others, for as long as the test lasts; its name."""
     from sounding_video.models import bridges
 
-    folder = tmp_path_factory.mktemp("bridges")
-    shutil.copy(ROOT / "tests" / "throw_away_bridge.py", folder / "throw_away.py")
-    monkeypatch.setattr(bridges, "__path__", [*bridges.__path__, str(folder)])
+    yield from _one_more_file(bridges, bridges.BRIDGES, "throw_away_bridge.py", tmp_path_factory, monkeypatch)
+
+
+@pytest.fixture
+def throw_away_family(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A family that is one file among the others, for as long as the test lasts; a folder with a model of it."""
+    from sounding_video.models import families
+
+    for name in _one_more_file(families, families.FAMILIES, "throw_away_family.py", tmp_path_factory, monkeypatch):
+        module = importlib.import_module(f"{families.__name__}.{name}")
+        yield module.write_folder(tmp_path_factory.mktemp("models") / "odd", small_models.write_tokenizer)
+
+
+def _one_more_file(
+    package: ModuleType,
+    registry: Any,
+    file: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[str]:
+    """A file of this folder as the variant ``throw_away`` of a package."""
+    folder = tmp_path_factory.mktemp("variants")
+    shutil.copy(ROOT / "tests" / file, folder / "throw_away.py")
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
     yield "throw_away"
-    bridges.BRIDGES._entries.pop("throw_away", None)
-    sys.modules.pop("sounding_video.models.bridges.throw_away", None)
-    vars(bridges).pop("throw_away", None)
+    registry._entries.pop("throw_away", None)
+    sys.modules.pop(f"{package.__name__}.throw_away", None)
+    vars(package).pop("throw_away", None)

@@ -20,6 +20,7 @@ from ...core.types import AVClip, JointLatents
 from ..clip_decoding import decode_clip
 from ..clip_encoding import encode_clip
 from ..own import OwnSettings, folder_settings
+from ..parts import AudioParts, VideoParts
 from ..placement import on_device
 from ..plan.base import ModelOutline, Workload
 from ..plan.duration import quick_or_seconds
@@ -226,6 +227,14 @@ class FamilyModel(ABC):
         Args:
             text_lengths: Tokens of the video and of the audio text; 0 without.
         """
+
+    @property
+    def sides(self) -> Pair[VideoParts | AudioParts]:
+        """What travels on the nodes' sockets of each side: codec and text encoder, and a tower where there is one."""
+        rest = {"placement": self.placement, "name": self.description, "trained": self.trained, "own": self.own}
+        made = {"video": VideoParts, "audio": AudioParts}
+        parts = {side: make(None, self.codecs[side], self.texts[side], **rest) for side, make in made.items()}
+        return Pair(**{side: each for side, each in parts.items() if self.makes(side)})
 
     def makes(self, modality: str) -> bool:
         """Whether it has a side, ``video`` or ``audio``."""
