@@ -48,7 +48,7 @@ class How:
 
     Args:
         placement: Where, with the way of offload that is used.
-        batching: Of guidance: a choice of :data:`~....sampling.words.BATCHING`.
+        batching: Of guidance: ``batched`` or ``sequential``.
         tiling: Of the picture's codec: ``on`` or ``off``.
     """
 
