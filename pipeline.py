@@ -29,6 +29,7 @@ from .models.families.base import FamilyModel
 from .models.joined import JoinedModel, add_lora, geometry_of, join_towers
 from .models.loading import load_models
 from .models.own import PUBLISHED
+from .models.parts import AudioParts, VideoParts
 from .models.plan.fit import How, note
 from .previews import preview_maps
 from .sampling.given import Given, require_use
@@ -39,7 +40,6 @@ from .sampling.options import SamplingOptions
 if TYPE_CHECKING:
     from .core.device import Placement
     from .core.protocols import AudioCodec, TextEncoder, VideoCodec
-    from .models.parts import AudioParts, VideoParts
 
 __all__ = [
     "DEFAULT_NEGATIVES",
@@ -102,7 +102,7 @@ def encode_captions(
     Raises:
         InputError: an empty caption.
     """
-    encoders = [getattr(side, "text", side) for side in (video, audio)]
+    encoders = [side.text if isinstance(side, VideoParts | AudioParts) else side for side in (video, audio)]
     for name, encoder, caption in zip(("video", "audio"), encoders, (captions.video, captions.audio), strict=True):
         if encoder is not None and not may_be_empty and not read(caption).plain.strip():
             raise InputError(
