@@ -18,7 +18,7 @@ class ChatServer:
     """What the server should do, one step a request, and what it was asked.
 
     ``refused`` holds fields that a request must not have, each with the sentence that it is refused with; such a
-    request takes no step.
+    request takes no step. ``model_list`` is sent in place of ``models`` as it is.
     """
 
     url: str = ""
@@ -26,6 +26,7 @@ class ChatServer:
     requests: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     models: tuple[str, ...] = ("tiny",)
+    model_list: bytes = b""
     refused: dict[str, str] = field(default_factory=dict)
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -42,7 +43,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.state.headers.append(dict(self.headers))
-        self._reply(200, {"data": [{"id": name} for name in self.state.models]})
+        listed = {"data": [{"id": name} for name in self.state.models]}
+        self._send(200, self.state.model_list or json.dumps(listed).encode(), {})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -67,6 +69,12 @@ class _Handler(BaseHTTPRequestHandler):
         if step.get("hang"):
             self.state.closing.wait(30)
             return
+        if step.get("trickle"):
+            self.send_response(200)
+            self.end_headers()
+            while not self.state.closing.wait(step["trickle"]):
+                self.wfile.write(b" ")
+            return
         if step.get("close"):
             # A reset and not a polite end.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -74,7 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.close()
             return
         if "raw" in step:
-            self._send(step.get("status", 200), step["raw"].encode(), {})
+            raw = step["raw"] if isinstance(step["raw"], bytes) else step["raw"].encode()
+            self._send(step.get("status", 200), raw, step.get("headers", {}))
             return
         status = step.get("status", 200)
         good = {"choices": [{"message": {"role": "assistant", "content": step.get("content")}}]}

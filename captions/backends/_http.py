@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,12 @@ from urllib.parse import SplitResult
 POLL_SECONDS = 0.1
 MAX_BYTES = 16_000_000
 _CHUNK_BYTES = 1 << 16
+_ANY_ZLIB = 32 + zlib.MAX_WBITS  # gzip or zlib, whichever the head says
 THREAD = "sounding-video request"
+
+
+class TooLongError(OSError):
+    """An answer without end, or one that unpacks to more than anybody says."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,8 @@ def send(
 
     Raises:
         TimeoutError: the answer was not there in time.
-        OSError: the connection failed, or the answer is no HTTP or too long.
+        TooLongError: the answer is too long, packed or unpacked.
+        OSError: the connection failed, or the answer is no HTTP.
     """
     exchange = _Exchange()
     # The request's own patience is only there so that no thread is left behind; it ends after ours.
@@ -77,8 +84,8 @@ def send(
     finally:
         with suppress(RuntimeError):  # the loop is closed already
             exchange.stop()
-    if exchange.error is not None:
-        raise exchange.error
+    if exchange.error is not None or exchange.response is None:
+        raise exchange.error or ConnectionError("the request ended without an answer")
     return exchange.response
 
 
@@ -99,6 +106,20 @@ def _work(exchange: _Exchange, url: str, method: str, request: Mapping[str, obje
         exchange.done.set()
 
 
+def _unpacked(content: bytes, encoding: str) -> bytes:
+    """The content as it was before it was packed, which nobody asked for; within the same bound."""
+    if encoding.strip().lower() in ("", "identity"):
+        return content
+    try:
+        unpacker = zlib.decompressobj(_ANY_ZLIB)
+        plain = unpacker.decompress(content, MAX_BYTES + 1)
+    except zlib.error as error:
+        raise ConnectionError(f"an answer packed as {encoding[:40]!r} ({error})") from None
+    if len(plain) > MAX_BYTES:
+        raise TooLongError(f"more than {MAX_BYTES} bytes when unpacked")
+    return plain
+
+
 async def _ask(
     exchange: _Exchange, url: str, method: str, request: Mapping[str, object], timeout_seconds: float
 ) -> Response:
@@ -108,13 +129,13 @@ async def _ask(
     exchange.stop = lambda: loop.call_soon_threadsafe(task.cancel)
     timeout = aiohttp.ClientTimeout(total=timeout_seconds)
     async with (
-        aiohttp.ClientSession(timeout=timeout) as http,
+        aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as http,
         http.request(method, url, allow_redirects=False, **request) as answer,
     ):
         content = bytearray()
         async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
             content += chunk
             if len(content) > MAX_BYTES:
-                raise ConnectionError(f"the answer is longer than {MAX_BYTES} bytes")
+                raise TooLongError(f"more than {MAX_BYTES} bytes")
         names = {name.lower(): value for name, value in answer.headers.items()}
-        return Response(answer.status, names, bytes(content))
+        return Response(answer.status, names, _unpacked(bytes(content), names.get("content-encoding", "")))

@@ -20,13 +20,12 @@ from urllib.parse import SplitResult, urlsplit
 from ...core.errors import CaptionError, InputError, TextError
 from ...core.json_text import parse_json
 from . import BACKENDS
-from ._http import POLL_SECONDS, Response, send
+from ._http import POLL_SECONDS, Response, TooLongError, send
+from ._secrets import KEY_VARIABLE, OPENAI_KEY_VARIABLE, redacted
 from .base import BackendOptions, Message, never_cancel
 
 LOGGER = logging.getLogger(__name__)
 SERVER_VARIABLE = "SOUNDING_VIDEO_LLM_SERVER"
-KEY_VARIABLE = "SOUNDING_VIDEO_LLM_KEY"
-OPENAI_KEY_VARIABLE = "OPENAI_API_KEY"
 OPENAI_HOST = "api.openai.com"
 # How an answer's form is asked for, from strict to free; a server that refuses one is asked with the next.
 FORMATS = ("json_schema", "json_object", "none")
@@ -37,6 +36,7 @@ RETRIED = (429, 500, 502, 503, 504)
 MAX_TRIES = 4
 BACKOFF_SECONDS = 0.5  # doubled with each try
 LONGEST_WAIT_SECONDS = 60.0
+_SHOWN, _LOOKED_AT = 300, 20_000  # characters of an answer in a message, and bytes that they may come from
 LIST_SECONDS = 30.0  # patience with the list of models where nobody can cancel
 
 
@@ -121,15 +121,19 @@ class OpenAIServer:
         try:
             names = [entry["id"] for entry in self._json(response)["data"]]
         except (KeyError, TypeError) as error:
-            raise self._failure("the server does not list its models", repr(error)) from error
+            raise self._failure("the server does not list its models", _excerpt(response)) from error
+        if not all(isinstance(name, str) and name.strip() for name in names):
+            raise self._failure("the server's list of models has entries without a name", _excerpt(response))
         if len(names) != 1:
             raise InputError(
                 "the language model is not named",
                 got=f"a server with {len(names)} models",
-                expected="one of " + ", ".join(names[:20]) if names else "the name of a model",
+                expected=f"one of {', '.join(_brief(redacted(name)) for name in names[:20]) or 'its models'}",
                 remedy="Name one with --model or in the node's field 'model'.",
             )
-        self._model = str(names[0])
+        if redacted(names[0]) != names[0]:
+            raise self._failure("the server's model has the key for a name", _brief(redacted(names[0])))
+        self._model = names[0]
         return self._model
 
     def _request(
@@ -159,6 +163,8 @@ class OpenAIServer:
                     timeout_seconds=timeout_seconds,
                     check_cancelled=check_cancelled,
                 )
+            except TooLongError as error:
+                raise self._failure("the server's answer is too long", str(error)) from None
             except TimeoutError as error:
                 raise self._failure("the language model did not answer in time", str(error)) from None
             except OSError as error:
@@ -175,7 +181,7 @@ class OpenAIServer:
     def _wait(self, number: int, asked: float | None, check_cancelled: Callable[[], None]) -> None:
         seconds = self.backoff_seconds * 2 ** (number - 1) if asked is None else asked
         if seconds > LONGEST_WAIT_SECONDS:
-            raise self._failure("the language model server asks to come back later", f"in {seconds:.0f} s")
+            raise self._failure("the language model server asks to come back later", f"in {min(seconds, 1e9):.0f} s")
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             check_cancelled()
@@ -189,6 +195,8 @@ class OpenAIServer:
                     f"Set the key in {KEY_VARIABLE} or {OPENAI_KEY_VARIABLE}, and name the server in {SERVER_VARIABLE} "
                     "or on the command line: the key is sent to no other."
                 )
+            if 300 <= response.status < 400:
+                remedy = "Its answer is to ask elsewhere, where a key does not follow: name that address with --server."
             raise self._failure(
                 "the language model server refused", f"status {response.status}: {_excerpt(response)}", remedy=remedy
             )
@@ -196,7 +204,7 @@ class OpenAIServer:
             content = self._json(response)["choices"][0]["message"]["content"]
         except (KeyError, IndexError, TypeError) as error:
             raise self._failure("the server's answer is not a chat completion", _excerpt(response)) from error
-        return content if isinstance(content, str) else ""
+        return redacted(content) if isinstance(content, str) else ""
 
     def _json(self, response: Response) -> Any:
         try:
@@ -206,8 +214,7 @@ class OpenAIServer:
 
     def _failure(self, what: str, got: str, *, remedy: str = "") -> CaptionError:
         """An error that cannot hold the key, even where the server sent it back."""
-        shown = got.replace(self._key, "***") if self._key else got
-        return CaptionError(what, got=f"{shown} from {self._url.geturl()}", remedy=remedy)
+        return CaptionError(what, got=redacted(f"{got} from {self._url.geturl()}"), remedy=remedy)
 
 
 def _base_url(text: str) -> SplitResult:
@@ -231,7 +238,9 @@ def _base_url(text: str) -> SplitResult:
         )
     if not usable:
         raise InputError(
-            "the server's address cannot be used", got=repr(text), expected="for example http://127.0.0.1:11434/v1"
+            "the server's address cannot be used",
+            got=repr(redacted(text)[:200]),
+            expected="for example http://127.0.0.1:11434/v1",
         )
     return url
 
@@ -325,9 +334,16 @@ def _retry_after(response: Response) -> float | None:
         pass
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
 
 
 def _excerpt(response: Response) -> str:
-    return " ".join(response.body[:300].decode("utf-8", errors="replace").split()) or "an empty answer"
+    """The beginning of an answer; keys go first, since half of one would not be found any more."""
+    return _brief(redacted(response.body[:_LOOKED_AT].decode("utf-8", errors="replace"))) or "an empty answer"
+
+
+def _brief(text: str) -> str:
+    """The beginning of a server's words on one line, without what steers a terminal."""
+    words = " ".join(text[: 4 * _SHOWN].split())
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in words)[:_SHOWN]

@@ -327,7 +327,7 @@ def test_a_redirect_is_not_followed(server, backend):
 def test_an_endless_answer_is_an_error(server, backend, monkeypatch):
     monkeypatch.setattr(_http, "MAX_BYTES", 20_000)
     server.answers(*[{"raw": "x" * 30_000}] * 4)
-    with pytest.raises(CaptionError, match="the answer is longer than 20000 bytes"):
+    with pytest.raises(CaptionError, match="answer is too long: got more than 20000 bytes"):
         backend.complete(ASK)
 
 
