@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 Area = tuple[int, int, int, int]
 # Lengths that differ by less are told of nobody: a sample at the end, half a frame of rounding.
 _TOLD_SECONDS = 0.0005
+OPEN = "open"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class PictureFit:
         used_seconds: Length of the part.
         missing_seconds: How much of the part lies beyond the picture's end; 0 for a still.
         known_frames: Frames of the part, at the model's rate, that the clip has; 1 for a still.
-        short: Whether that is held (``pad``) or repeated (``loop``).
+        short: Whether that is held (``pad``), repeated (``loop``) or left to the sampler (``open``).
     """
 
     num_frames: int
@@ -47,10 +48,13 @@ class PictureFit:
 
     def _length(self, start: float) -> list[str]:
         if self.num_frames == 1:
-            return [f"The picture is a still; it stands for the whole {self.used_seconds:.3f} s."]
+            stands = (
+                "it is the first frame" if self.short == OPEN else f"it stands for the whole {self.used_seconds:.3f} s"
+            )
+            return [f"The picture is a still; {stands}."]
         told = _cut("picture", self.seconds, start, self.used_seconds, self.missing_seconds)
         if self.missing_seconds > _TOLD_SECONDS:
-            filled = "it is repeated" if self.short == "loop" else "its last frame is held"
+            filled = {"loop": "it is repeated", OPEN: "what follows is made"}.get(self.short, "its last frame is held")
             told.append(f"The picture ends {self.missing_seconds:.3f} s early; {filled}.")
         return told
 
@@ -91,7 +95,7 @@ class SoundFit:
         used_seconds: Length of the part.
         missing_seconds: How much of the part lies beyond the sound's end.
         known_samples: Samples of the part, at the codec's rate, that the clip has.
-        short: Whether that is silent (``pad``) or repeated (``loop``).
+        short: Whether that is silent (``pad``), repeated (``loop``) or left to the sampler (``open``).
     """
 
     sample_rate: int
@@ -108,7 +112,7 @@ class SoundFit:
         """What happened, in the order in which it was done."""
         told = _cut("sound", self.seconds, start, self.used_seconds, self.missing_seconds)
         if self.missing_seconds > _TOLD_SECONDS:
-            filled = "it is repeated" if self.short == "loop" else "silence follows"
+            filled = {"loop": "it is repeated", OPEN: "what follows is made"}.get(self.short, "silence follows")
             told.append(f"The sound ends {self.missing_seconds:.3f} s early; {filled}.")
         if self.sample_rate != self.wanted_rate:
             told.append(f"The sound was resampled from {self.sample_rate} to {self.wanted_rate} Hz.")
@@ -135,6 +139,10 @@ class FitReport:
     def sentences(self) -> list[str]:
         """Every change as a sentence for the user; empty when the clip fitted as it was."""
         return [sentence for part in (self.picture, self.sound) if part for sentence in part.sentences(self.start)]
+
+    def left_open(self) -> FitReport:
+        """The same where what the clip lacks is left to the sampler."""
+        return FitReport(self.start, *(part and replace(part, short=OPEN) for part in (self.picture, self.sound)))
 
     def as_json(self) -> dict[str, Any]:
         """Plain values: rates of frames as text such as "15" or "30000/1001", and the sentences."""

@@ -139,6 +139,7 @@ class EncodeClip(io.ComfyNode):
                 tiling=tiling,
                 progress=watched,
             )
+            report = report.left_open() if after_the_end == OPEN else report
             said = [*filter(None, [*taken, *notes]), *report.sentences()]
             shown[REPORT_KEY][:0] = said
         sides = _Sides(timeline, batch_size, report if after_the_end == OPEN else None)
