@@ -14,7 +14,8 @@ from sounding_video.core.types import AudioClip, AVClip, Captions, VideoClip
 from sounding_video.media.mux import write_clip
 from sounding_video.media.probe import read_clip
 from sounding_video.media.user_file import open_user_file
-from sounding_video.pipeline import SamplingOptions, load_models
+from sounding_video.pipeline import SamplingOptions, load_models, sample_latents
+from sounding_video.tasks import picture
 from sounding_video.tasks.base import Run, own_timeline
 from sounding_video.tasks.extend import go_on
 from sounding_video.tasks.first_frame import from_first_frame
@@ -109,6 +110,28 @@ def test_a_picture_keeps_the_users_own_sound(run, write, rate, channels):
     assert torch.equal(made.audio.waveform, file.sound.waveform)
     assert made.audio.sample_rate == rate
     assert made.video.frames.shape[0] - 20 in (0, 1)  # a sample more than 20 frames hold asks for another
+
+
+def test_the_picture_of_a_long_sound_is_made_in_windows(run, write, monkeypatch):
+    """Each begins with the frames that the one before it ended with."""
+    seen = []
+
+    def watched(*args, given, **options):
+        made = sample_latents(*args, given=given, **options)
+        seen.append((given.video, made.video))
+        return made
+
+    monkeypatch.setattr(picture, "sample_latents", watched)
+    file = write(num_frames=80)
+    made, notes = picture_for(run, file)
+    assert made.video.frames.shape[0] in (80, 81) and torch.equal(made.audio.waveform, file.sound.waveform)
+    assert len(seen) > 2 and f"made in {len(seen)} windows of 2.2 s that share 1 s" in notes
+    assert seen[0][0] is None
+    for given, latents in seen[1:]:
+        known = int(given.mask.broadcast_to(latents.shape)[0, 0, :, 0, 0].sum())
+        assert 4 <= known < 9 and torch.equal(latents[:, :, :known], given.latents[:, :, :known])
+    frames = made.video.frames.diff(dim=0).abs().mean((1, 2, 3))
+    assert frames.max() < 0.5
 
 
 def test_what_a_clip_has_stays_when_it_goes_on(run, write):
