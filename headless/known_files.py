@@ -1,7 +1,7 @@
 """Where files that workflows name can be had, for the page: it offers to fetch what is not there.
 
-Only single files that the page may put into ComfyUI's own folders. Their hashes are left out: nobody here has had the
-files in hand.
+Only single files that the page may put into ComfyUI's own folders. Hashes are those that ComfyUI's own templates give;
+for the others they give none.
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ _FILES = {
     ),
     _T5: ("https://huggingface.co/ComfyUI-Wiki/t5-base/resolve/main", "text_encoders"),
 }
+_SHA256 = {
+    _UMT5: "c3355d30191f1f066b26d93fba017ae9809dce6c627dda5f6a66eaa651204f68",
+    _WAN_VAE: "2fc39d31359a4b0a64f55876d8ff7fa8d780956ae2cb13463b0223e15148976b",
+}
 # Our loaders name one file and find the others that belong to it.
 _COMPANIONS = {"T2SVLoadWanTower": (_UMT5, _WAN_VAE), "T2SVLoadStableAudioTower": (_T5,)}
 
@@ -39,6 +43,7 @@ def known_files(node: str, values: Iterable[object]) -> list[dict[str, str]]:
 
 
 def known_file(name: str) -> dict[str, str]:
-    """Name, address and folder of one file."""
+    """Name, address and folder of one file, and its hash where it is known."""
     address, folder = _FILES[name]
-    return {"name": name, "url": f"{address}/{name}", "directory": folder}
+    known = {"hash": _SHA256[name], "hash_type": "SHA256"} if name in _SHA256 else {}
+    return {"name": name, "url": f"{address}/{name}", **known, "directory": folder}
