@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -70,9 +71,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     # Under accelerate every process runs this; one of them speaks.
     speaks = os.environ.get("RANK", "0") == "0"
     with finish_the_step() as check_cancelled:
-        progress = (
-            Progress(console.progress.report, check_cancelled) if speaks else Progress(check_cancelled=check_cancelled)
-        )
+        heard = replace(console.progress, check_cancelled=check_cancelled)
+        progress = heard if speaks else Progress(check_cancelled=check_cancelled)
         report = train(config, output, resume=args.resume, progress=progress)
     console.close_progress()
     if not speaks:

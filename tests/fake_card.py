@@ -11,6 +11,7 @@ import inspect
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -78,6 +79,8 @@ def _attend(
     enable_gqa: bool = False,
 ) -> Tensor:
     """Flash attention in half precision without a mask, else the memory-efficient kernel, as torch picks."""
+    if torch.is_autocast_enabled("cuda"):
+        query, key, value = (tensor.to(torch.get_autocast_dtype("cuda")) for tensor in (query, key, value))
     if attn_mask is None and query.dtype != torch.float32:
         return torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, scale=scale)[
             0
@@ -95,8 +98,15 @@ def fake_card() -> Iterator[CardBytes]:
         # A fake tensor that is given other data does not notice that these lie elsewhere; a real one does.
         patch.setattr(FakeTensor, "data", property(_DATA.__get__, _give_data), raising=False)
         patch.setattr(torch.utils, "swap_tensors", _give_data)
+        patch_autocast(patch)
         with FakeTensorMode(allow_non_fake_inputs=True), FlashAttention(), CardBytes() as card:
             yield card
+
+
+def patch_autocast(patch: pytest.MonkeyPatch) -> None:
+    """Without a card autocast switches itself off."""
+    patch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    patch.setattr(torch.cuda, "is_bf16_supported", lambda *_: True)
 
 
 def _give_data(tensor: FakeTensor, data: FakeTensor) -> None:
@@ -105,9 +115,9 @@ def _give_data(tensor: FakeTensor, data: FakeTensor) -> None:
 
 
 @lru_cache(maxsize=2)
-def published(name: str) -> Outline:
+def published(name: str, dtype: torch.dtype = ON_CARD.dtype) -> Outline:
     """The published models of a size as empty modules on ``meta``; do not change them."""
-    return outline_shapes(name, ON_CARD)
+    return outline_shapes(name, replace(ON_CARD, dtype=dtype))
 
 
 def on_card(module: nn.Module, device: str = "cuda") -> nn.Module:
@@ -117,3 +127,49 @@ def on_card(module: nn.Module, device: str = "cuda") -> nn.Module:
         empty = torch.empty_like(tensor, device=device)
         memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
     return copy.deepcopy(module, memo)
+
+
+def backward(loss: Tensor) -> None:
+    """Gradients of a fake loss, node by node: torch's own engine asks for the streams of a card that is not there.
+
+    What a node has saved goes as soon as it has been visited, as there.
+    """
+    ready, waiting = [loss.grad_fn], _num_uses(loss.grad_fn)
+    arrived: dict[Any, dict[int, Tensor]] = {loss.grad_fn: {0: torch.ones_like(loss)}}
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        # Checkpoints compute again once a backward pass.
+        patch.setattr(torch._C, "_current_graph_task_id", lambda: 1)
+        while ready:
+            _visit(ready, waiting, arrived)
+
+
+def _visit(ready: list[Any], waiting: dict[Any, int], arrived: dict[Any, dict[int, Tensor]]) -> None:
+    """One node: what it gives goes to the nodes after it, and those that miss nothing more are ready."""
+    node = ready.pop()
+    del waiting[node]
+    grads = arrived.pop(node)
+    found = node(*(grads.get(index) for index in range(len(node._input_metadata))))
+    for (after, index), grad in zip(node.next_functions, found if isinstance(found, tuple) else (found,), strict=False):
+        if after is None:
+            continue
+        slot = arrived.setdefault(after, {})
+        if grad is not None:
+            wanted = after._input_metadata[index]  # of a bias, which went to all rows, the sum
+            grad = grad.sum_to_size(wanted.shape).to(wanted.dtype)
+            slot[index] = slot[index] + grad if index in slot else grad
+        waiting[after] -= 1
+        if not waiting[after]:
+            ready.append(after)
+
+
+def _num_uses(root: Any) -> dict[Any, int]:
+    """How many edges lead to each node."""
+    uses, stack = {root: 0}, [root]
+    while stack:
+        for node, _ in stack.pop().next_functions:
+            if node is not None:
+                if node not in uses:
+                    uses[node] = 0
+                    stack.append(node)
+                uses[node] += 1
+    return uses

@@ -85,6 +85,10 @@ class Samples(ABC):
     def row(self, place: Place) -> dict[str, Tensor]:
         """The tensors that the step reads, of one clip."""
 
+    def empty_row(self) -> dict[str, Tensor]:
+        """A row without numbers, on ``meta``, by which a step's memory is planned; none where that is not done."""
+        return {}
+
     def window(self, source: Source, number: int) -> AVClip:
         """A window of a clip in the media cache; its place is drawn from its number."""
         clip, _ = self.media.load(source)
@@ -170,6 +174,17 @@ class LatentSamples(Samples):
             row[f"{name}_noise"] = torch.randn(latents.shape, generator=noise)
         if self._duration is not None:
             row["duration"] = self._duration[0]
+        return row
+
+    def empty_row(self) -> dict[str, Tensor]:
+        """As long as any: captions are padded to one length."""
+        row = {name: torch.empty_like(tensor, device="meta") for name, tensor in self._moment(0).items()}
+        for name, side in self._sides.items():
+            latents = getattr(self.timeline, f"{name}_latent_shape")
+            row |= {f"{name}_{what}": torch.empty(latents, device="meta") for what in ("latents", "noise")}
+            row[f"{name}_text"] = torch.empty(side.text.max_length, side.tower.text_width, device="meta")
+        if self._duration is not None:
+            row["duration"] = torch.empty_like(self._duration[0], device="meta")
         return row
 
 

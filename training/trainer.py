@@ -37,6 +37,7 @@ from .checkpoint import (
 from .config import TrainConfig
 from .log import LOSS_LOG, LOSS_PICTURE, append_log, cut_log, plot_log
 from .randomness import derived_seed
+from .room import foretell
 from .schedule import learning_rate
 
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
@@ -75,6 +76,7 @@ def train(config: TrainConfig, output: str | Path, *, resume: bool = False, prog
     Raises:
         InputError: the folder holds a run (or none, with ``resume``), or another configuration.
         NonFiniteError: a loss or gradient is NaN or infinite; names the step and the clips.
+        PlacementError: a step does not fit the card's memory.
         Cancelled: the user stopped it.
     """
     output = Path(output).expanduser()
@@ -93,6 +95,9 @@ def train(config: TrainConfig, output: str | Path, *, resume: bool = False, prog
         output.mkdir(parents=True, exist_ok=True)
         (output / "config.json").write_text(json.dumps(config.as_dict(), indent=2) + "\n", encoding="utf-8")
     share = Share(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone)
+    if accelerator.device.type != "cpu" and accelerator.distributed_type not in SHARDED:
+        told = foretell(bench, batches.samples, config, accelerator.device, accelerator.num_processes)
+        progress.tell(told)
     batches.prepare(accelerator.device, share, progress)
     run = _Run(config, output, accelerator, bench, batches)
     run.restore(start)

@@ -102,7 +102,7 @@ class LiveBytes(TorchDispatchMode):
         self.live_bytes -= size
 
 
-class _FusedAttention(TorchFunctionMode):
+class FusedAttention(TorchFunctionMode):
     """Attention as every kernel but the naive one does it: an output shaped like the query, and nothing else.
 
     Args:
@@ -120,11 +120,33 @@ class _FusedAttention(TorchFunctionMode):
         kwargs = kwargs or {}
         if function is F.scaled_dot_product_attention:
             query, key, value = (*args, *(kwargs.get(name) for name in ("query", "key", "value")[len(args) :]))[:3]
+            if not query.is_meta and torch.is_autocast_enabled(
+                query.device.type
+            ):  # which looks at the operation that is left out here
+                dtype = torch.get_autocast_dtype(query.device.type)
+                query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
             self._tracked.operations += (
                 2 * query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
             )
-            return query.new_empty((*query.shape[:-1], value.shape[-1]))
+            return _Attended.apply(query, key, value)
         return function(*args, **kwargs)
+
+
+class _Attended(torch.autograd.Function):
+    """What a fused kernel keeps for its backward pass: what it read and made, and a float32 number a query."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Nothing is computed."""
+        out = query.new_empty((*query.shape[:-1], value.shape[-1]))
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(query, key, value, out, query.new_empty(query.shape[:-1], dtype=torch.float32))
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Three gradients at once."""
+        return tuple(torch.empty_like(tensor) for tensor in ctx.saved_tensors[:3])
 
 
 class Cost(NamedTuple):
@@ -153,6 +175,6 @@ def dry_run(run: Callable[[], Any], weights: Iterable[Tensor] = ()) -> Cost:
     """
     mode = LiveBytes(weights)
     # In inference mode, which ComfyUI runs nodes in, operations would come undivided and hide what is made inside them.
-    with torch.inference_mode(False), torch.no_grad(), mode, _FusedAttention(mode):
+    with torch.inference_mode(False), torch.no_grad(), mode, FusedAttention(mode):
         run()
     return Cost(mode.peak_bytes - mode.base_bytes, mode.operations)

@@ -116,6 +116,16 @@ class Tower(nn.Module, ABC):
         """Width of the time embedding that bridges see."""
         return self.width
 
+    @property
+    @abstractmethod
+    def text_width(self) -> int:
+        """Width of the caption's embedding that it reads."""
+
+    @property
+    def duration_width(self) -> int:
+        """Width of the embedded duration that it reads beside; 0 where it reads none."""
+        return 0
+
     @abstractmethod
     def enter(self, modality: Modality) -> TowerState:
         """Embed latents, timestep and text."""

@@ -28,6 +28,16 @@ class StableAudioTower(Tower):
         """D of the residual stream (1536)."""
         return self.model.inner_dim
 
+    @property
+    def text_width(self) -> int:
+        """That of T5 behind its projection (768)."""
+        return self.model.config.cross_attention_input_dim
+
+    @property
+    def duration_width(self) -> int:
+        """Start and end side by side (1536)."""
+        return self.model.config.global_states_input_dim
+
     def rotary(self, num_tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """The stock pipeline's table: half of each head rotated, positions 0..tokens-1, float32."""
         cos, sin = get_1d_rotary_pos_embed(

@@ -25,6 +25,11 @@ class WanTower(Tower):
         """D of the residual stream (1536 for 1.3B, 5120 for 14B)."""
         return self.model.config.num_attention_heads * self.model.config.attention_head_dim
 
+    @property
+    def text_width(self) -> int:
+        """That of UMT5 (4096)."""
+        return self.model.config.text_dim
+
     def enter(self, modality: Modality) -> TowerState:
         """Patchify, embed time and text, make the 3-D rotary table."""
         batch, channels, frames, height, width = modality.latents.shape

@@ -1,0 +1,149 @@
+"""Training steps of the published models on a card that is not there, and what is told of them before they begin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from fake_card import backward, fake_card, on_card, published
+from sounding_video.core.clock import Timeline
+from sounding_video.core.device import Placement
+from sounding_video.core.errors import PlacementError
+from sounding_video.core.pair import Pair
+from sounding_video.core.progress import Progress
+from sounding_video.core.residency import Moving, managed_by
+from sounding_video.models.bridges import BRIDGES
+from sounding_video.models.parts import AudioParts, VideoParts
+from sounding_video.models.plan.outline import SHAPES
+from sounding_video.models.plan.training import training_needs
+from sounding_video.training.assembly import build_workbench
+from sounding_video.training.batches import Batches, Share
+from sounding_video.training.config import TrainConfig
+from sounding_video.training.recipes import recipe
+from sounding_video.training.room import foretell
+from sounding_video.training.tasks import TRAINING_TASKS
+from sounding_video.training.trainable import select
+from sounding_video.training.trainer import train
+
+CUDA = torch.device("cuda")
+TIMELINE = Timeline(81, Fraction(15), 832, 480)
+ROW = {
+    "t": (),
+    "video_latents": TIMELINE.video_latent_shape,
+    "video_noise": TIMELINE.video_latent_shape,
+    "video_text": (1024, 4096),
+    "audio_latents": TIMELINE.audio_latent_shape,
+    "audio_noise": TIMELINE.audio_latent_shape,
+    "audio_text": (128, 768),
+    "duration": (1, 1536),
+}
+BOTH_HEAR = [kind for kind in BRIDGES if BRIDGES.get(kind).listeners == {"video", "audio"}]
+
+
+class Card(Moving):
+    """A card of some size."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.size = int(size)
+
+    def free_bytes(self, device: torch.device) -> int:
+        return self.size
+
+
+def made_step(shape: str, kind: str, *overrides: str) -> torch.nn.Module:
+    """What a run of the paper's recipe trains, without numbers; its weights are float32, its passes bfloat16."""
+    config = recipe("bridgedit", [f"bridges.kind={kind}", *overrides])
+    task, towers = TRAINING_TASKS.get(config.task)(config), published(shape, torch.float32).joint
+    rest = {"codec": None, "text": None, "placement": Placement(torch.device("cpu"), torch.float32), "name": shape}
+    with torch.device("meta"):
+        step = task.make_step(Pair(VideoParts(towers.video, **rest), AudioParts(towers.audio, **rest)), TIMELINE)
+    select(config.trainable, step, task.parts(step))
+    return step.train()
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        pytest.param(shape, kind, marks=() if (shape, kind) == (SHAPES[0], "dual_cross") else pytest.mark.slow)
+        for shape in SHAPES
+        for kind in BOTH_HEAR
+    ],
+)
+def test_a_training_step_takes_what_is_foretold(shape: str, kind: str) -> None:
+    step = made_step(shape, kind)
+    with fake_card() as card:
+        twin = on_card(step)
+        learning = [parameter for parameter in twin.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(learning, foreach=True)
+        for parameter in learning:
+            parameter.grad = torch.empty_like(parameter)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses = twin({name: torch.empty((1, *size), device="cuda") for name, size in ROW.items()})
+        assert {(loss.dtype, loss.device.type) for loss in losses.values()} == {(torch.float32, "cuda")}
+        loss = losses.pop("total")
+        losses.clear()
+        backward(loss)
+        del loss
+        found = {(p.grad is not None and p.grad.dtype, p.grad is not None and p.grad.device.type) for p in learning}
+    assert found == {(torch.float32, "cuda")}, "all that learns has a gradient on the card"
+    row = {name: torch.empty(size, device="meta") for name, size in ROW.items()}
+    foretold = training_needs(step, row, batch_size=1, device=CUDA, averaged=False)
+    assert foretold.peak_bytes == pytest.approx(card.peak, rel=0.05)
+    parameters = sum(parameter.numel() for parameter in learning)
+    assert (foretold.gradient_bytes, foretold.optimizer_bytes) == (4 * parameters, 8 * parameters)
+
+
+def prepared(config: TrainConfig) -> tuple[object, Batches]:
+    bench = build_workbench(config, Path(config.models.root))
+    return bench, Batches(config, bench, Path(config.data.cache))
+
+
+@pytest.mark.parametrize("name", ["pocket_bridges", "pocket_video", "pocket_audio"])
+def test_rows_are_shaped_as_planned(name: str, small_run: Callable[..., TrainConfig]) -> None:
+    _, batches = prepared(small_run(name))
+    batches.prepare(torch.device("cpu"), Share(), Progress())
+    planned, row = batches.samples.empty_row(), batches.at(0, 1).tensors
+    assert {key: (tensor.shape, tensor.dtype) for key, tensor in planned.items()} == {
+        key: (tensor.shape[1:], tensor.dtype) for key, tensor in row.items()
+    }
+
+
+def test_what_makes_a_step_larger_is_foretold(small_run: Callable[..., TrainConfig]) -> None:
+    def peak(*overrides: str, processes: int = 1) -> int:
+        config = small_run("pocket_bridges", "precision=bf16", "optimizer.ema_decay=0", *overrides)
+        bench, batches = prepared(config)
+        needs = {"batch_size": config.batch_size, "averaged": bool(config.optimizer.ema_decay), "copies": processes}
+        return training_needs(bench.step, batches.samples.empty_row(), device=CUDA, **needs).peak_bytes
+
+    plain = peak()
+    assert peak("batch_size=4", processes=2) > peak("batch_size=4") > plain
+    assert peak("trainable=bridges,video_tower,audio_tower", "optimizer.ema_decay=0.9") > plain
+    assert peak("models.gradient_checkpointing=true") < plain
+
+
+def test_a_run_that_fits_is_told_and_one_that_does_not_is_refused(small_run: Callable[..., TrainConfig]) -> None:
+    config = small_run("pocket_bridges")
+    bench, batches = prepared(config)
+    with managed_by(Card(80e9)):
+        told = foretell(bench, batches.samples, config, CUDA)
+    assert told.startswith("a training step needs 0.3 GB of 80.0 GB free memory: ")
+    assert "weights" in told and "optimizer moments" in told and "averaged weights" in told
+    with managed_by(Card(1e6)), pytest.raises(PlacementError, match="does not fit the memory of cuda") as refused:
+        foretell(bench, batches.samples, config, CUDA)
+    assert "got 1.0 MB free" in str(refused.value) and "models.gradient_checkpointing=true" in str(refused.value)
+
+
+def test_a_run_is_refused_before_it_prepares_anything(
+    small_run: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_run("pocket_bridges", f"data.cache={tmp_path / 'cache'}")
+    monkeypatch.setattr(Accelerator, "device", CUDA)
+    with managed_by(Card(1e6)), pytest.raises(PlacementError, match="a training step does not fit"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "cache").exists()
