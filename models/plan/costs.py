@@ -87,13 +87,10 @@ def sampling(
 
 def _modality(tower: nn.Module, view: Tensor, length: int, rows: int) -> Modality:
     """Inputs of one pass, as the sampling loop makes them."""
-    config, batch, like = tower.model.config, rows * view.shape[0], {"dtype": view.dtype, "device": _META}
-    timestep = torch.empty(1, device=_META)
-    if tower.modality == "video":
-        return Modality(torch.cat([view] * rows), timestep, torch.empty(batch, length, config.text_dim, **like))
-    text = torch.empty(batch, length, config.cross_attention_input_dim, **like)
-    duration = torch.empty(batch, 1, config.global_states_input_dim, **like)
-    return Modality(torch.cat([view] * rows), timestep, text, duration)
+    batch, like = rows * view.shape[0], {"dtype": view.dtype, "device": _META}
+    text = torch.empty(batch, length, tower.text_width, **like)
+    duration = torch.empty(batch, 1, tower.duration_width, **like) if tower.duration_width else None
+    return Modality(torch.cat([view] * rows), torch.empty(1, device=_META), text, duration)
 
 
 def encoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiled: bool, known: Iterable[Tensor]) -> Cost:

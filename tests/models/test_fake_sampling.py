@@ -12,7 +12,7 @@ from sounding_video.core.types import Conditioning, ModalityConditioning
 from sounding_video.models.codecs.oobleck import OobleckCodec
 from sounding_video.models.joined import JoinedModel
 from sounding_video.models.parts import AudioParts, VideoParts
-from sounding_video.models.plan.needs import TOWERS, Needs, Workload
+from sounding_video.models.plan.needs import Needs, Workload
 from sounding_video.models.plan.outline import SHAPES
 from sounding_video.pipeline import sample_latents
 from sounding_video.sampling.given import Given
@@ -68,6 +68,6 @@ def test_sound_for_a_given_picture(shape: str, offload: str) -> None:
     assert (made.audio.shape, made.audio.dtype, made.audio.device.type) == (AUDIO_SHAPE, torch.float32, "cpu")
     assert made.video.shape == VIDEO_SHAPE
     needs = Needs(replace(outline, video_text=None, audio_text=None), Workload(VIDEO_SHAPE, AUDIO_SHAPE, decoded=()))
-    weights = sum(needs.weights()[part] for part in TOWERS)
+    weights = needs.weights_on_device("sample", "model", prefetch=True)
     assert weights + needs.activations("sample") == pytest.approx(card.peak, rel=0.02)
     assert left == pytest.approx(weights if offload == "none" else 0, abs=0.01 * weights)
