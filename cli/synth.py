@@ -70,7 +70,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
 def run(args: argparse.Namespace, console: Console) -> None:
     """Make what is not there yet; each clip and its row in the manifest appear together and whole."""
     from ..core.clock import Timeline
-    from ..core.room import require_disk
+    from ..core.room import require_clip_memory, require_disk
     from ..media.files import output_error
     from ..media.mux import write_clip
     from ..world.synth import make_clip, scene_for
@@ -79,6 +79,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     width, height = args.size
     timeline = Timeline(num_frames=args.frames, fps=args.fps, width=width, height=height)
     require_disk(folder, total * least_bytes(timeline), f"{total} clips")
+    require_clip_memory(args.frames, width, height)
     make_clip(args.scene, args.seed, timeline=timeline, split=args.split)  # refuses bad options before a file changes
     seeds = range(args.seed, args.seed + total)
     wanted = [

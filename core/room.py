@@ -10,6 +10,7 @@ from .errors import OutputError, PlacementError
 from .sizes import size_text
 
 SPARE_DISK_BYTES = 64 * 2**20
+WORLD_PIXEL_BYTES = 27  # as bytes, and twice as floats on the way to the clip
 
 
 def require_memory(num_bytes: int, what: str, *, of_all: bool = False) -> None:
@@ -64,3 +65,15 @@ def require_disk(folder: Path, num_bytes: int, what: str) -> None:
 def clip_text(num_frames: int, width: int, height: int) -> str:
     """A clip in words, for the messages above."""
     return f"a clip of {num_frames} frames of {width}×{height} pixels"
+
+
+def require_clip_memory(num_frames: int, width: int, height: int) -> None:
+    """Refuse a clip of the world that the main memory cannot hold.
+
+    Asked by whoever has one made, and not in ``world``: a run's clips are known by that room's code, so a line there
+    would end every run that people have.
+
+    Raises:
+        PlacementError: it does not fit.
+    """
+    require_memory(WORLD_PIXEL_BYTES * num_frames * width * height, clip_text(num_frames, width, height))

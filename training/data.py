@@ -22,6 +22,7 @@ from ..core.clock import LatentGeometry, Timeline
 from ..core.disk import is_file
 from ..core.errors import InputError
 from ..core.json_text import read_json_lines
+from ..core.room import require_clip_memory
 from ..core.types import AudioClip, AVClip, Captions
 from ..media.fit import SHORT, FitStyle, fit_clip
 from ..media.probe import read_clip
@@ -74,6 +75,7 @@ class WorldSource(Source):
         """Draw and synthesise it."""
         from ..world.synth import make_clip
 
+        require_clip_memory(self.timeline.num_frames, self.timeline.width, self.timeline.height)
         made = make_clip(self.scene, self.seed, timeline=self.timeline, split=self.split, looks=self.looks)
         return made.clip, _expand(made.prompt) if self.expanded else made.captions
 

@@ -10,7 +10,6 @@ import torch
 
 from ..core.clock import Timeline
 from ..core.errors import GeometryError, InputError
-from ..core.room import clip_text, require_memory
 from ..core.types import AudioClip, AVClip, Captions, VideoClip
 from .canvas import Canvas
 from .captions import compose
@@ -20,7 +19,6 @@ from .scenes.base import Scene, level_at
 from .sound import Stage
 
 SHORTEST_SECONDS = 0.25
-_PIXEL_BYTES = 27  # as bytes, and twice as floats on the way to the clip
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,6 @@ def make_clip(scene: str | None, seed: int, *, timeline: Timeline, split: str = 
     Raises:
         InputError: unknown scene or split, a negative seed or number of looks.
         GeometryError: shorter than a quarter of a second.
-        PlacementError: the memory cannot hold it.
     """
     check_split(split)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
@@ -82,8 +79,6 @@ def make_clip(scene: str | None, seed: int, *, timeline: Timeline, split: str = 
             expected=f"at least {SHORTEST_SECONDS} s",
             remedy="Ask for more frames or a lower frame rate.",
         )
-    pixels = timeline.num_frames * timeline.width * timeline.height
-    require_memory(_PIXEL_BYTES * pixels, clip_text(timeline.num_frames, timeline.width, timeline.height))
     name = scene_for(seed, split) if scene is None else scene
     maker = SCENES.get(name)()
     key = ("world", split, seed, name)

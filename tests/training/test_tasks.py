@@ -58,6 +58,19 @@ def test_what_a_task_exports_is_laid_over_the_model_it_came_from(small_run, smal
 
 
 @ALL
+def test_saving_does_not_touch_the_numbers(small_run, tmp_path, task: str) -> None:
+    """What a codec's latents are like is measured for what is written, not for the run that goes on."""
+    bench = build_workbench(config := small_run(RECIPE_OF[task]), Path(config.models.root))
+    part = next(iter(bench.task.parts(bench.step)))
+    curves = []
+    for every in (1, 3):
+        overrides = ("num_steps=3", f"saving.every={every}", "objective.code_noise=0.5", f"trainable={part}")
+        train(small_run(RECIPE_OF[task], *overrides), tmp_path / f"{every}")
+        curves.append([row["total"] for row in read_log(tmp_path / f"{every}" / "loss.jsonl")])
+    assert curves[0] == curves[1]
+
+
+@ALL
 def test_a_part_of_another_task_is_refused_with_its_own(small_run, task: str) -> None:
     with pytest.raises(InputError, match="a trainable part is not in this task: got 'text'; expected") as error:
         build_workbench(config := small_run(RECIPE_OF[task], "trainable=text"), Path(config.models.root))

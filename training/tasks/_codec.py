@@ -41,17 +41,20 @@ class CodecTask(TrainingTask):
     def export(self, folder: Path, trained: Trained) -> None:
         """The autoencoder's folder; where only halves were trained, with a note which tensors those are."""
         vae = trained.step.vae
+        before = {name: value for name, value in vae.config.items() if not name.startswith("_")}
         with holding(trained.parameters, trained.state):
             if self.trains_whole:
                 self.settle(vae, trained)
             target = folder / trained.sides[self.side].name / "vae"
             write_module(target, vae, () if self.trains_whole else self._trained_names())
+        # The step reads deviations from there: what is measured now must not change the run that goes on.
+        vae.register_to_config(**before)
 
     def settle(self, vae: nn.Module, trained: Trained) -> None:
         """Bring the latents of a whole autoencoder to the scale that towers expect, while it holds what was trained.
 
         Args:
-            vae: Its parameters are put back afterwards.
+            vae: Its parameters and its configuration are put back afterwards.
             trained: Where clips come from.
         """
 
