@@ -34,6 +34,8 @@ GATHERED = ("model.safetensors", "pytorch_model.bin", "pytorch_model.safetensors
 GATHER = (
     "Run zero_to_fp32.py, which DeepSpeed puts beside the checkpoint, in that folder, and give the file that it writes."
 )
+# Of a block, as it is written: "007" and a number of a thousand digits are none.
+NUMBER = r"(?:0|[1-9][0-9]{0,8})"
 # Of a Lightning checkpoint: when it was saved.
 PROGRESS = ("epoch", "global_step")
 
@@ -152,15 +154,15 @@ def split_groups(
 def _place_key(name: str, prefixed: bool, tuned_blocks: tuple[int, int]) -> tuple[str | None, str]:
     if not prefixed:
         for group, stem in TOWER_BLOCKS.items():
-            if re.match(rf"{stem}\.\d+\.", name):
+            if re.match(rf"{stem}\.{NUMBER}\.", name):
                 return group, name
-        return ("bridges", name) if re.match(r"\d+\.", name) else (None, name)
+        return ("bridges", name) if re.match(rf"{NUMBER}\.", name) else (None, name)
     for group, prefix in PREFIXES:
         if name.startswith(prefix):
             short = name[len(prefix) :]
             if group == "bridges":
-                return (group, short) if re.match(r"\d+\.", short) else (None, name)
-            match = re.match(rf"{TOWER_BLOCKS[group]}\.(\d+)\.", short)
+                return (group, short) if re.match(rf"{NUMBER}\.", short) else (None, name)
+            match = re.match(rf"{TOWER_BLOCKS[group]}\.({NUMBER})\.", short)
             limit = tuned_blocks[0] if group == "video" else tuned_blocks[1]
             return (group, short) if match and int(match.group(1)) < limit else (None, short)
     return None, name
@@ -172,9 +174,15 @@ def group_blocks(tensors: Mapping[str, Tensor], path: Path) -> list[dict[str, Te
     Raises:
         IncompatibleWeightsError: a number is left out.
     """
-    numbers = sorted({int(name.split(".")[0]) for name in tensors})
+    blocks: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        number, _, rest = name.partition(".")
+        blocks.setdefault(int(number), {})[rest] = tensor
+    numbers = sorted(blocks)
     if numbers != list(range(len(numbers))):
         raise IncompatibleWeightsError(
-            "bridge blocks are missing", got=f"{path} with blocks {numbers}", expected="0, 1, 2, … without gaps"
+            "bridge blocks are missing",
+            got=f"{path} with blocks {', '.join(map(str, numbers[:8]))}",
+            expected="0, 1, 2, … without gaps",
         )
-    return [{n.split(".", 1)[1]: t for n, t in tensors.items() if n.startswith(f"{i}.")} for i in numbers]
+    return [blocks[number] for number in numbers]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...core.errors import IncompatibleWeightsError
 from ...core.progress import ask_to_stop
 from ._header import WeightFile, require_float
+from ._limits import outlined, require_numbers
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,32 @@ class Recipe:
     trailing: int = 0
     zeros: bool = False
 
+    def shape(self, file: WeightFile) -> tuple[int, ...]:
+        """The shape that the tensor will have, by the header.
+
+        Raises:
+            IncompatibleWeightsError: it is not there, or does not divide into its parts.
+            CorruptWeightsError: it holds no numbers.
+        """
+        shape = file.shape(self.source)
+        if self.part is not None:
+            if not shape or shape[0] % self.part[1]:
+                raise IncompatibleWeightsError(
+                    "a tensor does not divide into its parts",
+                    got=f"{self.source} {shape} in {file.path}",
+                    expected=f"{self.part[1]} equal parts",
+                )
+            shape = (shape[0] // self.part[1], *shape[1:])
+        if self.trailing > 0:
+            return (1, *shape, 1)
+        return shape[:-1] if self.trailing < 0 and shape[-1:] == (1,) else shape
+
     def read(self, file: WeightFile) -> Tensor:
-        """The tensor, in the file's type."""
+        """The tensor, in the file's type.
+
+        Raises:
+            IncompatibleWeightsError: it does not divide into its parts.
+        """
         tensor = file.tensor(self.source)
         if self.zeros:
             return torch.zeros_like(tensor)
@@ -62,29 +87,45 @@ def build(make: Callable[[], nn.Module], file: WeightFile, recipes: Recipes, *, 
     from accelerate import init_empty_weights
 
     require_float(file)
-
+    _require_fit(outlined(make, len(file.infos), file.path), file, recipes)
     with init_empty_weights(include_buffers=False):
         module = make()
     own = module.state_dict()
-    _require_equal(file, type(module).__name__, missing=set(own) - set(recipes), surplus=set(recipes) - set(own))
     kept = kept_in_float32(module, dtype)
     state = {}
     for name, recipe in recipes.items():
         ask_to_stop()
         tensor = recipe.read(file)
         if tensor.shape != own[name].shape:
-            raise IncompatibleWeightsError(
-                f"a tensor of the {type(module).__name__} has another shape",
-                got=f"{recipe.source} {tuple(tensor.shape)} in {file.path}",
-                expected=f"{tuple(own[name].shape)}",
-            )
+            raise _misshapen(module, file, recipe, tuple(tensor.shape), tuple(own[name].shape))
         wanted = torch.float32 if kept.intersection(name.split(".")) else dtype
         # A copy of its own: chunks would keep their whole, and mapped files stay open.
         state[name] = tensor.to(wanted, copy=True).contiguous()
+    require_numbers(state.items(), file.path)
     module.load_state_dict(state, strict=True, assign=True)
     if hasattr(module, "tie_weights"):
         module.tie_weights()
     return module.eval()
+
+
+def _require_fit(outline: nn.Module, file: WeightFile, recipes: Recipes) -> None:
+    """Compare names and shapes with the header, before anything is made or read."""
+    own = outline.state_dict()
+    _require_equal(file, type(outline).__name__, missing=set(own) - set(recipes), surplus=set(recipes) - set(own))
+    for name, recipe in recipes.items():
+        shape = recipe.shape(file)
+        if shape != tuple(own[name].shape):
+            raise _misshapen(outline, file, recipe, shape, tuple(own[name].shape))
+
+
+def _misshapen(
+    module: nn.Module, file: WeightFile, recipe: Recipe, got: tuple[int, ...], expected: tuple[int, ...]
+) -> IncompatibleWeightsError:
+    return IncompatibleWeightsError(
+        f"a tensor of the {type(module).__name__} has another shape",
+        got=f"{recipe.source} {got} in {file.path}",
+        expected=f"{expected}",
+    )
 
 
 def require_all_used(file: WeightFile, used: set[str], what: str) -> None:

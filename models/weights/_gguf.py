@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...core.errors import CorruptWeightsError, IncompatibleWeightsError
 from ...core.optional import require
+from ._gguf_header import require_sound
 from ._weight_file import TensorInfo, WeightFile
 from .files import corrupt
 
@@ -56,6 +59,7 @@ class GgufFile(WeightFile):
 
     def __init__(self, path: Path) -> None:
         gguf = require("gguf", f"reading {path}")
+        require_sound(path)
         try:
             self._reader: GGUFReader = gguf.GGUFReader(path)
         except (ValueError, LookupError, OSError, OverflowError, TypeError, AttributeError, MemoryError) as error:
@@ -78,9 +82,19 @@ class GgufFile(WeightFile):
         return model == "t5" and tokens == FIRST_TOKENS and self._field("tokenizer.ggml.scores", most=1) is not None
 
     def tokenizer_bytes(self) -> bytes | None:
-        """The tokenizer of the metadata, written as the sentencepiece model that it was made from."""
+        """The tokenizer of the metadata, written as the sentencepiece model that it was made from.
+
+        Raises:
+            CorruptWeightsError: lists of other kinds than a tokenizer's.
+        """
         if not self.has_tokenizer:
             return None
+        try:
+            return self._sentencepiece()
+        except (ValueError, TypeError, AttributeError, struct.error, OverflowError) as error:
+            raise corrupt(self.path, error) from error
+
+    def _sentencepiece(self) -> bytes | None:
         tokens = self._field("tokenizer.ggml.tokens")
         scores = self._field("tokenizer.ggml.scores")
         kinds = self._field("tokenizer.ggml.token_type") or [NORMAL] * len(tokens)
@@ -104,13 +118,28 @@ class GgufFile(WeightFile):
 
     def _shape(self, name: str) -> tuple[int, ...]:
         """GGUF writes dimensions backwards and at most four; more stand in a field of ComfyUI's converters."""
-        field = self._reader.get_field(f"comfy.gguf.orig_shape.{name}")
-        if field is not None:
-            return tuple(int(field.parts[index][0]) for index in field.data)
-        return tuple(int(size) for size in reversed(self._tensors[name].shape))
+        stored = tuple(int(size) for size in reversed(self._tensors[name].shape))
+        noted = self._field(f"comfy.gguf.orig_shape.{name}")
+        if noted is None:
+            return stored
+        numbers = noted if isinstance(noted, list) else [noted]
+        if any(type(size) is not int or size < 1 for size in numbers) or math.prod(numbers) != math.prod(stored):
+            raise CorruptWeightsError(
+                "the GGUF file notes another shape than a tensor has",
+                got=f"{noted!r:.80} for {name} {stored} in {self.path}",
+                expected="the same count of numbers",
+            )
+        return tuple(numbers)
 
     def _read(self, name: str) -> Tensor:
         gguf = require("gguf", "reading GGUF files")
         tensor = self._tensors[name]
-        numbers = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        try:
+            numbers = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        except (NotImplementedError, ValueError) as error:
+            raise IncompatibleWeightsError(
+                "a tensor of the GGUF file cannot be unpacked",
+                got=f"{name} of the type {tensor.tensor_type.name} in {self.path}",
+                expected="F32, F16, BF16, Q8_0 or another type that the gguf package unpacks",
+            ) from error
         return torch.from_numpy(numbers.copy()).reshape(self._shape(name))

@@ -11,17 +11,17 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from ...core.disk import suffix_of
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, UnsafeWeightsError
-from ...core.json_text import parse_json
 from ._gguf import GgufFile
+from ._safetensors import WORDS, read_header
 from ._shards import is_index, shard_files, shard_group
 from ._weight_file import TensorInfo, WeightFile, joined_metadata
 from .files import (
-    MOST_HEADER_BYTES,
+    NOT_SAFETENSORS,
     SAFETENSORS_SUFFIXES,
     check_safetensors,
     corrupt,
@@ -37,13 +37,6 @@ WANTED_TYPES = "float32, float16, bfloat16, fp8 or scaled fp8, int8_tensorwise, 
 NO_NUMBERS = re.compile(r"u?int\d+|bool|nvfp4|float8_e8m0fnu|float4\w*|complex\d+")
 # Tensors of a model; whole numbers under other names count something.
 TRAINED = ("weight", "bias", "modulation", "scale_shift_table", "gamma", "beta", "alpha", "weight_g", "weight_v")
-SAFETENSORS_WORDS = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz", "F4": "float4_e2m1fn_x2",
-    "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
-    "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64", "BOOL": "bool", "C64": "complex64",
-}  # fmt: skip
 
 
 class SafetensorsFile(WeightFile):
@@ -62,11 +55,11 @@ class SafetensorsFile(WeightFile):
         self._spans: dict[str, tuple[int, int]] = {}
         for shard in shards:
             check_safetensors(shard)
-            header, start = _read_header(shard)
-            metadata = joined_metadata(metadata, header.pop("__metadata__", None) or {})
+            header, own, start = read_header(shard)
+            metadata = joined_metadata(metadata, own)
             for name, entry in header.items():
                 _refuse_twice(name, self._where.get(name), shard)
-                dtype = SAFETENSORS_WORDS.get(entry["dtype"], entry["dtype"])
+                dtype = WORDS.get(entry["dtype"], entry["dtype"])
                 infos[name], self._where[name] = TensorInfo(tuple(entry["shape"]), dtype), shard
                 first, last = entry["data_offsets"]
                 self._spans[name] = (start + first, last - first)
@@ -98,7 +91,7 @@ class SafetensorsFile(WeightFile):
         try:
             with safe_open(shard, framework="pt") as file:
                 return file.get_tensor(name)
-        except (SafetensorError, OSError, ValueError) as error:
+        except NOT_SAFETENSORS as error:
             raise corrupt(shard, error) from error
 
 
@@ -170,20 +163,6 @@ def _refuse_twice(name: str, first: Path | None, second: Path) -> None:
             expected="each tensor in one part",
             remedy="The parts are of different models: download or copy them again.",
         )
-
-
-def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file that was checked, and where the tensors begin.
-
-    Raises:
-        CorruptWeightsError: it has changed or gone since.
-    """
-    try:
-        with path.open("rb") as file:
-            size = min(int.from_bytes(file.read(8), "little"), MOST_HEADER_BYTES)
-            return parse_json(file.read(size), most_bytes=MOST_HEADER_BYTES), 8 + size
-    except (OSError, ValueError) as error:
-        raise corrupt(path, error) from error
 
 
 def require_float(file: WeightFile) -> None:

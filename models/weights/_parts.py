@@ -79,7 +79,7 @@ def _own_metadata(metadata: dict[str, str], prefix: str) -> dict[str, str]:
     try:
         note = parse_json(metadata.get(QUANTISED_METADATA, ""))
         layers = {name: layer for name, layer in note["layers"].items() if name.startswith(prefix)}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError):
         return metadata  # whoever reads it says what is wrong
     own = {name.removeprefix(prefix): layer for name, layer in layers.items()}
     return metadata | {QUANTISED_METADATA: json.dumps({**note, "layers": own})}

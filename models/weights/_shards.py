@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ...core.disk import is_file
+from ...core.disk import is_file, suffix_of
 from ...core.errors import CorruptWeightsError, MissingModelError
 from ...core.json_text import read_json
-from .files import corrupt, require_file
+from .files import SAFETENSORS_SUFFIXES, require_file
 
 # "model.safetensors.index.json", and of a variant "model.safetensors.index.fp16.json".
 INDEX = re.compile(r"\.safetensors\.index(?:\.[\w-]+)?\.json$")
 # "model-00001-of-00002.safetensors"; a variant stands before or behind the numbers.
 SHARD = re.compile(r"^(.+?)(\.[\w-]+)?-(\d+)-of-(\d+)(\.[\w-]+)?\.safetensors$")
+
+
+# Two thousand parts of 5 GB each are more than any model has.
+MOST_SHARDS = 2000
 
 
 def is_index(path: Path) -> bool:
@@ -56,7 +60,14 @@ def shard_files(path: Path) -> list[Path]:
         return [path]
     if index is not None and path in (found := index_shards(index)):
         return found
-    number, count = match[3], int(match[4])
+    number, count = match[3], int(match[4][:12])
+    if count > MOST_SHARDS:
+        raise CorruptWeightsError(
+            "the name of the file counts more parts than a model has",
+            got=path.name,
+            expected=f"at most {MOST_SHARDS}",
+            remedy="Rename the file.",
+        )
     first, last = path.name[: match.start(3)], path.name[match.end(3) :]
     names = [f"{first}{index:0{len(number)}}{last}" for index in range(1, count + 1)]
     missing = [name for name in names if not is_file(path.parent / name)]
@@ -77,13 +88,35 @@ def index_shards(index: Path) -> list[Path]:
         CorruptWeightsError: not an index, or one that names files elsewhere.
         MissingModelError: a file is not there.
     """
+    content = read_json(
+        index,
+        what="the index of the sharded model",
+        error=CorruptWeightsError,
+        expected="a JSON object with a weight_map",
+        remedy="Download or copy it again.",
+    )
     try:
-        names = sorted(set(read_json(index)["weight_map"].values()))
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        raise corrupt(index, error) from error
-    outside = [name for name in names if not isinstance(name, str) or not name or Path(name).name != name]
+        named = content["weight_map"].values()
+    except (LookupError, AttributeError, TypeError) as error:
+        raise CorruptWeightsError(
+            "this is no index of a sharded model", got=index, expected="a JSON object with a weight_map"
+        ) from error
+    outside = [name for name in named if not isinstance(name, str) or name in ("", ".", "..") or _leads_away(name)]
     if outside:
         raise CorruptWeightsError(
-            "the index names files outside of its folder", got=outside[0], expected="file names only"
+            "the index names files outside of its folder", got=f"{outside[0]!r:.200}", expected="file names only"
+        )
+    names = sorted(set(named))
+    strange = [name for name in names if suffix_of(Path(name)) not in SAFETENSORS_SUFFIXES]
+    if strange or not names:
+        raise CorruptWeightsError(
+            "the index names no safetensors files",
+            got=f"{index} naming {strange[0]!r:.200}" if strange else index,
+            expected="files that end in .safetensors",
         )
     return [require_file(index.parent / name, "a part of the sharded model") for name in names]
+
+
+def _leads_away(name: str) -> bool:
+    """Whether a name is more than a file's own, on any system: the index may come from another one."""
+    return any(sign in name for sign in "/\\:\0")

@@ -16,6 +16,7 @@ from torch import nn
 from ...core.errors import IncompatibleWeightsError
 from ._build import Recipe, Recipes, build, require_all_used
 from ._header import WeightFile
+from ._limits import by_shapes
 from ._wan import count_blocks, t5_config, t5_names
 
 TRANSFORMER_PREFIXES = ("model.model.", "model.diffusion_model.")
@@ -56,6 +57,7 @@ WEIGHT_NORM = (
 )
 
 
+@by_shapes
 def load_checkpoint(file: WeightFile, dtype: torch.dtype, vae_dtype: torch.dtype) -> tuple[nn.Module, ...]:
     """Transformer, autoencoder and projection model from one checkpoint.
 
@@ -213,6 +215,7 @@ def _autoencoder_config(file: WeightFile, recipes: Recipes) -> dict[str, Any]:
     }
 
 
+@by_shapes
 def load_t5(file: WeightFile, dtype: torch.dtype) -> nn.Module:
     """A ``T5EncoderModel`` from transformers' or llama.cpp's names; the decoder of a whole T5 is left aside.
 

@@ -15,6 +15,7 @@ from torch import nn
 from ...core.errors import IncompatibleWeightsError
 from ._build import Recipe, build, require_all_used
 from ._header import WeightFile
+from ._limits import by_shapes
 
 # Not in any shape: every published Wan has attention heads of this width.
 HEAD_WIDTH = 128
@@ -32,6 +33,7 @@ def find_prefix(names: Iterable[str]) -> str:
     return next((prefix for prefix in PREFIXES if any(name.startswith(prefix) for name in names)), "")
 
 
+@by_shapes
 def load_transformer(file: WeightFile, dtype: torch.dtype) -> nn.Module:
     """A ``WanTransformer3DModel`` from a file with the original or with diffusers' names.
 
@@ -93,10 +95,23 @@ def transformer_config(file: WeightFile, names: dict[str, str]) -> dict[str, Any
 
 
 def count_blocks(names: Any, pattern: str) -> int:
-    """One more than the highest number that a pattern's group matches."""
-    return 1 + max((int(match[1]) for name in names if (match := re.match(pattern, name))), default=-1)
+    """One more than the highest number that a pattern's group matches.
+
+    Raises:
+        IncompatibleWeightsError: a number is left out, so that the highest one tells nothing.
+    """
+    # Of names with many digits only so many count as no file has blocks.
+    numbers = {int(match[1][:9]) for name in names if (match := re.match(pattern, name))}
+    if numbers and max(numbers) >= len(numbers):
+        raise IncompatibleWeightsError(
+            "blocks of the model are missing",
+            got=f"{len(numbers)} blocks, the last of which is number {max(numbers)}",
+            expected="0, 1, 2, … without gaps",
+        )
+    return len(numbers)
 
 
+@by_shapes
 def load_vae(file: WeightFile, dtype: torch.dtype) -> nn.Module:
     """An ``AutoencoderKLWan`` from a file with the original or with diffusers' names.
 
@@ -171,6 +186,7 @@ def t5_names(file: WeightFile) -> dict[str, str]:
     return {"shared.weight": table, "encoder.embed_tokens.weight": table} | names
 
 
+@by_shapes
 def load_umt5(file: WeightFile, dtype: torch.dtype) -> nn.Module:
     """A ``UMT5EncoderModel`` from transformers', Wan's own or llama.cpp's names.
 

@@ -12,10 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...core.errors import IncompatibleWeightsError
+from ...core.errors import CorruptWeightsError, IncompatibleWeightsError
 from ...core.json_text import parse_json
 from ._quantised import FP8_FORMATS, Packing, read_header_note, read_packing, unpack
-from .files import corrupt
 
 MARKER = re.compile(r"(?:^|\.)scaled_fp8$")
 TOKENIZER_TENSOR = "spiece_model"
@@ -25,6 +24,7 @@ SCALES = ("scale_weight", "weight_scale")
 SIDE_TENSORS = re.compile(r"(?:^|\.)(?:scale_weight|scale_input|weight_scale|weight_scale_2|input_scale|comfy_quant)$")
 # Where ComfyUI's newer files say how a layer is stored: a tensor beside it, or an entry of the header.
 QUANTISED_TENSOR, QUANTISED_METADATA = "comfy_quant", "_quantization_metadata"
+MOST_NOTE_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,25 @@ class WeightFile:
         return name in self.infos
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of a tensor.
+        """The shape of a tensor that holds numbers.
 
         Raises:
             IncompatibleWeightsError: it is not there.
+            CorruptWeightsError: it holds none.
         """
         if name not in self.infos:
             raise IncompatibleWeightsError(
                 "the weight file is incomplete", got=f"{self.path} without {name}", expected="all tensors of its model"
             )
-        return self.infos[name].shape
+        shape = self.infos[name].shape
+        if 0 in shape:
+            raise CorruptWeightsError(
+                "a tensor of the weight file holds no numbers",
+                got=f"{name} {shape} in {self.path}",
+                expected="the weights themselves",
+                remedy="Download or copy it again, or gather the parts in which it was saved.",
+            )
+        return shape
 
     @property
     def num_bytes(self) -> int:
@@ -166,12 +175,15 @@ class WeightFile:
             IncompatibleWeightsError: it is not understood, or of a layer that is not there.
         """
         end = f".{QUANTISED_TENSOR}"
-        beside = self._contents([name for name in self._all if name.endswith(end)])
-        try:
-            note = parse_json(self.metadata.get(QUANTISED_METADATA, "{}"))
-            said = {name.removesuffix(end): parse_json(data) for name, data in beside.items()}
-        except (ValueError, RecursionError) as error:
-            raise corrupt(self.path, error) from error
+        named = [name for name in self._all if name.endswith(end)]
+        long = next((name for name in named if torch.Size(self._all[name].shape).numel() > MOST_NOTE_BYTES), None)
+        if long is not None:
+            got = f"{long} {self._all[long].shape} in {self.path}"
+            raise CorruptWeightsError("the description of a layer is too long", got=got, expected="a few words of JSON")
+        beside = self._contents(named)
+        told = {"what": "what the file says of its packing", "where": self.path, "error": CorruptWeightsError}
+        note = parse_json(self.metadata.get(QUANTISED_METADATA, "{}"), **told)
+        said = {name.removesuffix(end): parse_json(data, **told) for name, data in beside.items()}
         header, own = read_header_note(note), {name: read_packing(layer) for name, layer in said.items()}
         found = header | own
         twice = [name for name in own if header.get(name, own[name]) != own[name]]
@@ -203,7 +215,7 @@ def joined_metadata(first: dict[str, str], second: dict[str, str]) -> dict[str, 
         try:
             note = parse_json(metadata[QUANTISED_METADATA])
             notes.append((note, dict(note["layers"])))
-        except (ValueError, KeyError, TypeError, RecursionError):  # whoever reads it says what is wrong
+        except (ValueError, LookupError, TypeError):  # whoever reads it says what is wrong
             return joined | {QUANTISED_METADATA: metadata[QUANTISED_METADATA]}
     if notes:
         (one, layers), (other, more) = notes

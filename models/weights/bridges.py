@@ -12,14 +12,12 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from ...core.disk import user_path
-from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError, SoundingVideoError
-from ...core.json_text import parse_json
+from ...core.errors import IncompatibleWeightsError, InputError
 from ..bridges import BRIDGES
 from ..bridges.base import Bridge, BridgeConfig
 from ..counting import stopping_calls
@@ -34,11 +32,12 @@ from ._bridge_layouts import (
     progress_notes,
     split_groups,
 )
+from ._bridge_metadata import BridgeNote, config_of, read_note
 from ._header import open_weights
+from ._limits import made, outlined, require_numbers
 from .files import read_weights, write_safetensors
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 OWN_METADATA = ("format", "version", "fusion", "config", "points", "trained")
 OFFICIAL_HEAD_WIDTH = 128
 
@@ -113,8 +112,13 @@ def load_bridges(path: str | Path, options: BridgeOptions | None = None) -> Load
     path = bridge_file(user_path(path))
     contents, metadata = read_weights(path, "the bridge file")
     groups, ignored = split_groups(contents, path, options.tuned_blocks)
-    stack, fusion_source = _empty_stack(groups["bridges"], metadata, path, options)
+    note = read_note(metadata, path)
+    make, fusion_source = made(lambda: _stack_of(groups["bridges"], note, path, options), path)
+    outline = outlined(make, len(groups["bridges"]), path)
+    _require_fit(outline, groups["bridges"], f"the bridge file {path.name}")
+    stack = make()
     load_strictly(stack, groups["bridges"], f"the bridge file {path.name}")
+    require_numbers(groups["bridges"].items(), path)
     stack.eval()
     loaded = LoadedBridges(
         stack,
@@ -122,7 +126,7 @@ def load_bridges(path: str | Path, options: BridgeOptions | None = None) -> Load
         {name: {n: tensor.clone() for n, tensor in groups[name].items()} for name in TOWER_BLOCKS if groups[name]},
         path,
         fusion_source,
-        trained=metadata.get("trained", "true") == "true",
+        trained=note.trained,
         ignored=tuple(ignored),
         notes={k: v for k, v in metadata.items() if k not in OWN_METADATA} | progress_notes(contents),
     )
@@ -140,18 +144,22 @@ def outline_bridges(path: str | Path, options: BridgeOptions | None = None) -> B
     file = open_weights(bridge_file(user_path(path)), "the bridge file")
     contents = {name: torch.empty(info.shape, device="meta") for name, info in file.infos.items()}
     groups, _ = split_groups(contents, file.path, options.tuned_blocks)
-    with torch.device("meta"):
-        return _empty_stack(groups["bridges"], file.metadata, file.path, options)[0]
+    note = read_note(file.metadata, file.path)
+    make, _ = made(lambda: _stack_of(groups["bridges"], note, file.path, options), file.path)
+    outline = outlined(make, len(groups["bridges"]), file.path)
+    _require_fit(outline, groups["bridges"], f"the bridge file {file.path.name}")
+    return outline
 
 
-def _empty_stack(
-    tensors: dict[str, Tensor], metadata: Mapping[str, str], path: Path, options: BridgeOptions
-) -> tuple[BridgeStack, str]:
-    """A stack of the file's kind and sizes, not filled yet, and where the kind was read."""
+def _stack_of(
+    tensors: dict[str, Tensor], note: BridgeNote, path: Path, options: BridgeOptions
+) -> tuple[Callable[[], BridgeStack], str]:
+    """Makes a stack of the file's kind and sizes, not filled yet; and where the kind was read."""
     blocks = group_blocks(tensors, path)
-    fusion, fusion_source = _fusion(path, blocks[0], metadata, options.fusion)
-    config = _config(BRIDGES.get(fusion), blocks[0], metadata, options)
-    return BridgeStack(fusion, config, _points(len(blocks), config, metadata, options)), fusion_source
+    fusion, fusion_source = _fusion(path, blocks[0], note, options.fusion)
+    config = _config(BRIDGES.get(fusion), blocks[0], note, path, options)
+    points = _points(len(blocks), config, note, options)
+    return lambda: BridgeStack(fusion, config, points), fusion_source
 
 
 def save_bridges(
@@ -194,6 +202,11 @@ def load_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], what: st
     Raises:
         IncompatibleWeightsError: any of those.
     """
+    _require_fit(module, state, what)
+    module.load_state_dict(state, strict=True)
+
+
+def _require_fit(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     own = module.state_dict()
     missing = sorted(set(own) - set(state))
     surplus = sorted(set(state) - set(own))
@@ -217,16 +230,15 @@ def load_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], what: st
         raise IncompatibleWeightsError(
             f"{what} does not fit", got="; ".join(problems), expected=f"exactly the {len(own)} tensors of the model"
         )
-    module.load_state_dict(state, strict=True)
 
 
-def _fusion(path: Path, block: dict[str, Tensor], metadata: Mapping[str, str], choice: str | None) -> tuple[str, str]:
+def _fusion(path: Path, block: dict[str, Tensor], note: BridgeNote, choice: str | None) -> tuple[str, str]:
     """The kind and where it was read: keys, metadata, the user's choice, or the authors' directory names."""
     kinds = kinds_with(block)
     if choice is not None:
         choice = OFFICIAL_KINDS.get(choice, choice)
         BRIDGES.get(choice)
-    known, source = (kinds[0], "keys") if len(kinds) == 1 else (metadata.get("fusion"), "metadata")
+    known, source = (kinds[0], "keys") if len(kinds) == 1 else (note.fusion, "metadata")
     if known is not None:
         BRIDGES.get(known)
         if choice not in (None, known) or known not in kinds:
@@ -269,10 +281,10 @@ def kinds_with(names: Iterable[str]) -> list[str]:
 
 
 def _config(
-    kind: type[Bridge], block: dict[str, Tensor], metadata: Mapping[str, str], options: BridgeOptions
+    kind: type[Bridge], block: dict[str, Tensor], note: BridgeNote, path: Path, options: BridgeOptions
 ) -> BridgeConfig:
-    if "config" in metadata:
-        config = _from_metadata(metadata, "config", kind.Config.from_dict)
+    if note.config is not None:
+        config = config_of(kind, note.config, path)
         asked = {"num_heads": options.num_heads, "reading": options.reading, "rope": options.rope}
         for name, value in asked.items():
             if value is not None and value != getattr(config, name):
@@ -298,24 +310,6 @@ def _config(
     return kind.Config(**sizes, reading=options.reading or "official", rope=options.rope or "official")
 
 
-def _from_metadata(metadata: Mapping[str, str], name: str, make: Callable[[dict[str, Any]], T]) -> T:
-    """What an entry of a bridge file's metadata stands for.
-
-    Raises:
-        CorruptWeightsError: it is no JSON, or not of the right form.
-    """
-    try:
-        return make(parse_json(metadata[name]))
-    except SoundingVideoError:
-        raise
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
-        raise CorruptWeightsError(
-            f"the bridge file's metadata {name!r} cannot be read",
-            got=metadata[name][:80],
-            expected="what save_bridges writes",
-        ) from error
-
-
 def _official_heads(qk_width: int) -> int:
     if qk_width % OFFICIAL_HEAD_WIDTH:
         raise IncompatibleWeightsError(
@@ -327,15 +321,11 @@ def _official_heads(qk_width: int) -> int:
     return qk_width // OFFICIAL_HEAD_WIDTH
 
 
-def _stated_points(values: dict[str, Any]) -> BridgePoints:
-    return BridgePoints(*(tuple(int(index) for index in values[name]) for name in ("video", "audio")))
-
-
-def _points(num_blocks: int, config: BridgeConfig, metadata: Mapping[str, str], options: BridgeOptions) -> BridgePoints:
+def _points(num_blocks: int, config: BridgeConfig, note: BridgeNote, options: BridgeOptions) -> BridgePoints:
     if options.points is not None:
         points = options.points
-    elif "points" in metadata:
-        points = _from_metadata(metadata, "points", _stated_points)
+    elif note.points is not None:
+        points = note.points
     elif num_blocks == 4:
         points = placement("uniform_early")
     elif num_blocks == 3 and config.video_width == 5120:

@@ -21,12 +21,14 @@ from safetensors.torch import save_file
 from ...core.disk import is_file, reason, size_of, suffix_of, user_path, what_is_there
 from ...core.errors import CorruptWeightsError, MissingModelError, OutputError, UnsafeWeightsError
 from ...core.json_text import parse_json
+from ._archives import require_honest, require_plain_tensors
+from ._safetensors import MOST_HEADER_BYTES, read_header
 
 HALF_DOWNLOADS = (".incomplete", ".part", ".partial", ".crdownload", ".aria2", ".download", ".tmp")
 SAFETENSORS_SUFFIXES = (".safetensors", ".sft")
-# The format's own limit.
-MOST_HEADER_BYTES = 100_000_000
 
+# What the library raises for a damaged file, and for one whose tensors torch has no type for.
+NOT_SAFETENSORS = (SafetensorError, OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError)
 # What torch's reader raises for bytes that are no checkpoint.
 NOT_A_CHECKPOINT = (
     RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError, MemoryError,
@@ -112,11 +114,12 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
     Raises:
         CorruptWeightsError: truncated, or not a safetensors file.
     """
+    read_header(path)
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _wrong_length(path) or corrupt(path, error) from error
+    except NOT_SAFETENSORS as error:
+        raise corrupt(path, error) from error
 
 
 def check_safetensors(path: Path) -> None:
@@ -125,11 +128,12 @@ def check_safetensors(path: Path) -> None:
     Raises:
         CorruptWeightsError: truncated, or not a safetensors file.
     """
+    read_header(path)
     try:
         with safe_open(path, framework="pt"):
             pass
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _wrong_length(path) or corrupt(path, error) from error
+    except NOT_SAFETENSORS as error:
+        raise corrupt(path, error) from error
 
 
 def _pickled(path: Path) -> bytes:
@@ -141,26 +145,6 @@ def _pickled(path: Path) -> bytes:
             return next((archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")), b"")
     except NOT_A_CHECKPOINT:
         return b""
-
-
-def _wrong_length(path: Path) -> CorruptWeightsError | None:
-    """The error for a file whose header is whole and promises another length than it has; None for other faults."""
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            header = parse_json(file.read(size), most_bytes=MOST_HEADER_BYTES) if size <= MOST_HEADER_BYTES else None
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        promised, there = 8 + size + max(ends, default=0), size_of(path)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-    if promised == there:
-        return None
-    return CorruptWeightsError(
-        "the weight file is cut short" if there < promised else "the weight file has spare bytes behind its end",
-        got=f"{path} of {there} bytes",
-        expected=f"{promised} bytes, which its header says",
-        remedy="Download or copy it again.",
-    )
 
 
 def read_torch_file(path: Path, *, mmap: bool = False) -> Any:
@@ -177,7 +161,8 @@ def read_torch_file(path: Path, *, mmap: bool = False) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # torch advises about pickle protocols that we refuse anyway
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
+            require_honest(path)
+            contents = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         refused = list(dict.fromkeys([*REFUSED_GLOBAL.findall(str(error))[:1], *_foreign_globals(path)]))
         if not refused:
@@ -190,6 +175,8 @@ def read_torch_file(path: Path, *, mmap: bool = False) -> Any:
         ) from error
     except NOT_A_CHECKPOINT as error:
         raise corrupt(path, error) from error
+    require_plain_tensors(contents, path)
+    return contents
 
 
 def _foreign_globals(path: Path) -> list[str]:
