@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ...core.errors import GeometryError, InputError
+from ...core.errors import GeometryError, IncompatibleWeightsError, InputError
 from ...core.progress import SILENT, Progress
 from ...core.types import require_finite
 from ..counting import counted
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderOobleck
 
 logger = logging.getLogger(__name__)
+
+# Hz: telephones have 8 000, the highest rate of any recorder is 768 000.
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
 
 
 def idle_units(vae: AutoencoderOobleck) -> list[nn.Module]:
@@ -90,10 +93,19 @@ class OobleckCodec(nn.Module):
 
     Args:
         vae: The Stable Audio folder's ``AutoencoderOobleck``.
+
+    Raises:
+        IncompatibleWeightsError: the config's rate is none of a sound.
     """
 
     def __init__(self, vae: AutoencoderOobleck) -> None:
         super().__init__()
+        if not LOWEST_RATE <= vae.config.sampling_rate <= HIGHEST_RATE:
+            raise IncompatibleWeightsError(
+                "the audio codec has a rate that no sound has",
+                got=f"{vae.config.sampling_rate} Hz",
+                expected=f"{LOWEST_RATE} to {HIGHEST_RATE} Hz",
+            )
         self.vae = vae
         skip_idle_units(vae)
 

@@ -45,7 +45,7 @@ class WanVAECodec(nn.Module):
         vae: The Wan folder's ``AutoencoderKLWan``.
 
     Raises:
-        IncompatibleWeightsError: the config's statistics do not match its channels.
+        IncompatibleWeightsError: the config's statistics do not match its channels, or its factors its layers.
     """
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
@@ -56,6 +56,13 @@ class WanVAECodec(nn.Module):
                 "the video VAE's latent statistics do not match its channels",
                 got=f"{len(config.latents_mean)} means and {len(config.latents_std)} deviations",
                 expected=f"{config.z_dim} of each",
+            )
+        strides = 2 ** sum(config.temperal_downsample), 2 ** (len(config.dim_mult) - 1) * (config.patch_size or 1)
+        if strides != (config.scale_factor_temporal, config.scale_factor_spatial):
+            raise IncompatibleWeightsError(
+                "the video VAE's scale factors are not what its layers do",
+                got=f"{config.scale_factor_temporal} in time and {config.scale_factor_spatial} in space",
+                expected=f"{strides[0]} and {strides[1]}",
             )
         self.vae = vae
 

@@ -22,10 +22,13 @@ from ..codecs.wan_vae import WanVAECodec
 from ..joint import BridgeStack, JointModel
 from ..points import placement as named_placement
 from ..storage import own_hooks, packing_of, store_fp8, unpacked
+from ..text._encoder import MOST_TEXT_LENGTH
 from ..text._handle import TextEncoderHandle
 from ..towers.stable_audio import StableAudioTower
 from ..towers.wan import WanTower
 from ..weights._build import kept_in_float32
+from ..weights._config import part_outline
+from ..weights._folders import part_weights
 from ..weights._header import WeightFile
 from ..weights._parts import open_part
 from ..weights._stable_audio import TEXT_LENGTH, load_checkpoint, load_t5
@@ -353,13 +356,7 @@ class _HeaderOnly(WeightFile):
 
 
 def _from_folder(model_class: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
-    config = read_json(folder / "config.json", what="a model's configuration", error=CorruptWeightsError)
-    with torch.device("meta"):
-        if hasattr(model_class, "from_config"):
-            module = model_class.from_config(config)
-        else:
-            module = model_class(model_class.config_class.from_dict(config))
-    return _typed(module, dtype)
+    return _typed(part_outline(model_class, folder, part_weights(folder))[1], dtype)
 
 
 @torch.inference_mode(False)
@@ -385,6 +382,12 @@ def _audio_text_length(source: Path | StableAudioFiles) -> int:
     config = source / "tokenizer" / "tokenizer_config.json" if isinstance(source, Path) else None
     if config is None or not config.is_file():
         return TEXT_LENGTH
-    return read_json(config, what="the tokenizer's configuration", error=CorruptWeightsError).get(
-        "model_max_length", TEXT_LENGTH
-    )
+    said = read_json(config, what="the tokenizer's configuration", error=CorruptWeightsError)
+    length = said.get("model_max_length", TEXT_LENGTH) if isinstance(said, dict) else None
+    if type(length) is not int or not 0 < length <= MOST_TEXT_LENGTH:
+        raise CorruptWeightsError(
+            "the audio tokenizer states no length that can be",
+            got=f"{length!r:.80} in {config}",
+            expected=f"model_max_length up to {MOST_TEXT_LENGTH} (128 for Stable Audio Open)",
+        )
+    return length

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,11 @@ from ...core.types import require_finite
 from ..execution import execution_device
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
+# T5 and UMT5 were trained on 512; attention over more than this takes all memory.
+MOST_TEXT_LENGTH = 16_384
 
 
 class PromptEncoder(nn.Module):
@@ -29,15 +31,21 @@ class PromptEncoder(nn.Module):
         max_length: Tokens per text, padding and end token included.
 
     Raises:
-        InputError: a length below 1.
-        IncompatibleWeightsError: the model's two views of its token table disagree.
+        InputError: a length below 1 or beyond what any text encoder reads.
+        IncompatibleWeightsError: the model's two views of its token table disagree, or nothing fills up texts.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_length: int) -> None:
         super().__init__()
-        if isinstance(max_length, bool) or not isinstance(max_length, int) or max_length < 1:
+        if type(max_length) is not int or not 1 <= max_length <= MOST_TEXT_LENGTH:
             raise InputError(
-                "the text length is not usable", got=max_length, expected="a whole number of tokens, at least 1"
+                "the text length is not usable",
+                got=f"{max_length!r:.80}",
+                expected=f"a whole number of tokens from 1 to {MOST_TEXT_LENGTH}",
+            )
+        if tokenizer.pad_token_id is None:
+            raise IncompatibleWeightsError(
+                "the tokenizer has no token to fill up texts with", expected="pad_token in tokenizer_config.json"
             )
         _require_one_token_table(model)
         self.tokenizer, self.model, self.max_length = tokenizer, model, max_length
@@ -82,16 +90,15 @@ class PromptEncoder(nn.Module):
                 expected="a list with at least one string",
             )
         cleaned = [self.checked(text) for text in texts]
-        batch = self.tokenizer(
+        batch = self._tokens(
             cleaned,
             padding="max_length",
             max_length=self.max_length,
             truncation=True,
-            add_special_tokens=True,
             return_attention_mask=True,
             return_tensors="pt",
         )
-        full = self.tokenizer(cleaned, add_special_tokens=True, return_attention_mask=False, verbose=False).input_ids
+        full = self._tokens(cleaned, return_attention_mask=False, verbose=False).input_ids
         for number, ids in enumerate(full, start=1):
             if len(ids) > self.max_length:
                 logger.warning(
@@ -100,6 +107,26 @@ class PromptEncoder(nn.Module):
                 )
         return batch.input_ids, batch.attention_mask
 
+    def _tokens(self, texts: list[str], **how: Any) -> BatchEncoding:
+        try:
+            return self.tokenizer(texts, add_special_tokens=True, **how)
+        except (ValueError, TypeError, LookupError, OverflowError, RuntimeError) as error:
+            raise IncompatibleWeightsError(
+                "the tokenizer cannot read a text",
+                got=f"{type(error).__name__}: {str(error)[:200]}",
+                expected="the tokenizer of the text encoder",
+            ) from error
+
+    def _require_rows(self, ids: Tensor) -> None:
+        rows = self.model.shared.weight.shape[0]
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < rows:
+            raise IncompatibleWeightsError(
+                "the tokenizer gives tokens that the text encoder does not have",
+                got=f"token {int(ids.max())}",
+                expected=f"tokens 0 to {rows - 1}",
+                remedy="Put the model's own tokenizer beside it.",
+            )
+
     def hidden_states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's last states ``(B, L, D)`` and the mask ``(B, L, 1)``, bool, beside them on one device.
 
@@ -107,6 +134,7 @@ class PromptEncoder(nn.Module):
             NonFiniteError: the encoder overflowed.
         """
         self.model.eval()
+        self._require_rows(ids)
         with torch.no_grad():
             hidden = self.model(ids.to(self.device), attention_mask=mask.to(self.device)).last_hidden_state
         mask = mask.to(hidden.device, torch.bool).unsqueeze(-1)

@@ -12,15 +12,12 @@ from ...core.dialect import Text
 from ...core.errors import GeometryError, IncompatibleWeightsError, NonFiniteError
 from ..execution import execution_device
 from . import TEXT_ENCODERS
-from ._encoder import PromptEncoder
+from ._encoder import MOST_TEXT_LENGTH, PromptEncoder
 from ._weights import text_states
 
 if TYPE_CHECKING:
     from diffusers.pipelines.stable_audio import StableAudioProjectionModel
     from transformers import PreTrainedTokenizerBase, T5EncoderModel
-
-# transformers stands a huge number in for "the tokenizer's file states no length".
-_NO_LENGTH = 1_000_000
 
 
 @TEXT_ENCODERS.register("t5")
@@ -39,10 +36,18 @@ class T5TextEncoder(PromptEncoder):
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, model: T5EncoderModel, projection: StableAudioProjectionModel
     ) -> None:
-        if tokenizer.model_max_length > _NO_LENGTH:
+        length = tokenizer.model_max_length
+        # transformers stands a huge number in for "the tokenizer's file states no length"
+        if type(length) is not int or not 1 <= length <= MOST_TEXT_LENGTH:
             raise IncompatibleWeightsError(
                 "the audio tokenizer states no length",
+                got=f"{length!r:.80}",
                 expected="model_max_length in tokenizer_config.json (128 for Stable Audio Open)",
+            )
+        low, high = projection.config.min_value, projection.config.max_value
+        if not low < high:
+            raise IncompatibleWeightsError(
+                "the audio model knows no durations", got=f"{low} to {high} seconds", expected="0 to 512 seconds"
             )
         super().__init__(tokenizer, model, tokenizer.model_max_length)
         self.projection = projection

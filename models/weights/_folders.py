@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from ...core.disk import is_file, look, suffix_of, why_unlistable
-from ...core.errors import IncompatibleWeightsError, MissingModelError, UnsafeWeightsError
+from ...core.errors import IncompatibleWeightsError, MissingModelError, SoundingVideoError, UnsafeWeightsError
 from ..counting import stopping_calls
 from ._build import Recipe, build
+from ._config import part_outline, read_config
 from ._header import open_weights, require_float
+from ._limits import in_words, require_numbers
 from ._shards import shard_group
 from ._weight_file import WeightFile
 
@@ -44,10 +45,10 @@ def load_part(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> 
     """
     where = folder / part
     file = part_weights(where)
+    module, _ = part_outline(model_class, where, file)
     if _is_plain(where, model_class) and not (file.is_scaled or file.packings):
         return _load_plain(model_class, where, dtype)
     recipes = {name: Recipe(name) for name in file}
-    module = guarded(lambda: _configured(model_class, where), where)
     table = next((name for name in TABLES if name in recipes), None)
     if table:
         recipes = dict.fromkeys(TABLES, Recipe(table)) | recipes
@@ -142,22 +143,22 @@ def _is_plain(where: Path, model_class: Any) -> bool:
     return any(is_file(where / f"{stem}.safetensors{end}") for end in ("", ".index.json"))
 
 
-def _configured(model_class: Any, where: Path) -> Callable[[], torch.nn.Module]:
-    """Makes a module from the part's configuration; the configuration is read now."""
+def _settings(model_class: Any, where: Path) -> dict[str, Any]:
+    """Transformers is handed the configuration that was looked at; diffusers reads the file itself."""
     if hasattr(model_class, "from_config"):
-        config = model_class.load_config(where, local_files_only=True)
-        return lambda: model_class.from_config(config)
-    config = model_class.config_class.from_pretrained(where, local_files_only=True)
-    return lambda: model_class(config)
+        return {}
+    return {"config": model_class.config_class.from_dict(read_config(model_class, where))}
 
 
 def _load_plain(model_class: Any, where: Path, dtype: torch.dtype) -> torch.nn.Module:
     model, report = guarded(
         lambda: model_class.from_pretrained(
-            where, torch_dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+            where, **_settings(model_class, where), torch_dtype=dtype, use_safetensors=True, local_files_only=True,
+            output_loading_info=True,
         ),
         where,
-    )
+    )  # fmt: skip
+    require_numbers(model.named_parameters(), where)
     problems = {
         "missing": _names(report["missing_keys"]),
         "unexpected": _names(report["unexpected_keys"]),
@@ -187,9 +188,11 @@ def guarded(load: Callable[[], Any], where: Path) -> Any:
     try:
         with stopping_calls():  # a tensor at a time, however many gigabytes
             return load()
-    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except Exception as error:
+        if isinstance(error, SoundingVideoError):
+            raise
         raise IncompatibleWeightsError(
             "a model part cannot be loaded",
-            got=f"{where} ({type(error).__name__}: {str(error).splitlines()[0][:300]})",
+            got=f"{where} ({in_words(error)})",
             expected="a diffusers sub-folder with matching config.json and safetensors",
         ) from error

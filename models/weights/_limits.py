@@ -15,11 +15,6 @@ from torch.nn.modules import module as torch_modules
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, SoundingVideoError
 
 P, T = ParamSpec("P"), TypeVar("T")
-# What libraries raise for sizes and settings that no model has.
-ODD_SIZES = (
-    LookupError, ValueError, ArithmeticError, TypeError, AttributeError, AssertionError, RuntimeError, MemoryError,
-    ImportError,
-)  # fmt: skip
 # Parameters beside those of a header: tied tables, and what weight normalisation makes and removes.
 FACTOR, SPARE = 2, 256
 # Modules of a model have few parts without parameters: activations, lists, dropout.
@@ -89,15 +84,20 @@ def made(make: Callable[[], T], where: object) -> T:
     """
     try:
         return make()
-    except SoundingVideoError:
-        raise
-    except ODD_SIZES as error:
-        words = (str(error).splitlines() or [""])[0][:200]
+    except Exception as error:
+        if isinstance(error, SoundingVideoError):
+            raise
         raise IncompatibleWeightsError(
             "no model has such sizes or settings",
-            got=f"{where} ({type(error).__name__}: {words})",
+            got=f"{where} ({in_words(error)})",
             expected="those of a model that this loads",
         ) from error
+
+
+def in_words(error: BaseException) -> str:
+    """A library's error in one line, for messages."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines)[:300]}" if lines else type(error).__name__
 
 
 def by_shapes(load: Callable[P, T]) -> Callable[P, T]:

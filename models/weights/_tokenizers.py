@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from ...core.disk import is_dir, is_file, look, reason, suffix_of
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, MissingModelError, WeightsError
 from ...core.json_text import read_json
+from ._config import refuse_code
+from ._limits import in_words
 from ._parts import open_part
 from .hub import hub_snapshots
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# Of a number of 64 bits, seven a byte.
+LONGEST_SHIFT = 63
 # Kinds of pieces in a sentencepiece model.
 UNKNOWN, BYTE = 2, 6
 WEIGHT_FILES = (".safetensors", ".sft", ".gguf")
@@ -91,6 +95,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         nonlocal position
         value = shift = 0
         while True:
+            if shift > LONGEST_SHIFT:
+                raise ValueError("a number without end")
             byte = data[position]
             value |= (byte & 0x7F) << shift
             position, shift = position + 1, shift + 7
@@ -120,25 +126,37 @@ def load_tokenizer(path: Path, max_length: int | None = None) -> PreTrainedToken
         IncompatibleWeightsError: the folder's tokenizer cannot be loaded.
         CorruptWeightsError: a file is no sentencepiece model.
     """
-    from transformers import AutoTokenizer
-
     inside = (path / name for name in SENTENCEPIECE_FILES)
     sentencepiece = path if is_file(path) else next((file for file in inside if is_file(file)), None)
     if sentencepiece is not None and not is_file(path / "tokenizer.json"):
         return tokenizer_from_sentencepiece(_sentencepiece_bytes(sentencepiece), max_length)
     if not is_dir(path):
         raise MissingModelError("the tokenizer was not found", got=path, expected="a folder or a sentencepiece file")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise IncompatibleWeightsError(
-            "the tokenizer folder cannot be loaded",
-            got=f"{path} ({str(error).splitlines()[0][:200]})",
-            expected="tokenizer.json and tokenizer_config.json",
-        ) from error
+    tokenizer = tokenizer_from_folder(path)
     if max_length is not None:
         tokenizer.model_max_length = max_length
     return tokenizer
+
+
+def tokenizer_from_folder(path: Path) -> PreTrainedTokenizerBase:
+    """What transformers makes of a folder; code that lies in it is never run, nor is anybody asked whether to."""
+    from transformers import AutoTokenizer
+
+    for name in ("tokenizer_config.json", "config.json"):
+        if is_file(path / name):
+            what = "the configuration of the tokenizer"
+            refuse_code(read_json(path / name, what=what, error=CorruptWeightsError), path / name)
+    try:
+        return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except BaseException as error:
+        # The library raises plain Exception for a file that it cannot read, and its Rust part a PanicException.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise IncompatibleWeightsError(
+            "the tokenizer folder cannot be loaded",
+            got=f"{path} ({in_words(error)})",
+            expected="tokenizer.json and tokenizer_config.json",
+        ) from error
 
 
 def _sentencepiece_bytes(path: Path) -> bytes:

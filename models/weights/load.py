@@ -21,11 +21,17 @@ from ..text import TEXT_ENCODERS
 from ..text._encoder import PromptEncoder
 from ..text._handle import TextEncoderHandle, fingerprint_files
 from ..towers import TOWERS
-from ._folders import guarded, load_part
+from ._folders import load_part
 from ._header import WeightFile
 from ._parts import open_part
 from ._stable_audio import TEXT_LENGTH, load_checkpoint, load_t5
-from ._tokenizers import find_tokenizer, further_places, load_tokenizer, tokenizer_from_sentencepiece
+from ._tokenizers import (
+    find_tokenizer,
+    further_places,
+    load_tokenizer,
+    tokenizer_from_folder,
+    tokenizer_from_sentencepiece,
+)
 from ._wan import load_transformer, load_umt5, load_vae
 from .find import PARTS, TOWER_TITLES, find_file_sets, tower_kind
 from .layouts import TITLES, Layout, StableAudioFiles, WanFiles, require_kind
@@ -221,10 +227,7 @@ def _file_tokenizer(
 
 
 def _folder_tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    where = folder / "tokenizer"
-    return guarded(lambda: AutoTokenizer.from_pretrained(where, local_files_only=True), where)
+    return tokenizer_from_folder(folder / "tokenizer")
 
 
 def text_length_of(source: Path | WanFiles) -> int:

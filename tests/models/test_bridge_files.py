@@ -240,19 +240,21 @@ def test_additive_is_known_by_its_keys(random_stack, tmp_path) -> None:
 
 def test_published_sizes_imply_heads_and_points() -> None:
     """A bare 1.3B file says neither; the published configuration fills in 12 heads and the early-biased points."""
+    from sounding_video.models.weights._bridge_metadata import BridgeNote
     from sounding_video.models.weights.bridges import _config, _points
 
+    note, path = BridgeNote(), Path("x.safetensors")
     with torch.device("meta"):
         from sounding_video.models.bridges.base import BridgeConfig
 
         block = BRIDGES.get("dual_cross")(BridgeConfig())
         large = BRIDGES.get("dual_cross")(BridgeConfig(video_width=5120, video_time_width=5120))
-    config = _config(type(block), block.state_dict(), {}, BridgeOptions())
+    config = _config(type(block), block.state_dict(), note, path, BridgeOptions())
     assert config == BridgeConfig()
-    assert _points(4, config, {}, BridgeOptions()) == placement("uniform_early")
-    large_config = _config(type(large), large.state_dict(), {}, BridgeOptions())
+    assert _points(4, config, note, BridgeOptions()) == placement("uniform_early")
+    large_config = _config(type(large), large.state_dict(), note, path, BridgeOptions())
     assert (large_config.video_width, large_config.num_heads) == (5120, 12)
-    assert _points(3, large_config, {}, BridgeOptions()) == BridgePoints((7, 11, 15), (5, 8, 11))
+    assert _points(3, large_config, note, BridgeOptions()) == BridgePoints((7, 11, 15), (5, 8, 11))
 
 
 def test_what_a_bare_file_cannot_say_is_asked_for(random_stack, tmp_path) -> None:
@@ -351,7 +353,7 @@ def test_a_loaded_file_runs_in_the_joint_model(small_models_dir, wan_tower, audi
 def test_metadata_that_is_not_json_is_refused(random_stack, tmp_path) -> None:
     file = tmp_path / "x.safetensors"
     save_file(dict(random_stack("full").state_dict()), file, metadata={"fusion": "full", "config": "{broken"})
-    with pytest.raises(CorruptWeightsError, match="metadata 'config' cannot be read"):
+    with pytest.raises(CorruptWeightsError, match="metadata 'config' is not JSON"):
         load_bridges(file)
     config = {"video_width": 24, "colour": "red"}
     save_file(dict(random_stack("full").state_dict()), file, metadata={"fusion": "full", "config": json.dumps(config)})
