@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -11,9 +9,8 @@ from pathlib import Path
 
 import av
 
-from ..core.clock import as_fps
 from ..core.errors import InputError
-from .whole import require_whole
+from .source import MOST_SECONDS, opened, rate_of, reading
 
 _ATTACHED = "a picture that is attached to a sound"
 
@@ -72,7 +69,7 @@ def picture_of(path: str | Path) -> MovingPicture:
         InputError: no media file, a truncated one, or one without a moving picture whose times are known.
     """
     path = Path(path)
-    with opened(path) as source:
+    with opened(path) as source, reading(path):
         stream = moving_picture(path, source)
         packets = [packet for packet in source.demux(stream) if packet.size]
         if len(packets) == 1 and packets[0].pts is None:
@@ -87,10 +84,11 @@ def picture_of(path: str | Path) -> MovingPicture:
                 expected="for example an mp4, mkv or webm file",
                 remedy="Convert the file to mp4 first.",
             )
-        fps = as_fps(Fraction(stream.average_rate or stream.guessed_rate))
+        fps = rate_of(path, stream)
         lasting = {packet.pts if timed else packet.dts: packet.duration or round(1 / fps / unit) for packet in shown}
         times = tuple(sorted(lasting))
         end = max(time + duration for time, duration in lasting.items())
+        _require_seconds(path, (end - times[0]) * unit)
         return MovingPicture(
             codec=context.codec.canonical_name,
             fps=fps,
@@ -104,7 +102,8 @@ def picture_of(path: str | Path) -> MovingPicture:
 
 def moving_pictures(source: av.container.InputContainer) -> list[av.VideoStream]:
     """Streams of pictures without those that are merely attached to a sound, such as a song's cover."""
-    return [stream for stream in source.streams.video if not stream.disposition & stream.disposition.attached_pic]
+    shown = [stream for stream in source.streams.video if not stream.disposition & stream.disposition.attached_pic]
+    return [stream for stream in shown if stream.codec_context is not None]
 
 
 def moving_picture(path: Path, source: av.container.InputContainer) -> av.VideoStream:
@@ -124,23 +123,11 @@ def _shown_as_decoded(context: av.VideoCodecContext, packets: list[av.Packet]) -
     return not context.has_b_frames and all(packet.dts is not None for packet in packets)
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[av.container.InputContainer]:
-    """A media file, to be read.
-
-    Raises:
-        InputError: no such file, not a media file, or truncated.
-    """
-    if not path.is_file():
-        raise InputError("there is no such file", got=path, expected="a media file")
-    require_whole(path)
-    try:
-        source = av.open(str(path))
-    except av.error.FFmpegError as error:
+def _require_seconds(path: Path, seconds: Fraction) -> None:
+    if not 0 < seconds <= MOST_SECONDS:
         raise InputError(
-            "this is not a media file that can be read, or it is damaged",
-            got=f"{path} ({error.strerror})",
-            expected="for example an mp4, webm or mkv file",
-        ) from error
-    with source:
-        yield source
+            "the frames of this file are shown at times that no film has",
+            got=f"{path} of {float(seconds):.6g} s",
+            expected=f"more than 0 and at most {MOST_SECONDS} s",
+            remedy="Convert the file to mp4 first.",
+        )

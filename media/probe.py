@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,13 @@ import av
 import numpy as np
 import torch
 
-from ..core.clock import as_fps
 from ..core.errors import InputError
 from ..core.types import AVClip, VideoClip
 from .channels import mix_down
 from .moving import moving_pictures
+from .source import EXPECTED, NOT_MEDIA, Room, SoundBlocks, opened, placed, rate_of, reading, upright
 from .tags import decode_tags
 from .video import rgb_picture, to_float
-from .whole import require_whole
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class MediaInfo:
     Args:
         container: "mp4", "webm", "mkv", or FFmpeg's name of another format.
         seconds: Length of the picture, or of the sound where there is no picture.
-        width: Pixels.
+        width: Pixels, of the picture put upright.
         height: Pixels.
         fps: Frames per second.
         num_frames: Pictures, counted by decoding all of them.
@@ -70,114 +70,136 @@ def probe(path: str | Path) -> MediaInfo:
     Raises:
         InputError: no such file, not a media file, truncated or damaged.
     """
-    return _decode(Path(path), on_picture=None, on_sound=None)
+    return _decode(Path(path), on_picture=None, on_sound=None)[0]
 
 
 def read_clip(path: str | Path) -> AVClip:
-    """Decode a file into memory: RGB frames as float32 0..1, the waveform as float32.
+    """Decode a file into memory: RGB frames as float32 0..1, upright; the waveform as float32.
 
     More than two channels of sound are mixed down to two, and the log says so.
 
     Raises:
-        InputError: as :func:`probe`.
+        InputError: as :func:`probe`; or a picture or sound that changes its size, rate or channels within the file.
+        PlacementError: the memory cannot hold it.
     """
-    pictures: list[np.ndarray] = []
-    blocks: list[np.ndarray] = []
-    channels: list[str] = []
-
-    def take_sound(frame: av.AudioFrame) -> None:
-        blocks.append(as_float_planes(frame))
-        channels[:] = [channel.name for channel in frame.layout.channels]
-
-    info = _decode(
-        Path(path),
-        on_picture=lambda frame: pictures.append(rgb_picture(frame)),
-        on_sound=take_sound,
-    )
+    path = Path(path)
+    pictures, blocks = _Pictures(path), SoundBlocks(path)
+    info, is_steady = _decode(path, on_picture=pictures.add, on_sound=blocks.add)
     video = audio = None
     if info.num_frames:
-        video = VideoClip(to_float(torch.from_numpy(np.stack(pictures))), info.fps)
-    if info.num_samples:
-        audio, note = mix_down(torch.from_numpy(np.concatenate(blocks, axis=1)), info.sample_rate, channels)
+        video = VideoClip(pictures.frames(), info.fps)
+        if not is_steady:
+            log.warning("%s shows its frames at changing intervals; they are read as if at one", path.name)
+    if blocks:
+        audio, note = mix_down(torch.from_numpy(blocks.planes()), blocks.rate, blocks.channels)
         if note:
-            log.warning("%s: %s", Path(path).name, note)
+            log.warning("%s: %s", path.name, note)
     return AVClip(video, audio)
 
 
-def as_float_planes(frame: av.AudioFrame) -> np.ndarray:
-    """One decoded block as ``(C, samples)`` float32; integers map to -1..1."""
-    values = frame.to_ndarray()
-    if not frame.format.is_planar:
-        values = values.reshape(-1, frame.layout.nb_channels).T
-    if values.dtype == np.uint8:
-        return (values.astype(np.float32) - 128) / 128
-    if np.issubdtype(values.dtype, np.integer):
-        return (values / -float(np.iinfo(values.dtype).min)).astype(np.float32)
-    return values.astype(np.float32)
+class _Pictures:
+    """Decoded pictures ``(H, W, 3)``, upright, which keep their size to the end and for which there is room."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.taken, self._room = path, [], Room("the pictures of this file", copies=6)
+
+    def add(self, frame: av.VideoFrame) -> None:
+        picture = np.ascontiguousarray(placed(rgb_picture(frame), *upright(frame)))
+        if self.taken and picture.shape != self.taken[0].shape:
+            (rows, columns), (new_rows, new_columns) = self.taken[0].shape[:2], picture.shape[:2]
+            raise InputError(
+                "the picture of this file changes its size within it",
+                got=f"{self.path}: {columns}×{rows}, then {new_columns}×{new_rows}",
+                expected="one size",
+                remedy="Convert the file first.",
+            )
+        self._room.take(picture.nbytes)
+        self.taken.append(picture)
+
+    def frames(self) -> torch.Tensor:
+        return to_float(torch.from_numpy(np.stack(self.taken)))
 
 
 Take = Callable[[Any], None]
 
 
-def _decode(path: Path, *, on_picture: Take | None, on_sound: Take | None) -> MediaInfo:
-    """Decode the first moving picture and the first sound stream, hand on every frame, and count."""
-    if not path.is_file():
-        raise InputError(
-            "there is no such file" if not path.exists() else "this is a folder, not a media file", got=path
-        )
-    require_whole(path)
-    try:
-        with av.open(str(path)) as source:
-            picture = next(iter(moving_pictures(source)), None)
-            sound = next(iter(source.streams.audio), None)
-            # "tty" is how FFmpeg opens a plain text file: as a film of the text
-            if source.format.name == "tty" or not (picture or sound):
-                raise _not_media(path, "neither picture nor sound in it")
-            num_frames = num_samples = 0
+@dataclass
+class _Seen:
+    """What the decoded frames and blocks of a file say."""
+
+    num_frames: int = 0
+    num_samples: int = 0
+    size: tuple[int, int] | None = None
+    sound: tuple[int, int] | None = None
+    times: list[int] = field(default_factory=list)
+
+    def picture(self, frame: av.VideoFrame) -> None:
+        self.num_frames += 1
+        if self.size is None:
+            is_turned = upright(frame)[0] % 2
+            self.size = (frame.height, frame.width) if is_turned else (frame.width, frame.height)
+        if frame.pts is not None:
+            self.times.append(frame.pts)
+
+    def block(self, frame: av.AudioFrame) -> None:
+        self.num_samples += frame.samples
+        self.sound = self.sound or (frame.sample_rate, len(frame.layout.channels))
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether frames follow each other at one interval, as far as the file says when they are shown."""
+        intervals = [after - before for before, after in pairwise(sorted(self.times))]
+        return not intervals or max(intervals) <= 2 * max(1, sorted(intervals)[len(intervals) // 2])
+
+
+def _decode(path: Path, *, on_picture: Take | None, on_sound: Take | None) -> tuple[MediaInfo, bool]:
+    """Decode the first moving picture and the first sound stream, hand on every frame, and count.
+
+    Returns:
+        What the file holds, and whether its frames follow each other at one interval.
+    """
+    seen = _Seen()
+    with opened(path) as source:
+        picture = next(iter(moving_pictures(source)), None)
+        sound = next(iter(source.streams.audio), None)
+        if not (picture or sound):
+            raise _not_media(path, "neither picture nor sound in it")
+        with reading(path, NOT_MEDIA):
             for packet in source.demux([stream for stream in (picture, sound) if stream]):
                 for frame in packet.decode():
-                    if isinstance(frame, av.VideoFrame):
-                        num_frames += 1
-                        take = on_picture
-                    else:
-                        num_samples += frame.samples
-                        take = on_sound
+                    is_picture = isinstance(frame, av.VideoFrame)
+                    (seen.picture if is_picture else seen.block)(frame)
+                    take = on_picture if is_picture else on_sound
                     if take:
                         take(frame)
-            return _describe(path, source, num_frames, num_samples)
-    except av.error.FFmpegError as error:
-        raise _not_media(path, error.strerror) from error
+            return _describe(path, source, seen), seen.is_steady
 
 
 def _not_media(path: Path, reason: str) -> InputError:
-    return InputError(
-        "this is not a media file that can be read, or it is damaged",
-        got=f"{path} ({reason})",
-        expected="for example an mp4, webm or mkv file",
-    )
+    return InputError(NOT_MEDIA, got=f"{path} ({reason})", expected=EXPECTED)
 
 
-def _describe(path: Path, source: av.container.InputContainer, num_frames: int, num_samples: int) -> MediaInfo:
+def _describe(path: Path, source: av.container.InputContainer, seen: _Seen) -> MediaInfo:
     values: dict[str, Any] = {}
-    if num_samples:
-        sound = source.streams.audio[0]
+    if seen.num_samples:
+        sound, (rate, channels) = source.streams.audio[0], seen.sound
         values |= {
             "audio_codec": sound.codec_context.codec.canonical_name,
-            "sample_rate": sound.codec_context.sample_rate,
-            "num_channels": sound.codec_context.layout.nb_channels,
-            "num_samples": num_samples,
-            "seconds": Fraction(num_samples, sound.codec_context.sample_rate),
+            "sample_rate": rate,
+            "num_channels": channels,
+            "num_samples": seen.num_samples,
+            "seconds": Fraction(seen.num_samples, rate),
         }
-    if num_frames:
+    if seen.num_frames:
         picture = moving_pictures(source)[0]
-        fps = as_fps(Fraction(picture.average_rate or picture.guessed_rate))
+        fps = rate_of(path, picture)
         values |= {
             "video_codec": picture.codec_context.codec.canonical_name,
-            "width": picture.codec_context.width,
-            "height": picture.codec_context.height,
+            "width": seen.size[0],
+            "height": seen.size[1],
             "fps": fps,
-            "num_frames": num_frames,
-            "seconds": num_frames / fps,
+            "num_frames": seen.num_frames,
+            "seconds": seen.num_frames / fps,
         }
     if not values:
         raise _not_media(path, "nothing in it can be decoded")

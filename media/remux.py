@@ -19,8 +19,9 @@ from ..core.progress import SILENT, Progress
 from ..core.types import AudioClip
 from .audio import FADE_SECONDS
 from .files import new_file
-from .moving import MovingPicture, moving_picture, opened, picture_of
+from .moving import MovingPicture, moving_picture, picture_of
 from .mux import MuxReport, prepare_sound
+from .source import opened
 from .tags import encode_tags
 from .writers.base import CONTAINERS, Container
 from .writers.pyav import add_audio, audio_blocks

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.disk import is_file, reason, what_is_there
 from ..core.errors import InputError, TextError
 from ..core.json_text import parse_json
 from .tags import decode_tags
@@ -16,6 +17,7 @@ _PNG, _RIFF, _JPEG, _GIF = b"\x89PNG", b"RIFF", b"\xff\xd8\xff", b"GIF8"
 # ComfyUI's animated PNG keeps its texts in chunks of this name, behind the picture.
 _COMFY_CHUNK = b"comf"
 _EXIF_FOLDER = 0x8769
+_UNREADABLE = "this is not a picture, video or sound that can be read"
 _MOST_BYTES = 1 << 27  # of a text that is packed; nobody's workflow is as large
 # Where others keep one JSON object with everything in it.
 _COMMENTS = ("comment", "description", "usercomment")
@@ -34,6 +36,8 @@ def read_tags(path: str | Path) -> dict[str, str]:
         InputError: it cannot be read, or is nothing of the kind.
     """
     path = Path(path)
+    if not is_file(path):  # a pipe would keep its reader waiting
+        raise _unreadable(path, what_is_there(path))
     try:
         with path.open("rb") as file:
             head = file.read(12)
@@ -43,21 +47,19 @@ def read_tags(path: str | Path) -> dict[str, str]:
             tags = dict(_exif_tags(path))
         else:
             tags = _container_tags(path)
-    except InputError:
-        raise
-    except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from error
-    except (ValueError, SyntaxError) as error:  # what Pillow raises for damaged pictures
-        raise _unreadable(path, str(error)) from error
+    except Exception as error:  # Pillow raises of every kind for damaged pictures
+        if isinstance(error, InputError):
+            raise
+        raise _unreadable(path, reason(error)) from error
     for name in _COMMENTS:
         tags |= {key: text for key, text in _from_json(tags.get(name, "")).items() if key not in tags}
     return tags
 
 
-def _unreadable(path: Path, reason: str) -> InputError:
+def _unreadable(path: Path, problem: str) -> InputError:
     return InputError(
-        "this is not a picture, video or sound that can be read",
-        got=f"{path} ({reason})",
+        _UNREADABLE,
+        got=f"{path} ({problem})",
         expected="for example an mp4, webm, mkv, png, webp or flac file",
     )
 
@@ -66,13 +68,12 @@ def _container_tags(path: Path) -> dict[str, str]:
     """Tags of the container, and of its streams, where Ogg keeps them."""
     import av
 
-    try:
-        with av.open(str(path)) as source:
-            found = dict(source.metadata)
-            for stream in source.streams if source.format.name == "ogg" else ():
-                found |= stream.metadata
-    except av.error.FFmpegError as error:
-        raise _unreadable(path, error.strerror) from error
+    from .source import reading
+
+    with reading(path, _UNREADABLE), av.open(str(path.absolute()), metadata_errors="replace") as source:
+        found = dict(source.metadata)
+        for stream in source.streams if source.format.name == "ogg" else ():
+            found |= stream.metadata
     return decode_tags(found)
 
 
@@ -85,7 +86,7 @@ def _png_tags(path: Path) -> Iterator[tuple[str, str]]:
             if kind not in (b"tEXt", b"zTXt", b"iTXt", _COMFY_CHUNK):
                 file.seek(length + 4, 1)
                 continue
-            key, _, rest = file.read(length).partition(b"\0")
+            key, _, rest = file.read(min(length, _MOST_BYTES)).partition(b"\0")
             file.seek(4, 1)
             if kind == b"zTXt":
                 rest = _inflated(rest[1:])

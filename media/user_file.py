@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 
 import av
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,14 +24,17 @@ from ..core.types import AudioClip, AVClip, VideoClip
 from .channels import mix_down
 from .fit import USER, crop_and_scale, fit_sound, middle_of
 from .fit_report import Area, FitReport, PictureFit
-from .moving import MovingPicture, moving_picture, moving_pictures, opened, picture_of
-from .probe import as_float_planes
+from .moving import MovingPicture, moving_picture, moving_pictures, picture_of
+from .source import MOST_SECONDS, SoundBlocks, opened, placed, reading, upright
 from .video import rgb_picture, to_float
+from .whole import require_modest_size
 
 # Decoding from the beginning is sure; looking for a key frame pays where the part lies further in.
 _SEEK_SECONDS = 5
 # Encoders' delays are told with less accuracy than this.
 _TOGETHER_SECONDS = 0.002
+# Transfer characteristics of HDR (ITU-T H.273).
+LIGHT = {16: "PQ", 18: "HLG"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,7 @@ class UserFile:
         picture: Its moving picture or still, or None.
         size: Width and height as it is played: upright, of square pixels; None without a picture.
         turn: Quarter turns against the clock that put it upright.
+        flipped: Whether left and right are exchanged then.
         sound: Its sound from the first frame on, mono or stereo, or None.
         notes: What a user should know, a sentence each.
     """
@@ -54,6 +57,7 @@ class UserFile:
     turn: int
     sound: AudioClip | None
     notes: tuple[str, ...] = ()
+    flipped: bool = False
 
     @property
     def seconds(self) -> Fraction:
@@ -73,14 +77,16 @@ def open_user_file(path: str | Path) -> UserFile:
     path = Path(path)
     with opened(path) as source:
         is_sound = not moving_pictures(source)
-        if source.format.name == "tty" or (is_sound and not source.streams.audio):
+        if is_sound and not source.streams.audio:
             raise InputError(
                 "there is neither picture nor sound in this file", got=path, expected="a video, a sound or a picture"
             )
     picture = None if is_sound else picture_of(path)
-    size, turn, notes = (None, 0, []) if picture is None else _as_played(path, picture)
+    size, turn, flipped, notes = (None, 0, False, []) if picture is None else _as_played(path, picture)
     sound, told = _sound(path, picture)
-    return UserFile(path, picture, size, turn, sound, (*notes, *told))
+    if picture is None and sound is None:
+        raise InputError("nothing in this file can be decoded", got=path, expected="a video, a sound or a picture")
+    return UserFile(path, picture, size, turn, sound, (*notes, *told), flipped)
 
 
 def fit_file(
@@ -118,7 +124,7 @@ def _fit_picture(file: UserFile, timeline: Timeline, start: Fraction) -> tuple[V
         ask_to_stop()
         if index < waiting[0]:
             continue
-        pixels = _upright(frame, file.turn)
+        pixels = _upright(frame, file)
         fitted = crop_and_scale(pixels, _in_pixels(area, file.size, pixels), size)
         # A frame that the decoder left out is shown as the next one.
         while waiting and waiting[0] <= index:
@@ -150,7 +156,7 @@ def _fit_picture(file: UserFile, timeline: Timeline, start: Fraction) -> tuple[V
 def _decoded(file: UserFile, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
     """Frames with their numbers, from ``first`` or an earlier one on."""
     picture = file.picture
-    try:
+    with reading(file.path):
         if picture.timed and picture.begins[first] > _SEEK_SECONDS:
             numbers = {time: index for index, time in enumerate(picture.times)}
             with opened(file.path) as source:
@@ -167,13 +173,11 @@ def _decoded(file: UserFile, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
             stream = moving_picture(file.path, source)
             stream.thread_type = "AUTO"
             yield from enumerate(source.decode(stream))
-    except av.error.FFmpegError as error:
-        raise _damaged(file.path, error) from error
 
 
-def _upright(frame: av.VideoFrame, turn: int) -> Tensor:
+def _upright(frame: av.VideoFrame, file: UserFile) -> Tensor:
     """``(H, W, 3)`` in 0..1."""
-    return to_float(torch.from_numpy(np.rot90(rgb_picture(frame), turn).copy()))
+    return to_float(torch.from_numpy(placed(rgb_picture(frame), file.turn, file.flipped).copy()))
 
 
 def _in_pixels(area: Area, size: tuple[int, int], pixels: Tensor) -> Area:
@@ -186,58 +190,55 @@ def _in_pixels(area: Area, size: tuple[int, int], pixels: Tensor) -> Area:
     return round(left * across), round(top * down), max(1, round(width * across)), max(1, round(height * down))
 
 
-def _as_played(path: Path, picture: MovingPicture) -> tuple[tuple[int, int], int, list[str]]:
-    """Size and quarter turns of the first frame, and what is to be said of it."""
-    try:
-        with opened(path) as source:
-            stream = moving_picture(path, source)
-            frame = next(source.decode(stream), None)
-            shape = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
-    except av.error.FFmpegError as error:
-        raise _damaged(path, error) from error
-    if frame is None:
-        raise InputError("no frame of this file can be decoded", got=path, expected="a video or a picture")
-    turn = round(frame.rotation / 90) % 4
+def _as_played(path: Path, picture: MovingPicture) -> tuple[tuple[int, int], int, bool, list[str]]:
+    """Size, quarter turns and flip of the first frame, and what is to be said of it."""
+    with opened(path) as source, reading(path):
+        stream = moving_picture(path, source)
+        frame = next(source.decode(stream), None)
+        shape = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
+        if frame is None:
+            raise InputError("no frame of this file can be decoded", got=path, expected="a video or a picture")
+        turn, flipped = upright(frame)
+        light = LIGHT.get(int(frame.color_trc or 0), "")
+        interlaced = frame.interlaced_frame
     width, height = max(1, round(frame.width * shape)), frame.height
+    require_modest_size(path, width, height)
     size = (height, width) if turn % 2 else (width, height)
     told = {
         f"The picture was turned upright by {90 * min(turn, 4 - turn)}°.": turn,
+        "The picture was mirrored, as the file says.": flipped,
+        f"The picture is HDR ({light}); its light was taken as it is stored, so that it looks paler here.": light,
+        "The picture is interlaced; its two fields were left together.": interlaced,
         f"The picture's pixels are not square; it is played as {size[0]}×{size[1]}.": shape != 1,
         "The file shows its frames at changing intervals; each was taken by its own time.": not picture.is_steady,
     }
-    return size, turn, [sentence for sentence, happened in told.items() if happened]
+    return size, turn, flipped, [sentence for sentence, happened in told.items() if happened]
 
 
 def _sound(path: Path, picture: MovingPicture | None) -> tuple[AudioClip | None, list[str]]:
     """The first sound of a file from its first frame on, and what is to be said of it."""
-    blocks: list[np.ndarray] = []
-    channels, rate, begin = [], 0, None
-    try:
-        with opened(path) as source:
-            for frame in source.decode(audio=0) if source.streams.audio else ():
-                ask_to_stop()
-                if begin is None and frame.pts is not None:
-                    begin = frame.pts * Fraction(frame.time_base)
-                channels, rate = [channel.name for channel in frame.layout.channels], frame.sample_rate
-                blocks.append(as_float_planes(frame))
-    except av.error.FFmpegError as error:
-        raise _damaged(path, error) from error
+    blocks, begin = SoundBlocks(path), None
+    with opened(path) as source, reading(path):
+        for frame in source.decode(audio=0) if source.streams.audio else ():
+            ask_to_stop()
+            if begin is None and frame.pts is not None:
+                begin = frame.pts * Fraction(frame.time_base)
+            blocks.add(frame)
     if not blocks:
         return None, []
-    audio, note = mix_down(torch.from_numpy(np.concatenate(blocks, axis=1)), rate, channels)
+    audio, note = mix_down(torch.from_numpy(blocks.planes()), blocks.rate, blocks.channels)
+    rate = blocks.rate
     told = [note] if note else []
     late = Fraction(0) if picture is None or begin is None else begin - picture.first * picture.time_base
     if abs(late) <= _TOGETHER_SECONDS:
         return audio, told
+    if abs(late) > MOST_SECONDS:
+        raise InputError(
+            "sound and picture of this file do not belong together",
+            got=f"{path}: the sound begins {float(late):.6g} s after the picture",
+            expected="one clip",
+        )
     shift = samples_for(abs(late), rate)
     told.append(f"The sound begins {float(abs(late)):.3f} s {'after' if late > 0 else 'before'} the picture.")
     waveform = F.pad(audio.waveform, (shift, 0)) if late > 0 else audio.waveform[:, shift:]
     return AudioClip(waveform.contiguous(), rate), told
-
-
-def _damaged(path: Path, error: av.error.FFmpegError) -> InputError:
-    return InputError(
-        "this file cannot be decoded, or it is damaged",
-        got=f"{path} ({error.strerror})",
-        expected="for example an mp4, webm or mkv file",
-    )

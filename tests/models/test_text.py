@@ -307,5 +307,5 @@ def test_an_end_before_the_start_is_refused(t5):
 def test_a_tokenizer_without_a_length_is_refused(t5, small_models_dir):
     tokenizer = AutoTokenizer.from_pretrained(small_models_dir / "stable_audio" / "tokenizer")
     tokenizer.model_max_length = int(1e30)
-    with pytest.raises(IncompatibleWeightsError, match="states no length: got .*expected model_max_length"):
+    with pytest.raises(IncompatibleWeightsError, match=r"states no length: got .*expected model_max_length"):
         T5TextEncoder(tokenizer, t5.model, t5.projection)
