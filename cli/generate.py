@@ -181,14 +181,15 @@ def loaded(
     from ..models.loading import family_of
     from ..pipeline import load_models
 
-    family_of(found).require(placement, Wishes(args.bridge), loras=bool(loras))
+    family = family_of(found)
+    family.require(placement, Wishes(args.bridge), loras=bool(loras))
     with stoppable(console.progress):
         model = load_models(
             found,
             placement=placement,
             bridge=args.bridge,
             bridge_options=bridge_options(args),
-            free_text=args.free_text_encoders or args.cache_captions,
+            free_text=args.free_text_encoders or (args.cache_captions and family.offers.free_text),
         )
     model = apply_loras(model, loras)
     console.progress.step("load", 1, 1)

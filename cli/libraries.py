@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from ..core.errors import PlacementError
 
-UNTRAINED = "The bundled pocket model is untrained: picture and sound are noise that only shows that every part works."
+UNTRAINED = "The model is untrained: picture and sound are noise that only shows that every part works."
 
 
 def quiet_libraries() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
+from typing import ClassVar
 
 from .errors import GeometryError
 from .options import Bounds, shown
@@ -85,7 +86,8 @@ class ClipTimes:
 class LatentGeometry:
     """How a pair of codecs shrinks a clip. The defaults are Wan 2.1's VAE and Stable Audio Open's Oobleck.
 
-    Latents of another form are a subclass, which says what extents it can represent and which shapes they have.
+    Latents of another form are a subclass, which says what extents it can represent and which shapes they have, and in
+    ``in_time`` whether a part of the latents is a part of the clip.
 
     Args:
         video_channels: Channels of the video latent.
@@ -104,6 +106,7 @@ class LatentGeometry:
     audio_channels: int = 64
     audio_hop: int = 2048
     sample_rate: int = 44_100
+    in_time: ClassVar[bool] = True
 
     @property
     def size_multiple(self) -> int:
@@ -221,6 +224,19 @@ class Timeline:
         """``(C, L)`` of one audio latent; L is rounded down as in the official system (116 for 5.4 s), at least 1."""
         return self.geometry.audio_shape(self.num_samples)
 
+    def require_parts(self) -> None:
+        """Refuse to know or to make only a part of a clip whose latents hold it as a whole.
+
+        Raises:
+            GeometryError: they do.
+        """
+        if not self.geometry.in_time:
+            raise GeometryError(
+                "the latents of this model hold a clip as a whole",
+                got="a part of one",
+                expected=f"a clip of the model's {float(self.seconds):g} s",
+            )
+
     @property
     def times(self) -> ClipTimes:
         """When each latent step of picture and sound lies."""
@@ -289,7 +305,11 @@ def tail_start(timeline: Timeline, seconds: Fraction, wanted: Fraction | float) 
         timeline: What the model makes; it begins with that end.
         seconds: Length of the clip, exact.
         wanted: Length of the end, seconds.
+
+    Raises:
+        GeometryError: latents that hold a clip as a whole.
     """
+    timeline.require_parts()
     stride = timeline.geometry.temporal_stride
     most = min(timeline.num_frames - stride, math.floor(seconds * timeline.fps))
     num_frames = round((min(Fraction(wanted) * timeline.fps, most) - 1) / stride) * stride + 1
@@ -297,7 +317,13 @@ def tail_start(timeline: Timeline, seconds: Fraction, wanted: Fraction | float) 
 
 
 def whole_latents(timeline: Timeline, num_frames: int, num_samples: int) -> tuple[int, int]:
-    """Latents of picture and sound that hold nothing but the first ``num_frames`` and ``num_samples`` of a clip."""
+    """Latents of picture and sound that hold nothing but the first ``num_frames`` and ``num_samples`` of a clip.
+
+    Raises:
+        GeometryError: latents that hold a clip as a whole, and not all of it is known.
+    """
+    if 0 < num_frames < timeline.num_frames or 0 < num_samples < timeline.num_samples:
+        timeline.require_parts()
     stride, video = timeline.geometry.temporal_stride, timeline.video_latent_shape[1]
     frames = 0 if num_frames < 1 else (num_frames - 1) // stride + 1
     whole = num_samples >= timeline.num_samples

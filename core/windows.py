@@ -50,7 +50,8 @@ def windows(timeline: Timeline, seconds: Fraction | float, overlap: Fraction | f
         overlap: Least time that neighbours share, in seconds.
 
     Raises:
-        GeometryError: a length that is not positive, or an overlap of more than half a window.
+        GeometryError: a length that is not positive, an overlap of more than half a window, or latents that hold a
+            clip as a whole.
     """
     if not seconds > 0:
         raise GeometryError("the clip has no length", got=f"{float(seconds):g} s", expected="more than 0 seconds")
@@ -65,6 +66,7 @@ def windows(timeline: Timeline, seconds: Fraction | float, overlap: Fraction | f
     step = max(1, length - math.ceil(Fraction(overlap) / _latent_seconds(timeline)))
     found = [Window(0, 0, 0, 0, Fraction(0), Fraction(0))]
     while found[-1].first_latent + length < total:
+        timeline.require_parts()
         found.append(_next_window(timeline, found[-1], step, total - length))
     return tuple(found)
 

@@ -62,15 +62,19 @@ def find_model(models: Models | Found = POCKET, *, video: str | None = None, aud
 
 def found_folders(roots: Iterable[Path]) -> list[Found]:
     """Models of other families than two towers: the roots and what lies below them, each once."""
+    families = _others()
+    if not families:
+        return []
     folders = [folder for root in roots for folder in (root, *look(root, FOLDER_DEPTH).folders)]
-    return [found for folder in dict.fromkeys(folders) for found in _recognised(folder)]
+    return [found for folder in dict.fromkeys(folders) for found in _recognised(folder, families)]
 
 
 def _of_another_family(folders: Sequence[str | Path]) -> Found | None:
-    if FAMILIES.names() == [USUAL]:
+    families = _others()
+    if not families:
         return None
     named = [folder for folder in map(_folder, folders) if folder is not None]
-    itself = [found for folder in named for found in _recognised(folder)]
+    itself = [found for folder in named for found in _recognised(folder, families)]
     if itself:
         return itself[0]
     roots = [root for folder in named for root in roots_of(folder)]
@@ -88,11 +92,13 @@ def _folder(choice: str | Path) -> Path | None:
     return path if is_dir(path) else hub_snapshots().get(str(choice))
 
 
-def _recognised(folder: Path) -> Iterator[Found]:
-    for name in FAMILIES:
-        found = None if name == USUAL else FAMILIES.get(name)().recognise(folder)
-        if found is not None:
-            yield found
+def _others() -> list[Family]:
+    """Every family but the usual one."""
+    return [FAMILIES.get(name)() for name in FAMILIES if name != USUAL]
+
+
+def _recognised(folder: Path, families: Sequence[Family]) -> Iterator[Found]:
+    yield from filter(None, (family.recognise(folder) for family in families))
 
 
 def load_models(

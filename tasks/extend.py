@@ -34,10 +34,12 @@ def go_on(run: Run, file: UserFile) -> tuple[AVClip, list[str]]:
 
     Raises:
         InputError: a file without a picture, a model without a video tower, a clip shorter than a latent frame.
+        GeometryError: a model whose latents hold a clip as a whole.
     """
     if file.picture is None or not run.model.makes("video"):
         raise InputError("only a video can go on", got=file.path, expected="a video, and a model with a video tower")
     timeline = own_timeline(run.model, file)
+    timeline.require_parts()
     frames, latent_frames = _known_frames(timeline, file.seconds)
     start = max(Fraction(0), file.seconds - frames / timeline.fps)
     clip, report = fit_file(file, timeline, start=start)

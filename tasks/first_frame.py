@@ -30,11 +30,13 @@ def from_first_frame(run: Run, file: UserFile, timeline: Timeline) -> tuple[AVCl
 
     Raises:
         InputError: a file without a picture, a model without a video tower.
+        GeometryError: a model whose latents hold a clip as a whole.
     """
     if file.picture is None:
         raise InputError("there is no picture to begin with", got=file.path, expected="a picture or a video")
     if not run.model.makes("video"):
         raise InputError("a first frame needs a video tower", got=run.model.description)
+    timeline.require_parts()
     clip, report = fit_file(replace(file, sound=None), timeline)
     # Only frame 0 counts: the video codec is causal, so its latent depends on nothing after it.
     still = VideoClip(clip.video.frames[:1].expand_as(clip.video.frames), timeline.fps)

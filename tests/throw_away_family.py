@@ -44,6 +44,7 @@ class PackedGeometry(LatentGeometry):
     audio_channels: int = CHANNELS
     audio_hop: int = HOP
     sample_rate: int = RATE
+    in_time = False
 
     def check(self, num_frames: int, width: int, height: int) -> None:
         """Only what the model was made for."""

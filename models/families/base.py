@@ -165,6 +165,8 @@ class Family(ABC):
 class FamilyModel(ABC):
     """A loaded model, as everything after the loader sees it. Subclasses are frozen dataclasses.
 
+    What is a property here is one there too, or a value of the class; a field of that name would never be filled.
+
     Args:
         placement: Where it runs.
         bridges: One line about its bridges; None without.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core.device import OFFLOAD_CHOICES, STORAGES
-from ...core.errors import MissingModelError
+from ...core.errors import SoundingVideoError
 from ...core.pair import Pair
 from ..joined import JoinedModel, join_towers
 from ..plan.outline import Outline, outline_models
@@ -34,7 +34,7 @@ class Bridged(Family):
             return None
         try:
             return find_models(folder)
-        except MissingModelError:  # it went in the meantime
+        except SoundingVideoError:  # it went in the meantime
             return None
 
     def load(self, found: ModelSet, placement: Placement, wishes: Wishes) -> JoinedModel:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import pytest
+import torch
+from sounding_video.core.types import AVClip, VideoClip
+from sounding_video.media.mux import write_clip
 from sounding_video.media.tag_reader import read_tags
 
 ASKED = ("a dog", "--no-expand", "--steps", 2)
@@ -22,8 +26,10 @@ def test_models_and_doctor_list_it_and_none_of_its_files_beside_it(command, thro
     assert "one throw-away transformer: diffusers folder, float32" in text and str(throw_away_family) in text
 
 
-def test_generate_makes_a_clip_of_its_own_extent(command, throw_away_family, tmp_path):
-    outcome = command("generate", *ASKED, "--models", throw_away_family, "-o", tmp_path / "clip.mp4", "--json")
+def test_generate_makes_a_clip_of_its_own_extent(command, throw_away_family, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    ask = ("--models", throw_away_family, "-o", tmp_path / "clip.mp4", "--cache-captions", "--json")
+    outcome = command("generate", *ASKED, *ask)
     assert outcome.code == 0, outcome.err
     assert (outcome.json["num_frames"], outcome.json["width"], outcome.json["sample_rate"]) == (5, 16, 8000)
     assert outcome.json["model"] == "odd (throw-away); UNTRAINED weights" and outcome.json["bridges"] is None
@@ -61,15 +67,24 @@ def test_what_it_cannot_do_is_refused_by_a_sentence(command, throw_away_family, 
     assert outcome.code != 0 and sentence in outcome.err and not (tmp_path / "clip.mp4").exists()
 
 
+def picture(path, frames):
+    """A silent video."""
+    return write_clip(AVClip(VideoClip(torch.rand(frames, 16, 16, 3), Fraction(15))), path).path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "frames"), [(("generate", "--first-frame"), 5), (("generate", "--continue"), 5), (("sound",), 20)]
+)
+def test_a_part_of_a_clip_cannot_be_known_to_it(command, throw_away_family, tmp_path, arguments, frames):
+    name, *option = arguments
+    ask = (picture(tmp_path / "given.mp4", frames), "a dog", "--no-expand", "--steps", 2)
+    outcome = command(name, *option, *ask, "--models", throw_away_family, "-o", tmp_path / "made.mp4")
+    assert outcome.code != 0 and "hold a clip as a whole: got a part of one; expected a clip of" in outcome.err
+    assert not (tmp_path / "made.mp4").exists()
+
+
 def test_the_sound_of_a_picture_is_made_by_it(command, throw_away_family, tmp_path):
-    from fractions import Fraction
-
-    import torch
-    from sounding_video.core.types import AVClip, VideoClip
-    from sounding_video.media.mux import write_clip
-
-    silent = tmp_path / "silent.mp4"
-    write_clip(AVClip(VideoClip(torch.rand(5, 16, 16, 3), Fraction(15))), silent)
+    silent = picture(tmp_path / "silent.mp4", 5)
     ask = ("--models", throw_away_family, "--steps", 2, "--no-expand", "-o", tmp_path / "sounding.mp4", "--json")
     outcome = command("sound", silent, "a dog", *ask)
     assert outcome.code == 0, outcome.err
