@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.options import Bounds
 from ..core.progress import STAGE_TITLES, Progress
+from ..media.writers import DEFAULT, writer_names
 from .console import Console
 from .libraries import UNTRAINED
 from .options import NUMBER_OF_CLIPS, Checked
@@ -47,7 +48,7 @@ def add_file_options(add: Callable[..., Any]) -> None:
         metavar="N",
         help="quality of the picture, less is better and larger (default: 18 for h264, 20 for hevc, 24 for others)",
     )
-    add("--writer", default="pyav", metavar="NAME", help="pyav (default) or moviepy")
+    add("--writer", default=DEFAULT, metavar="NAME", help=f"{' or '.join(writer_names())} (default: {DEFAULT})")
     add("--no-metadata", action="store_true", help="write neither workflow nor settings into the file")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..evaluation.metrics import METRICS
 from .console import Console
 
 
@@ -23,7 +24,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         "--metrics",
         nargs="+",
         metavar="NAME",
-        help="av_align, event_f1, onset_accuracy, scene_accuracy_picture, scene_accuracy_sound (default: all)",
+        help=f"{', '.join(METRICS)} (default: all)",
     )
     add("--manifest", metavar="FILE", help="ground truth as synth writes it (default: DIR/manifest.jsonl if there)")
     add("--pictures", metavar="DIR", help="write a PNG per clip: frames, flow, sound, onsets and events on one axis")

@@ -117,7 +117,7 @@ def write_clip(
     """
     path = Path(path)
     container = with_codec(_container_for(path, clip), codec, crf)
-    write = WRITERS.get(writer)
+    write = WRITERS.get(writer)()
     tags = encode_tags(metadata)
     video = clip.video if container.video_codec else None
     num_clamped = 0 if video is None else check_frames(video.frames)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.clock import as_fps
 from ..core.errors import InputError, SoundingVideoError, require_choice
-from ..core.optional import available, require
+from ..core.optional import available
 from ..core.types import AudioClip, AVClip, VideoClip
+from ..media.writers import WRITERS, writer_names
 from .host import check_place, embeds_metadata, io, progress, save_place, shows_previews, ui, verdict, video_value
 from .host.common import SavePlace
 from .listing import ADVANCED, listing
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 FORMATS = ("mp4", "webm", "mkv", "wav", "flac", "m4a")
 SOUND_FORMATS = ("wav", "flac", "m4a")
-WRITERS = ("pyav", "moviepy")
 CODEC_NAMES = ("auto", "h264", "hevc", "av1", "vp9", "ffv1", "pcm_s16", "pcm_s24", "pcm_f32")
 OUTPUT, PREVIEW = "output", "preview only"
 
@@ -61,7 +61,7 @@ class Mux(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "writer",
-                    options=list(WRITERS),
+                    options=writer_names(),
                     default="pyav",
                     tooltip="pyav needs nothing else; moviepy must be installed.",
                     **ADVANCED,
@@ -115,12 +115,11 @@ class Mux(io.ComfyNode):
             if filename_prefix is not None:
                 check_place(_named(filename_prefix, save), f".{format or FORMATS[0]}", temporary=save == PREVIEW)
             if writer is not None:
-                require_choice("writer", writer, WRITERS)
+                require_choice("writer", writer, writer_names())
+                WRITERS.get(writer)().require()
             if format is not None:
                 require_choice("format", format, FORMATS)
                 check_encoding(format, writer, "auto" if codec is None else codec, -1 if quality is None else quality)
-            if writer == "moviepy":
-                require("moviepy", "writing video through moviepy")
         except SoundingVideoError as error:
             return verdict(error)
         return True
@@ -217,13 +216,8 @@ def check_encoding(format: str, writer: str | None, codec: str, quality: int) ->
     from ..media.writers.base import CONTAINERS
 
     container = with_codec(CONTAINERS[f".{format}"], codec, quality)
-    if writer == "moviepy" and (format != "mp4" or container.video_codec != "libx264"):
-        raise InputError(
-            "the moviepy writer makes .mp4 files with H.264 only",
-            got=f"{format} with codec {codec}",
-            expected="format mp4 with codec auto or h264",
-            remedy="Use writer pyav for others.",
-        )
+    if writer is not None:
+        WRITERS.get(writer)().check(container)
 
 
 def file_tags(hidden: Any) -> dict[str, Any] | None:

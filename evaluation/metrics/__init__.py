@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...core.registry import Registry
-from .base import Metric
+
+if TYPE_CHECKING:
+    from .base import Metric
 
 METRICS: Registry[type[Metric]] = Registry("metric", __name__)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
+from ...core.optional import require
+from ...core.progress import Progress
 from ...core.types import AudioClip, VideoClip
 
 _COMMON_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -97,3 +101,34 @@ class WriteJob:
     video: VideoClip | None
     audio: AudioClip | None
     tags: Mapping[str, str]
+
+
+class Writer(ABC):
+    """One way to write files; a value without state."""
+
+    packages: ClassVar[tuple[str, ...]] = ()  # optional ones that it imports, by import name
+
+    def require(self) -> None:
+        """Fail before the sampler has run for minutes, not after.
+
+        Raises:
+            MissingPackageError: a package is not installed.
+        """
+        for package in self.packages:
+            require(package, f"writing video through {package}")
+
+    def check(self, container: Container) -> None:  # noqa: B027 (most write everything)
+        """The same for a format.
+
+        Raises:
+            InputError: a format or codec that it does not write.
+        """
+
+    @abstractmethod
+    def __call__(self, job: WriteJob, progress: Progress) -> None:
+        """Write the file.
+
+        Args:
+            job: What.
+            progress: Told of each frame under the stage "mux".
+        """

@@ -21,7 +21,7 @@ from ...core.progress import Progress
 from ..audio import as_planes
 from ..video import to_uint8
 from . import WRITERS
-from .base import WriteJob
+from .base import Container, WriteJob, Writer
 from .pyav import as_int32, audio_bit_rate, container_options, lead_in, repeatable_options
 
 # Any rate that two decimals can hold will do: times are set again when the packets are joined.
@@ -33,6 +33,26 @@ _COLOUR = (
 
 
 @WRITERS.register("moviepy")
+class MoviePy(Writer):
+    """Files .mp4 with H.264."""
+
+    packages = ("moviepy",)
+
+    def check(self, container: Container) -> None:
+        """Another format or codec is refused."""
+        if container.suffix != ".mp4" or container.video_codec != "libx264":
+            raise InputError(
+                "the moviepy writer makes .mp4 files with H.264 only",
+                got=f"{container.suffix} with codec {container.video_codec or container.audio_codec}",
+                expected="format mp4 with codec auto or h264",
+                remedy="Use writer pyav for others.",
+            )
+
+    def __call__(self, job: WriteJob, progress: Progress) -> None:
+        """Errors as :func:`write`."""
+        write(job, progress)
+
+
 def write(job: WriteJob, progress: Progress) -> None:
     """Encode the picture, then the sound, each to a part file; then join them.
 

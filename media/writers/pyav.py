@@ -18,7 +18,7 @@ from ...core.types import AudioClip, VideoClip
 from ..audio import as_planes, layout_of
 from ..video import YUV, coded_frame
 from . import WRITERS
-from .base import Container, WriteJob
+from .base import Container, WriteJob, Writer
 
 AAC_FRAME = 1024
 _LOSSLESS_BLOCK = 4096
@@ -29,6 +29,14 @@ _MAX_INT16 = 2**15 - 1
 
 
 @WRITERS.register("pyav")
+class PyAV(Writer):
+    """Every format and codec, in this process."""
+
+    def __call__(self, job: WriteJob, progress: Progress) -> None:
+        """Progress counts frames; without a picture, sound blocks."""
+        write(job, progress)
+
+
 def write(job: WriteJob, progress: Progress) -> None:
     """Encode picture and sound side by side, in time order. Progress counts frames; without a picture, sound blocks."""
     with (
