@@ -4,7 +4,8 @@
 
 Only argparse is imported here, so that ``--help`` answers at once; a command imports what it needs when it runs.
 
-Exit codes: 0 done, 1 anything else, 2 bad input, 3 missing model or package, 130 stopped by the user.
+Exit codes: 0 done, 1 anything else, 2 bad input, 3 missing model or package, 130 stopped by the user (143 by SIGTERM,
+129 by SIGHUP), 141 whoever read the output has gone.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from functools import partial
+from typing import Any, NoReturn
 
 from .. import __version__
 from ..core.errors import InputError, SoundingVideoError
@@ -33,7 +35,8 @@ from . import (
     synth,
     train,
 )
-from .console import Console, StopOnInterrupt, print_error
+from .console import Console, StopOnInterrupt, with_streams
+from .given import check_paths, word
 
 COMMANDS = (
     generate,
@@ -56,7 +59,14 @@ EPILOG = "exit codes: 0 done, 1 other failure, 2 bad input, 3 missing model or p
 
 
 class Parser(argparse.ArgumentParser):
-    """Reports a wrong command line as :class:`InputError`, so that ``--json`` gets an object for it too."""
+    """Reports a wrong command line as :class:`InputError`, so that ``--json`` gets an object for it too.
+
+    What an option takes is a word that is not empty, unless it declares another type.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register("type", None, word)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line.
@@ -74,13 +84,14 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"sounding-video {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+    commands.type = str  # the rest of the line goes through it; each command reads its own
     for command in COMMANDS:
         added = command.add_parser(commands, epilog=EPILOG)
         add = added.add_argument_group("what is printed").add_argument
         add("--json", action="store_true", help="one JSON object on stdout, for machines; no progress bar")
         add("--quiet", action="store_true", help="no progress bar and no report; warnings and errors only")
         add("--verbose", action="store_true", help="also what is picked and loaded, and library warnings")
-        added.set_defaults(run=command.run)
+        added.set_defaults(run=command.run, check=partial(check_paths, parser=added))
     return parser
 
 
@@ -94,23 +105,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    as_json = "--json" in arguments
+    return with_streams(partial(_main, arguments), as_json=_wants_json(arguments), last=argv is None)
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether an object is expected, also where the command line is wrong; argparse takes a beginning for the whole."""
+    return any(len(each) > 2 and "--json".startswith(each) for each in arguments)
+
+
+def _main(arguments: list[str]) -> int:
+    """Run one command; every way in which it may end early is an error of ours.
+
+    Raises:
+        SoundingVideoError: it ended early.
+    """
     try:
-        args = build_parser().parse_args(arguments)
-        with StopOnInterrupt() as check_cancelled, Console.open(args, check_cancelled) as console:
-            return args.run(args, console) or 0
-    except SoundingVideoError as error:
-        print_error(error, as_json=as_json)
-        return error.exit_code
-    except BrokenPipeError:
+        with StopOnInterrupt() as check_cancelled:
+            args = build_parser().parse_args(arguments)
+            args.check(args)
+            with Console.open(args, check_cancelled) as console:
+                return args.run(args, console) or 0
+    except SoundingVideoError:
         raise
-    except RecursionError:
-        print_error(
-            refused := InputError("a file is nested too deeply to be read", expected="fewer levels"), as_json=as_json
-        )
-        return refused.exit_code
+    except RecursionError as error:
+        raise InputError("a file is nested too deeply to be read", expected="fewer levels") from error
     except OSError as error:
         # A drive that goes while it is used, or a place that nobody thought of: still no traceback.
         told = f"{error.filename} ({error.strerror})" if error.filename else str(error)
-        print_error(refused := InputError("the file system refuses", got=told), as_json=as_json)
-        return refused.exit_code
+        raise InputError("the file system refuses", got=told) from error

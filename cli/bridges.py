@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
+from .given import MODEL
 
 if TYPE_CHECKING:
     from ..models.weights.bridges import BridgeOptions
@@ -19,7 +20,13 @@ ROPE_HELP = "positions of the tokens, for files that do not say it: official (as
 
 def add_bridge_options(add: Callable[..., Any]) -> None:
     """Describe them to a parser or group by its ``add_argument``."""
-    add("--bridge", default="auto", metavar="FILE", help="a bridge file, none, or auto (default) for the one in DIR")
+    add(
+        "--bridge",
+        default="auto",
+        type=MODEL,
+        metavar="FILE",
+        help="a bridge file, none, or auto (default) for the one in DIR",
+    )
     add("--fusion", metavar="KIND", help="bridge kind, for files that do not say it: dual_cross, full, additive, …")
     add("--placement", metavar="NAME", help="after which blocks the bridges stand, for files that do not say it")
     add("--rope", metavar="KIND", help=ROPE_HELP)

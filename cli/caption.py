@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import InputError, require_choice
 from .console import Console
 from .expand import add_backend_options, add_device_option, backend_options
+from .given import FILE, FILE_OR_FOLDER, MODEL, NEW_FILE
 
 if TYPE_CHECKING:
     from ..captions.backends.base import ChatBackend
@@ -39,18 +40,31 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         **options,
     )
     add = parser.add_argument
-    add("clips", nargs="*", metavar="VIDEO", help="clips, or folders of clips")
-    add("--input", metavar="FILE", help="JSONL: one object a clip with file, and raw captions if there are any")
-    add("-o", "--output", required=True, metavar="FILE", help="JSONL to append to")
+    add("clips", nargs="*", type=FILE_OR_FOLDER, metavar="VIDEO", help="clips, or folders of clips")
+    add(
+        "--input",
+        type=FILE,
+        metavar="FILE",
+        help="JSONL: one object a clip with file, and raw captions if there are any",
+    )
+    add("-o", "--output", required=True, type=NEW_FILE, metavar="FILE", help="JSONL to append to")
     add(
         "--looking",
         default="transformers",
         metavar="HOW",
         help="raw captions through transformers (default) or server (--server, which must take pictures and sound)",
     )
-    add("--video-model", metavar="NAME", help="looks (default: Qwen/Qwen2.5-VL-7B-Instruct; server: --looking-model)")
     add(
-        "--audio-model", metavar="NAME", help="listens (default: Qwen/Qwen2-Audio-7B-Instruct; server: --looking-model)"
+        "--video-model",
+        type=MODEL,
+        metavar="NAME",
+        help="looks (default: Qwen/Qwen2.5-VL-7B-Instruct; server: --looking-model)",
+    )
+    add(
+        "--audio-model",
+        type=MODEL,
+        metavar="NAME",
+        help="listens (default: Qwen/Qwen2-Audio-7B-Instruct; server: --looking-model)",
     )
     add(
         "--looking-model",

@@ -18,7 +18,10 @@ from typing import Any
 from ..core.errors import Cancelled, SoundingVideoError
 from ..core.progress import SILENT, Progress
 from .bar import StageBars, StageLines
+from .streams import NoOutput, ReaderGone, our_streams
 
+# Ctrl-C, the system's wish to end, a terminal that was closed; the last is not on Windows.
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 # The parent of "….cli": whatever name this package was imported under.
 PACKAGE = __package__.rpartition(".")[0]
 
@@ -60,7 +63,7 @@ class Console:
     def report(self, text: str, values: Mapping[str, Any]) -> None:
         """The command's result: ``values`` for machines, ``text`` for people."""
         if self.as_json:
-            _say(json.dumps(values, ensure_ascii=False, indent=2))
+            _say(json.dumps(values, indent=2))
         elif not self.quiet:
             _say(text)
 
@@ -75,14 +78,12 @@ class Console:
 
 
 def _say(text: str, *, on_stderr: bool = False) -> None:
-    """Print; what the terminal has no letter for, such as a file name that is no text, is written as its number."""
-    stream = sys.stderr if on_stderr else sys.stdout
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding, getattr(stream, "errors", None) or "strict")
-    except UnicodeEncodeError:
-        text = text.encode(encoding, "backslashreplace").decode(encoding)
-    print(text, file=stream, flush=on_stderr)
+    """Print, and be sure that it is printed.
+
+    Raises:
+        NoOutput: standard output takes nothing more.
+    """
+    print(text, file=sys.stderr if on_stderr else sys.stdout, flush=True)
 
 
 def _teller() -> Callable[[str], None]:
@@ -92,57 +93,107 @@ def _teller() -> Callable[[str], None]:
     def tell(sentence: str) -> None:
         if sentence not in told:
             told.add(sentence)
-            print(f"note: {sentence}", file=sys.stderr, flush=True)
+            _say(f"note: {sentence}", on_stderr=True)
 
     return tell
 
 
 def print_error(error: SoundingVideoError, *, as_json: bool) -> None:
     """One sentence on stderr, or with ``--json`` an object on stdout."""
-    if as_json:
+    if isinstance(error, ReaderGone):
+        return
+    if as_json and not isinstance(error, NoOutput):
         got = None if error.got is None else str(error.got)
         fields = {"what": error.what, "got": got, "expected": error.expected, "remedy": error.remedy}
         values = {"type": type(error).__name__, "message": str(error), **fields, "exit_code": error.exit_code}
-        _say(json.dumps({"error": values}, ensure_ascii=False, indent=2))
+        _say(json.dumps({"error": values}, indent=2))
     elif isinstance(error, Cancelled):
         _say(str(error), on_stderr=True)
     else:
         _say(f"error: {error}", on_stderr=True)
 
 
-class StopOnInterrupt:
-    """Makes Ctrl-C stop the run at once, and for certain, for the time of a ``with`` block.
+def with_streams(run: Callable[[], int], *, as_json: bool, last: bool) -> int:
+    """Run a command and say how it ended.
 
-    The signal raises ``KeyboardInterrupt`` wherever the program is. A library may swallow it or die of it in its own
-    way (an interrupted import does): then the next progress check, or the end of the block, raises :class:`Cancelled`.
+    Args:
+        run: The command; gives its exit code or raises one of our errors.
+        as_json: Errors are objects on stdout.
+        last: The process ends after it: signals have nothing left to stop.
+
+    Returns:
+        The exit code.
+    """
+    with our_streams():
+        try:
+            code = run()
+            sys.stdout.flush()
+        except SystemExit:  # --help and --version
+            try:
+                sys.stdout.flush()
+            except SoundingVideoError as error:
+                print_error(error, as_json=as_json)
+                return error.exit_code
+            raise
+        except SoundingVideoError as error:
+            code = error.exit_code
+            try:
+                print_error(error, as_json=as_json)
+            except SoundingVideoError as unheard:
+                code = unheard.exit_code
+                print_error(unheard, as_json=as_json)
+        if last:
+            for number in STOPPING:
+                signal.signal(number, signal.SIG_IGN)
+        return code
+
+
+class StopOnInterrupt:
+    """Makes Ctrl-C and the system's wish to end stop the run at once and for certain, for a ``with`` block's time.
+
+    The signal raises ``KeyboardInterrupt`` wherever the program is, so that everything half-made is taken away on the
+    way out. A library may swallow it or die of it in its own way (an interrupted import does): then the next progress
+    check, or the end of the block, raises :class:`Cancelled`.
     """
 
     def __init__(self) -> None:
-        self._pressed = False
-        self._before: Any = None
+        self._number: int | None = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Callable[[], None]:
         """Start listening; gives the check for :class:`~..core.progress.Progress`."""
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._handle)
+            for number in STOPPING:
+                # nohup has the hang-up ignored, and means it
+                if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._handle)
         return self._check
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop listening; whatever an interrupted run died of was the interrupt."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-        if self._pressed and error is not None:
-            raise Cancelled from error
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if self._number is not None and error is not None:
+            raise stopped_by(self._number) from error
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._pressed = True
+        self._number = number
         raise KeyboardInterrupt
 
     def _check(self) -> None:
-        if self._pressed:
-            raise Cancelled
+        if self._number is not None:
+            raise stopped_by(self._number)
+
+
+def stopped_by(number: int) -> Cancelled:
+    """What a signal ends a command with; the exit code is the one that shells give."""
+    if number == signal.SIGINT:
+        return Cancelled()
+    stopped = Cancelled(f"stopped by {signal.Signals(number).name}")
+    stopped.exit_code = 128 + number
+    return stopped
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from ..core.errors import InputError
 from ..core.options import Bounds
 from .bridges import ROPE_HELP
 from .console import Console
+from .given import MODEL, NEW_FILE, free_text
 from .options import Checked, read_blocks
 
 HEADS = Bounds("number of heads", 1, 4096)
@@ -26,8 +27,8 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         **options,
     )
     add = parser.add_argument
-    add("checkpoint", metavar="CKPT", help="the checkpoint to read: a file, or DeepSpeed's folder")
-    add("-o", "--output", required=True, metavar="FILE", help="the .safetensors file to write")
+    add("checkpoint", type=MODEL, metavar="CKPT", help="the checkpoint to read: a file, or DeepSpeed's folder")
+    add("-o", "--output", required=True, type=NEW_FILE, metavar="FILE", help="the .safetensors file to write")
     add("--fusion", metavar="KIND", help="kind of the bridges, if the file does not say it: dual_cross, full, …")
     add("--num-heads", type=Checked(HEADS.read), metavar="N", help="heads of a bridge, if not the published ones")
     add("--placement", metavar="NAME", help="after which blocks the bridges stand, by name")
@@ -45,10 +46,20 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         metavar="V,A",
         help="DeepSpeed files: tuned blocks of each tower (default: 5,5)",
     )
-    add("--recipe", metavar="TEXT", help="note how it was trained (default: what the checkpoint says: epoch and step)")
-    add("--models", metavar="DIR", help="note names and hashes of the towers of this folder, as generate takes them")
-    add("--video-tower", metavar="PATH", help="note name and hash of this Wan file or folder")
-    add("--audio-tower", metavar="PATH", help="note name and hash of this Stable Audio file or folder")
+    add(
+        "--recipe",
+        type=free_text,
+        metavar="TEXT",
+        help="note how it was trained (default: what the checkpoint says: epoch and step)",
+    )
+    add(
+        "--models",
+        type=MODEL,
+        metavar="DIR",
+        help="note names and hashes of the towers of this folder, as generate takes them",
+    )
+    add("--video-tower", type=MODEL, metavar="PATH", help="note name and hash of this Wan file or folder")
+    add("--audio-tower", type=MODEL, metavar="PATH", help="note name and hash of this Stable Audio file or folder")
     add("--overwrite", action="store_true", help="replace the output if it is there")
     return parser
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.sizes import size_text
 from .console import Console
+from .given import MODEL
 from .libraries import quiet_libraries
 from .models import add_models_option, collect, model_folders
 from .plan import add_plan_options, run_plan
@@ -66,7 +67,9 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         **options,
     )
     add_models_option(parser)
-    parser.add_argument("--comfyui", metavar="DIR", help=f"a ComfyUI checkout (default: ${COMFYUI_VARIABLE} if set)")
+    parser.add_argument(
+        "--comfyui", type=MODEL, metavar="DIR", help=f"a ComfyUI checkout (default: ${COMFYUI_VARIABLE} if set)"
+    )
     add_plan_options(parser)
     return parser
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.sizes import size_text
 from .console import Console
+from .given import NEW_FOLDER
 from .models import model_folders
 
 
@@ -20,7 +21,9 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         **options,
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="what to get; without it the choices are listed")
-    parser.add_argument("--models", metavar="DIR", help="where to put it (default: as for the command models)")
+    parser.add_argument(
+        "--models", type=NEW_FOLDER, metavar="DIR", help="where to put it (default: as for the command models)"
+    )
     parser.add_argument("--file", metavar="NAME", help="only this file of the repository; may hold * and ?")
     return parser
 

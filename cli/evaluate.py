@@ -7,6 +7,7 @@ from typing import Any
 
 from ..evaluation.metrics import METRICS
 from .console import Console
+from .given import FILE, FOLDER, NEW_FOLDER
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -19,16 +20,28 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         **options,
     )
     add = parser.add_argument
-    add("folder", metavar="DIR", help="folder of clips")
+    add("folder", type=FOLDER, metavar="DIR", help="folder of clips")
     add(
         "--metrics",
         nargs="+",
         metavar="NAME",
         help=f"{', '.join(METRICS)} (default: all)",
     )
-    add("--manifest", metavar="FILE", help="ground truth as synth writes it (default: DIR/manifest.jsonl if there)")
-    add("--pictures", metavar="DIR", help="write a PNG per clip: frames, flow, sound, onsets and events on one axis")
-    add("--output", "-o", metavar="DIR", help="write clips.jsonl (a row a clip) and summary.json there")
+    add(
+        "--manifest",
+        type=FILE,
+        metavar="FILE",
+        help="ground truth as synth writes it (default: DIR/manifest.jsonl if there)",
+    )
+    add(
+        "--pictures",
+        type=NEW_FOLDER,
+        metavar="DIR",
+        help="write a PNG per clip: frames, flow, sound, onsets and events on one axis",
+    )
+    add(
+        "--output", "-o", type=NEW_FOLDER, metavar="DIR", help="write clips.jsonl (a row a clip) and summary.json there"
+    )
     return parser
 
 

@@ -12,6 +12,7 @@ from ..core.errors import InputError
 from ..core.json_text import read_json
 from ..core.options import TIMEOUT
 from .console import Console
+from .given import FILE, MODEL, free_text
 from .options import Checked
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         **options,
     )
     add = parser.add_argument
-    add("prompt", nargs="?", default="", metavar="PROMPT", help="what is seen and heard")
-    add("--anchors", metavar="FILE", help="write from these edited anchors (JSON) instead of a prompt")
+    add("prompt", nargs="?", default="", type=free_text, metavar="PROMPT", help="what is seen and heard")
+    add("--anchors", type=FILE, metavar="FILE", help="write from these edited anchors (JSON) instead of a prompt")
     add("--mode", default="full", metavar="NAME", help=MODES_HELP)
     add("--schema", action="store_true", help="print the JSON Schema of the anchors and stop")
     add_backend_options(parser, model_option="--model")
@@ -56,6 +57,7 @@ def add_backend_options(parser: argparse.ArgumentParser, *, model_option: str) -
     add(
         model_option,
         dest="caption_model",
+        type=MODEL,
         metavar="NAME",
         help="model on the server, hub id, or local folder (transformers_local: default Qwen/Qwen2.5-7B-Instruct; the "
         "published system has Qwen/Qwen2.5-72B-Instruct)",

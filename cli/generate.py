@@ -16,6 +16,7 @@ from .bridges import add_bridge_options, bridge_options
 from .clips import Told, Wanted, add_file_options, rehearse_writing, wanted_clips
 from .console import Console
 from .expand import MODES_HELP, add_backend_options, expand_prompt, tell_report
+from .given import FILE, MODEL, NEW_FILE, free_text
 from .libraries import explain_full_memory, quiet_libraries
 from .loras import Lora, add_lora_options, apply_loras, asked_loras
 from .models import MODELS_VARIABLE, choose_models
@@ -44,27 +45,18 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         **options,
     )
     add = parser.add_argument
-    add("prompt", nargs="?", default="", metavar="PROMPT", help="what is seen and heard")
-    add("-o", "--output", required=True, metavar="FILE", help="file to write: .mp4, .webm, .mkv; .wav, .flac or .m4a "
-        "for the sound alone; %%date:yyyy-MM-dd%% is filled in")  # fmt: skip
-    add(
-        "--video-caption",
-        metavar="TEXT",
-        help="what is seen (default: from the prompt); (words:1.2) weighs as in ComfyUI, \\( is a parenthesis",
-    )
-    add("--audio-caption", metavar="TEXT", help="what is heard (default: from the prompt), likewise")
-    add(
-        "--negative-video",
-        metavar="TEXT",
-        help="what the picture should not be (default: the published one; pocket: nothing)",
-    )
-    add(
-        "--negative-audio",
-        metavar="TEXT",
-        help="what the sound should not be (default: the published one; pocket: nothing)",
-    )
-    add("--first-frame", metavar="PICTURE", help="begin with this picture (a still, or a video's first frame)")
-    add("--continue", dest="go_on", metavar="CLIP", help="go on where this video ends; what it has stays as it is")
+    add("prompt", nargs="?", default="", type=free_text, metavar="PROMPT", help="what is seen and heard")
+    add("-o", "--output", required=True, type=NEW_FILE, metavar="FILE", help="file to write: .mp4, .webm, .mkv; .wav, "
+        ".flac or .m4a for the sound alone; %%date:yyyy-MM-dd%% is filled in")  # fmt: skip
+    text = partial(add, type=free_text, metavar="TEXT")
+    text("--video-caption", help="what is seen (default: from the prompt); (words:1.2) weighs as in ComfyUI, \\( is a "
+         "parenthesis")  # fmt: skip
+    text("--audio-caption", help="what is heard (default: from the prompt), likewise")
+    text("--negative-video", help="what the picture should not be (default: the published one; pocket: nothing)")
+    text("--negative-audio", help="what the sound should not be (default: the published one; pocket: nothing)")
+    file = partial(add, type=FILE)
+    file("--first-frame", metavar="PICTURE", help="begin with this picture (a still, or a video's first frame)")
+    file("--continue", dest="go_on", metavar="CLIP", help="go on where this video ends; what it has stays as it is")
     _add_sampling(parser)
     add_file_options(parser.add_argument_group("files").add_argument)
     add_model_options(parser)
@@ -103,12 +95,18 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("models and machine").add_argument
     add(
         "--models",
+        type=MODEL,
         metavar="DIR",
         help="folder with a Wan and a Stable Audio, the id of a model in Hugging Face's cache, or pocket for the "
         f"bundled model (default: ${MODELS_VARIABLE} if set, else what was downloaded, else pocket)",
     )
-    add("--wan", metavar="MODEL", help="which Wan: a name as the command models shows it, a hub id, or a path")
-    add("--stable-audio", metavar="MODEL", help="which Stable Audio, the same way")
+    add(
+        "--wan",
+        type=MODEL,
+        metavar="MODEL",
+        help="which Wan: a name as the command models shows it, a hub id, or a path",
+    )
+    add("--stable-audio", type=MODEL, metavar="MODEL", help="which Stable Audio, the same way")
     add_bridge_options(add)
     add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
     add(

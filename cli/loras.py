@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
 from ..core.options import Bounds, shown
+from .given import MODEL
 
 if TYPE_CHECKING:
     from ..pipeline import FamilyModel
@@ -46,6 +47,7 @@ def add_lora_options(parser: argparse.ArgumentParser) -> None:
             option,
             action="append",
             default=[],
+            type=MODEL,
             metavar="FILE[:STRENGTH]",
             help=f"a LoRA for {part}, and its strength (default: 1)",
         )

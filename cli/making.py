@@ -24,6 +24,7 @@ from .generate import (
     placement_of,
     told_captions_of,
 )
+from .given import FILE_OR_TEXT, NEW_FILE_OR_FOLDER, free_text
 from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
 from .loras import add_lora_options, asked_loras
 from .options import add_sampling_options
@@ -61,14 +62,30 @@ def add_making_options(parser: argparse.ArgumentParser, *, suffixes: str, defaul
         default_suffix: Of files in a folder.
     """
     add = parser.add_argument
-    add("inputs", nargs="+", metavar="FILE [FILE …] [TEXT]", help="files or folders; last, what is seen and heard")
-    add("-o", "--output", required=True, metavar="PATH", help=f"file to write ({suffixes}), or a folder for several: "
-        f"each gets its own name and {default_suffix}; what is there already is kept")  # fmt: skip
+    add(
+        "inputs",
+        nargs="+",
+        type=FILE_OR_TEXT,
+        metavar="FILE [FILE …] [TEXT]",
+        help="files or folders; last, what is seen and heard",
+    )
+    add("-o", "--output", required=True, type=NEW_FILE_OR_FOLDER, metavar="PATH", help=f"file to write ({suffixes}), "
+        f"or a folder for several, each named as it is, {default_suffix}; what is there already is kept")  # fmt: skip
     add("--overwrite", action="store_true", help="make again what is there already")
-    add("--video-caption", metavar="TEXT", help="what is seen (default: from the text)")
-    add("--audio-caption", metavar="TEXT", help="what is heard (default: from the text)")
-    add("--negative-video", metavar="TEXT", help="what the picture should not be (default: the model's own)")
-    add("--negative-audio", metavar="TEXT", help="what the sound should not be (default: the model's own)")
+    add("--video-caption", type=free_text, metavar="TEXT", help="what is seen (default: from the text)")
+    add("--audio-caption", type=free_text, metavar="TEXT", help="what is heard (default: from the text)")
+    add(
+        "--negative-video",
+        type=free_text,
+        metavar="TEXT",
+        help="what the picture should not be (default: the model's own)",
+    )
+    add(
+        "--negative-audio",
+        type=free_text,
+        metavar="TEXT",
+        help="what the sound should not be (default: the model's own)",
+    )
     add_sampling_options(parser.add_argument_group("sampling").add_argument)
     add_model_options(parser)
     add_lora_options(parser)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.sizes import size_text
 from .console import Console
+from .given import MODEL
 from .libraries import quiet_libraries
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def add_models_option(parser: argparse.ArgumentParser) -> None:
     """The option that names the model folder."""
     parser.add_argument(
         "--models",
+        type=MODEL,
         metavar="DIR",
         help="where to look: a folder, or the id of a model in Hugging Face's cache "
         f"(default: ${MODELS_VARIABLE} if set, else what was downloaded)",

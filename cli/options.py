@@ -70,7 +70,7 @@ def add_sampling_options(add: Callable[..., Any]) -> None:
     """
     for setting in _settings().values():
         declared = setting.option
-        kind = Checked(setting.bounds.read) if declared.choices is None else str
+        kind = Checked(setting.bounds.read) if declared.choices is None else None
         metavar = {int: "N", float: "X"}.get(type(setting.default), "NAME")
         default = None if declared.follows else setting.default
         add(f"--{setting.flag}", dest=setting.name, type=kind, default=default, metavar=metavar, help=_help(setting))

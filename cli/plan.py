@@ -11,6 +11,7 @@ from ..core.errors import InputError, PlacementError, require_choice
 from ..core.sizes import parse_bytes, size_text
 from .bridges import add_bridge_options, bridge_options
 from .console import Console
+from .given import MODEL
 from .models import choose_models
 from .options import Checked
 
@@ -39,8 +40,8 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", metavar="NAME", help="plan for this device (default: auto)")
     add("--dtype", default="auto", metavar="NAME", help="number type, as in generate (default: auto)")
     add("--storage", default="native", metavar="NAME", help="weight storage, as in generate (default: native)")
-    add("--wan", metavar="MODEL", help="which Wan of several, as in generate")
-    add("--stable-audio", metavar="MODEL", help="which Stable Audio, the same way")
+    add("--wan", type=MODEL, metavar="MODEL", help="which Wan of several, as in generate")
+    add("--stable-audio", type=MODEL, metavar="MODEL", help="which Stable Audio, the same way")
     add_bridge_options(add)
     add("--free-text-encoders", action="store_true", help="plan for text encoders that are let go of after use")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .console import Console
+from .given import FILE, NEW_FILE
 
 if TYPE_CHECKING:
     from ..media.probe import MediaInfo
@@ -20,9 +21,10 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         description="Say what a media file holds: codecs, sizes, tags. Frames and samples are counted by decoding.",
         **options,
     )
-    parser.add_argument("file", metavar="FILE", help="an mp4, webm, mkv, wav, flac or m4a file")
+    parser.add_argument("file", type=FILE, metavar="FILE", help="an mp4, webm, mkv, wav, flac or m4a file")
     parser.add_argument(
         "--picture",
+        type=NEW_FILE,
         metavar="PNG",
         help="draw frames, optical flow, sound, onsets and events on one time axis (needs the eval extra)",
     )

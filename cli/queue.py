@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.options import TIMEOUT
 from .console import Console
+from .given import FILE
 from .options import Checked
 from .run import FORMS, add_workflow_options, parse_overrides, tell_files
 
@@ -35,6 +36,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     )
     parser.add_argument(
         "--csv",
+        type=FILE,
         metavar="FILE",
         help="run each workflow once a row; columns: prompt, name, any input, or NODE.INPUT",
     )

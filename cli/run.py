@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
 from .console import Console
+from .given import FILE, FOLDER, NEW_FOLDER
 from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     add_workflow_options(parser)
     parser.add_argument(
         "--models",
+        type=FOLDER,
         metavar="DIR",
         help="folder in which models are looked for (default: $SOUNDING_VIDEO_MODELS, else models)",
     )
@@ -48,9 +50,9 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
 def add_workflow_options(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """What ``run`` and ``queue`` share."""
     if several:
-        parser.add_argument("workflows", nargs="+", metavar="WORKFLOW", help="workflow files, or results")
+        parser.add_argument("workflows", nargs="+", type=FILE, metavar="WORKFLOW", help="workflow files, or results")
     else:
-        parser.add_argument("workflow", metavar="WORKFLOW", help="workflow file, or a result")
+        parser.add_argument("workflow", type=FILE, metavar="WORKFLOW", help="workflow file, or a result")
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -59,7 +61,9 @@ def add_workflow_options(parser: argparse.ArgumentParser, *, several: bool = Fal
         metavar="NODE.INPUT=VALUE",
         help="replace an input; NODE is an id, a class such as T2SVJointSampler, or a title. May be repeated",
     )
-    parser.add_argument("--output-dir", default="output", metavar="DIR", help="where results go (default: output)")
+    parser.add_argument(
+        "--output-dir", default="output", type=NEW_FOLDER, metavar="DIR", help="where results go (default: output)"
+    )
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, str]:

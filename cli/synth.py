@@ -15,6 +15,7 @@ from ..core.json_text import read_json_lines
 from ..core.options import Bounds
 from ..core.rates import as_fps
 from .console import Console
+from .given import NEW_FOLDER
 from .options import NUMBER_OF_CLIPS, Checked, read_size
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     )
     add = parser.add_argument
     add("-n", "--number", type=Checked(NUMBER_OF_CLIPS.read), required=True, metavar="N", help="how many clips")
-    add("-o", "--output", required=True, metavar="DIR", help="folder to write to")
+    add("-o", "--output", required=True, type=NEW_FOLDER, metavar="DIR", help="folder to write to")
     add("--scene", metavar="NAME", help="one kind of scene: ball, anvil, drum, … (default: all, by seed)")
     add("--split", default="train", metavar="NAME", help="train (default), validation or test")
     add(

@@ -14,9 +14,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..core.errors import Cancelled, InputError
+from ..core.errors import InputError
 from ..core.progress import Progress
-from .console import Console
+from .console import STOPPING, Console, stopped_by
+from .given import NEW_FOLDER
 from .libraries import quiet_libraries
 
 
@@ -37,7 +38,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         help="change the recipe, for example optimizer.lr=1e-4, task=video or trainable=bridges,video_lora:16",
     )
     add = parser.add_argument_group("run").add_argument
-    add("--output", metavar="DIR", help="the run's folder (default: output/train/RECIPE)")
+    add("--output", type=NEW_FOLDER, metavar="DIR", help="the run's folder (default: output/train/RECIPE)")
     add("--resume", action="store_true", help="go on from the last checkpoint in the folder")
     add("--list", action="store_true", help="name the recipes and the tasks, and stop")
     add("--print-config", action="store_true", help="print the configuration as JSON and stop")
@@ -107,12 +108,13 @@ def finish_the_step() -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         if pressed:
-            raise Cancelled
+            raise stopped_by(pressed[0])
 
     if threading.current_thread() is not threading.main_thread():
         yield check
         return
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    listening = [number for number in STOPPING if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in listening}
     try:
         yield check
     finally:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import InputError
+
 # What is neither a file nor a folder; opening one may wait for ever.
 SPECIAL = (
     (stat.S_ISFIFO, "a pipe"),
@@ -113,6 +115,28 @@ def why_unlistable(folder: Path) -> str:
     except (OSError, ValueError) as error:
         return reason(error)
     return ""
+
+
+def require_readable(path: Path) -> None:
+    """Refuse what can never be read, without waiting for it: pipes, devices, broken links, what is locked.
+
+    Whether it is there at all, and whether a file or a folder is meant, is told by those who read it.
+
+    Raises:
+        InputError: it cannot be read, or is an empty file.
+    """
+    there = what_is_there(path)
+    if there == "a folder":
+        there = why_unlistable(path) or there
+    elif there == "a file":
+        try:
+            with path.open("rb"):
+                # Some files of the system say that they have no size, and keep their reader waiting.
+                there = there if size_of(path) else "an empty file"
+        except (OSError, ValueError) as error:
+            there = reason(error)
+    if there not in ("a folder", "a file", "nothing"):
+        raise InputError("this cannot be read", got=f"{path} ({there})", expected="a file or folder that can be read")
 
 
 def user_path(text: str | Path) -> Path:

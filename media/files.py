@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..core.disk import SPECIAL, is_dir, what_is_there
 from ..core.errors import OutputError
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -32,6 +35,54 @@ def output_error(path: Path, error: OSError) -> OutputError:
     else:
         what, expected = f"the file cannot be written ({error.strerror or error})", "a writable path"
     return OutputError(what, got=path, expected=expected, remedy="Choose another folder or name for the output.")
+
+
+def require_place(path: Path) -> None:
+    """Refuse a file that could not be written in the end; nothing is left behind, and no folder is made.
+
+    Raises:
+        OutputError: a folder or a device of that name, a name that is too long, a file where a folder should be, or a
+            folder that may not be written to.
+    """
+    if is_dir(path):
+        raise OutputError("the output is a folder", got=path, expected="the name of a file", remedy="Add a file name.")
+    _require_no_device(path, "the name of a file")
+    path = path.absolute()
+    _require_room_below(path.parent, path)
+
+
+def require_folder_place(path: Path) -> None:
+    """Refuse a folder that could not be made or written to; nothing is left behind, and it is not made.
+
+    Raises:
+        OutputError: see :func:`require_place`.
+    """
+    _require_no_device(path, "the name of a folder")
+    if os.path.lexists(path) and not is_dir(path):
+        there = what_is_there(path)
+        raise OutputError("the output folder is none", got=f"{path} ({there})", expected="a folder, or a new name")
+    _require_room_below(path.absolute(), path.absolute())
+
+
+def _require_no_device(path: Path, expected: str) -> None:
+    """Writing would wait, or put a file in the device's place."""
+    there = what_is_there(path)
+    if there in {word for _, word in SPECIAL}:
+        raise OutputError(f"the output is {there}", got=path, expected=expected)
+
+
+def _require_room_below(folder: Path, path: Path) -> None:
+    """A file can be made in the folder, or in the nearest one above it that is there; the names below can exist."""
+    there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    try:
+        for part in reversed([path, *path.parents][: len(path.parts) - len(there.parts)]):
+            # a name that the file system cannot hold is an error of its own
+            with contextlib.suppress(FileNotFoundError):
+                part.lstat()
+        with tempfile.TemporaryFile(prefix=".sounding-video-", dir=there):
+            pass
+    except OSError as error:
+        raise output_error(path, error) from error
 
 
 @contextmanager

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path, PurePosixPath
 
-from ...media.files import output_error
+from ...media.files import require_place as _require_place
 from .common import check_prefix
 from .prefixes import filled_prefix
 
@@ -29,19 +26,4 @@ def require_place(output: Path, prefix: str, suffix: str) -> None:
     """
     check_prefix(prefix)
     name = filled_prefix(prefix, width=_SIDE, height=_SIDE) + _COUNTER + suffix
-    path = output.absolute() / PurePosixPath(name)
-    folder = next(parent for parent in path.parents if os.path.lexists(parent))
-    try:
-        for part in path.relative_to(folder).parts:
-            _look_for(folder / part)
-        _look_for(path)
-        with tempfile.TemporaryFile(prefix=".sounding-video-", dir=folder):
-            pass
-    except OSError as error:
-        raise output_error(path, error) from error
-
-
-def _look_for(path: Path) -> None:
-    """Ask the file system for a name: one that it cannot hold is an error of its own."""
-    with contextlib.suppress(FileNotFoundError):
-        path.lstat()
+    _require_place(output.absolute() / PurePosixPath(name))
