@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,33 @@ from platformdirs import user_cache_path
 from ..core.disk import is_file
 from ..core.errors import OutputError, TextError
 from ..core.json_text import read_json
+from ..core.new_files import made_folder, remove, remove_abandoned, scratch_path
 
 LOGGER = logging.getLogger(__name__)
 
 
 def default_cache_folder() -> Path:
-    """A folder in the user's cache, where this system keeps it; never the package's own folder."""
-    return user_cache_path("sounding_video", appauthor=False) / "captions"
+    """A folder in the user's cache, where this system keeps it; never the package's own folder.
+
+    Raises:
+        OutputError: the user has no home folder.
+    """
+    folder = user_cache_path("sounding_video", appauthor=False) / "captions"
+    if not folder.is_absolute():
+        raise OutputError(
+            "there is no home folder in which captions can be kept",
+            got=folder,
+            expected="HOME or XDG_CACHE_HOME in the environment",
+        )
+    return folder
+
+
+def default_cache() -> CaptionCache | None:
+    """The cache of this user; None for one without a home folder."""
+    try:
+        return CaptionCache(default_cache_folder())
+    except OutputError:
+        return None
 
 
 class CaptionCache:
@@ -58,13 +77,16 @@ class CaptionCache:
         Raises:
             OutputError: the folder cannot be written.
         """
+        path = self.folder / f"{key}.json"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", encoding="utf-8", dir=self.folder, suffix=".part", delete=False
-            ) as file:
-                json.dump(value, file, ensure_ascii=True)
-            Path(file.name).replace(self.folder / f"{key}.json")
+            with made_folder(self.folder):
+                remove_abandoned(self.folder)
+                part = scratch_path(path)
+                try:
+                    part.write_text(json.dumps(value, ensure_ascii=True), encoding="utf-8")
+                    part.replace(path)
+                finally:
+                    remove(part)
         except OSError as error:
             raise OutputError(
                 "the captions cannot be kept in the cache",

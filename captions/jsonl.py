@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from ..core.errors import InputError, OutputError, TextError
 from ..core.json_text import parse_json, read_json_lines
+from ..core.new_files import made_folder
 
 _BLOCK_BYTES = 65_536
 
@@ -43,8 +44,8 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """
     line = json.dumps(row, ensure_ascii=True).encode("ascii") + b"\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")), path.open("a+b") as file:
+        lock = FileLock(path.with_name(f".{path.name}.lock"))
+        with made_folder(path.parent), lock, path.open("a+b") as file:
             _end_last_line(file)
             file.write(line)
             file.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -120,20 +119,21 @@ def rehearse_writing(path: Path, *, writer: str, codec: str, crf: int) -> None:
     """
     import torch
 
-    from ..core.errors import OutputError
+    from ..core.new_files import remove, remove_abandoned, scratch_path
     from ..core.types import AudioClip, AVClip, VideoClip
-    from ..media.files import output_error
+    from ..media.files import output_error, require_no_folder
     from ..media.mux import write_clip
 
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     clip = AVClip(VideoClip(torch.zeros(1, 64, 64, 3), 1), AudioClip(torch.zeros(2, 44_100), 44_100))
     try:
-        if path.is_dir():
-            raise OutputError(
-                "the output is a folder", got=path, expected="the name of a file", remedy="Add a file name."
-            )
-        with tempfile.TemporaryDirectory(prefix=".sounding-video-", dir=folder) as scratch:
-            write_clip(clip, Path(scratch) / path.name, writer=writer, codec=codec, crf=crf)
+        require_no_folder(path)
+        remove_abandoned(folder)
+        scratch = scratch_path(folder / "x")
+        try:
+            write_clip(clip, scratch / path.name, writer=writer, codec=codec, crf=crf)
+        finally:
+            remove(scratch)
     except OSError as error:
         raise output_error(path, error) from error
 

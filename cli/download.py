@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..core.errors import InputError
 from ..core.sizes import size_text
 from .console import Console
 from .given import NEW_FOLDER
@@ -30,7 +31,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
 
 def run(args: argparse.Namespace, console: Console) -> None:
     """List the choices, or fetch one."""
-    from ..models.weights.download import DOWNLOADS, download
+    from ..models.weights.download import DOWNLOADS, STAGING, download
 
     if args.name is None:
         rows = {
@@ -52,11 +53,21 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from ..core.disk import user_path
 
     folder = user_path(args.models) if args.models else model_folders(None)[0]
+    if folder.parts[0].startswith("~"):
+        raise InputError(
+            "there is no home folder to put models into", expected="--models with a folder, or HOME in the environment"
+        )
     if console.as_json or console.quiet:
         from huggingface_hub.utils import disable_progress_bars
 
         disable_progress_bars()
-    files = download(args.name, folder, file=args.file, progress=console.progress)
+    try:
+        files = download(args.name, folder, file=args.file, progress=console.progress)
+    except BaseException:
+        if (folder / STAGING).is_dir():
+            console.close_progress()
+            console.warn(f"what was fetched is kept in {folder / STAGING}; the same command goes on there")
+        raise
     console.close_progress()
     licence = DOWNLOADS[args.name].licence
     console.report(

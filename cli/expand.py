@@ -124,10 +124,10 @@ def expand_prompt(
         shared_options: Backend options that the command uses for other things too.
     """
     from ..captions.backends import open_backend, sharing
-    from ..captions.cache import CaptionCache, default_cache_folder
+    from ..captions.cache import default_cache
     from ..captions.crr import expand
 
-    cache = None if args.no_cache else CaptionCache(default_cache_folder())
+    cache = None if args.no_cache else default_cache()
     name = args.backend or DEFAULT_BACKEND
     with open_backend(name, sharing(name, backend_options(args), shared_options)) as backend:
         return expand(

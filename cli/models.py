@@ -65,7 +65,7 @@ def model_folders(choice: str | None) -> list[Path]:
     from ..models.weights.hub import hub_snapshots
 
     if choice is None and not os.environ.get(MODELS_VARIABLE):
-        return [DOWNLOADED.expanduser()]
+        return [user_path(DOWNLOADED)]
     named = [choice] if choice is not None else os.environ[MODELS_VARIABLE].split(os.pathsep)
     folders = []
     for part in filter(None, named):
@@ -102,7 +102,7 @@ def choose_models(choice: str | None, *, video: str | None = None, audio: str | 
         there = [part for part in folders if is_dir(user_path(part))] or folders
         return find_model(there[0] if len(there) == 1 else there, video=video, audio=audio)
     try:
-        found = find_downloaded(DOWNLOADED.expanduser(), video=video, audio=audio)
+        found = find_downloaded(user_path(DOWNLOADED), video=video, audio=audio)
     except MissingModelError as error:
         if video is not None or audio is not None:
             raise

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .. import __version__
 from ..core.clock import FRAMES
-from ..core.disk import what_is_there
+from ..core.disk import size_of, what_is_there
 from ..core.errors import InputError
 from ..core.json_text import read_json_lines
+from ..core.new_files import made_folder, remove
 from ..core.options import Bounds
 from ..core.rates import as_fps
 from .console import Console
@@ -91,8 +94,10 @@ def run(args: argparse.Namespace, console: Console) -> None:
     kept = {row["file"] for row in wanted if _is_there(folder, row, rows)}
     replaced = {row["file"] for row in wanted} - kept
     try:
-        _write_rows(folder / MANIFEST, [row for name, row in rows.items() if name not in replaced])
-        with (folder / MANIFEST).open("a", encoding="utf-8") as manifest:
+        with (
+            made_folder(folder),
+            _manifest_of(folder, [row for name, row in rows.items() if name not in replaced]) as manifest,
+        ):
             for done, settings in enumerate(wanted, start=1):
                 if settings["file"] not in kept:
                     made = make_clip(settings["scene"], settings["seed"], timeline=timeline, split=args.split)
@@ -159,6 +164,19 @@ def _read_rows(path: Path) -> dict[str, Row]:
             )
         rows[row["file"]] = row
     return rows
+
+
+@contextmanager
+def _manifest_of(folder: Path, rows: list[Row]) -> Iterator[TextIO]:
+    """The manifest with what it keeps, open for what is made; one in which nothing has come to stand is taken away."""
+    path = folder / MANIFEST
+    _write_rows(path, rows)
+    try:
+        with path.open("a", encoding="utf-8") as manifest:
+            yield manifest
+    finally:
+        if not size_of(path):
+            remove(path)
 
 
 def _write_rows(path: Path, rows: list[Row]) -> None:

@@ -22,6 +22,7 @@ import aiohttp
 
 from ..core.errors import Cancelled, OutputError, ServerError, TextError
 from ..core.json_text import parse_json
+from ..core.new_files import made_folder, remove, remove_abandoned, scratch_path
 from ..core.progress import SILENT, Progress
 from ..nodes.host.places import require_place
 from ..nodes.host.prefixes import safe_path
@@ -330,21 +331,14 @@ class _Run:
     async def _download(self, http: aiohttp.ClientSession, item: Mapping[str, str]) -> Path:
         """Fetch one result; it appears under its name only when it is whole."""
         target = _free_path(self.output_dir, item)
-        part = target.with_name(f".{uuid.uuid4().hex}.part")
+        part = scratch_path(target)
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            async with http.get(f"{self.url}/view", params=dict(item)) as answer:
-                if answer.status != 200:
-                    raise ServerError(
-                        "the server does not give out its result", got=f"{item['filename']}: {answer.status}"
-                    )
-                with part.open("wb") as file:
-                    async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
-                        self.progress.check_cancelled()
-                        file.write(chunk)
-            with _NAMING:
-                target = _free_path(self.output_dir, item)
-                part.replace(target)
+            with made_folder(target.parent):
+                remove_abandoned(target.parent)
+                await self._fetch(http, item, part)
+                with _NAMING:
+                    target = _free_path(self.output_dir, item)
+                    part.replace(target)
         except OSError as error:
             if isinstance(error, aiohttp.ClientError):
                 raise
@@ -352,8 +346,18 @@ class _Run:
                 "the result cannot be written", got=target, expected="a folder that can be written", remedy=str(error)
             ) from error
         finally:
-            part.unlink(missing_ok=True)
+            remove(part)
         return target
+
+    async def _fetch(self, http: aiohttp.ClientSession, item: Mapping[str, str], part: Path) -> None:
+        """The bytes of one result."""
+        async with http.get(f"{self.url}/view", params=dict(item)) as answer:
+            if answer.status != 200:
+                raise ServerError("the server does not give out its result", got=f"{item['filename']}: {answer.status}")
+            with part.open("wb") as file:
+                async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+                    self.progress.check_cancelled()
+                    file.write(chunk)
 
     def _label(self, node_id: Any) -> str:
         return self.graph.get(str(node_id), {}).get("class_type", "server")

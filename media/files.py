@@ -6,13 +6,13 @@ import contextlib
 import errno
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..core.disk import SPECIAL, is_dir, what_is_there
 from ..core.errors import OutputError
+from ..core.new_files import made_folder, remove, remove_abandoned, scratch_path
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -44,11 +44,20 @@ def require_place(path: Path) -> None:
         OutputError: a folder or a device of that name, a name that is too long, a file where a folder should be, or a
             folder that may not be written to.
     """
-    if is_dir(path):
-        raise OutputError("the output is a folder", got=path, expected="the name of a file", remedy="Add a file name.")
+    require_no_folder(path)
     _require_no_device(path, "the name of a file")
     path = path.absolute()
     _require_room_below(path.parent, path)
+
+
+def require_no_folder(path: Path) -> None:
+    """Refuse a folder as the name of a file.
+
+    Raises:
+        OutputError: a folder is there.
+    """
+    if is_dir(path):
+        raise OutputError("the output is a folder", got=path, expected="the name of a file", remedy="Add a file name.")
 
 
 def require_folder_place(path: Path) -> None:
@@ -89,7 +98,8 @@ def _require_room_below(folder: Path, path: Path) -> None:
 def new_file(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` when the block ends well, remove it otherwise.
 
-    Missing parent folders are created. An existing file is replaced in one step and only at the end.
+    Missing parent folders are created, and taken away again where nothing comes of it. An existing file is replaced in
+    one step and only at the end.
 
     Args:
         path: Where the file goes.
@@ -101,18 +111,15 @@ def new_file(path: str | Path) -> Iterator[Path]:
         OutputError: the target is a folder, cannot be written, or the disk is full.
     """
     path = Path(path)
-    # no part of the final name: a name that just fits the file system's limit must stay writable
-    part = path.parent / f".sounding-video-{uuid.uuid4().hex}.part{path.suffix}"
+    part = scratch_path(path)
     try:
-        if path.is_dir():
-            raise OutputError(
-                "the output is a folder", got=path, expected="the name of a file", remedy="Add a file name."
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        part.replace(path)
+        require_no_folder(path)
+        with made_folder(path.parent):
+            remove_abandoned(path.parent)
+            try:
+                yield part
+                part.replace(path)
+            finally:
+                remove(part)
     except OSError as error:
         raise output_error(path, error) from error
-    finally:
-        if os.path.lexists(part):
-            part.unlink()

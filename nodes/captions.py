@@ -90,12 +90,12 @@ class ExpandPrompt(io.ComfyNode):
         **model: str,
     ) -> io.NodeOutput:
         """Expand, from the cache when the same was asked before; a CLIP's answers are kept by ComfyUI alone."""
-        from ..captions.cache import CaptionCache, default_cache_folder
+        from ..captions.cache import default_cache
         from ..captions.crr import expand
 
         options = _options(quantization, allow_download, timeout_seconds, **model)
         with _writer(clip, backend, options) as writer:
-            cache = CaptionCache(default_cache_folder()) if clip is None else None
+            cache = default_cache() if clip is None else None
             made = expand(prompt, backend=writer, mode=mode, profile=profile, cache=cache, progress=progress())
         return _output(made, with_anchors=True)
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..core.clock import LatentGeometry
 from ..core.device import Placement
+from ..core.disk import user_path
 from ..core.errors import InputError, MissingModelError
 from ..core.json_text import read_json
 from ..core.pair import Pair
@@ -119,7 +120,7 @@ def exported(run: str | Path) -> Path:
     Raises:
         MissingModelError: nothing was exported there.
     """
-    run = Path(run).expanduser()
+    run = user_path(run)
     checkpoint = latest_checkpoint(run)
     for folder in (checkpoint and checkpoint / EXPORT, run / EXPORT, run if run.name == EXPORT else None):
         if folder and folder.is_dir():

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ..core.clock import LatentGeometry, Timeline
-from ..core.disk import is_file
+from ..core.disk import is_file, user_path
 from ..core.errors import InputError
 from ..core.json_text import read_json_lines
 from ..core.room import require_clip_memory
@@ -113,7 +113,7 @@ def find_sources(config: DataConfig) -> list[Source]:
     """
     if config.source == "world":
         return _world_sources(config)
-    path = Path(config.source).expanduser()
+    path = user_path(config.source)
     path = path / "manifest.jsonl" if path.is_dir() else path
     if not path.is_file():
         raise InputError("there is no such manifest", got=path, expected="a manifest.jsonl or its folder")

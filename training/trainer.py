@@ -18,6 +18,7 @@ from accelerate import Accelerator, DistributedType
 from accelerate.utils import gather_object
 from torch import Tensor
 
+from ..core.disk import user_path
 from ..core.errors import Cancelled, InputError, MissingModelError, NonFiniteError
 from ..core.optional import require
 from ..core.progress import SILENT, Progress
@@ -79,7 +80,7 @@ def train(config: TrainConfig, output: str | Path, *, resume: bool = False, prog
         PlacementError: a step does not fit the card's memory.
         Cancelled: the user stopped it.
     """
-    output = Path(output).expanduser()
+    output = user_path(output)
     if config.saving.plot:
         require("matplotlib", "drawing the loss curve (saving.plot)")
     start = _find_start(config, output, resume)
@@ -89,7 +90,7 @@ def train(config: TrainConfig, output: str | Path, *, resume: bool = False, prog
     _require_supported(config, accelerator)
     models = _models(config, output, accelerator)
     bench = build_workbench(config, models)
-    cache = Path(config.data.cache).expanduser() if config.data.cache else output / "cache"
+    cache = user_path(config.data.cache) if config.data.cache else output / "cache"
     batches = Batches(config, bench, cache)
     if accelerator.is_main_process:
         output.mkdir(parents=True, exist_ok=True)
@@ -138,7 +139,7 @@ def _models(config: TrainConfig, output: Path, accelerator: Accelerator) -> Path
     """The model folder; with overlays, a copy in the run's folder that they are laid over, made once."""
     base = config.models.root
     if not config.models.overlays:
-        return pocket_folder() if base == POCKET else Path(base).expanduser()
+        return pocket_folder() if base == POCKET else user_path(base)
     target = output / "models"
     if accelerator.is_main_process and not (target.is_dir() and latest_checkpoint(output)):
         assemble(base, config.models.overlays, target)

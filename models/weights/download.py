@@ -10,14 +10,16 @@ import inspect
 import logging
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ...core.disk import is_file, size_of, user_path
-from ...core.errors import CorruptWeightsError, MissingModelError, OutputError, require_choice
+from ...core.disk import is_file, look, size_of, user_path
+from ...core.errors import CorruptWeightsError, InputError, MissingModelError, OutputError, require_choice
+from ...core.new_files import made_folder, remove
 from ...core.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-STAGING = ".sounding_video_download"
+STAGING, LOCK = ".sounding_video_download", "lock"
 # Room that is left free on the disk.
 SPARE_BYTES = 500_000_000
 WAN_REPACKAGED = "Comfy-Org/Wan_2.1_ComfyUI_repackaged"
@@ -143,21 +145,50 @@ def download(
     staging = folder / STAGING / entry.repository.replace("/", "--")
     files = {remote: _staged(api, entry, remote, staging) for remote in todo}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _require_room(folder, sum(max(0, sizes[remote] - file.num_bytes) for remote, file in files.items()))
-        for remote in todo:
-            progress.step("download", done // 1_000_000, total // 1_000_000)
-            fetched = _fetch(api, entry, files[remote], bar=_reporting(progress, done, total))
-            places[remote].parent.mkdir(parents=True, exist_ok=True)
-            fetched.replace(places[remote])
-            done += sizes[remote]
+        with made_folder(folder), _staging(staging):
+            _require_room(folder, sum(max(0, sizes[remote] - file.num_bytes) for remote, file in files.items()))
+            for remote in todo:
+                progress.step("download", done // 1_000_000, total // 1_000_000)
+                fetched = _fetch(api, entry, files[remote], bar=_reporting(progress, done, total))
+                places[remote].parent.mkdir(parents=True, exist_ok=True)
+                fetched.replace(places[remote])
+                done += sizes[remote]
     except OSError as error:
         raise OutputError(
             "the model folder cannot be written", got=f"{folder} ({error})", expected="a folder with room"
         ) from error
     progress.step("download", total // 1_000_000, total // 1_000_000)
-    shutil.rmtree(folder / STAGING, ignore_errors=True)
     return list(places.values())
+
+
+@contextmanager
+def _staging(folder: Path) -> Iterator[None]:
+    """A folder in which files are gathered: gone in the end; what a stopped run has fetched stays for the next one.
+
+    Raises:
+        InputError: another process gathers in it.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK, timeout=0)
+    with made_folder(folder):
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(
+                "this model is being downloaded already", got=folder, expected="one download at a time"
+            ) from None
+        try:
+            yield
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            lock.release()
+            for part in look(folder, 1).files:
+                if not size_of(part):  # the lock, and a file of which nothing has come
+                    remove(part)
+            for empty in (folder, folder.parent):
+                with suppress(OSError):
+                    empty.rmdir()
 
 
 def _entry(name: str) -> Download:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pickle
 import pickletools
@@ -21,6 +20,7 @@ from safetensors.torch import save_file
 from ...core.disk import is_file, reason, size_of, suffix_of, user_path, what_is_there
 from ...core.errors import CorruptWeightsError, MissingModelError, OutputError, UnsafeWeightsError
 from ...core.json_text import parse_json
+from ...core.new_files import made_folder, remove, remove_abandoned, scratch_path
 from ._archives import require_honest, require_plain_tensors
 from ._safetensors import MOST_HEADER_BYTES, read_header
 
@@ -248,18 +248,20 @@ def write_safetensors(path: str | Path, tensors: dict[str, torch.Tensor], metada
         OutputError: the folder cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.part")
+    partial = scratch_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.touch()
-        mode = partial.stat().st_mode  # what the user's umask gives; safetensors alone writes owner-only files
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
-        _sort_metadata(partial)
-        partial.chmod(mode)
-        partial.replace(path)
+        with made_folder(path.parent):
+            remove_abandoned(path.parent)
+            try:
+                partial.touch()
+                mode = partial.stat().st_mode  # what the user's umask gives; safetensors alone writes owner-only files
+                save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial, metadata=metadata)
+                _sort_metadata(partial)
+                partial.chmod(mode)
+                partial.replace(path)
+            finally:
+                remove(partial)
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):  # a name that is too long cannot be removed either
-            partial.unlink(missing_ok=True)
         raise OutputError(
             "the weights cannot be written", got=f"{path} ({error})", expected="a folder that can be written"
         ) from error

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from ...core.device import resolve_device
+from ...core.disk import user_path
 from ...core.errors import OutputError, SoundingVideoError
 from ...core.progress import SILENT, Progress
 from ...core.residency import Residency, managed_by
@@ -61,8 +62,8 @@ MODELS_VARIABLE = "SOUNDING_VIDEO_MODELS"
 
 def default_model_roots() -> tuple[Path, ...]:
     """Folders named in ``SOUNDING_VIDEO_MODELS`` (separated as in PATH), else one in the user's cache."""
-    named = [Path(part).expanduser() for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
-    return tuple(named) or (Path.home() / ".cache" / "sounding_video" / "models",)
+    named = [user_path(part) for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
+    return tuple(named) or (user_path("~/.cache/sounding_video/models"),)
 
 
 @dataclass(frozen=True)
@@ -194,14 +195,14 @@ def save_place(
         hidden: What the node knows of the workflow, for ``%Node.input%``.
 
     Raises:
-        OutputError: the prefix leaves the output folder, or the folder cannot be made.
+        OutputError: the prefix leaves the output folder, or the folder cannot be looked into.
     """
     check_prefix(prefix)
     relative = Path(filled_prefix(prefix, width=width, height=height, hidden=hidden))
     folder = (current().temporary_dir if temporary else current().output_dir) / relative.parent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        taken = [re.match(rf"{re.escape(relative.name)}_(\d+)", entry.name) for entry in folder.iterdir()]
+        there = list(folder.iterdir()) if folder.exists() else []  # whoever writes makes it
+        taken = [re.match(rf"{re.escape(relative.name)}_(\d+)", entry.name) for entry in there]
     except OSError as error:
         raise OutputError(
             "the output folder cannot be used",

@@ -6,7 +6,6 @@ its rights away for the time of a test.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import shutil
@@ -14,10 +13,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from rights import without_rights
 from sounding_video.cli import main
 from sounding_video.core import disk
 from sounding_video.core.disk import look, user_path, what_is_there
@@ -32,35 +31,6 @@ from sounding_video.nodes.host import standalone
 from sounding_video.nodes.host.folders import list_loras, list_models
 
 TOO_LONG = "x" * 300
-
-
-class _Capabilities(ctypes.Structure):
-    """Linux' ``capget`` and ``capset``: a header of version and process, then three sets of 32 bits, twice."""
-
-    _fields_ = [(name, ctypes.c_uint32) for name in ("effective", "permitted", "inheritable")]
-
-
-READ_ANYTHING = (1 << 1) | (1 << 2)  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
-
-
-@contextmanager
-def without_rights() -> Iterator[None]:
-    """Root may look into everything; without these capabilities it may what the rights of a folder say."""
-    if os.geteuid() != 0:
-        yield
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (_Capabilities * 2)()
-    if libc.capget(header, sets) != 0:
-        pytest.skip("this system has no capabilities, and the tests run as root")
-    own = sets[0].effective
-    sets[0].effective = own & ~READ_ANYTHING
-    assert libc.capset(header, sets) == 0
-    try:
-        yield
-    finally:
-        sets[0].effective = own
-        assert libc.capset(header, sets) == 0
 
 
 @pytest.fixture
