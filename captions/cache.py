@@ -25,12 +25,13 @@ def default_cache_folder() -> Path:
     Raises:
         OutputError: the user has no home folder.
     """
-    folder = user_cache_path("sounding_video", appauthor=False) / "captions"
+    try:
+        folder = user_cache_path("sounding_video", appauthor=False) / "captions"
+    except RuntimeError:  # newer platformdirs; older ones give a folder that is really called ~
+        folder = Path("~")
     if not folder.is_absolute():
         raise OutputError(
-            "there is no home folder in which captions can be kept",
-            got=folder,
-            expected="HOME or XDG_CACHE_HOME in the environment",
+            "there is no home folder in which captions can be kept", expected="HOME or XDG_CACHE_HOME set"
         )
     return folder
 

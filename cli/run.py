@@ -11,6 +11,7 @@ from ..core.errors import InputError
 from .console import Console
 from .given import FILE, FOLDER, NEW_FOLDER
 from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
+from .models import model_folders
 
 if TYPE_CHECKING:
     from ..headless.report import RunReport
@@ -102,7 +103,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
             Converted(graph, converted.gaps),
             output_dir=args.output_dir,
             progress=console.progress,
-            models_dir=args.models,
+            models_dir=None if args.models is None else model_folders(args.models)[0],
             device=args.device,
             embed_metadata=not args.no_metadata,
             extra_pnginfo=found.told(changed=bool(overrides)),

@@ -102,6 +102,11 @@ def _is_link(path: Path) -> bool:
     return os.path.islink(path)  # noqa: PTH114 - unlike Path.is_symlink it never raises
 
 
+def printable(name: str) -> str:
+    """A file's name as text that every file and terminal takes: bytes that are no text are written as their numbers."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def reason(error: Exception) -> str:
     """A system error in the system's words, without number and path."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

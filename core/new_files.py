@@ -26,8 +26,14 @@ _ABANDONED_SECONDS = 86_400
 def scratch_path(path: Path) -> Path:
     """A temporary path beside another one, in the same folder and with the same suffix.
 
-    It has no part of the final name: a name that just fits the file system's limit must stay writable.
+    It has no part of the final name: a name that just fits the file system's limit must stay writable, and one that
+    does not is refused before anything is written.
+
+    Raises:
+        OSError: the final name cannot exist.
     """
+    with contextlib.suppress(FileNotFoundError):
+        path.lstat()
     return path.with_name(f".sounding-video-{_machine()}-{os.getpid()}-{uuid.uuid4().hex[:12]}.part{path.suffix}")
 
 

@@ -331,22 +331,23 @@ class _Run:
     async def _download(self, http: aiohttp.ClientSession, item: Mapping[str, str]) -> Path:
         """Fetch one result; it appears under its name only when it is whole."""
         target = _free_path(self.output_dir, item)
-        part = scratch_path(target)
         try:
             with made_folder(target.parent):
                 remove_abandoned(target.parent)
-                await self._fetch(http, item, part)
-                with _NAMING:
-                    target = _free_path(self.output_dir, item)
-                    part.replace(target)
+                part = scratch_path(target)
+                try:
+                    await self._fetch(http, item, part)
+                    with _NAMING:
+                        target = _free_path(self.output_dir, item)
+                        part.replace(target)
+                finally:
+                    remove(part)
         except OSError as error:
             if isinstance(error, aiohttp.ClientError):
                 raise
             raise OutputError(
                 "the result cannot be written", got=target, expected="a folder that can be written", remedy=str(error)
             ) from error
-        finally:
-            remove(part)
         return target
 
     async def _fetch(self, http: aiohttp.ClientSession, item: Mapping[str, str], part: Path) -> None:

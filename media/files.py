@@ -84,10 +84,12 @@ def _require_room_below(folder: Path, path: Path) -> None:
     """A file can be made in the folder, or in the nearest one above it that is there; the names below can exist."""
     there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
     try:
-        for part in reversed([path, *path.parents][: len(path.parts) - len(there.parts)]):
+        for name in path.parts[len(there.parts) :]:
             # a name that the file system cannot hold is an error of its own
             with contextlib.suppress(FileNotFoundError):
-                part.lstat()
+                (there / name).lstat()
+        with contextlib.suppress(FileNotFoundError):
+            path.lstat()  # and a whole that is too long
         with tempfile.TemporaryFile(prefix=".sounding-video-", dir=there):
             pass
     except OSError as error:
@@ -111,9 +113,9 @@ def new_file(path: str | Path) -> Iterator[Path]:
         OutputError: the target is a folder, cannot be written, or the disk is full.
     """
     path = Path(path)
-    part = scratch_path(path)
     try:
         require_no_folder(path)
+        part = scratch_path(path)
         with made_folder(path.parent):
             remove_abandoned(path.parent)
             try:

@@ -7,12 +7,12 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ...core.disk import is_file, look, status_of, suffix_of, user_path
+from ...core.disk import is_file, look, printable, status_of, suffix_of, user_path
 from ...core.errors import InputError
 from ._bridge_layouts import PROGRESS, bridge_file
 from ._shards import shard_files
 from .bridges import BridgeOptions, LoadedBridges, load_bridges, save_bridges
-from .files import corrupt
+from .files import corrupt, file_format
 
 LICENCE_NOTE = (
     "Bridges trained between Wan 2.1 (Apache-2.0) and Stable Audio Open (Stability AI Community License). Fine-tuned "
@@ -70,10 +70,10 @@ def convert_bridges(
             "the target exists", got=target, expected="a new file", remedy="Choose another name, or say --overwrite."
         )
     loaded = load_bridges(source, options)
-    notes = {"source": source.name, "source_sha256": hash_file(bridge_file(source)), "licence": LICENCE_NOTE}
+    notes = {"source": printable(source.name), "source_sha256": hash_file(bridge_file(source)), "licence": LICENCE_NOTE}
     notes |= loaded.notes | _recipe(loaded, recipe)
     for modality, path in (towers or {}).items():
-        notes[f"{modality}_tower"] = path.name
+        notes[f"{modality}_tower"] = printable(path.name)
         notes[f"{modality}_tower_sha256"] = json.dumps(hash_tower(path))
     save_bridges(target, loaded.stack, tower_weights=loaded.tower_weights, trained=loaded.trained, notes=notes)
     written = load_bridges(target)
@@ -111,7 +111,7 @@ def hash_file(path: Path) -> str:
 def hash_tower(path: Path) -> dict[str, str]:
     """SHA-256 of a tower's weight files by name: a file or its shards, or a diffusers folder's ``transformer``."""
     if is_file(path):
-        files = shard_files(path)
+        files = shard_files(path) if file_format(path) else []
     else:
         files = [file for file in look(path / "transformer", 1).files if suffix_of(file) == ".safetensors"]
     if not files:
@@ -120,4 +120,4 @@ def hash_tower(path: Path) -> dict[str, str]:
             got=path,
             expected="a weight file or a diffusers folder with transformer/",
         )
-    return {file.name: hash_file(file) for file in files}
+    return {printable(file.name): hash_file(file) for file in files}

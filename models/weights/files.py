@@ -48,12 +48,15 @@ def require_file(path: str | Path, what: str) -> Path:
 
     Raises:
         MissingModelError: nothing is there, or a folder, a pipe, or what cannot be looked at.
+        CorruptWeightsError: the file is empty.
     """
     path = user_path(path)
     if not is_file(path):
         there = what_is_there(path)
         there = f"{there} there" if there.startswith(("a ", "nothing")) else there
         raise MissingModelError(f"{what} was not found", got=f"{path} ({there})", expected="a weight file")
+    if not size_of(path):  # some files of the system have no size and keep their reader waiting
+        raise CorruptWeightsError(f"{what} is empty", got=path, expected="a weight file")
     return path
 
 
@@ -248,8 +251,8 @@ def write_safetensors(path: str | Path, tensors: dict[str, torch.Tensor], metada
         OutputError: the folder cannot be written.
     """
     path = Path(path)
-    partial = scratch_path(path)
     try:
+        partial = scratch_path(path)
         with made_folder(path.parent):
             remove_abandoned(path.parent)
             try:

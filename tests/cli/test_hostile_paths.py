@@ -39,6 +39,8 @@ USUAL: dict[str, dict[str, str | tuple[str, ...]]] = {
     "convert": {"checkpoint": "BRIDGE", "--output": "new/b.safetensors"},
     "doctor": {"": ("--plan",)},
 }
+LONG = {"-o": "--output"}
+NOT_READ = {("--caption-model", "--no-expand"), ("--comfyui", "--plan")}
 TOO_LONG = "x" * 300
 
 
@@ -119,20 +121,13 @@ WRITE_FILE = {**WRITE, "a folder": _make(Path.mkdir), "a locked folder": _make(_
 WRITE_FOLDER = {**WRITE, "a file": _make(Path.touch), "a link to nothing": READ["a link to nothing"]}
 
 
-def _cases() -> Iterator[object]:
-    count = 0
+def _options(*, heavy: bool) -> Iterator[object]:
+    """Every option that takes a path; those for which models are loaded before anybody looks are heavy."""
     for name, parser in COMMANDS.items():
         for action, kind in path_options(parser):
-            hostile = READ
-            if kind.writes:
-                hostile = WRITE_FOLDER if kind is given.NEW_FOLDER else WRITE_FILE if kind is given.NEW_FILE else WRITE
-            for words in hostile:
-                count += 1
-                # Where nothing is checked before, models are loaded: all of these take minutes.
-                heavy = kind is given.MODEL and name in ("generate", "sound", "picture", "doctor") and count % 17
-                marks = [pytest.mark.slow] if heavy else []
-                label = action.option_strings[-1] if action.option_strings else action.dest
-                yield pytest.param(name, label, words, hostile[words], id=f"{name} {label}, {words}", marks=marks)
+            if heavy is (kind.check is None and name in ("generate", "sound", "picture", "doctor")):
+                option = action.option_strings[-1] if action.option_strings else action.dest
+                yield pytest.param(name, option, kind, id=f"{name} {option}")
 
 
 @pytest.fixture
@@ -176,25 +171,55 @@ def everything(folder: Path) -> set[str]:
     return {os.fsdecode(path) for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize(("name", "option", "words", "hostile"), _cases())
-def test_a_hostile_path_ends_in_a_sentence(name, option, words, hostile, files, command) -> None:
+def attempt(name: str, option: str, path: str, files: dict, command: Callable) -> str:
+    """Run a command with a hostile path; gives what is wrong with its answer, or nothing."""
     usual = dict(USUAL[name])
     line = [*map(str, usual.pop("", ()))]
-    usual.pop(option, None)
-    path = hostile(Path.cwd())
+    # Not read where nothing is expanded, or where only a plan is made.
+    line = [each for each in line if (option, each) not in NOT_READ]
+    usual.pop(LONG.get(option, option), None)
     before = everything(Path.cwd())
-    if option.startswith("-"):
-        line += [f"{option}={path}"]
-    positional = [path] if not option.startswith("-") else []
+    line += [f"{option}={path}"] if option.startswith("-") else []
+    positional = [] if option.startswith("-") else [path]
     for key, value in usual.items():
         line += [key, value] if key.startswith("-") else []
         positional += [] if key.startswith("-") else [value]
     arguments = [files.get(str(one), one) for one in (*positional, *line)]
     with without_rights(), no_waiting(60):
         outcome = command(name, *arguments)
-    assert outcome.code in (2, 3), (arguments, outcome)
-    assert "error: " in outcome.err.splitlines()[-1] and "Traceback" not in outcome.err, outcome.err
-    assert everything(Path.cwd()) == before, "something was left behind"
+    if outcome.code not in (2, 3) or "Traceback" in outcome.err:
+        return f"exit code {outcome.code}: {outcome.err}"
+    if "error: " not in outcome.err.splitlines()[-1]:
+        return f"no sentence: {outcome.err}"
+    left = everything(Path.cwd()) - before
+    return f"left behind: {left}" if left else ""
+
+
+def try_all(name: str, option: str, kind: PathOption, hostile: dict, files: dict, command: Callable) -> None:
+    wrong = {}
+    for number, (words, make) in enumerate(hostile.items()):
+        folder = Path.cwd() / str(number)
+        folder.mkdir()
+        problem = attempt(name, option, make(folder), files, command)
+        wrong |= {words: problem} if problem else {}
+    assert not wrong, f"{name} {option}: {wrong}"
+
+
+def hostile_for(kind: PathOption) -> dict[str, Callable[[Path], str]]:
+    if not kind.writes:
+        return READ
+    return WRITE_FOLDER if kind is given.NEW_FOLDER else WRITE_FILE if kind is given.NEW_FILE else WRITE
+
+
+@pytest.mark.parametrize(("name", "option", "kind"), _options(heavy=False))
+def test_a_hostile_path_ends_in_a_sentence(name, option, kind, files, command) -> None:
+    try_all(name, option, kind, hostile_for(kind), files, command)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "option", "kind"), _options(heavy=True))
+def test_a_hostile_model_ends_in_a_sentence(name, option, kind, files, command) -> None:
+    try_all(name, option, kind, hostile_for(kind), files, command)
 
 
 def test_every_command_has_a_line_that_runs_it() -> None:
@@ -223,7 +248,7 @@ def test_an_empty_word_is_refused(name, action, text, command) -> None:
     option = action.option_strings[-1] if action.option_strings else ""
     outcome = command(name, f"{option}={text}" if option else text)
     assert outcome.code == 2, outcome
-    assert (outcome.err.startswith("error: argument ") and "; expected" in outcome.err) or "invalid" in outcome.err
+    assert outcome.err.startswith("error: argument "), outcome
 
 
 @pytest.mark.parametrize("text", ["\udcff", "a\0b"])
