@@ -46,18 +46,16 @@ class _Stream:
         except UnicodeEncodeError:
             text = text.encode(encoding, "backslashreplace").decode(encoding)
         with self._refusals():
-            self._open().write(text)
+            if self._stream is None:
+                raise ValueError("it is closed")
+            self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         """Hand over what was written."""
-        with self._refusals():
-            self._open().flush()
-
-    def _open(self) -> TextIO:
-        if self._stream is None:
-            raise ValueError("it is closed")
-        return self._stream
+        if self._stream is not None:
+            with self._refusals():
+                self._stream.flush()
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:

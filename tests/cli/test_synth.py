@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import time
@@ -100,6 +101,30 @@ def test_bad_options_are_refused_before_anything_is_written(command, tmp_path, a
     assert outcome.code == 2
     assert sentence in outcome.err
     assert not (tmp_path / "new").exists()
+
+
+def test_twenty_files_from_one_seed_are_the_same_bytes_again(command, tmp_path):
+    for folder in ("a", "b"):
+        assert command("synth", "-n", 20, "-o", tmp_path / folder, *SMALL).code == 0
+    files = {folder: {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} for folder in ("a", "b")}
+    assert len(files["a"]) == 21
+    assert files["a"] == files["b"]
+
+
+def test_what_fails_leaves_neither_folder_nor_manifest(command, tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sounding_video.media.mux.write_clip", full)
+    outcome = command("synth", "-n", 1, "-o", tmp_path / "new" / "w", *SMALL)
+    assert (outcome.code, "the disk is full" in outcome.err) == (2, True), outcome.err
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    assert command("synth", "-n", 1, "-o", tmp_path / "w", *SMALL).code == 0
+    before = (tmp_path / "w" / "manifest.jsonl").read_bytes()
+    monkeypatch.setattr("sounding_video.media.mux.write_clip", full)
+    assert command("synth", "-n", 2, "-o", tmp_path / "w", *SMALL).code == 2
+    assert (tmp_path / "w" / "manifest.jsonl").read_bytes() == before, "what was made stays"
 
 
 def test_a_foreign_manifest_is_left_alone(command, tmp_path):
