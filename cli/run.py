@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.disk import is_dir, what_is_there
 from ..core.errors import InputError
 from .console import Console
 from .given import FILE, FOLDER, NEW_FOLDER
@@ -16,6 +17,7 @@ from .models import model_folders
 if TYPE_CHECKING:
     from ..headless.report import RunReport
 
+INPUT_DIR = "input"
 FORMS = (
     "The file is a workflow as ComfyUI's page saves it, its export for the API, or a video or picture that holds the "
     "workflow it was made with."
@@ -41,7 +43,8 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     parser.add_argument("--no-metadata", action="store_true", help="write no workflow into the result files")
     parser.add_argument(
         "--input-dir",
-        default="input",
+        default=INPUT_DIR,
+        type=FOLDER,
         metavar="DIR",
         help="where the files of Load Video, Load Audio and Load Image lie (default: input)",
     )
@@ -95,6 +98,9 @@ def run(args: argparse.Namespace, console: Console) -> None:
 
     if not console.verbose:
         quiet_libraries()
+    if args.input_dir != INPUT_DIR and not is_dir(Path(args.input_dir)):
+        there = what_is_there(Path(args.input_dir))
+        raise InputError("the input folder was not found", got=f"{args.input_dir} ({there})", expected="a folder")
     found = read_any(args.workflow)
     converted = to_prompt(found)
     graph = apply_overrides(converted.graph, overrides)

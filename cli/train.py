@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ..core.errors import InputError
+from ..core.errors import Cancelled, InputError
 from ..core.progress import Progress
 from .console import STOPPING, Console, stopped_by
 from .given import NEW_FOLDER
@@ -117,6 +117,10 @@ def finish_the_step() -> Iterator[Callable[[], None]]:
     before = {number: signal.signal(number, note) for number in listening}
     try:
         yield check
+    except Cancelled as error:
+        if pressed:
+            error.exit_code = stopped_by(pressed[0]).exit_code
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

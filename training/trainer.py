@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from ..core.disk import user_path
 from ..core.errors import Cancelled, InputError, MissingModelError, NonFiniteError
+from ..core.new_files import made_folder
 from ..core.optional import require
 from ..core.progress import SILENT, Progress
 from ..models.weights.find import POCKET, pocket_folder
@@ -41,6 +43,7 @@ from .randomness import derived_seed
 from .room import foretell
 from .schedule import learning_rate
 
+CONFIG = "config.json"
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
@@ -92,19 +95,32 @@ def train(config: TrainConfig, output: str | Path, *, resume: bool = False, prog
     bench = build_workbench(config, models)
     cache = user_path(config.data.cache) if config.data.cache else output / "cache"
     batches = Batches(config, bench, cache)
-    if accelerator.is_main_process:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "config.json").write_text(json.dumps(config.as_dict(), indent=2) + "\n", encoding="utf-8")
-    share = Share(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone)
-    if accelerator.device.type != "cpu" and accelerator.distributed_type not in SHARDED:
-        told = foretell(bench, batches.samples, config, accelerator.device, accelerator.num_processes)
-        progress.tell(told)
-    batches.prepare(accelerator.device, share, progress)
-    run = _Run(config, output, accelerator, bench, batches)
-    run.restore(start)
-    # Every step seeds the global generator; the caller's is given back.
-    with torch.random.fork_rng(devices=[]):
-        return run.loop(progress)
+    with _run_folder(config, output) if accelerator.is_main_process else nullcontext():
+        share = Share(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone)
+        if accelerator.device.type != "cpu" and accelerator.distributed_type not in SHARDED:
+            told = foretell(bench, batches.samples, config, accelerator.device, accelerator.num_processes)
+            progress.tell(told)
+        batches.prepare(accelerator.device, share, progress)
+        run = _Run(config, output, accelerator, bench, batches)
+        run.restore(start)
+        # Every step seeds the global generator; the caller's is given back.
+        with torch.random.fork_rng(devices=[]):
+            return run.loop(progress)
+
+
+@contextmanager
+def _run_folder(config: TrainConfig, output: Path) -> Iterator[None]:
+    """The run's folder with its configuration; both go again where a run ends before anything else stands there."""
+    note = output / CONFIG
+    with made_folder(output):
+        is_new = not note.exists()
+        note.write_text(json.dumps(config.as_dict(), indent=2) + "\n", encoding="utf-8")
+        try:
+            yield
+        except BaseException:
+            if is_new and [path.name for path in output.iterdir()] == [CONFIG]:
+                note.unlink()
+            raise
 
 
 def _find_start(config: TrainConfig, output: Path, resume: bool) -> Path | None:

@@ -50,16 +50,24 @@ def test_a_run_by_command(small_run, capsys, tmp_path) -> None:
     assert "already holds a run" in capsys.readouterr().err
 
 
-def test_control_c_ends_the_step_and_leaves_a_checkpoint(small_run, python_with_package, tmp_path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_step_and_leaves_a_checkpoint(small_run, python_with_package, tmp_path, number, code) -> None:
     output, log = tmp_path / "run", tmp_path / "run" / "loss.jsonl"
     config = small_run("pocket_audio", "num_steps=100000", "saving.every=100000")
     process = python_with_package(CHILD, [*command_line(config), "--output", str(output), "--quiet"])
     deadline = time.monotonic() + 120
     while not (log.is_file() and log.read_text().count("\n") > 2) and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     steps = log.read_text().count("\n")
     assert f"stopped by the user after step {steps}; continue with --resume" in err
     assert [path.name for path in (output / "checkpoints").iterdir()] == [f"step-{steps:07d}"]
+
+
+def test_a_run_that_fails_before_its_first_step_leaves_no_folder(small_run, capsys, tmp_path) -> None:
+    config = small_run("pocket_audio", f"data.source={tmp_path / 'no-such.jsonl'}")
+    before = sorted(tmp_path.iterdir())
+    assert main([*command_line(config), "--output", str(tmp_path / "new" / "run")]) == 2
+    assert sorted(tmp_path.iterdir()) == before
