@@ -75,7 +75,20 @@ def made_step(shape: str, kind: str, *overrides: str) -> torch.nn.Module:
     ],
 )
 def test_a_training_step_takes_what_is_foretold(shape: str, kind: str) -> None:
-    step = made_step(shape, kind)
+    assert_foretold(made_step(shape, kind))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_step_of_loras_takes_what_is_foretold(shape: str) -> None:
+    """Of all that is there, only what stands beside the frozen layers has gradients and moments."""
+    step = made_step(shape, "dual_cross", "trainable=video_lora:16:8,audio_lora:16")
+    assert {name.rpartition(".")[2] for name, p in step.named_parameters() if p.requires_grad} == {"down_0", "up_0"}
+    assert_foretold(step)
+
+
+def assert_foretold(step: torch.nn.Module) -> None:
+    """A whole step on the card, and what is told of it."""
     with fake_card() as card:
         twin = on_card(step)
         learning = [parameter for parameter in twin.parameters() if parameter.requires_grad]
