@@ -288,6 +288,6 @@ def _from_cache(kept: dict[str, Any] | None) -> Expansion | None:
         report = Report(**{**values, **lists, "remaining": remaining, "attempts": attempts, "cached": True})
         anchors = None if kept["anchors"] is None else from_values(kept["anchors"])
         return Expansion(Captions(kept["video"], kept["audio"]), anchors, report)
-    except (KeyError, TypeError, AttributeError, InputError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         LOGGER.warning("cached captions are not in the form of this version (%r); they are made anew", error)
         return None

@@ -14,18 +14,19 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from ..core.errors import Cancelled, OutputError, ServerError, TextError
-from ..core.json_text import parse_json
+from ..core.json_text import MOST_BYTES, parse_json
 from ..core.new_files import made_folder, remove, remove_abandoned, scratch_path
+from ..core.options import Bounds, shown
 from ..core.progress import SILENT, Progress
 from ..nodes.host.places import require_place
-from ..nodes.host.prefixes import safe_path
+from .answers import START, free_path, listed, not_comfyui, saved_files, text_message
 from .graph import check_format
 from .refusal import refusal
 from .report import RunReport
@@ -40,7 +41,6 @@ _STOP_SECONDS = 15.0  # a busy server answers late; for telling a server that ma
 _HEARTBEAT_SECONDS = 30.0  # finds a connection that is dead without having been closed
 _SILENCE_SECONDS = 10.0  # after which the history is asked, in case the last message was missed
 RECONNECT_SECONDS = 20.0
-_START = "Start ComfyUI there, or name the right address with --server."
 _CLOSED = (
     aiohttp.WSMsgType.CLOSE,
     aiohttp.WSMsgType.CLOSING,
@@ -49,6 +49,7 @@ _CLOSED = (
 )
 # What a gateway says while the server behind it does not answer.
 _GATEWAY_TROUBLES = (502, 503, 504)
+_STEPS = Bounds("number of steps", 0, 10**9, whole=False)
 # Two downloads at the same time must not take the same name.
 _NAMING = threading.Lock()
 
@@ -112,8 +113,12 @@ def require_address(server_url: str) -> None:
     Raises:
         ServerError: with the address as given.
     """
-    address = urlsplit(server_url)
-    if address.scheme not in ("http", "https") or not address.hostname:
+    try:
+        address = urlsplit(server_url)
+        usable = address.scheme in ("http", "https") and bool(address.hostname) and (address.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
         raise ServerError(
             "this is not the address of a server", got=server_url, expected="for example http://127.0.0.1:8188"
         )
@@ -152,12 +157,12 @@ class _Run:
                 outputs, files = await asyncio.wait_for(self._queue_and_fetch(http), timeout_seconds)
         except aiohttp.ClientConnectorError as error:
             raise ServerGoneError(
-                "no ComfyUI server answers", got=f"{self.url} ({error.os_error})", remedy=_START
+                "no ComfyUI server answers", got=f"{self.url} ({error.os_error})", remedy=START
             ) from error
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientPayloadError) as error:
             raise self._lost() from error
         except aiohttp.ClientError as error:
-            raise _not_comfyui(self.url, error) from error
+            raise not_comfyui(self.url, error) from error
         except asyncio.TimeoutError as error:
             raise ServerError(
                 "the run took too long, it was stopped", expected=f"at most {timeout_seconds} s"
@@ -177,9 +182,25 @@ class _Run:
         except (Cancelled, asyncio.CancelledError, KeyboardInterrupt):
             await self._stop(http, prompt_id)
             raise
-        history = await self._json(http, "GET", f"/history/{prompt_id}")
-        outputs = history.get(prompt_id, {}).get("outputs", {})
-        return outputs, [await self._download(http, item) for item in _saved(outputs)]
+        outputs, saved = await self._results(http, prompt_id)
+        return outputs, [await self._download(http, item) for item in saved]
+
+    async def _results(
+        self, http: aiohttp.ClientSession, prompt_id: str
+    ) -> tuple[dict[str, Any], list[dict[str, str]]]:
+        """What the output nodes show, and the files among it."""
+        entry = await self._entry(http, prompt_id) or {}
+        outputs = entry.get("outputs") or {}
+        if not isinstance(outputs, dict) or not all(isinstance(values, dict) for values in outputs.values()):
+            raise not_comfyui(f"{self.url}/history/{prompt_id}", f"outputs {shown(outputs)}")
+        return outputs, saved_files(outputs)
+
+    async def _entry(self, http: aiohttp.ClientSession, prompt_id: str) -> dict[str, Any] | None:
+        """The history's entry of our run; None while there is none."""
+        entry = (await self._json(http, "GET", f"/history/{prompt_id}")).get(prompt_id)
+        if entry is not None and not isinstance(entry, dict):
+            raise not_comfyui(f"{self.url}/history/{prompt_id}", shown(entry))
+        return entry
 
     async def _connect(self, http: aiohttp.ClientSession) -> aiohttp.ClientWebSocketResponse:
         return await http.ws_connect(
@@ -191,7 +212,7 @@ class _Run:
         if self.extra_data:
             body["extra_data"] = self.extra_data
         answer = await self._json(http, "POST", "/prompt", body)
-        if "prompt_id" not in answer:
+        if not isinstance(answer.get("prompt_id"), str):
             raise ServerError("the server refused the workflow", got=refusal(answer, self.graph))
         if answer.get("node_errors"):
             # One of several results is invalid; ComfyUI would run the others and say nothing.
@@ -236,7 +257,7 @@ class _Run:
             heard = time.monotonic()
             if message.type in _CLOSED:
                 return False
-            kind, data = _text_message(message)  # previews are binary: skipped
+            kind, data = text_message(message)  # previews are binary: skipped
             if data.get("prompt_id") != prompt_id:
                 continue
             if kind == "executing" and data.get("node") is None:
@@ -247,12 +268,16 @@ class _Run:
 
     def _note(self, kind: str, data: Mapping[str, Any]) -> Exception | None:
         """Take note of one message; what it says of a failure."""
+        if not isinstance(data, Mapping):
+            return None
         if kind == "execution_cached":
-            self.cached = tuple(data.get("nodes", ()))
+            self.cached = tuple(map(str, listed(data.get("nodes"))))
         elif kind == "progress":
-            self.progress.report(self._label(data.get("node")), int(data["value"]), int(data["max"]))
+            value, most = data.get("value"), data.get("max")
+            if _STEPS.holds(value) and _STEPS.holds(most):
+                self.progress.report(self._label(data.get("node")), int(value), int(most))
         elif kind == "execution_error":
-            text = f"{data.get('exception_message', '').strip()} [{data.get('exception_type')}]"
+            text = f"{str(data.get('exception_message', '')).strip()} [{data.get('exception_type')}]"
             return ServerError(f"node {data.get('node_id')} ({data.get('node_type')}) failed on the server", got=text)
         elif kind == "execution_interrupted":
             return Cancelled("the run was interrupted on the server")
@@ -283,8 +308,13 @@ class _Run:
         Raises:
             ServerError: it failed. Cancelled: it was interrupted there.
         """
-        entry = (await self._json(http, "GET", f"/history/{prompt_id}")).get(prompt_id)
-        for kind, data in ((entry or {}).get("status") or {}).get("messages", ()):
+        entry = await self._entry(http, prompt_id)
+        status = (entry or {}).get("status")
+        messages = status.get("messages") if isinstance(status, dict) else None
+        for message in messages if isinstance(messages, list) else ():
+            if not isinstance(message, list) or len(message) != 2:
+                continue
+            kind, data = message
             failure = self._note(kind, data)
             if failure is not None:
                 raise failure
@@ -293,7 +323,8 @@ class _Run:
     async def _ended_or_known(self, http: aiohttp.ClientSession, prompt_id: str) -> bool:
         """Whether our run is over; one that a restarted server has forgotten is not waited for."""
         queue = await self._json(http, "GET", "/queue")
-        known = [entry[1] for part in ("queue_running", "queue_pending") for entry in queue.get(part, ())]
+        entries = [entry for part in ("queue_running", "queue_pending") for entry in listed(queue.get(part))]
+        known = [entry[1] for entry in entries if isinstance(entry, list) and len(entry) > 1]
         ended = await self._ended(http, prompt_id)
         if not ended and prompt_id not in known:
             raise RunLostError(
@@ -316,21 +347,31 @@ class _Run:
                 await http.post(f"{self.url}/{path}", json=body, timeout=limit)
 
     async def _json(self, http: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        async with http.request(method, f"{self.url}{path}", json=body) as answer:
-            if answer.status in _GATEWAY_TROUBLES:
-                answer.raise_for_status()
-            text = await answer.text()
+        status, text = await self._text(http, method, path, body)
+        told = f"{status} {text[:200].decode('utf-8', 'replace')!r}"
         try:
             content = parse_json(text, nan_is_null=True)
         except TextError as error:
-            raise _not_comfyui(f"{self.url}{path}", f"{answer.status} {text[:200]!r}") from error
+            raise not_comfyui(f"{self.url}{path}", told) from error
         if not isinstance(content, dict):
-            raise _not_comfyui(f"{self.url}{path}", f"{answer.status} {text[:200]!r}")
+            raise not_comfyui(f"{self.url}{path}", told)
         return content
+
+    async def _text(self, http: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
+        """Status and content of an answer, which has an end."""
+        async with http.request(method, f"{self.url}{path}", json=body) as answer:
+            if answer.status in _GATEWAY_TROUBLES:
+                answer.raise_for_status()
+            content = bytearray()
+            async for chunk in answer.content.iter_chunked(_CHUNK_BYTES):
+                content += chunk
+                if len(content) > MOST_BYTES:
+                    raise not_comfyui(f"{self.url}{path}", f"more than {MOST_BYTES >> 20} MiB")
+            return answer.status, bytes(content)
 
     async def _download(self, http: aiohttp.ClientSession, item: Mapping[str, str]) -> Path:
         """Fetch one result; it appears under its name only when it is whole."""
-        target = _free_path(self.output_dir, item)
+        target = free_path(self.output_dir, item)
         try:
             with made_folder(target.parent):
                 remove_abandoned(target.parent)
@@ -338,7 +379,7 @@ class _Run:
                 try:
                     await self._fetch(http, item, part)
                     with _NAMING:
-                        target = _free_path(self.output_dir, item)
+                        target = free_path(self.output_dir, item)
                         part.replace(target)
                 finally:
                     remove(part)
@@ -362,38 +403,3 @@ class _Run:
 
     def _label(self, node_id: Any) -> str:
         return self.graph.get(str(node_id), {}).get("class_type", "server")
-
-
-def _text_message(message: aiohttp.WSMessage) -> tuple[str, dict[str, Any]]:
-    """Kind and data of a text message; nothing of a binary one."""
-    if message.type is not aiohttp.WSMsgType.TEXT:
-        return "", {}
-    content = parse_json(message.data, what="a message of the server", error=ServerError, nan_is_null=True)
-    return content.get("type", ""), content.get("data") or {}
-
-
-def _not_comfyui(where: str, answer: object) -> ServerError:
-    return ServerError("the server does not answer like ComfyUI", got=f"{where}: {answer}", remedy=_START)
-
-
-def _saved(outputs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Files in the server's output folder; previews in its temporary folder are not results."""
-    items = [item for ui in outputs.values() for values in ui.values() if isinstance(values, list) for item in values]
-    files = [item for item in items if isinstance(item, dict) and item.get("type") == "output" and item.get("filename")]
-    return [{key: str(item.get(key, "")) for key in ("filename", "subfolder", "type")} for item in files]
-
-
-def _free_path(folder: Path, item: Mapping[str, str]) -> Path:
-    """A new path for a file a server names; the name must not lead out of the folder."""
-    relative = PurePosixPath(item["subfolder"].replace("\\", "/")) / item["filename"]
-    if relative.is_absolute() or ".." in relative.parts or "\\" in item["filename"]:
-        raise ServerError(
-            "the server names a file outside the output folder", got=str(relative), expected="a relative name"
-        )
-    relative = safe_path(relative)  # another system may allow names that this one does not
-    target = folder / relative
-    counter = 1
-    while target.exists():
-        target = (folder / relative).with_name(f"{relative.stem}{counter}{relative.suffix}")
-        counter += 1
-    return target

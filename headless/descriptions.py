@@ -12,6 +12,7 @@ from yarl import URL
 
 from ..core.errors import ServerError, WorkflowError
 from ..core.json_text import parse_json
+from ..core.options import shown
 from .client import ServerGoneError, require_address
 
 _PATIENCE_SECONDS = 30.0
@@ -36,7 +37,8 @@ class ServerDescriptions:
         """
         for name in types:
             if name not in self._known:
-                self._known[name] = self._ask(f"/object_info/{quote(name, safe='')}").get(name)
+                answer = self._ask(f"/object_info/{quote(name, safe='')}")
+                self._known |= {name: None, **entries_of(answer, [name])}
         return {name: self._known[name] for name in types if self._known[name]}
 
     def refuse(self, unknown: Mapping[str, str]) -> WorkflowError:
@@ -70,6 +72,50 @@ class ServerDescriptions:
             got=last,
             remedy="One is needed to read a workflow in the page's format. Start it, or name the right address.",
         )
+
+
+def entries_of(answer: Any, types: Sequence[str]) -> dict[str, Any]:
+    """The entries of these classes in an answer.
+
+    Raises:
+        ServerError: an entry that does not describe a node.
+    """
+    found = {name: answer[name] for name in types if isinstance(answer, dict) and answer.get(name)}
+    for name, entry in found.items():
+        if not _describes(entry):
+            raise _not_comfyui(f"the description of {name}", shown(entry))
+    return found
+
+
+def _describes(entry: Any) -> bool:
+    """Whether this is what ``/object_info`` says of a node: inputs by kind, each with a type and its options."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("input"), dict):
+        return False
+    order = entry.get("input_order") or {}
+    if not isinstance(order, dict) or not all(map(_are_names, order.values())):
+        return False
+    return all(_are_ports(entry["input"].get(kind)) for kind in ("required", "optional"))
+
+
+def _is_port(spec: Any) -> bool:
+    if not isinstance(spec, list) or not spec or not isinstance(spec[0], (str, list)):
+        return False
+    options = (spec[1] if len(spec) > 1 else None) or {}
+    if not isinstance(options, dict) or not isinstance(options.get("widgetType") or "", str):
+        return False
+    choices = options.get("options") or []
+    if not isinstance(choices, list):
+        return False
+    inner = [each.get("inputs") or {} for each in choices if isinstance(each, dict)]
+    return all(isinstance(kinds, dict) and all(map(_are_ports, kinds.values())) for kinds in inner)
+
+
+def _are_names(names: Any) -> bool:
+    return isinstance(names, list) and all(isinstance(name, str) for name in names)
+
+
+def _are_ports(ports: Any) -> bool:
+    return ports is None or (isinstance(ports, dict) and all(map(_is_port, ports.values())))
 
 
 async def _answer(address: str) -> Any:

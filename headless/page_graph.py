@@ -148,7 +148,7 @@ def _nodes(graph: Mapping[str, Any]) -> dict[str, Node]:
         wrong = next(
             (key for key, kinds in NODE_PARTS.items() if not isinstance(node.get(key), (*kinds, NoneType))), ""
         )
-        if not wrong and any("name" not in entry for entry in sockets(node)):
+        if not wrong and not all(isinstance(entry.get("name"), str) for entry in sockets(node)):
             wrong = "inputs"
         if wrong:
             raise WorkflowError(

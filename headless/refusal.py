@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .answers import listed
+
 
 def refusal(answer: Mapping[str, Any], graph: Mapping[str, Any]) -> str:
     """ComfyUI's error object as one line: what, then every node with its inputs' faults."""
@@ -13,11 +15,17 @@ def refusal(answer: Mapping[str, Any], graph: Mapping[str, Any]) -> str:
         f"{error.get('message', '')} {error.get('details', '')}".strip() if isinstance(error, dict) else str(error)
     ]
     gone = _gone(graph)
-    for node_id, node in (answer.get("node_errors") or {}).items():
-        name = f"node {node_id} ({node.get('class_type') or graph.get(node_id, {}).get('class_type')})"
-        lines += [_fault(name, fault) for fault in node.get("errors", ()) if not _is_key(fault, gone)]
+    for node_id, node in _object(answer.get("node_errors")).items():
+        class_type = _object(node).get("class_type") or graph.get(node_id, {}).get("class_type")
+        faults = [_object(fault) for fault in listed(_object(node).get("errors"))]
+        lines += [_fault(f"node {node_id} ({class_type})", fault) for fault in faults if not _is_key(fault, gone)]
     lines += gone.values()
     return "; ".join(dict.fromkeys(line for line in lines if line))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """An object of a server's answer; nothing where it is none."""
+    return value if isinstance(value, dict) else {}
 
 
 def _gone(graph: Mapping[str, Any]) -> dict[str, str]:
@@ -40,7 +48,7 @@ def _is_key(fault: Mapping[str, Any], gone: Mapping[str, str]) -> bool:
 
 def _fault(node: str, fault: Mapping[str, Any]) -> str:
     """One entry of ``node_errors``."""
-    port, details = (fault.get("extra_info") or {}).get("input_name"), fault.get("details") or ""
+    port, details = _object(fault.get("extra_info")).get("input_name"), str(fault.get("details") or "")
     if fault.get("type") == "custom_validation_failed":
         # A node's own verdict comes once for every input it looked at, as "input - verdict".
         return f"{node}: {details.partition(' - ')[2].rstrip('.')}"

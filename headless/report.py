@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import TextError
 from ..core.json_text import parse_json
 from ..nodes.telling import CAPTIONS_KEY, REPORT_KEY
+from .answers import listed
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,17 @@ class RunReport:
         """What the nodes say of their run and of the captions that they wrote, each once."""
         said: list[str] = []
         for shown in self.outputs.values():
-            said += shown.get(REPORT_KEY, ())
-            for parts in shown.get(CAPTIONS_KEY, ()):
-                said += parse_json(parts["report"])["notes"]
-        return tuple(dict.fromkeys(said))
+            values = shown if isinstance(shown, dict) else {}
+            said += listed(values.get(REPORT_KEY))
+            for parts in listed(values.get(CAPTIONS_KEY)):
+                said += _notes(parts)
+        return tuple(dict.fromkeys(sentence for sentence in said if isinstance(sentence, str)))
+
+
+def _notes(parts: Any) -> list[Any]:
+    """What a node's report on captions notes; nothing where another server says something else."""
+    try:
+        report = parse_json(parts["report"]) if isinstance(parts["report"], str) else None
+    except (TypeError, LookupError, TextError):
+        return []
+    return listed(report.get("notes")) if isinstance(report, dict) else []

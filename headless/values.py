@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..core.errors import WorkflowError
+from ..core.options import shown
 from ..nodes.host.folders import why_unusable
 from ..nodes.host.io import Input
 
@@ -50,6 +51,8 @@ def read_value(where: str, port: Input, value: Any, check_options: bool) -> Any:
         raise WorkflowError(
             f"{where}: wrong type", got=f"{value!r} ({type(value).__name__})"[:80], expected=WIDGETS[port.io_type]
         ) from error
+    if port.io_type == "COMBO" and not isinstance(value, (str, int, float)):
+        raise WorkflowError(f"{where}: wrong type", got=shown(value), expected=WIDGETS["COMBO"])
     if check_options and _means_something_else(port.io_type, value, taken):
         log.warning("%s: %s counts as %r, as it does on a ComfyUI server", where, repr(value)[:80], taken)
     if port.io_type == "COMBO" and check_options and taken not in port.options["options"]:

@@ -16,6 +16,7 @@ from ..core.clock import as_fps
 from ..core.disk import is_file
 from ..core.errors import CorruptWeightsError, SoundingVideoError, TextError
 from ..core.json_text import read_json
+from ..core.options import shown
 
 NOTE = "pocket.json"
 # In the folder of a model that is one folder.
@@ -116,7 +117,10 @@ def read_note(folder: Path) -> dict[str, Any]:
         if not is_file(note):
             continue
         values = _parsed(note)
-        counted = {part.partition("/")[0] for part in values.get("sizes", ())}
+        sizes = values.get("sizes", {})
+        if not isinstance(sizes, dict):
+            raise _unreadable(note, f"sizes {shown(sizes)}")
+        counted = {part.partition("/")[0] for part in sizes}
         if not counted or where.name in counted:
             return values
     return {}

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ..core.errors import InputError, require_choice
 from ..core.json_text import plain
+from ..core.options import shown
 from ..sampling.words import MAX_FLOW_SHIFT, MIN_FLOW_SHIFT
 from .sections import BridgesConfig, DataConfig, ModelsConfig, ObjectiveConfig, OptimizerConfig, SavingConfig
 from .tasks import TRAINING_TASKS
@@ -168,9 +169,13 @@ def _require_ranges(config: TrainConfig) -> None:
 
 
 def _from_dict(cls: type[T], values: Mapping[str, Any], prefix: str) -> T:
+    if not isinstance(values, Mapping):
+        raise InputError(
+            "this is no training configuration", got=shown(values), expected="a JSON object as --print-config prints it"
+        )
     hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]
-    unknown = sorted(set(values) - set(names))
+    unknown = sorted(map(str, set(values) - set(names)))
     if unknown:
         raise InputError(
             "unknown key in a training configuration",
@@ -182,11 +187,20 @@ def _from_dict(cls: type[T], values: Mapping[str, Any], prefix: str) -> T:
         kind = hints[name]
         if dataclasses.is_dataclass(kind):
             if not isinstance(value, Mapping):
-                raise InputError(f"{prefix}{name} is a section", got=repr(value), expected="keys below it")
+                raise InputError(f"{prefix}{name} is a section", got=shown(value), expected="keys below it")
             read[name] = _from_dict(kind, value, f"{prefix}{name}.")
         else:
             read[name] = _typed(kind, value, prefix + name)
+    needed = {f.name for f in dataclasses.fields(cls) if _is_needed(f)}
+    if needed - set(read):
+        raise InputError(
+            "keys are missing in a training configuration", got=f"no {', '.join(sorted(needed - set(read)))}"
+        )
     return cls(**read)
+
+
+def _is_needed(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _typed(kind: Any, value: Any, key: str) -> Any:
@@ -201,7 +215,7 @@ def _typed(kind: Any, value: Any, key: str) -> Any:
         kind in (bool, str) and isinstance(value, kind)
     ):
         return value
-    raise InputError(f"{key} has the wrong type", got=repr(value), expected=_type_name(kind))
+    raise InputError(f"{key} has the wrong type", got=shown(value), expected=_type_name(kind))
 
 
 def _type_name(kind: Any) -> str:

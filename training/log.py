@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..core.errors import TextError
 from ..core.json_text import read_json_lines
 from ..core.optional import require
 
@@ -18,7 +19,12 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """Every complete line; a last line that a kill cut short is left out."""
     if not path.is_file():
         return []
-    return [row for _, row in read_json_lines(path, what="the loss curve", half_last=True)]
+    rows = []
+    for number, row in read_json_lines(path, what="the loss curve", half_last=True):
+        if not isinstance(row.get("step"), int):
+            raise TextError("a line of the loss curve has no step", got=f"{path}, line {number}", expected="a number")
+        rows.append(row)
+    return rows
 
 
 def cut_log(path: Path, step: int) -> None:

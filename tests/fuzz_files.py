@@ -1,0 +1,184 @@
+"""Readers of weight files and media, with odd input for them."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fuzz_cases import damaged, odd_json, odd_safetensors, odd_value
+from fuzz_readers import ROOT, reader, written
+
+# Weight files.
+TENSOR = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
+HEADERS = [
+    {"__metadata__": {"format": "pt"}, "a.weight": TENSOR, "b.weight": {**TENSOR, "data_offsets": [16, 32]}},
+    {"blocks.0.attn1.to_q.lora_A.weight": TENSOR,
+     "blocks.0.attn1.to_q.lora_B.weight": {**TENSOR, "data_offsets": [16, 32]}},
+    {"__metadata__": {"lora_adapter_metadata": '{"transformer.r": 4, "transformer.lora_alpha": 8}'},
+     "transformer.blocks.0.attn1.to_q.lora_A.weight": TENSOR},
+    {"__metadata__": {"_quantization_metadata": '{"layers": {"a": {"format": "float8_e4m3fn"}}}'}, "a.weight": TENSOR},
+]  # fmt: skip
+
+
+@cache
+def _bridge_header() -> dict[str, Any]:
+    content = (ROOT / "models/pocket/bridge.safetensors").read_bytes()
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+
+
+@reader("safetensors files", lambda rng: odd_safetensors([*HEADERS, _bridge_header()])(rng))
+def _safetensors(case: bytes, folder: Path) -> None:
+    from sounding_video.models.weights._header import open_weights, require_float
+    from sounding_video.models.weights.listing import _inspect
+
+    path = written(case, folder, "w.safetensors")
+    _inspect(path, 0, len(case))
+    require_float(open_weights(path))
+
+
+@reader("LoRA files", odd_safetensors(HEADERS))
+def _lora_file(case: bytes, folder: Path) -> None:
+    from sounding_video.models.lora.files import read_lora
+
+    read_lora(written(case, folder, "w.safetensors"))
+
+
+@reader("bridge files", lambda rng: odd_safetensors([_bridge_header()])(rng))
+def _bridges(case: bytes, folder: Path) -> None:
+    from sounding_video.models.weights.bridges import outline_bridges
+
+    outline_bridges(written(case, folder, "bridge.safetensors"))
+
+
+@reader(
+    "index files",
+    odd_json([{"metadata": {"total_size": 1}, "weight_map": {"a": "x-1.safetensors", "b": "x-2.safetensors"}}]),
+)
+def _index(case: bytes, folder: Path) -> None:
+    from sounding_video.models.weights._shards import index_shards
+
+    index_shards(written(case, folder, "model.safetensors.index.json"))
+
+
+@reader("config.json", odd_json([{"_class_name": "WanTransformer3DModel", "num_layers": 2, "patch_size": [1, 2, 2]}]))
+def _class_name(case: bytes, folder: Path) -> None:
+    from sounding_video.models.weights.listing import tower_kind
+
+    (folder / "transformer").mkdir(exist_ok=True)
+    written(case, folder / "transformer", "config.json")
+    tower_kind(folder)
+
+
+@reader("GGUF files", lambda rng: damaged(rng, _gguf()))
+def _gguf_file(case: bytes, folder: Path) -> None:
+    from sounding_video.models.weights._header import open_weights
+
+    open_weights(written(case, folder, "w.gguf"))
+
+
+@cache
+def _gguf() -> bytes:
+    import tempfile
+
+    import gguf
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        writer = gguf.GGUFWriter(f"{folder}/x.gguf", "t5encoder")
+        writer.add_uint32("t5encoder.block_count", 2)
+        writer.add_array("tokenizer.ggml.tokens", ["a", "b"])
+        writer.add_tensor("enc.blk.0.attn_q.weight", np.zeros((4, 4), np.float32))
+        for step in (
+            writer.write_header_to_file,
+            writer.write_kv_data_to_file,
+            writer.write_tensors_to_file,
+            writer.close,
+        ):
+            step()
+        return Path(folder, "x.gguf").read_bytes()
+
+
+# Media.
+@cache
+def _clips() -> dict[str, bytes]:
+    """One small clip of each kind, with tags."""
+    import tempfile
+
+    import torch
+    from sounding_video.core.types import AudioClip, AVClip, VideoClip
+    from sounding_video.media.mux import write_clip
+
+    clip = AVClip(VideoClip(torch.zeros(3, 32, 32, 3), 15), AudioClip(torch.zeros(2, 8820), 44_100))
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("mp4", "mkv", "webm", "wav", "flac"):
+            sound = suffix in ("wav", "flac")
+            write_clip(
+                AVClip(None, clip.audio) if sound else clip, Path(folder, f"c.{suffix}"), metadata={"prompt": {"a": 1}}
+            )
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()} | {"p.png": _png()}
+
+
+def _png() -> bytes:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info, file = PngInfo(), io.BytesIO()
+    info.add_text("prompt", '{"1": {"class_type": "A", "inputs": {}}}', zip=True)
+    info.add_itxt("workflow", '{"nodes": []}')
+    Image.new("RGB", (4, 4)).save(file, "PNG", pnginfo=info)
+    return file.getvalue()
+
+
+def _odd_clip(rng: random.Random) -> tuple[str, bytes]:
+    name = rng.choice(sorted(_clips()))
+    return name, damaged(rng, _clips()[name])
+
+
+@reader("media files", _odd_clip)
+def _media(case: tuple[str, bytes], folder: Path) -> None:
+    from sounding_video.media.tag_reader import read_tags
+    from sounding_video.media.whole import require_whole
+
+    path = written(case[1], folder, case[0])
+    for read in _each(require_whole, read_tags, path=path):
+        read()
+
+
+def _each(*readers: Callable[[Path], object], path: Path) -> Iterator[Callable[[], object]]:
+    from sounding_video.core.errors import SoundingVideoError
+
+    for read in readers:
+
+        def one(read: Callable[[Path], object] = read) -> None:
+            try:
+                read(path)
+            except SoundingVideoError as error:
+                assert len(str(error)) < 5000
+
+        yield one
+
+
+@reader("clips from beginning to end", _odd_clip)
+def _decoded(case: tuple[str, bytes], folder: Path) -> None:
+    from sounding_video.media.probe import probe
+    from sounding_video.media.user_file import open_user_file
+
+    path = written(case[1], folder, case[0])
+    for read in _each(probe, open_user_file, path=path):
+        read()
+
+
+@reader(
+    "tags of a container", lambda rng: odd_value(rng, [{"comment": '{"prompt": "{}"}', "PROMPT": "{}", "title": "a"}])
+)
+def _tags(case: Any, folder: Path) -> None:
+    from sounding_video.media.tags import decode_tags, encode_tags
+
+    if isinstance(case, dict):
+        decode_tags({key: str(value) for key, value in case.items()}, from_comment=True)
+        encode_tags(case)
