@@ -60,6 +60,8 @@ _load("rights", ROOT / "tests" / "rights.py")
 _load("user_files", ROOT / "tests" / "user_files.py")
 _load("fake_card", ROOT / "tests" / "fake_card.py")
 chat_servers = _load("chat_server", ROOT / "tests" / "chat_server.py")
+for _part in ("fuzz_cases", "fuzz_readers", "fuzz_workflows", "fuzz_files", "fuzz"):
+    _load(_part, ROOT / "tests" / f"{_part}.py")
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzz_cases import damaged, odd_json, odd_safetensors, odd_value
-from fuzz_readers import ROOT, reader, written
+from fuzz_readers import reader, written
 
 # Weight files.
 TENSOR = {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}
@@ -27,7 +27,12 @@ HEADERS = [
 
 @cache
 def _bridge_header() -> dict[str, Any]:
-    content = (ROOT / "models/pocket/bridge.safetensors").read_bytes()
+    import tempfile
+
+    from small_models import write_bridge
+
+    with tempfile.TemporaryDirectory() as folder:
+        content = write_bridge(Path(folder, "bridge.safetensors")).read_bytes()
     return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
 
 
@@ -62,6 +67,8 @@ def _bridges(case: bytes, folder: Path) -> None:
 def _index(case: bytes, folder: Path) -> None:
     from sounding_video.models.weights._shards import index_shards
 
+    for name in ("x-1.safetensors", "x-2.safetensors"):
+        (folder / name).touch()
     index_shards(written(case, folder, "model.safetensors.index.json"))
 
 

@@ -32,12 +32,12 @@ def comfyui(answer) -> tuple[web.Application, list[str]]:
 
 
 def test_the_first_server_that_answers_is_asked_once_a_node():
-    application, asked = comfyui(lambda name: web.json_response({} if name == "Gone" else {name: {"name": name}}))
+    application, asked = comfyui(lambda name: web.json_response({} if name == "Gone" else {name: {"name": name, "input": {}}}))
     with servers.running(application) as url:
         describe = ServerDescriptions([NOBODY, url + "/"])
         names = ["KSampler", "Reroute (rgthree)", "a/b%2F c?d", "Größe", "Gone"]
-        assert describe(names) == {name: {"name": name} for name in names[:-1]}
-        assert describe(["KSampler", "Gone"]) == {"KSampler": {"name": "KSampler"}}
+        assert describe(names) == {name: {"name": name, "input": {}} for name in names[:-1]}
+        assert describe(["KSampler", "Gone"]) == {"KSampler": {"name": "KSampler", "input": {}}}
     assert len(asked) == len(names)
     assert "/object_info/a%2Fb%252F%20c%3Fd" in asked  # one name, not a path and a query
 
