@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -13,6 +14,23 @@ from ..core.json_text import parse_json
 from ..nodes.host.prefixes import safe_path
 
 START = "Start ComfyUI there, or name the right address with --server."
+
+
+def require_address(server_url: str) -> None:
+    """Refuse what cannot be a server's address.
+
+    Raises:
+        ServerError: with the address as given.
+    """
+    try:
+        address = urlsplit(server_url)
+        usable = address.scheme in ("http", "https") and bool(address.hostname) and (address.port or 1) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ServerError(
+            "this is not the address of a server", got=server_url, expected="for example http://127.0.0.1:8188"
+        )
 
 
 def listed(value: Any) -> list[Any]:

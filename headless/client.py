@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -26,7 +25,7 @@ from ..core.new_files import made_folder, remove, remove_abandoned, scratch_path
 from ..core.options import Bounds, shown
 from ..core.progress import SILENT, Progress
 from ..nodes.host.places import require_place
-from .answers import START, free_path, listed, not_comfyui, saved_files, text_message
+from .answers import START, free_path, listed, not_comfyui, require_address, saved_files, text_message
 from .graph import check_format
 from .refusal import refusal
 from .report import RunReport
@@ -105,23 +104,6 @@ def queue_workflow(
         reconnect_seconds,
     )
     return asyncio.run(run.whole(timeout_seconds))
-
-
-def require_address(server_url: str) -> None:
-    """Refuse what cannot be a server's address.
-
-    Raises:
-        ServerError: with the address as given.
-    """
-    try:
-        address = urlsplit(server_url)
-        usable = address.scheme in ("http", "https") and bool(address.hostname) and (address.port or 1) > 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ServerError(
-            "this is not the address of a server", got=server_url, expected="for example http://127.0.0.1:8188"
-        )
 
 
 @dataclass

@@ -32,7 +32,9 @@ def comfyui(answer) -> tuple[web.Application, list[str]]:
 
 
 def test_the_first_server_that_answers_is_asked_once_a_node():
-    application, asked = comfyui(lambda name: web.json_response({} if name == "Gone" else {name: {"name": name, "input": {}}}))
+    application, asked = comfyui(
+        lambda name: web.json_response({} if name == "Gone" else {name: {"name": name, "input": {}}})
+    )
     with servers.running(application) as url:
         describe = ServerDescriptions([NOBODY, url + "/"])
         names = ["KSampler", "Reroute (rgthree)", "a/b%2F c?d", "Größe", "Gone"]
