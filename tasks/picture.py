@@ -10,10 +10,11 @@ import math
 from dataclasses import replace
 from fractions import Fraction
 
-from ..core.clock import Timeline, Window, windows
+from ..core.clock import Timeline
 from ..core.errors import InputError
 from ..core.pair import Pair
 from ..core.types import AVClip, Conditioning, JointLatents, VideoClip
+from ..core.windows import Window, windows
 from ..media.fit import fit_clip
 from ..media.joining import join_pictures
 from ..media.own import with_own_sound
