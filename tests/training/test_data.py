@@ -109,7 +109,7 @@ def test_a_folder_of_clips_trains_like_the_world(small_run, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [
-        (["{"], "a line of the manifest cannot be used"),
+        (["{"], "a line of the manifest is not JSON"),
         (['{"file": "a.mp4"}'], "expected an object with file, video_caption and audio_caption"),
         (['{"file": "no.mp4", "video_caption": "v", "audio_caption": "a"}'], "a file of the manifest is missing"),
         ([], "the manifest has no clips"),
