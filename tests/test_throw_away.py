@@ -1,10 +1,14 @@
-"""A writer and a metric that somebody adds: one registration each, listed by node and command, and run."""
+"""Parts of a model, a writer and a metric that somebody adds: one registration each, listed and run."""
 
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
@@ -19,6 +23,16 @@ from sounding_video.media.mux import write_clip
 from sounding_video.media.probe import probe
 from sounding_video.media.writers import WRITERS
 from sounding_video.media.writers.pyav import PyAV
+from sounding_video.models.codecs import CODECS
+from sounding_video.models.codecs.oobleck import OobleckCodec
+from sounding_video.models.codecs.wan_vae import WanVAECodec
+from sounding_video.models.text import TEXT_ENCODERS
+from sounding_video.models.text.umt5 import UMT5TextEncoder
+from sounding_video.models.towers import TOWERS
+from sounding_video.models.towers.stable_audio import StableAudioTower
+from sounding_video.models.towers.wan import WanTower
+from sounding_video.nodes.host import standalone
+from sounding_video.nodes.loaders import LoadStableAudioTower, LoadWanTower
 from sounding_video.nodes.output import Mux
 
 NAME = "throw_away"
@@ -96,3 +110,81 @@ def test_a_metric(enter, tmp_path, capsys) -> None:
     assert {clip["file"]: clip[NAME]["largest"] for clip in told["clips"]} == pytest.approx(
         {"a.mkv": 0.5, "b.mkv": 0.25}, abs=1e-3
     )
+
+
+STOCK = "throw_away_stock"
+
+
+@pytest.fixture
+def stock(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A library with classes of its own, each a known one under another name."""
+    from diffusers import AutoencoderKLWan, AutoencoderOobleck, StableAudioDiTModel, WanTransformer3DModel
+    from transformers import AutoConfig, UMT5Config, UMT5EncoderModel
+
+    module = ModuleType(STOCK)
+    for base in (WanTransformer3DModel, AutoencoderKLWan, StableAudioDiTModel, AutoencoderOobleck):
+        name = f"Other{base.__name__}"
+        setattr(module, name, type(name, (base,), {"__module__": STOCK}))
+    config = type("OtherConfig", (UMT5Config,), {"model_type": "other-umt5", "__module__": STOCK})
+    own = {"config_class": config, "__module__": STOCK}
+    module.OtherUMT5EncoderModel = type("OtherUMT5EncoderModel", (UMT5EncoderModel,), own)
+    module.OtherConfig = config
+    monkeypatch.setitem(sys.modules, STOCK, module)
+    AutoConfig.register("other-umt5", config, exist_ok=True)
+    yield module
+
+
+def renamed(folder: Path, part: str, **values: str) -> None:
+    """A part's configuration says another class."""
+    path = folder / part / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
+
+
+def variant(base: type, method: str, calls: list[str], stock: str) -> type:
+    """A known variant for another class, which notes that it is run."""
+
+    def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(type(self).__name__)
+        return getattr(base, method)(self, *args, **kwargs)
+
+    return type(f"Other{base.__name__}", (base,), {method: noted, "stock": f"{STOCK}.{stock}"})
+
+
+ROLES = [
+    ("video tower", TOWERS, WanTower, "enter", "wan", "transformer", {"_class_name": "OtherWanTransformer3DModel"}),
+    ("audio tower", TOWERS, StableAudioTower, "enter", "stable_audio", "transformer",
+     {"_class_name": "OtherStableAudioDiTModel"}),
+    ("video codec", CODECS, WanVAECodec, "decode", "wan", "vae", {"_class_name": "OtherAutoencoderKLWan"}),
+    ("audio codec", CODECS, OobleckCodec, "decode", "stable_audio", "vae", {"_class_name": "OtherAutoencoderOobleck"}),
+    ("text encoder", TEXT_ENCODERS, UMT5TextEncoder, "encode", "wan", "text_encoder",
+     {"model_type": "other-umt5", "architectures": ["OtherUMT5EncoderModel"]}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("registry", "base", "method", "side", "part", "said"), [role[1:] for role in ROLES],
+                         ids=[role[0] for role in ROLES])  # fmt: skip
+def test_a_part_of_a_model(
+    registry, base, method, side, part, said, enter, stock, graph, small_models_dir, tmp_path, capsys
+) -> None:
+    models = shutil.copytree(small_models_dir, tmp_path / "models")
+    (models / side).rename(models / f"other_{side}")
+    renamed(models / f"other_{side}", part, **said)
+    calls: list[str] = []
+    stock_name = said.get("_class_name") or said["architectures"][0]
+    enter(registry, variant(base, method, calls, stock_name))
+    node, port, key = {
+        "wan": (LoadWanTower, "video_model", "1"),
+        "stable_audio": (LoadStableAudioTower, "audio_model", "2"),
+    }[side]
+    with standalone.session(standalone.Session(model_roots=(models,))):
+        options = {port.id: port.options.get("options") for port in node.GET_SCHEMA().inputs}
+    assert f"other_{side}" in options[port]
+    assert main(["models", "--models", str(models), "--json"]) == 0
+    assert f"other_{side}" in capsys.readouterr().out
+    graph[key]["inputs"][port] = f"other_{side}"
+    run_workflow(graph, models_dir=models, output_dir=tmp_path / "out", device="cpu", embed_metadata=False)
+    assert f"Other{base.__name__}" in calls, "the node's way runs it"
+    calls.clear()
+    said = ("--models", models, "--frames", 5, "--size", "32x32", "--steps", 2, "--json")
+    assert main([str(word) for word in ("generate", "a ball", "-o", tmp_path / "clip.mp4", *said)]) == 0
+    assert f"Other{base.__name__}" in calls and probe(tmp_path / "clip.mp4").num_frames == 5

@@ -119,7 +119,7 @@ class LatentCache:
     @property
     def _is_taught(self) -> bool:
         """Whether the latents are the codes themselves, without the encoder that learns them."""
-        return self.config.sound_latents == "cepstral" and isinstance(self.codec, OobleckCodec)
+        return self.config.sound_latents == "cepstral" and self.codec.modality == "audio"
 
     def write(self, source: Source, crop: int, window: AVClip, captions: Captions) -> None:
         """Encode a window that was cut from the clip."""
@@ -127,7 +127,7 @@ class LatentCache:
         # The codec may compute on any device, so its draw cannot come from a CPU generator of ours.
         with torch.random.fork_rng():
             torch.manual_seed(derived_seed("posterior", source.digest, crop))
-            if isinstance(self.codec, WanVAECodec):
+            if self.codec.modality == "video":
                 latents = self.codec.encode(window.video.frames, sample=sample)[0]
             elif self._is_taught:
                 latents = self._codes(window.audio.waveform)

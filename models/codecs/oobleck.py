@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -97,6 +97,9 @@ class OobleckCodec(nn.Module):
     Raises:
         IncompatibleWeightsError: the config's rate is none of a sound.
     """
+
+    stock: ClassVar[str] = "diffusers.AutoencoderOobleck"
+    modality: ClassVar[str] = "audio"
 
     def __init__(self, vae: AutoencoderOobleck) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,9 @@ class WanVAECodec(nn.Module):
     Raises:
         IncompatibleWeightsError: the config's statistics do not match its channels, or its factors its layers.
     """
+
+    stock: ClassVar[str] = "diffusers.AutoencoderKLWan"
+    modality: ClassVar[str] = "video"
 
     def __init__(self, vae: AutoencoderKLWan) -> None:
         super().__init__()

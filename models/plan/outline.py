@@ -18,12 +18,15 @@ from ...core.clock import LatentGeometry
 from ...core.errors import CorruptWeightsError, require_choice
 from ...core.json_text import read_json
 from ..bridges.base import BridgeConfig
+from ..codecs import CODECS
 from ..codecs.wan_vae import WanVAECodec
 from ..joint import BridgeStack, JointModel
 from ..points import placement as named_placement
+from ..stock import variant_of
 from ..storage import own_hooks, packing_of, store_fp8, unpacked
 from ..text._encoder import MOST_TEXT_LENGTH
 from ..text._handle import TextEncoderHandle
+from ..towers import TOWERS
 from ..towers.stable_audio import StableAudioTower
 from ..towers.wan import WanTower
 from ..weights._build import kept_in_float32
@@ -35,7 +38,7 @@ from ..weights._stable_audio import TEXT_LENGTH, load_checkpoint, load_t5
 from ..weights._wan import load_transformer, load_umt5, load_vae
 from ..weights.bridges import BridgeOptions, outline_bridges
 from ..weights.layouts import StableAudioFiles, WanFiles
-from ..weights.load import OFFICIAL_TEXT_LENGTH, text_length_of
+from ..weights.load import OFFICIAL_TEXT_LENGTH, folder_classes, text_length_of
 from . import costs
 from .base import ModelOutline, Workload
 from .tracking import Cost
@@ -195,7 +198,7 @@ def outline_loaded(joint: JointModel, video: VideoParts | None, audio: AudioPart
         " + ".join(side.name for side in (video, audio) if side is not None),
         without_weights(joint),
         *texts,
-        video and WanVAECodec(rebuilt(video.codec.vae)),
+        video and type(video.codec)(rebuilt(video.codec.vae)),
         audio and rebuilt(audio.codec.vae),
         video_length,
         audio_length,
@@ -250,41 +253,42 @@ def outline_models(
     Raises:
         MissingModelError, WeightsError: as the loaders.
     """
-    from diffusers import AutoencoderKLWan, AutoencoderOobleck, StableAudioDiTModel, WanTransformer3DModel
-
     dtype, codec_dtype = placement.dtype, _codec_dtype(placement)
     if isinstance(found.video, WanFiles):
         video = load_transformer(_HeaderOnly(found.video.transformer, "wan"), dtype)
         vae = load_vae(_HeaderOnly(found.video.vae, "wan_vae"), codec_dtype)
     else:
-        video = _from_folder(WanTransformer3DModel, found.video / "transformer", dtype)
-        vae = _from_folder(AutoencoderKLWan, found.video / "vae", codec_dtype)
+        classes = folder_classes(found.video, "wan")
+        video = _from_folder(classes["transformer"], found.video / "transformer", dtype)
+        vae = _from_folder(classes["vae"], found.video / "vae", codec_dtype)
     if isinstance(found.audio, StableAudioFiles):
         audio, oobleck, _ = load_checkpoint(_HeaderOnly(found.audio.checkpoint, "stable_audio"), dtype, codec_dtype)
     else:
-        audio = _from_folder(StableAudioDiTModel, found.audio / "transformer", dtype)
-        oobleck = _from_folder(AutoencoderOobleck, found.audio / "vae", codec_dtype)
+        classes = folder_classes(found.audio, "stable_audio")
+        audio = _from_folder(classes["transformer"], found.audio / "transformer", dtype)
+        oobleck = _from_folder(classes["vae"], found.audio / "vae", codec_dtype)
     stack = outline_bridges(bridge, bridge_options).to(dtype) if bridge else None
-    joint = _cast(JointModel(WanTower(video), StableAudioTower(audio), stack).eval(), placement)
+    joint = _cast(
+        JointModel(*(variant_of(TOWERS, module)(module) for module in (video, audio)), stack).eval(), placement
+    )
     texts = _video_text_later(found.video, placement), _audio_text_later(found.audio, placement)
     name = " + ".join((found.video_path.name, found.audio_path.name))
     lengths = (text_length_of(found.video), _audio_text_length(found.audio))
-    return Outline(name, joint, *texts, WanVAECodec(vae), oobleck, *lengths)
+    return Outline(name, joint, *texts, variant_of(CODECS, vae)(vae), oobleck, *lengths)
 
 
 def _video_text_later(source: Path | WanFiles, placement: Placement) -> nn.Module:
     """The video text encoder as it would be read."""
-    from transformers import UMT5EncoderModel
-
     if isinstance(source, WanFiles):
         return _cast(load_umt5(_HeaderOnly(source.text_encoder, "umt5"), placement.dtype), placement)
-    return _cast(_from_folder(UMT5EncoderModel, source / "text_encoder", placement.dtype), placement)
+    return _cast(
+        _from_folder(folder_classes(source, "wan")["text_encoder"], source / "text_encoder", placement.dtype), placement
+    )
 
 
 def _audio_text_later(source: Path | StableAudioFiles, placement: Placement) -> nn.ModuleList:
     """The audio text encoder and its projection as they would be read."""
     from diffusers import StableAudioProjectionModel
-    from transformers import T5EncoderModel
 
     dtype = placement.dtype
     if isinstance(source, StableAudioFiles):
@@ -294,7 +298,10 @@ def _audio_text_later(source: Path | StableAudioFiles, placement: Placement) -> 
         parts = [load_t5(_HeaderOnly(source.text_encoder, "t5"), dtype), projection]
     else:
         projection = _from_folder(StableAudioProjectionModel, source / "projection_model", dtype)
-        parts = [_from_folder(T5EncoderModel, source / "text_encoder", dtype), projection]
+        parts = [
+            _from_folder(folder_classes(source, "stable_audio")["text_encoder"], source / "text_encoder", dtype),
+            projection,
+        ]
     return _cast(nn.ModuleList(parts), placement)
 
 

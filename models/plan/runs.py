@@ -69,7 +69,7 @@ def _video_run(stage: str, codec: WanVAECodec, workload: Workload, tiling: str) 
     pixels = workload.video_shape[-1] * workload.video_shape[-2] * codec.spatial_stride**2
 
     def outline() -> Outline:
-        return Outline("", None, None, None, WanVAECodec(rebuilt(codec.vae)), None)
+        return Outline("", None, None, None, type(codec)(rebuilt(codec.vae)), None)
 
     return Stage(stage, outline, workload, (codec,), tilings=tilings(pixels, tiling))
 

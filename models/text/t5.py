@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,8 @@ class T5TextEncoder(PromptEncoder):
     Raises:
         IncompatibleWeightsError: the tokenizer states no length.
     """
+
+    stock: ClassVar[str] = "transformers.T5EncoderModel"
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, model: T5EncoderModel, projection: StableAudioProjectionModel

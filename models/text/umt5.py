@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -30,6 +30,8 @@ class UMT5TextEncoder(PromptEncoder):
         model: Its ``UMT5EncoderModel``.
         max_length: ``OFFICIAL_LENGTH`` (default) or ``STOCK_LENGTH``; any other length is possible.
     """
+
+    stock: ClassVar[str] = "transformers.UMT5EncoderModel"
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, model: UMT5EncoderModel, max_length: int = OFFICIAL_LENGTH

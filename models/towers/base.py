@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,10 @@ class Tower(nn.Module, ABC):
 
     modality: str
     block_names: str
+    stock: ClassVar[str]  # the class it runs, as "package.Class"
+    folder_kind: ClassVar[str]  # the kind of model folder it comes in (models/weights/listing.py)
+    usual_codec: ClassVar[str]  # key of the codec of such a folder, where its configuration does not say it
+    usual_text: ClassVar[str]  # likewise of the text encoder
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from torch import Tensor, nn
 
 from ...core.errors import InputError
@@ -22,6 +21,8 @@ class StableAudioTower(Tower):
 
     modality = "audio"
     block_names = "transformer_blocks"
+    stock = "diffusers.StableAudioDiTModel"
+    folder_kind, usual_codec, usual_text = "stable_audio", "oobleck", "t5"
 
     @property
     def width(self) -> int:
@@ -40,6 +41,8 @@ class StableAudioTower(Tower):
 
     def rotary(self, num_tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """The stock pipeline's table: half of each head rotated, positions 0..tokens-1, float32."""
+        from diffusers.models.embeddings import get_1d_rotary_pos_embed
+
         cos, sin = get_1d_rotary_pos_embed(
             self.model.config.attention_head_dim // 2, num_tokens, use_real=True, repeat_interleave_real=False
         )

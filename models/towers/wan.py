@@ -19,6 +19,8 @@ class WanTower(Tower):
 
     modality = "video"
     block_names = "blocks"
+    stock = "diffusers.WanTransformer3DModel"
+    folder_kind, usual_codec, usual_text = "wan", "wan_vae", "umt5"
 
     @property
     def width(self) -> int:

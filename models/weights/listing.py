@@ -20,6 +20,8 @@ from ...core.errors import (
     WeightsError,
 )
 from ...core.json_text import read_json
+from ..stock import variant_named
+from ..towers import TOWERS
 from . import hub
 from ._complete import require_complete
 from ._folders import is_hidden, weights_in
@@ -34,7 +36,6 @@ BRIDGE_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".bin")
 WEIGHT_SUFFIXES = (".safetensors", ".sft", ".gguf", ".ckpt", ".pt", ".pth", ".bin")
 # Levels below a root: of diffusers folders, and of files.
 FOLDER_DEPTH, FILE_DEPTH = 2, 4
-TRANSFORMER_CLASSES = {"WanTransformer3DModel": "wan", "StableAudioDiTModel": "stable_audio"}
 # Sub-folders of a diffusers folder.
 PARTS = {
     "wan": ("transformer", "vae", "text_encoder", "tokenizer"),
@@ -108,7 +109,8 @@ def transformer_class(folder: Path) -> tuple[str | None, str]:
 def tower_kind(folder: Path) -> str | None:
     """``wan``, ``stable_audio`` or None, by the transformer's configuration."""
     class_name, _ = transformer_class(folder)
-    return TRANSFORMER_CLASSES.get(class_name) if isinstance(class_name, str) else None
+    tower = variant_named(TOWERS, class_name) if isinstance(class_name, str) else None
+    return tower and tower.folder_kind
 
 
 def find_folders(root: Path, kind: str) -> list[Path]:

@@ -16,6 +16,7 @@ from ..attention import AttentionKernel, use_kernel
 from ..codecs import CODECS
 from ..own import OwnSettings, own_settings, read_note
 from ..parts import AudioParts, VideoParts
+from ..stock import stock_class, variant_in, variant_of
 from ..storage import require_storage, store
 from ..text import TEXT_ENCODERS
 from ..text._encoder import PromptEncoder
@@ -37,6 +38,8 @@ from .find import PARTS, TOWER_TITLES, find_file_sets, tower_kind
 from .layouts import TITLES, Layout, StableAudioFiles, WanFiles, require_kind
 
 OFFICIAL_TEXT_LENGTH = 1024
+# Parts of a folder that are modules with a variant each.
+MODULES = ("transformer", "vae", "text_encoder")
 # What follows the name of a model in those of its files.
 SUFFIXES = r"(?:-\d+-of-\d+)?\.safetensors(?:\.index.*)?$"
 
@@ -65,11 +68,12 @@ def load_wan(
 
     def load_text() -> PromptEncoder:
         encoder, tokenizer = read_text()
-        return TEXT_ENCODERS.get("umt5")(tokenizer, store(_prepare(encoder, placement), placement), max_length=length)
+        wrap = variant_of(TEXT_ENCODERS, encoder)
+        return wrap(tokenizer, store(_prepare(encoder, placement), placement), max_length=length)
 
     return VideoParts(
-        TOWERS.get("wan")(store(_prepare(transformer, placement), placement)),
-        CODECS.get("wan_vae")(_prepare(vae, placement)),
+        variant_of(TOWERS, transformer)(store(_prepare(transformer, placement), placement)),
+        variant_of(CODECS, vae)(_prepare(vae, placement)),
         TextEncoderHandle(load_text, _text_fingerprint(source, length, *_rounded(placement)), source, length)
         if free_text
         else load_text(),
@@ -90,12 +94,12 @@ def load_stable_audio(
 
     def load_text() -> PromptEncoder:
         encoder, projection, tokenizer = read_text()
-        encoder = store(_prepare(encoder, placement), placement)
-        return TEXT_ENCODERS.get("t5")(tokenizer, encoder, _prepare(projection, placement))
+        wrap = variant_of(TEXT_ENCODERS, encoder)
+        return wrap(tokenizer, store(_prepare(encoder, placement), placement), _prepare(projection, placement))
 
     return AudioParts(
-        TOWERS.get("stable_audio")(store(_prepare(transformer, placement), placement)),
-        CODECS.get("oobleck")(_prepare(vae, placement)),
+        variant_of(TOWERS, transformer)(store(_prepare(transformer, placement), placement)),
+        variant_of(CODECS, vae)(_prepare(vae, placement)),
         TextEncoderHandle(load_text, _text_fingerprint(source, *_rounded(placement)), source)
         if free_text
         else load_text(),
@@ -144,14 +148,28 @@ def _name(source: Path | WanFiles | StableAudioFiles) -> str:
     return source.name if isinstance(source, Path) else re.sub(SUFFIXES, "", source.main.name)
 
 
-def _wan_from_folder(folder: Path, placement: Placement) -> tuple[Any, ...]:
-    from diffusers import AutoencoderKLWan, WanTransformer3DModel
-    from transformers import UMT5EncoderModel
+def folder_classes(folder: Path, usual: str) -> dict[str, Any]:
+    """The classes of a folder's parts, by what its configurations say.
 
+    Args:
+        folder: A diffusers folder.
+        usual: Key of the tower where the configuration does not say it.
+    """
+    tower = variant_in(TOWERS, folder / "transformer", usual)
+    codec = variant_in(CODECS, folder / "vae", tower.usual_codec)
+    text = variant_in(TEXT_ENCODERS, folder / "text_encoder", tower.usual_text)
+    return {part: stock_class(each) for part, each in zip(MODULES, (tower, codec, text), strict=True)}
+
+
+def _wan_from_folder(folder: Path, placement: Placement) -> tuple[Any, ...]:
+    classes = folder_classes(folder, "wan")
     return (
-        load_part(WanTransformer3DModel, folder, "transformer", placement.dtype),
-        load_part(AutoencoderKLWan, folder, "vae", _vae_dtype(placement)),
-        lambda: (load_part(UMT5EncoderModel, folder, "text_encoder", placement.dtype), _folder_tokenizer(folder)),
+        load_part(classes["transformer"], folder, "transformer", placement.dtype),
+        load_part(classes["vae"], folder, "vae", _vae_dtype(placement)),
+        lambda: (
+            load_part(classes["text_encoder"], folder, "text_encoder", placement.dtype),
+            _folder_tokenizer(folder),
+        ),
     )
 
 
@@ -173,14 +191,14 @@ def _wan_from_files(files: WanFiles, placement: Placement) -> tuple[Any, ...]:
 
 
 def _stable_audio_from_folder(folder: Path, placement: Placement) -> tuple[Any, ...]:
-    from diffusers import AutoencoderOobleck, StableAudioDiTModel, StableAudioProjectionModel
-    from transformers import T5EncoderModel
+    from diffusers import StableAudioProjectionModel
 
+    classes = folder_classes(folder, "stable_audio")
     return (
-        load_part(StableAudioDiTModel, folder, "transformer", placement.dtype),
-        load_part(AutoencoderOobleck, folder, "vae", _vae_dtype(placement)),
+        load_part(classes["transformer"], folder, "transformer", placement.dtype),
+        load_part(classes["vae"], folder, "vae", _vae_dtype(placement)),
         lambda: (
-            load_part(T5EncoderModel, folder, "text_encoder", placement.dtype),
+            load_part(classes["text_encoder"], folder, "text_encoder", placement.dtype),
             load_part(StableAudioProjectionModel, folder, "projection_model", placement.dtype),
             _folder_tokenizer(folder),
         ),
