@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from ..core.device import resolve_device, resolve_dtype
-from ..core.errors import MissingModelError
+from ..core.errors import MissingModelError, SoundingVideoError
 from ..core.optional import require
 from ..core.progress import SILENT, Progress
 from ..core.types import AudioClip, VideoClip
@@ -115,13 +115,15 @@ class QwenDescriber:
         import transformers
 
         source, device = self._sources[kind], resolve_device(own_device(self._device))
-        local, started = not self._allow_download, time.monotonic()
+        # Code that comes with weights is never run, nor is anybody asked whether to.
+        how = {"local_files_only": not self._allow_download, "trust_remote_code": False}
+        started = time.monotonic()
         try:
-            processor = transformers.AutoProcessor.from_pretrained(source, local_files_only=local)
-            model = getattr(transformers, kind).from_pretrained(
-                source, local_files_only=local, dtype=resolve_dtype(self._dtype, device)
-            )
-        except (OSError, ValueError) as error:
+            processor = transformers.AutoProcessor.from_pretrained(source, **how)
+            model = getattr(transformers, kind).from_pretrained(source, dtype=resolve_dtype(self._dtype, device), **how)
+        except Exception as error:
+            if isinstance(error, SoundingVideoError):
+                raise
             raise MissingModelError(
                 "the captioning model cannot be loaded",
                 got=source,

@@ -40,6 +40,6 @@ def as_fps(value: Rate) -> Fraction:
             expected=f"above 0 and at most {MAX_FPS} frames per second",
         )
     ntsc = Fraction(round(fps * Fraction(1001, 1000)) * 1000, 1001)
-    if fps != ntsc and fps.denominator != 1 and abs(fps - ntsc) < Fraction(1, 1000):
+    if ntsc and fps != ntsc and fps.denominator != 1 and abs(fps - ntsc) < Fraction(1, 1000):
         return ntsc
     return exact

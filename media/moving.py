@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 
 from ..core.errors import InputError
-from .source import MOST_SECONDS, opened, rate_of, reading
+from .source import LOWEST_FPS, MOST_SECONDS, opened, rate_of, reading
 
 _ATTACHED = "a picture that is attached to a sound"
 
@@ -88,7 +88,7 @@ def picture_of(path: str | Path) -> MovingPicture:
         lasting = {packet.pts if timed else packet.dts: packet.duration or round(1 / fps / unit) for packet in shown}
         times = tuple(sorted(lasting))
         end = max(time + duration for time, duration in lasting.items())
-        _require_seconds(path, (end - times[0]) * unit)
+        _require_seconds(path, (end - times[0]) * unit, len(times))
         return MovingPicture(
             codec=context.codec.canonical_name,
             fps=fps,
@@ -123,11 +123,12 @@ def _shown_as_decoded(context: av.VideoCodecContext, packets: list[av.Packet]) -
     return not context.has_b_frames and all(packet.dts is not None for packet in packets)
 
 
-def _require_seconds(path: Path, seconds: Fraction) -> None:
-    if not 0 < seconds <= MOST_SECONDS:
+def _require_seconds(path: Path, seconds: Fraction, num_frames: int) -> None:
+    most = min(MOST_SECONDS, num_frames / LOWEST_FPS)
+    if not 0 < seconds <= most:
         raise InputError(
             "the frames of this file are shown at times that no film has",
-            got=f"{path} of {float(seconds):.6g} s",
-            expected=f"more than 0 and at most {MOST_SECONDS} s",
+            got=f"{path} with {num_frames} frames in {float(seconds):.6g} s",
+            expected=f"more than 0 and at most {most} s",
             remedy="Convert the file to mp4 first.",
         )

@@ -14,6 +14,7 @@ from ..core.clock import samples_for
 from ..core.errors import InputError, OutputError
 from ..core.heap import trim_heap
 from ..core.progress import SILENT, Progress
+from ..core.room import require_memory
 from ..core.types import AudioClip, AVClip, require_finite
 from .audio import FADE_SECONDS, fit_length, limit_peak, resample
 from .codecs import AUTO, DEFAULT_QUALITY, with_codec
@@ -22,6 +23,9 @@ from .tags import as_comment, encode_tags
 from .video import check_frames
 from .writers import WRITERS
 from .writers.base import CONTAINERS, Container, WriteJob
+
+# A sound is there as it came, fitted, resampled and levelled.
+_SOUND_COPIES = 4
 
 
 @dataclass(frozen=True)
@@ -176,10 +180,12 @@ def prepare_sound(
     Raises:
         InputError: no sample would be left.
         NonFiniteError: NaN or infinity.
+        PlacementError: the memory cannot hold it.
     """
     require_finite("the waveform", audio.waveform, "The decoder overflowed; try dtype float32 or bfloat16 for it.")
     available = audio.waveform.shape[-1]
     wanted = available if seconds is None else samples_for(seconds, audio.sample_rate)
+    require_memory(_SOUND_COPIES * 4 * wanted * len(audio.waveform), f"a sound of {wanted / audio.sample_rate:g} s")
     fitted = fit_length(audio, wanted, fade_seconds=fade_seconds)
     rate = container.rate_for(audio.sample_rate)
     in_file = samples_for(audio.seconds if seconds is None else seconds, rate)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..core.disk import is_file, what_is_there
 from ..core.errors import GeometryError, InputError, SoundingVideoError
-from ..core.rates import as_fps
+from ..core.rates import MAX_FPS, as_fps
 from ..core.room import require_memory
 from .whole import require_modest_size, require_modest_still, require_whole
 
@@ -24,8 +24,8 @@ NOT_MEDIA = "this is not a media file that can be read, or it is damaged"
 EXPECTED = "for example an mp4, webm or mkv file"
 # How FFmpeg opens a plain text (as a film of the text), and texts that name other files or addresses.
 _TEXTS = frozenset({"tty", "hls", "concat", "dash", "sdp", "rtsp", "imf", "lrc", "webm_dash_manifest", "avs", "vpx"})
-# A film that is shown on and on; beyond this a time is a mistake of the file.
-MOST_SECONDS = 7 * 24 * 3600
+# A slide is shown ten minutes at the most, and a film for a day: beyond this a time is a mistake of the file.
+LOWEST_FPS, MOST_SECONDS = Fraction(1, 600), 24 * 3600
 ASK_BYTES = 1 << 27
 # Hz: telephones have 8 000, the highest rate of any recorder is 768 000.
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
@@ -85,13 +85,15 @@ def rate_of(path: Path, stream: av.VideoStream) -> Fraction:
     said = [rate for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate) if rate]
     for rate in said:
         try:
-            return as_fps(Fraction(rate))
+            fps = as_fps(Fraction(rate))
         except GeometryError:
             continue
+        if fps >= LOWEST_FPS:
+            return fps
     raise InputError(
         "the picture of this file has no rate that a film can have",
         got=f"{path} with {said[0] if said else 'no'} frames per second",
-        expected="above 0 and at most 1000 frames per second",
+        expected=f"{LOWEST_FPS} to {MAX_FPS} frames per second",
         remedy="Convert the file to mp4 first.",
     )
 

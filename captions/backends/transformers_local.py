@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from ...core.device import resolve_device, resolve_dtype
-from ...core.errors import CaptionError, InputError, MissingModelError, PlacementError, require_choice
+from ...core.errors import (
+    CaptionError,
+    InputError,
+    MissingModelError,
+    PlacementError,
+    SoundingVideoError,
+    require_choice,
+)
 from ...core.optional import require
 from ..ranks import own_device
 from . import BACKENDS
@@ -134,15 +141,18 @@ class TransformersLocal:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         device = resolve_device(own_device(self._options.device))
-        local = not self._options.allow_download
+        # Code that comes with weights is never run, nor is anybody asked whether to.
+        how = {"local_files_only": not self._options.allow_download, "trust_remote_code": False}
         settings = self._quantized(device)
         started = time.monotonic()
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(self._source, local_files_only=local)
+            self._tokenizer = AutoTokenizer.from_pretrained(self._source, **how)
             model = AutoModelForCausalLM.from_pretrained(
-                self._source, local_files_only=local, dtype=resolve_dtype(self._options.dtype, device), **settings
+                self._source, dtype=resolve_dtype(self._options.dtype, device), **how, **settings
             )
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            if isinstance(error, SoundingVideoError):
+                raise
             raise MissingModelError(
                 "the language model cannot be loaded",
                 got=self._source,

@@ -64,6 +64,7 @@ class GgufFile(WeightFile):
             self._reader: GGUFReader = gguf.GGUFReader(path)
         except (ValueError, LookupError, OSError, OverflowError, TypeError, AttributeError, MemoryError) as error:
             raise corrupt(path, error) from error
+        self.path = path
         self._tensors: dict[str, ReaderTensor] = {tensor.name: tensor for tensor in self._reader.tensors}
         words = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
         infos = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 
 import pytest
@@ -143,6 +144,20 @@ def test_a_model_that_is_not_there(tmp_path):
     with pytest.raises(MissingModelError, match=r"cannot be loaded: got .*absent") as caught:
         made.complete(ASK)
     assert "with --allow-download or the node's input 'allow_download'" in str(caught.value)
+
+
+def test_code_that_comes_with_a_model_is_never_run(tiny_language_model, tmp_path, monkeypatch):
+    """Nor is anybody asked whether to."""
+    folder, canary = shutil.copytree(tiny_language_model, tmp_path / "model"), tmp_path / "ran"
+    code = {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "evil", "auto_map": code}))
+    (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(canary)!r}).touch()\n")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
+    with pytest.raises(MissingModelError, match="cannot be loaded"):
+        made = make_backend("transformers_local", BackendOptions(model=str(folder), device="cpu"))
+        made.complete(ASK, schema=SMALL, max_tokens=5)
+    assert not canary.exists()
 
 
 def test_nothing_is_downloaded_unless_asked(monkeypatch):

@@ -98,6 +98,10 @@ def test_other_geometries(temporal, spatial, patch, hop, rate):
             Timeline(3 * temporal, 15, 5 * multiple, 4 * multiple, geometry)
 
 
+def test_a_slow_rate_is_no_ntsc_rate_of_zero():
+    assert as_fps(Fraction(15, 65_537)) == Fraction(15, 65_537)
+
+
 @pytest.mark.parametrize(
     ("given_rate", "fps"),
     [

@@ -180,6 +180,14 @@ def test_a_gguf_header_that_lies(case, tmp_path) -> None:
     refused(path, kind=CorruptWeightsError, match="GGUF file cannot be read")
 
 
+@pytest.mark.parametrize("shape", [(2, 3), (0, 4), (2**32, 2**32), (5,)])
+def test_a_gguf_that_notes_another_shape_than_a_tensor_has(shape, tmp_path) -> None:
+    pytest.importorskip("gguf", reason="the gguf package is not installed")
+    path, name = tmp_path / "model.gguf", b"comfy.gguf.orig_shape.blocks.0.x"
+    path.write_bytes(gguf(field=listed(10, len(shape), struct.pack(f"<{len(shape)}Q", *shape), name)))
+    refused(path, kind=CorruptWeightsError, match="another shape than a tensor has")
+
+
 def test_a_gguf_that_does_not_lie_is_read(tmp_path) -> None:
     pytest.importorskip("gguf", reason="the gguf package is not installed")
     path = tmp_path / "model.gguf"
