@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -11,15 +12,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from ..core.clock import MAX_FRAMES, MAX_SIDE
 from ..core.errors import InputError, require_choice
 from ..core.json_text import plain
-from ..core.options import shown
+from ..core.options import Bounds, shown
+from ..core.rates import as_fps
 from ..sampling.words import MAX_FLOW_SHIFT, MIN_FLOW_SHIFT
 from .sections import BridgesConfig, DataConfig, ModelsConfig, ObjectiveConfig, OptimizerConfig, SavingConfig
 from .tasks import TRAINING_TASKS
 
 T = TypeVar("T")
 PRECISIONS = ("float32", "bf16", "pure-bf16")
+# No count, and no step of an optimizer, is larger.
+_MOST = 1_000_000_000
+_NUMBERS = {int: Bounds("number", -(2**63), 2**63 - 1), float: Bounds("number", -1e30, 1e30, whole=False)}
 # Fields that are younger than runs that people have: at these values they stay out of the hash.
 YOUNGER: Mapping[str, Any] = {"bridges.settings": []}
 # Sections and fields that may change between a run and its continuation: they do not touch the numbers.
@@ -140,6 +146,10 @@ def _require_ranges(config: TrainConfig) -> None:
         ("num_steps", config.num_steps, 1, None),
         ("batch_size", config.batch_size, 1, None),
         ("accumulation", config.accumulation, 1, None),
+        ("data.width", config.data.width, 1, MAX_SIDE),
+        ("data.height", config.data.height, 1, MAX_SIDE),
+        ("data.num_frames", config.data.num_frames, 1, MAX_FRAMES),
+        ("data.clip_frames", config.data.clip_frames, 0, MAX_FRAMES),
         ("data.looks", config.data.looks, 0, None),
         ("data.num_clips", config.data.num_clips, 0, None),
         ("data.expanded_share", config.data.expanded_share, 0, 1),
@@ -159,9 +169,12 @@ def _require_ranges(config: TrainConfig) -> None:
         ("saving.keep", saving.keep, 1, None),
         ("saving.log_every", saving.log_every, 1, None),
     ):
-        if value < low or (high is not None and value > high):
-            bounds = f"at least {low}" if high is None else f"{low} to {high}"
+        if not low <= value <= (_MOST if high is None else high):
+            bounds = (
+                f"at least {low}" if high is None and value < low else f"{low} to {_MOST if high is None else high}"
+            )
             raise InputError(f"{name} is out of range", got=value, expected=bounds)
+    as_fps(config.data.fps)
     if len(optimizer.betas) != 2:
         raise InputError("optimizer.betas is not a pair", got=optimizer.betas, expected="two numbers such as 0.9,0.95")
     if not config.trainable:
@@ -209,12 +222,8 @@ def _typed(kind: Any, value: Any, key: str) -> Any:
         inner = typing.get_args(kind)[0]
         if isinstance(value, (list, tuple)):
             return tuple(_typed(inner, item, key) for item in value)
-    elif kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    elif (kind is int and isinstance(value, int) and not isinstance(value, bool)) or (
-        kind in (bool, str) and isinstance(value, kind)
-    ):
-        return value
+    elif (kind in _NUMBERS and _NUMBERS[kind].holds(value)) or (kind in (bool, str) and isinstance(value, kind)):
+        return float(value) if kind is float else value
     raise InputError(f"{key} has the wrong type", got=shown(value), expected=_type_name(kind))
 
 
@@ -252,8 +261,6 @@ def _parse(kind: Any, text: str, key: str) -> Any:
     elif kind is str:
         return text
     else:
-        try:
-            return kind(text)
-        except ValueError:
-            pass
+        with contextlib.suppress(InputError):
+            return _NUMBERS[kind].read(text)
     raise InputError(f"{key} has the wrong type", got=repr(text), expected=_type_name(kind))
