@@ -170,9 +170,8 @@ def _require_ranges(config: TrainConfig) -> None:
         ("saving.log_every", saving.log_every, 1, None),
     ):
         if not low <= value <= (_MOST if high is None else high):
-            bounds = (
-                f"at least {low}" if high is None and value < low else f"{low} to {_MOST if high is None else high}"
-            )
+            bounds = f"at least {low}" if high is None else f"{low} to {high}"
+            bounds = f"at most {_MOST}" if high is None and value > _MOST else bounds
             raise InputError(f"{name} is out of range", got=value, expected=bounds)
     as_fps(config.data.fps)
     if len(optimizer.betas) != 2:
