@@ -17,10 +17,8 @@ from ..core.pair import Pair
 from ..core.types import require_finite
 from .noise import seeded_generator
 from .processes import PROCESSES
-from .words import HOW
-
-# AV-Link 2.2: flow times 0.04 for a given picture, 0.2 for a given sound, here in the processes' own times.
-FIXED_TIMES = {"flow": 0.04, "cosine_v": 0.15596}
+from .shown import SHOWN, shown_names
+from .shown.base import Known
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Given:
         latents: ``(B or 1, …)`` clean, in the tower's normalised space, shaped like the run's.
         mask: 1 where they are known, 0 where the sampler makes something of its own; broadcasts to ``(B, 1, …)``. None
             when all is known.
-        how: ``replace`` or ``fixed``.
+        how: A way of :mod:`.shown`, such as ``replace`` or ``fixed``.
         time: For ``fixed``, the level in the process's own time 0..1; None for AV-Link's.
         seed: Of the noise that is laid over them; None takes the noise that this modality would start from, so that
             everything else is drawn as without given latents.
@@ -48,7 +46,7 @@ class Given:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        require_choice("way to show what is given", self.how, HOW)
+        require_choice("way to show what is given", self.how, shown_names())
         require_finite("what is given", self.latents, "Encode it again, or check where the latents come from.")
         if self.time is not None and not 0 <= self.time <= 1:
             raise InputError("the level of what is given cannot be used", got=self.time, expected="0 to 1")
@@ -56,10 +54,10 @@ class Given:
             self._check_mask(self.mask)
 
     def _check_mask(self, mask: Tensor) -> None:
-        if self.how == "fixed":
+        if not SHOWN.get(self.how).takes_masks:
             raise InputError(
                 "one noise level cannot hold for half a clip",
-                got="fixed with a mask",
+                got=f"{self.how} with a mask",
                 expected="replace with a mask, or fixed for the whole of a modality",
             )
         shape = (self.latents.shape[0], 1, *self.latents.shape[2:])
@@ -83,10 +81,6 @@ class Given:
     def is_empty(self) -> bool:
         """Whether nothing is known."""
         return self.mask is not None and not bool(self.mask.bool().any())
-
-    def level(self, process: str) -> float:
-        """The constant time of ``fixed``."""
-        return FIXED_TIMES.get(process, 0.04) if self.time is None else self.time
 
 
 def known(latents: Tensor, start: int = 0, stop: int | None = None, **settings: str | int | float | None) -> Given:
@@ -119,9 +113,11 @@ class KnownPart:
         self.given, self._process, self._noise = given, PROCESSES.get(process), noise.to("cpu", torch.float32)
         self.clean = given.latents.to("cpu", torch.float32).expand_as(self._noise)
         self._mask = None if given.mask is None else given.mask.to("cpu").bool().expand_as(self._noise[:, :1])
-        if given.how == "fixed":
-            self.time = torch.tensor([given.level(process)])
-            self.constant = self._process.add_noise(self.clean, self._noise, self.time)
+        self._way, self._whole = SHOWN.get(given.how)(), Known(self.clean, self._noise, self._process, given.time)
+
+    def view(self, sigma: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:
+        """What the model sees at a level where all is given, and the timestep that it is told."""
+        return self._way.view(self._whole, sigma, timestep)
 
     def over_state(self, state: Tensor, sigma: Tensor) -> Tensor:
         """A solver's state with the known places at this level."""

@@ -18,7 +18,6 @@ from ..core.types import Conditioning, JointLatents, ModalityConditioning, requi
 from .given import Given, KnownPart
 from .guidance import Guidance, GuidedDenoiser, View
 from .noise import seeded_generator
-from .processes import PROCESSES
 from .schedules.base import ModalitySchedule, Schedule
 
 _PREDICTION_REMEDY = "Run the towers in float32 or bfloat16, lower the guidance scale, or check the weight files."
@@ -173,7 +172,7 @@ class _GivenTrack:
 
     def __init__(self, given: Given, noise: Tensor, schedule: ModalitySchedule) -> None:
         self._known, self._schedule = KnownPart(replace(given, mask=None), schedule.process, noise), schedule
-        self._process, self._sigmas = PROCESSES.get(schedule.process), schedule.start().sigmas
+        self._sigmas = schedule.start().sigmas
 
     def latents(self) -> Tensor:
         """The given ones, to the bit."""
@@ -182,13 +181,8 @@ class _GivenTrack:
     estimate = latents
 
     def view(self, step: int, device: torch.device | str, dtype: torch.dtype) -> View:
-        """Noised to this step's level, or to its one level."""
-        timestep = self._schedule.timesteps[step : step + 1]
-        if self._known.given.how == "fixed":
-            timestep = (self._known.time * self._process.timestep_scale).to(timestep.dtype)
-            return View(self._known.constant.to(device, dtype), timestep.to(device))
-        sigma = self._sigmas[step]
-        shown = self._process.scale(self._known.over_state(self._known.clean, sigma), sigma)
+        """As the way to show it says."""
+        shown, timestep = self._known.view(self._sigmas[step], self._schedule.timesteps[step : step + 1])
         return View(shown.to(device, dtype), timestep.to(device))
 
     def advance(self, step: int, prediction: Tensor, where: str) -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from ..core.options import check_options, option
 from .schedules import SCHEDULES
+from .shown import shown_names
 from .solvers import SOLVERS
 from .words import (
     AUTO,
     BATCHING,
     FLOW_SIGMAS,
-    HOW,
     MAX_FLOW_SHIFT,
     MAX_SCALE,
     MAX_SEED,
@@ -149,7 +149,7 @@ class SamplingOptions:
         "replace",
         "How a given picture or sound is shown to the model. replace: at each step's own level of noise. fixed: at one "
         "level for the whole run, for bridges that were trained so (AV-Link).",
-        choices=lambda: HOW,
+        choices=shown_names,
         advanced=True,
     )
     given_time: float = option(

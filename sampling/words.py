@@ -4,7 +4,6 @@ from __future__ import annotations
 
 BATCHING = ("auto", "batched", "sequential")
 UNCONDITIONAL = ("texts", "alone")
-HOW = ("replace", "fixed")
 FLOW_SIGMAS = ("diffusers-0.36", "diffusers-0.37")
 AUTO = "auto"
 MAX_SEED = 2**64 - 1

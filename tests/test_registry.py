@@ -26,13 +26,9 @@ REGISTRIES = _registries()
 VARIANTS = [(package, name) for package, registry in REGISTRIES.items() for name in registry]
 
 
-def test_the_known_variants_are_there():
-    assert REGISTRIES["models.towers"].names() == ["stable_audio", "wan"]
-    assert REGISTRIES["models.codecs"].names() == ["oobleck", "wan_vae"]
-    assert REGISTRIES["models.text"].names() == ["t5", "umt5"]
-    assert set(REGISTRIES["models.bridges"]) >= {"dual_cross", "full", "additive", "video_to_audio", "audio_to_video"}
-    assert set(REGISTRIES["models.ropes"]) >= {"official", "time_aligned", "clock"}
-    assert set(REGISTRIES["media.writers"]) == {"pyav", "moviepy"}
+def test_no_role_is_without_variants():
+    assert len(REGISTRIES) > 10
+    assert [package for package, registry in REGISTRIES.items() if not registry.names()] == []
 
 
 @pytest.mark.parametrize(("package", "name"), VARIANTS)

@@ -25,8 +25,8 @@ def test_a_task_takes_the_other_side_as_a_whole_in_the_towers_space():
 
 
 def test_the_options_say_how_it_is_shown():
-    assert given(SOUND, given_how="fixed").video.level("flow") == 0.04
-    assert given(SOUND, given_how="fixed", given_time=0.2).video.level("flow") == 0.2
+    assert given(SOUND, given_how="fixed").video.time is None
+    assert given(SOUND, given_how="fixed", given_time=0.2).video.time == 0.2
 
 
 @pytest.mark.parametrize(

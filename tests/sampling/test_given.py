@@ -7,13 +7,15 @@ import torch
 from sounding_video.core.errors import InputError, NonFiniteError
 from sounding_video.core.pair import MODALITIES, Pair
 from sounding_video.core.types import JointLatents
-from sounding_video.sampling.given import FIXED_TIMES, HOW, Given, known
+from sounding_video.sampling.given import Given, known
 from sounding_video.sampling.guidance import dual_guidance
 from sounding_video.sampling.loop import sample
 from sounding_video.sampling.noise import draw_noise
 from sounding_video.sampling.processes import PROCESSES
 from sounding_video.sampling.schedule import build_schedule
 from sounding_video.sampling.schedules import SCHEDULES
+from sounding_video.sampling.shown import SHOWN
+from sounding_video.sampling.shown.fixed import FIXED_TIMES
 
 SHAPES = {"video": (1, 4, 3, 6, 8), "audio": (1, 6, 13)}
 STEPS = 5
@@ -33,7 +35,7 @@ def run(denoiser, texts, noise, *, schedule="lockstep", guidance=None, **setting
 
 @EVERY_SIDE
 @EVERY_SCHEDULE
-@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("how", SHOWN)
 def test_what_is_given_comes_back_to_the_bit(mixing, conditioning, noise, name, schedule, how):
     given = Pair(**{name: Given(clean(name), how=how)})
     texts = conditioning()

@@ -1,4 +1,4 @@
-"""A solver, a schedule, a guider and a process that somebody adds: one registration each, listed and run."""
+"""Roles of the sampler that somebody adds a variant to: one registration each, listed and run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 from sounding_video.cli import build_parser
+from sounding_video.core.errors import InputError
 from sounding_video.core.pair import Pair
 from sounding_video.core.types import POSITIVE
 from sounding_video.nodes.native import NativeSampler
 from sounding_video.nodes.sampling import JointSampler
+from sounding_video.sampling.given import Given
 from sounding_video.sampling.guidance import Guidance, dual_guidance
 from sounding_video.sampling.guiders import GUIDERS
 from sounding_video.sampling.guiders.base import Scaled
@@ -21,6 +23,8 @@ from sounding_video.sampling.processes.flow import Flow
 from sounding_video.sampling.schedule import build_schedule
 from sounding_video.sampling.schedules import SCHEDULES
 from sounding_video.sampling.schedules.base import Points, Steps
+from sounding_video.sampling.shown import SHOWN
+from sounding_video.sampling.shown.base import Shown
 from sounding_video.sampling.solvers import SOLVERS
 from sounding_video.sampling.solvers.euler import Euler
 
@@ -124,3 +128,33 @@ def test_a_guider(enter, mixing, conditioning, noise):
         seed=0,
     )
     assert len(seen) == 2
+
+
+def test_a_way_to_show_what_is_given(enter, mixing, conditioning, noise, capsys):
+    class Plain(Shown):
+        """As it is, at time zero, and only as a whole."""
+
+        takes_masks = False
+
+        def view(self, known, sigma, timestep):
+            return known.clean, torch.zeros_like(timestep)
+
+    enter(SHOWN, Plain)
+    assert NAME in choices(JointSampler, "given_how")
+    assert NAME in choices(NativeSampler, "given_how")
+    assert NAME in help_text(capsys)
+    with pytest.raises(InputError, match=f"got {NAME} with a mask"):
+        Given(noise.video, torch.ones(1, 1, 1, 1, 1), how=SamplingOptions(given_how=NAME).given_how)
+    given = Pair(video=Given(noise.video + 1, how=NAME))
+    result = sample(
+        mixing,
+        conditioning(),
+        noise,
+        schedule=build_schedule("flow", 3),
+        guidance=dual_guidance(1, 1),
+        seed=0,
+        given=given,
+    )
+    shown = [call[0] for call in mixing.calls]
+    assert all(torch.equal(one.latents[:1], noise.video[:1] + 1) and float(one.timestep) == 0 for one in shown)
+    assert torch.equal(result.video, noise.video + 1) and not torch.equal(result.audio, noise.audio)
