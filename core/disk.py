@@ -149,7 +149,7 @@ def user_path(text: str | Path) -> Path:
     path = Path(text)
     try:
         return path.expanduser()
-    except RuntimeError:
+    except (RuntimeError, ValueError):  # nobody's home, or a zero byte in the name
         return path
 
 

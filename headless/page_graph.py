@@ -150,6 +150,8 @@ def _nodes(graph: Mapping[str, Any]) -> dict[str, Node]:
         )
         if not wrong and not all(isinstance(entry.get("name"), str) for entry in sockets(node)):
             wrong = "inputs"
+        if not wrong and not all(isinstance(entry, Mapping) for entry in node.get("outputs") or ()):
+            wrong = "outputs"
         if wrong:
             raise WorkflowError(
                 f"node {node['id']} ({node['type']}) of the workflow is damaged",

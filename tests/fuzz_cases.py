@@ -318,6 +318,6 @@ def odd_safetensors(headers: Sequence[dict[str, Any]]) -> Case:
 def _stated(header: bytes) -> int:
     try:
         ends = [e["data_offsets"][1] for n, e in json.loads(header).items() if n != "__metadata__"]
-        return min(max((end for end in ends if isinstance(end, int)), default=0), 1 << 20)
+        return min(max((end for end in ends if isinstance(end, int) and end > 0), default=0), 1 << 20)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return 0
