@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import re
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from ..core.progress import SILENT, Progress
 from .bar import StageBars, StageLines
 from .streams import NoOutput, ReaderGone, our_streams
 
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 # Ctrl-C, the system's wish to end, a terminal that was closed; the last is not on Windows.
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 # The parent of "….cli": whatever name this package was imported under.
@@ -78,11 +80,12 @@ class Console:
 
 
 def _say(text: str, *, on_stderr: bool = False) -> None:
-    """Print, and be sure that it is printed.
+    """Print, and be sure that it is printed; what in a file's name would steer the terminal is written as its number.
 
     Raises:
         NoOutput: standard output takes nothing more.
     """
+    text = _STEERING.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
     print(text, file=sys.stderr if on_stderr else sys.stdout, flush=True)
 
 

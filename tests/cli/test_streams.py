@@ -127,6 +127,11 @@ def test_what_is_shown_of_the_unshowable():
         Output(stream).write("more than there is room for")
 
 
+def test_a_name_does_not_steer_the_terminal(command, tmp_path):
+    outcome = command("probe", tmp_path / "\x1b]0;mine\x07\x1b[2J\x9b.mp4")
+    assert outcome.code == 2 and "\\x1b]0;mine\\x07\\x1b[2J\\x9b.mp4" in outcome.err
+
+
 def test_streams_are_the_callers_again_after_a_command(command):
     before = sys.stdout, sys.stderr
     main(["download", "no-such"])
