@@ -7,7 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import torch
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
+from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
 from ..core.errors import InputError
@@ -17,10 +17,13 @@ from ..core.types import VideoClip, require_finite
 MAX_OVERSHOOT = 0.25
 YUV = "yuv420p"
 
-# Without accurate rounding and full chroma, swscale darkens every code by 1 to 2 (measured over random colours).
-_EXACT = (
-    Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
-)
+# FFmpeg's own numbers: PyAV has had names for them since its versions 17 and 18 only.
+BT709 = 1  # AVCOL_PRI_BT709 and AVCOL_TRC_BT709
+# SWS_BICUBIC, SWS_FULL_CHR_H_INT, SWS_FULL_CHR_H_INP, SWS_ACCURATE_RND. Without accurate rounding and full chroma,
+# swscale darkens every code by 1 to 2 (measured over random colours).
+_EXACT = 0x4 | 0x2000 | 0x4000 | 0x40000
+# Newer encoders take them from the frame, older ones from their context alone.
+_TAGS = {"dst_color_trc": BT709, "dst_color_primaries": BT709} if int(av.__version__.partition(".")[0]) >= 17 else {}
 _MATRICES = {int(space) for space in Colorspace}
 
 
@@ -105,9 +108,8 @@ def _as_yuv(frame: av.VideoFrame) -> av.VideoFrame:
         dst_colorspace=Colorspace.ITU709,
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.MPEG,
-        dst_color_trc=ColorTrc.BT709,
-        dst_color_primaries=ColorPrimaries.BT709,
         interpolation=_EXACT,
+        **_TAGS,
     )
 
 

@@ -11,12 +11,12 @@ from fractions import Fraction
 import av
 import numpy as np
 import torch
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+from av.video.reformatter import ColorRange, Colorspace
 
 from ...core.progress import Progress
 from ...core.types import AudioClip, VideoClip
 from ..audio import as_planes, layout_of
-from ..video import YUV, coded_frame
+from ..video import BT709, YUV, coded_frame
 from . import WRITERS
 from .base import Container, WriteJob, Writer
 
@@ -148,7 +148,7 @@ def _add_video(output: av.container.OutputContainer, container: Container, video
         context.codec_tag = container.codec_tag
     if container.pixel_format == YUV:
         context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
-        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        context.color_primaries, context.color_trc = BT709, BT709
     context.thread_count = 0
     return stream
 

@@ -443,11 +443,12 @@ def test_a_graph_of_before_keeps_its_values_and_a_new_node_follows_the_model(pag
     followers = ("T2SVEmptyAVLatent", "T2SVEncodeCaptions", "T2SVJointSampler")
     for node in graph["nodes"]:
         if node["type"] in followers:
-            assert node["widgets_values"].pop() == "as set here"
-            node["inputs"] = [port for port in node["inputs"] if port["name"] != "defaults"]
+            values, names = node["widgets_values"], [port["name"] for port in node["inputs"]]
+            del values[values.index("as set here") :]  # and what is younger
+            node["inputs"] = node["inputs"][: names.index("defaults")]
     page.load(graph)
     sent = page.prompt().values()
     chosen = [node["inputs"]["defaults"] for node in sent if node["class_type"] in followers]
     assert chosen == ["as set here"] * 3
-    fresh = "kind => window.LiteGraph.createNode(kind).widgets.at(-1).value"
+    fresh = "kind => window.LiteGraph.createNode(kind).widgets.find(w => w.name === 'defaults').value"
     assert [page.evaluate(fresh, kind) for kind in followers] == ["from the model"] * 3
