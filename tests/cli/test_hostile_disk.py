@@ -356,6 +356,7 @@ def test_a_drive_that_goes_while_a_command_runs(models, command, monkeypatch) ->
 
 def test_a_home_that_nobody_has(command) -> None:
     assert user_path("~nobody_of_that_name/x") == Path("~nobody_of_that_name/x")
+    assert user_path("~\0/x") == Path("~\0/x")
     outcome = command("models", "--models", "~nobody_of_that_name/x")
     assert (outcome.code, "model folder was not found" in outcome.err) == (3, True)
     assert what_is_there(Path("a\0b")) == "embedded null byte"
