@@ -48,15 +48,12 @@ def require_file(path: str | Path, what: str) -> Path:
 
     Raises:
         MissingModelError: nothing is there, or a folder, a pipe, or what cannot be looked at.
-        CorruptWeightsError: the file is empty.
     """
     path = user_path(path)
     if not is_file(path):
         there = what_is_there(path)
         there = f"{there} there" if there.startswith(("a ", "nothing")) else there
         raise MissingModelError(f"{what} was not found", got=f"{path} ({there})", expected="a weight file")
-    if not size_of(path):  # some files of the system have no size and keep their reader waiting
-        raise CorruptWeightsError(f"{what} is empty", got=path, expected="a weight file")
     return path
 
 
@@ -230,6 +227,8 @@ def read_weights(path: str | Path, what: str) -> tuple[Any, dict[str, str]]:
     """
     path = require_finished(require_file(path, what), what)
     found = file_format(path)
+    if not (found or size_of(path)):  # some files of the system have no size and keep their reader waiting
+        raise CorruptWeightsError(f"{what} cannot be read", got=f"{path} (it is empty)", expected="a weight file")
     if found == "safetensors":
         return read_safetensors(path)
     if suffix_of(path) in SAFETENSORS_SUFFIXES:
