@@ -67,7 +67,7 @@ def test_a_clip_goes_on_and_a_clip_begins_with_a_picture(command, clips, tmp_pat
         (["sound", "no.mp4", "-o", "x.mp4"], "the file was not found: got no.mp4"),
         (["sound", "rain on a roof", "-o", "x.mp4"], "no file is named"),
         (["sound", "CLIP", "-o", "CLIP"], "the result would replace its source"),
-        (["sound", "CLIP", "-o", "x.mp4", "--overlap", "0"], "windows cannot overlap by this"),
+        (["sound", "CLIP", "-o", "x.mp4", "--overlap", "0"], "the overlap cannot be used: got 0"),
         (["sound", "CLIP", "-o", "x.mp4", "--given-how", "shown"], "unknown given how"),
         (["generate", "a", "-o", "x.mp4", "--first-frame", "CLIP", "--continue", "CLIP"], "one of the two"),
         (["generate", "a", "-o", "x.mp4", "--first-frame", "no.png"], "no.png"),

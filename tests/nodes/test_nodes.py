@@ -68,7 +68,8 @@ def test_execute_takes_exactly_the_inputs_and_is_thin(node):
 @each_node
 def test_every_widget_has_a_default_inside_its_range(node):
     for port in node.GET_SCHEMA().inputs:
-        if port.io_type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
+        is_socket = port.options.get("forceInput", False)
+        if port.io_type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") and not is_socket:
             default = port.options["default"]
             assert port.options.get("min", default) <= default <= port.options.get("max", default)
             assert default in port.options.get("options", [default])
