@@ -326,7 +326,7 @@ class _Run:
             # A server that is gone has nothing to stop and must not hold the user up. A server that answers the first
             # request too late still gets the second.
             with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
-                await http.post(f"{self.url}/{path}", json=body, timeout=limit)
+                await http.post(f"{self.url}/{path}", json=body, timeout=limit, allow_redirects=False)
 
     async def _json(self, http: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> dict[str, Any]:
         status, text = await self._text(http, method, path, body)
@@ -340,8 +340,9 @@ class _Run:
         return content
 
     async def _text(self, http: aiohttp.ClientSession, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
-        """Status and content of an answer, which has an end."""
-        async with http.request(method, f"{self.url}{path}", json=body) as answer:
+        """Status and content of an answer, which has an end; what is sent goes to this server and to no other."""
+        asks = {"json": body, "allow_redirects": method == "GET"}
+        async with http.request(method, f"{self.url}{path}", **asks) as answer:
             if answer.status in _GATEWAY_TROUBLES:
                 answer.raise_for_status()
             content = bytearray()

@@ -400,6 +400,30 @@ def test_another_kind_of_server_is_told_apart(tmp_path):
         queue_workflow(url, GRAPH, output_dir=tmp_path)
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_workflow_is_not_sent_on_to_another_server(tmp_path, status):
+    """It may hold a key."""
+    other, here = Server([DONE]), web.Application()
+
+    with running(other.application()) as elsewhere:
+
+        async def away(request):
+            return web.Response(status=status, headers={"Location": f"{elsewhere}/prompt"})
+
+        async def talk(request):
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            async for _ in socket:
+                pass
+            return socket
+
+        here.router.add_post("/prompt", away)
+        here.router.add_get("/ws", talk)
+        with running(here) as address, pytest.raises(ServerError, match=str(status)):
+            queue_workflow(address, GRAPH, output_dir=tmp_path, extra_data={"api_key_comfy_org": "secret"})
+    assert other.queued == []
+
+
 @pytest.mark.parametrize("url", ["127.0.0.1:8188", "ftp://host", "http://", ""])
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(ServerError, match="not the address of a server"):
