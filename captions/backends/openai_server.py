@@ -328,10 +328,8 @@ def _without_text_lengths(schema: Any) -> Any:
 def _retry_after(response: Response) -> float | None:
     """Seconds that the server asks to wait: a number or a date (RFC 9110, 10.2.3); None when it says nothing."""
     text = response.headers.get("retry-after", "").strip()
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]+)?", text):
+        return float(text)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, TypeError, IndexError, OverflowError):

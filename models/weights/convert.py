@@ -10,7 +10,7 @@ from pathlib import Path
 from ...core.disk import is_file, look, printable, status_of, suffix_of, user_path
 from ...core.errors import InputError
 from ._bridge_layouts import PROGRESS, bridge_file
-from ._shards import shard_files
+from ._shards import is_index, shard_files
 from .bridges import BridgeOptions, LoadedBridges, load_bridges, save_bridges
 from .files import corrupt, file_format
 
@@ -111,7 +111,7 @@ def hash_file(path: Path) -> str:
 def hash_tower(path: Path) -> dict[str, str]:
     """SHA-256 of a tower's weight files by name: a file or its shards, or a diffusers folder's ``transformer``."""
     if is_file(path):
-        files = shard_files(path) if file_format(path) else []
+        files = shard_files(path) if is_index(path) or file_format(path) else []
     else:
         files = [file for file in look(path / "transformer", 1).files if suffix_of(file) == ".safetensors"]
     if not files:

@@ -113,7 +113,7 @@ def test_the_command_lists_it(parrot, capsys):
 
 def test_rules_cannot_caption_clips(parrot, capsys, tmp_path):
     clip = tmp_path / "a.mp4"
-    clip.write_bytes(b"")
+    clip.write_bytes(b"looked at later")
     arguments = ["caption", str(clip), "-o", str(tmp_path / "out.jsonl"), "--looking", "server"]
     arguments += ["--server", "http://127.0.0.1:9/v1"]
     for backend in ([], ["--backend", "parrot"]):

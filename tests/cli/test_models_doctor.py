@@ -250,7 +250,7 @@ def test_convert_refuses_what_it_cannot_do_right(command, lightning, tmp_path) -
         ((lightning, "-o", tmp_path / "bridge.ckpt"), 2, "not a safetensors file"),
         ((lightning, "-o", target, "--placement", "early", "--points", "0/0"), 2, "given twice"),
         ((lightning, "-o", target, "--points", "0,1"), 2, "with /"),
-        ((lightning, "-o", target, "--points", "a/0"), 2, "takes block numbers"),
+        ((lightning, "-o", target, "--points", "a/0"), 2, "the block number cannot be used: got a"),
         ((tmp_path / "none.ckpt", "-o", target), 3, "bridge file was not found"),
         ((lightning, "-o", target, "--num-heads", 2, "--points", "0,1/0,1", "--audio-tower", tmp_path), 2, "to hash"),
     ]

@@ -81,11 +81,11 @@ def test_a_table_runs_a_workflow_once_a_row(command, foreign, server, tmp_path):
 def test_a_folder_that_takes_no_downloads_is_told_before_anything_is_queued(command, foreign, server, tmp_path):
     (tmp_path / "file").write_text("x")
     outcome = command("queue", *foreign("one"), "--server", server.url, "--output-dir", tmp_path / "file")
-    assert outcome.code == 2 and "a part of the path is a file, not a folder" in outcome.err
+    assert outcome.code == 2 and "the output folder is none: got" in outcome.err
     outcome = command(
         "queue", *foreign("one", "two"), "--server", server.url, "--output-dir", tmp_path / "file" / "deep"
     )
-    assert outcome.code == 1 and "0 of 2 runs done" in outcome.out
+    assert outcome.code == 2 and "a part of the path is a file, not a folder" in outcome.err
     assert server.seen == []
 
 

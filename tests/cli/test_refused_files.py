@@ -236,7 +236,10 @@ FILE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "half": (lambda path: path.rename(f"{path}.part"), "is half a download"),
     "aria2": (lambda path: Path(f"{path}.aria2").touch(), "is half a download"),
     "no tensors": (lambda path: single.save(path, {}), "holds no tensors"),
-    "nested": (lambda path: path.write_bytes(struct.pack("<Q", 200_000) + b'{"a":' + b"[" * 199_995), "cannot be read"),
+    "nested": (
+        lambda path: path.write_bytes(struct.pack("<Q", 200_000) + b'{"a":' + b"[" * 199_995),
+        "deeper than 100 levels",
+    ),
     "shard": (shards, r"part of the sharded model was not found: got .*00002-of-00002"),
 }
 
@@ -272,7 +275,7 @@ def test_the_bundled_model_is_taken_with_the_reason(models, monkeypatch) -> None
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda wan: (wan / "transformer" / "config.json").write_text("{"), r"config\.json cannot be read: Expecting"),
+        (lambda wan: (wan / "transformer" / "config.json").write_text("{"), r"config\.json cannot be read: "),
         (lambda wan: (wan / "transformer" / "config.json").write_bytes(b"\xff\xfe"), r"config\.json cannot be read: "),
         (lambda wan: (wan / "transformer" / "config.json").write_text("[]"), r"config\.json cannot be read: "),
         (lambda wan: (wan / "transformer" / "config.json").unlink(), r"transformer has no config\.json"),

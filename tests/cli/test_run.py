@@ -124,4 +124,4 @@ def test_values_in_too_many_levels_are_a_sentence(run, page):
         deep = [deep]
     page["nodes"][6]["widgets_values"][0] = deep
     outcome = run(page)
-    assert outcome.code == 2 and "nested too deeply" in outcome.json["error"]["message"]
+    assert outcome.code == 2 and "nested deeper than 100 levels" in outcome.json["error"]["message"]

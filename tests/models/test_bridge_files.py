@@ -357,7 +357,7 @@ def test_metadata_that_is_not_json_is_refused(random_stack, tmp_path) -> None:
         load_bridges(file)
     config = {"video_width": 24, "colour": "red"}
     save_file(dict(random_stack("full").state_dict()), file, metadata={"fusion": "full", "config": json.dumps(config)})
-    with pytest.raises(InputError, match="unknown keys in a bridge configuration: got colour"):
+    with pytest.raises(CorruptWeightsError, match="unknown keys in a bridge configuration: got colour"):
         load_bridges(file)
 
 

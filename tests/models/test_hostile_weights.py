@@ -435,7 +435,7 @@ def test_metadata_of_bridges_that_lie(case, bridge, tmp_path) -> None:
 
 def test_points_past_the_tower_are_refused_where_the_tower_is_known(bridge, small_models_dir, tmp_path) -> None:
     from sounding_video.core.device import resolve_placement
-    from sounding_video.models.joined import load_models
+    from sounding_video.models.loading import load_models
 
     path = tmp_path / "b.safetensors"
     path.write_bytes(save(bridge[0], bridge[1] | {"points": json.dumps(POINTS["past the tower"])}))

@@ -176,7 +176,7 @@ def test_a_bridge_file_does_not_tell_where_it_was_trained(small_run, tmp_path) -
 def test_a_loss_that_is_not_a_number_stops_the_run(small_run, tmp_path) -> None:
     """A rate that makes the weights explode: the message has step and clips, the last good checkpoint stays."""
     config = small_run(
-        "pocket_bridges", "optimizer.lr=1e30", "optimizer.warmup_steps=2", "optimizer.max_grad_norm=0", "saving.every=1"
+        "pocket_bridges", "optimizer.lr=1e9", "optimizer.warmup_steps=2", "optimizer.max_grad_norm=0", "saving.every=1"
     )
     with pytest.raises(NonFiniteError) as error:
         train(config, tmp_path)
