@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock
-
 from ..core.errors import InputError, OutputError, TextError
 from ..core.json_text import parse_json, read_json_lines
+from ..core.locks import lock_file
 from ..core.new_files import made_folder
 
 _BLOCK_BYTES = 65_536
@@ -44,12 +43,12 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """
     line = json.dumps(row, ensure_ascii=True).encode("ascii") + b"\n"
     try:
-        lock = FileLock(path.with_name(f".{path.name}.lock"))
-        with made_folder(path.parent), lock, path.open("a+b") as file:
+        with made_folder(path.parent), path.open("a+b") as file:
+            lock_file(file)
             _end_last_line(file)
             file.write(line)
             file.flush()
-    except (OSError, NotImplementedError) as error:  # the second: this file system has no locks
+    except OSError as error:
         raise OutputError("the captions cannot be written", got=path, remedy=str(error)) from error
 
 

@@ -9,6 +9,7 @@ import base64
 import io
 import wave
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from ..core.errors import CaptionError, InputError, SoundingVideoError, require_choice
+from ..core.errors import CaptionError, InputError, OutputError, SoundingVideoError, require_choice
+from ..core.locks import alone
+from ..core.new_files import made_folder
 from ..core.progress import SILENT, Progress
 from ..core.types import AudioClip, AVClip, Captions, VideoClip
 from .backends.base import ChatBackend, Message
@@ -27,7 +30,7 @@ from .dialogue import MAX_TOKENS, TEMPERATURE
 from .jsonl import append_row, read_rows
 from .profiles import PROFILES
 from .prompts import load_prompt
-from .ranks import share_of
+from .ranks import process_rank, share_of
 from .rewriter import rewrite_directly
 
 T = TypeVar("T")
@@ -267,24 +270,44 @@ def caption_files(
         The file and None, or the error for which it was left out.
 
     Raises:
-        InputError: an unknown mode, or one that needs a backend; a file to go on with that cannot be read.
+        InputError: an unknown mode, or one that needs a backend; a file to go on with that cannot be read; another run
+            that writes into ``output``.
         OutputError: the output cannot be written.
     """
     _check_mode(mode, backend)
-    clips, kept = _unfinished(rows, output), raw_captions_file(output)
-    yield from _describe_all(clips, kept, read, describer, progress)
-    if describer is not None:
-        describer.close()
+    with _alone(output):
+        clips, kept = _unfinished(rows, output), raw_captions_file(output)
+        yield from _describe_all(clips, kept, read, describer, progress)
+        if describer is not None:
+            describer.close()
 
-    def write(file: str) -> dict[str, Any]:
-        raw = RawCaptions(clips[file][VIDEO_RAW], clips[file][AUDIO_RAW])
-        made = written_captions(raw, backend=backend, mode=mode, profile=profile, progress=progress)
-        return caption_row(file, raw, made)
+        def write(file: str) -> dict[str, Any]:
+            raw = RawCaptions(clips[file][VIDEO_RAW], clips[file][AUDIO_RAW])
+            made = written_captions(raw, backend=backend, mode=mode, profile=profile, progress=progress)
+            return caption_row(file, raw, made)
 
-    for file, row, problem in _each(list(clips), write, "caption", progress):
-        if problem is None:
-            append_row(output, row)
-        yield file, problem
+        for file, row, problem in _each(list(clips), write, "caption", progress):
+            if problem is None:
+                append_row(output, row)
+            yield file, problem
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[None]:
+    """Be the only process of this rank that captions into a file: two would not know of each other's clips."""
+    refused = InputError(
+        "another run is writing captions into this file",
+        got=output,
+        expected="one run a file",
+        remedy="Wait for it, or choose another --output.",
+    )
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(made_folder(output.parent))
+            stack.enter_context(alone(output.with_name(f".{output.name}.{process_rank()}.lock"), refused))
+        except OSError as error:
+            raise OutputError("the captions cannot be written", got=output, remedy=str(error)) from error
+        yield
 
 
 def _describe_all(

@@ -15,10 +15,14 @@ import torch
 T = TypeVar("T")
 
 
+def process_rank() -> int:
+    """This process's number among those that were started together."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def share_of(items: Iterable[T]) -> list[T]:
     """What this process takes of a list that all processes have alike; all of it for a process alone."""
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    return list(items)[rank::world]
+    return list(items)[process_rank() :: int(os.environ.get("WORLD_SIZE", "1"))]
 
 
 def own_device(name: str) -> str:

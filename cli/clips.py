@@ -20,6 +20,7 @@ from .options import NUMBER_OF_CLIPS, Checked
 
 if TYPE_CHECKING:
     from ..core.clock import Timeline
+    from ..media.files import FreeName
     from ..media.mux import MuxReport
     from ..pipeline import FamilyModel, SamplingOptions
 
@@ -65,12 +66,14 @@ class Wanted:
     options: SamplingOptions
     place: tuple[int, int] | None = None
 
-    def at_a_free_name(self) -> Wanted:
-        """The same clip, under a higher number where another run has taken its name in the meantime."""
-        if self.place is None or not os.path.lexists(self.path):
-            return self
-        stem = self.path.stem.rpartition("_")[0]
-        return replace(self, path=self.path.with_stem(f"{stem}_{_highest(self.path.with_stem(stem)) + 1}"))
+    @property
+    def name(self) -> Path | FreeName:
+        """Where to write it: under a higher number where another run takes its name in the meantime."""
+        from ..media.files import FreeName
+
+        whole = self.path.with_stem(self.path.stem.rpartition("_")[0])
+        following = lambda: whole.with_stem(f"{whole.stem}_{_highest(whole) + 1}")  # noqa: E731
+        return self.path if self.place is None else FreeName(self.path, following)
 
 
 def wanted_clips(path: Path, number: int, options: SamplingOptions) -> list[Wanted]:

@@ -288,8 +288,7 @@ def _make_one(
     progress = told.progress(wanted)
     with noted() as notes:
         clip = make(options=wanted.options, progress=progress)
-    wanted = wanted.at_a_free_name()
-    told.clip(wanted, write(clip, wanted.path, metadata=metadata, progress=progress), plan=notes)
+    told.clip(wanted, write(clip, wanted.name, metadata=metadata, progress=progress), plan=notes)
 
 
 def caption_cache(args: argparse.Namespace) -> ConditioningCache:

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -96,15 +96,55 @@ def _require_room_below(folder: Path, path: Path) -> None:
         raise output_error(path, error) from error
 
 
+class FreeName:
+    """A file that replaces none: where another process takes its name while it is made, it gets the next one.
+
+    Args:
+        path: The name that is free now; after :func:`new_file` the one that the file got.
+        following: Gives a name that is free when it is asked.
+    """
+
+    def __init__(self, path: Path, following: Callable[[], Path]) -> None:
+        self.path, self._following = path, following
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def take(self, part: Path) -> None:
+        """Rename a finished file of the same folder to a name that nobody has."""
+        while True:
+            try:
+                _rename_to_new(part, self.path)
+                return
+            except FileExistsError:
+                taken, self.path = self.path, self._following()
+            if self.path == taken:  # to the file system it is the name of a file that is written otherwise
+                raise OutputError("the name is taken", got=taken, expected="another name for the output")
+
+
+def _rename_to_new(part: Path, path: Path) -> None:
+    """Rename, and never replace: on POSIX a rename does replace, a link does not, and some file systems have none."""
+    if os.name != "posix":
+        part.rename(path)
+        return
+    try:
+        os.link(part, path, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        part.replace(path)
+
+
 @contextmanager
-def new_file(path: str | Path) -> Iterator[Path]:
+def new_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path``; rename it to ``path`` when the block ends well, remove it otherwise.
 
     Missing parent folders are created, and taken away again where nothing comes of it. An existing file is replaced in
     one step and only at the end.
 
     Args:
-        path: Where the file goes.
+        path: Where the file goes; a :class:`FreeName` replaces no file.
 
     Yields:
         The temporary path, hidden, in the same folder and with the same suffix.
@@ -112,7 +152,7 @@ def new_file(path: str | Path) -> Iterator[Path]:
     Raises:
         OutputError: the target is a folder, cannot be written, or the disk is full.
     """
-    path = Path(path)
+    name, path = path, Path(path)
     try:
         require_no_folder(path)
         part = scratch_path(path)
@@ -120,7 +160,10 @@ def new_file(path: str | Path) -> Iterator[Path]:
             remove_abandoned(path.parent)
             try:
                 yield part
-                part.replace(path)
+                if isinstance(name, FreeName):
+                    name.take(part)
+                else:
+                    part.replace(path)
             finally:
                 remove(part)
     except OSError as error:

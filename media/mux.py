@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class MuxReport:
 
 def write_clip(
     clip: AVClip,
-    path: str | Path,
+    path: str | PathLike[str],
     *,
     writer: str = "pyav",
     codec: str = AUTO,
@@ -103,7 +104,8 @@ def write_clip(
 
     Args:
         clip: Picture, sound or both.
-        path: Where to; missing folders are made, an existing file is replaced at the end.
+        path: Where to; missing folders are made, an existing file is replaced at the end,
+            but by a :class:`~.files.FreeName`.
         writer: ``pyav``, or ``moviepy`` for mp4.
         codec: A name of :data:`.codecs.CODECS` that the format holds, or "auto" for those above.
         crf: Quality of the picture, less is better; -1 for the house's own.
@@ -119,7 +121,7 @@ def write_clip(
         OutputError: the place cannot be written, or the disk is full.
         Cancelled: raised by ``progress``.
     """
-    path = Path(path)
+    name, path = path, Path(path)
     container = with_codec(_container_for(path, clip), codec, crf)
     write = WRITERS.get(writer)()
     tags = encode_tags(metadata)
@@ -129,7 +131,7 @@ def write_clip(
     if clip.audio is not None:
         sound, changes = prepare_sound(clip.audio, clip.video and clip.video.seconds, container, fade_seconds)
     try:
-        with new_file(path) as part:
+        with new_file(name) as part:
             kept = tags if container.keeps_any_tag else as_comment(tags)
             write(WriteJob(part, container, video, sound, kept), progress)
     except av.error.FFmpegError as error:  # what the operating system refused is an OutputError by now
@@ -142,7 +144,7 @@ def write_clip(
     picture = {} if video is None else {"num_frames": video.frames.shape[0], "fps": video.fps}
     changes |= {"num_values_clamped": num_clamped, "picture_left_out": clip.video is not video}
     trim_heap()
-    return MuxReport(path=path, writer=writer, seconds=(video or sound).seconds, **picture, **changes)
+    return MuxReport(path=Path(name), writer=writer, seconds=(video or sound).seconds, **picture, **changes)
 
 
 def has_picture(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ _STEPS_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120,
 
 def time_axis_picture(
     clip: AVClip,
-    path: str | Path,
+    path: str | PathLike[str],
     *,
     width: int = 1200,
     markers_seconds: Sequence[float] | None = None,

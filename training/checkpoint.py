@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,13 @@ from torch import Tensor, nn
 
 from ..core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError, OutputError
 from ..core.json_text import read_json
+from ..core.locks import alone
+from ..core.new_files import made_folder, remove
+from ..media.files import output_error
 from ..models.weights.files import read_safetensors, write_safetensors
 
-FOLDER = "checkpoints"
+FOLDER, LOCK = "checkpoints", ".lock"
+_PARTIAL = ".{}.part"  # a folder or file while it is written, or removed
 FORMAT = "sounding_video.checkpoint"
 _NAME = re.compile(r"step-(\d+)")
 
@@ -82,7 +87,9 @@ def save_checkpoint(
         OutputError: the folder cannot be written.
     """
     target = output / FOLDER / f"step-{state.step:07d}"
-    partial = target.with_name(f".{target.name}.part")
+    partial = _partial(target)
+    if target.is_dir():  # the same state: a run was stopped right after it was written
+        return target
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -97,13 +104,49 @@ def save_checkpoint(
         values = {**notes, "step": state.step, "data": state.data, "config": dict(state.config)}
         (partial / "state.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
         export(partial / "export")
-        shutil.rmtree(target, ignore_errors=True)
         partial.replace(target)
         for old in checkpoints(output)[:-keep]:
-            shutil.rmtree(old)
+            going = _partial(old)  # half of it must not bear its name
+            old.replace(going)
+            shutil.rmtree(going)
     except OSError as error:
         raise OutputError("the checkpoint cannot be written", got=f"{target} ({error})") from error
     return target
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(_PARTIAL.format(folder.name))
+
+
+def _remove_half_written(output: Path) -> None:
+    """Take away what a killed run left half-written; nobody else may be writing there."""
+    for folder in (output, output / FOLDER):
+        for left in folder.glob(_PARTIAL.format("*") + "*"):
+            remove(left)
+
+
+@contextmanager
+def held(output: Path) -> Iterator[None]:
+    """The run's folder for this run alone; it goes again where nothing comes to stand there.
+
+    Raises:
+        InputError: another process trains into it.
+        OutputError: it cannot be made.
+    """
+    refused = InputError(
+        "another run is training into this folder",
+        got=output,
+        expected="one run a folder",
+        remedy="Wait for it or stop it, or choose another --output.",
+    )
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(made_folder(output))
+            stack.enter_context(alone(output / LOCK, refused))
+        except OSError as error:
+            raise output_error(output, error) from error
+        _remove_half_written(output)
+        yield
 
 
 def load_checkpoint(folder: Path) -> TrainState:

@@ -21,15 +21,17 @@ from torch import Tensor
 
 from ..core.disk import user_path
 from ..core.errors import Cancelled, InputError, MissingModelError, NonFiniteError
-from ..core.new_files import made_folder
 from ..core.optional import require
 from ..core.progress import SILENT, Progress
+from ..media.files import new_file
 from ..models.weights.find import POCKET, pocket_folder
 from .assembly import Workbench, assemble, build_workbench, write_export
 from .average import MovingAverage
 from .batches import Batch, Batches, Share
 from .checkpoint import (
+    LOCK,
     TrainState,
+    held,
     latest_checkpoint,
     load_checkpoint,
     optimizer_tensors,
@@ -86,11 +88,18 @@ def train(config: TrainConfig, output: str | Path, *, resume: bool = False, prog
     output = user_path(output)
     if config.saving.plot:
         require("matplotlib", "drawing the loss curve (saving.plot)")
-    start = _find_start(config, output, resume)
     accelerator = Accelerator(
         cpu=config.device == "cpu", gradient_accumulation_steps=config.accumulation, step_scheduler_with_optimizer=False
     )
     _require_supported(config, accelerator)
+    with held(output) if accelerator.is_main_process else nullcontext():
+        start = _find_start(config, output, resume)
+        return _train(config, output, start, accelerator, progress)
+
+
+def _train(
+    config: TrainConfig, output: Path, start: Path | None, accelerator: Accelerator, progress: Progress
+) -> TrainReport:
     models = _models(config, output, accelerator)
     bench = build_workbench(config, models)
     cache = user_path(config.data.cache) if config.data.cache else output / "cache"
@@ -110,17 +119,17 @@ def train(config: TrainConfig, output: str | Path, *, resume: bool = False, prog
 
 @contextmanager
 def _run_folder(config: TrainConfig, output: Path) -> Iterator[None]:
-    """The run's folder with its configuration; both go again where a run ends before anything else stands there."""
+    """The run's configuration in its folder; it goes again where a run ends before anything else stands there."""
     note = output / CONFIG
-    with made_folder(output):
-        is_new = not note.exists()
-        note.write_text(json.dumps(config.as_dict(), indent=2) + "\n", encoding="utf-8")
-        try:
-            yield
-        except BaseException:
-            if is_new and [path.name for path in output.iterdir()] == [CONFIG]:
-                note.unlink()
-            raise
+    is_new = not note.exists()
+    with new_file(note) as part:
+        part.write_text(json.dumps(config.as_dict(), indent=2) + "\n", encoding="utf-8")
+    try:
+        yield
+    except BaseException:
+        if is_new and {path.name for path in output.iterdir()} <= {CONFIG, LOCK}:
+            note.unlink()
+        raise
 
 
 def _find_start(config: TrainConfig, output: Path, resume: bool) -> Path | None:

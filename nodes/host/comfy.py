@@ -226,8 +226,12 @@ def save_place(
     check_prefix(prefix)
     prefix = filled_prefix(prefix, width=width, height=height, hidden=hidden)
     output = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, width, height)
-    return SavePlace(path=Path(folder) / f"{name}_{counter:05}_{suffix}", subfolder=subfolder)
+
+    def free() -> tuple[Path, str]:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, width, height)
+        return Path(folder) / f"{name}_{counter:05}_{suffix}", subfolder
+
+    return SavePlace(*free(), lambda: free()[0])
 
 
 def check_place(prefix: str, suffix: str, *, temporary: bool = False) -> None:

@@ -21,12 +21,14 @@ class SavePlace:
     """Where one result file goes.
 
     Args:
-        path: The file to write; its folder exists.
+        path: The file to write.
         subfolder: Its folder, relative to the output folder; empty at the top.
+        following: Gives the next free name, where another process takes this one first.
     """
 
     path: Path
     subfolder: str
+    following: Callable[[], Path]
 
 
 def check_prefix(prefix: str) -> None:

@@ -200,19 +200,22 @@ def save_place(
     check_prefix(prefix)
     relative = Path(filled_prefix(prefix, width=width, height=height, hidden=hidden))
     folder = (current().temporary_dir if temporary else current().output_dir) / relative.parent
-    try:
-        there = list(folder.iterdir()) if folder.exists() else []  # whoever writes makes it
-        taken = [re.match(rf"{re.escape(relative.name)}_(\d+)", entry.name) for entry in there]
-    except OSError as error:
-        raise OutputError(
-            "the output folder cannot be used",
-            got=folder,
-            expected="a folder that can be made and written",
-            remedy=str(error),
-        ) from error
-    counter = max((int(match[1]) for match in taken if match), default=0) + 1
-    subfolder = "" if relative.parent == Path() else relative.parent.as_posix()
-    return SavePlace(path=folder / f"{relative.name}_{counter:05}_{suffix}", subfolder=subfolder)
+    numbered = re.compile(rf"{re.escape(relative.name)}_(\d+)", re.IGNORECASE)
+
+    def free() -> Path:
+        try:
+            there = list(folder.iterdir()) if folder.exists() else []  # whoever writes makes it
+        except OSError as error:
+            raise OutputError(
+                "the output folder cannot be used",
+                got=folder,
+                expected="a folder that can be made and written",
+                remedy=str(error),
+            ) from error
+        counter = max((int(match[1]) for entry in there if (match := numbered.match(entry.name))), default=0) + 1
+        return folder / f"{relative.name}_{counter:05}_{suffix}"
+
+    return SavePlace(free(), "" if relative.parent == Path() else relative.parent.as_posix(), free)
 
 
 @dataclass(frozen=True)

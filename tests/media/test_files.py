@@ -12,7 +12,7 @@ import av
 import pytest
 from sounding_video.core.errors import Cancelled, OutputError
 from sounding_video.core.progress import Progress
-from sounding_video.media.files import new_file, output_error
+from sounding_video.media.files import FreeName, new_file, output_error
 from sounding_video.media.mux import write_clip
 from sounding_video.media.probe import probe
 from sounding_video.media.writers import pyav
@@ -194,3 +194,30 @@ def test_a_killed_run_leaves_no_half_file(tmp_path, existing):
     assert path.exists() == existing
     if existing:
         assert path.read_bytes() == b"an older file"
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_free_name_replaces_no_file(tmp_path, monkeypatch, has_links):
+    """Two runs found the same name free; the second to finish gets the next one."""
+
+    def no_links(*_: object, **__: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", no_links)
+    names = [tmp_path / f"clip_{number}.mp4" for number in (1, 2, 3)]
+    following = lambda: next(name for name in names if not name.exists())  # noqa: E731
+    first, second = FreeName(names[0], following), FreeName(names[0], following)
+    for name, content in ((first, b"one"), (second, b"two")):
+        with new_file(name) as part:
+            part.write_bytes(content)
+    assert [Path(first), Path(second)] == names[:2]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"clip_1.mp4": b"one", "clip_2.mp4": b"two"}
+
+
+def test_a_name_that_stays_taken_is_refused(tmp_path):
+    path = tmp_path / "clip_1.mp4"
+    path.write_bytes(b"one")
+    with pytest.raises(OutputError, match="the name is taken"), new_file(FreeName(path, lambda: path)) as part:
+        part.write_bytes(b"two")
+    assert path.read_bytes() == b"one" and len(list(tmp_path.iterdir())) == 1
