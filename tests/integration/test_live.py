@@ -356,7 +356,7 @@ def test_the_save_node_tells_the_player_what_to_draw(comfyui, small):
 
 def test_the_page_may_ask_whether_anchors_can_be_read(comfyui):
     url = f"{comfyui.url}/sounding_video/anchors"
-    assert "the text: Invalid JSON" in post(url, "{")["problem"]
+    assert "the semantic anchors cannot be read: got column 2" in post(url, "{")["problem"]
     assert "entities: Field required" in post(url, "{}")["problem"]
     from sounding_video.captions.backends import open_backend
     from sounding_video.captions.backends.base import BackendOptions
