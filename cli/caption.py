@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,21 +139,37 @@ def _rows(args: argparse.Namespace, output: Path) -> list[dict[str, Any]]:
     """What to caption; files are named relative to the output where they lie below it, as a manifest wants it."""
     from ..captions.jsonl import read_rows
 
+    known = _known(output)
     rows = [] if args.input is None else read_rows(Path(args.input))
     base = Path() if args.input is None else Path(args.input).parent
     for row in rows:
-        row["file"] = _name(base / row["file"], output)
+        row["file"] = _name(base / row["file"], output, known)
     for clip in map(Path, args.clips):
         found = sorted(path for path in clip.rglob("*") if path.suffix.lower() in SUFFIXES) if clip.is_dir() else [clip]
-        rows += [{"file": _name(path, output)} for path in found]
+        rows += [{"file": _name(path, output, known)} for path in found]
     if not rows:
         raise InputError("there is nothing to caption", expected="clips, folders of clips, or --input with a list")
     return rows
 
 
-def _name(path: Path, output: Path) -> str:
+def _known(output: Path) -> dict[Path, str]:
+    """What an earlier run called the clips that are captioned or described already."""
+    from ..captions.jsonl import read_rows
+    from ..captions.media_captioner import raw_captions_file
+
+    written = [path for path in (raw_captions_file(output), output) if path.exists()]
+    return {(output.parent / row["file"]).resolve(): row["file"] for path in written for row in read_rows(path)}
+
+
+def _name(path: Path, output: Path, known: Mapping[Path, str]) -> str:
+    """The clip as seen from the output; in full only where the user wrote it so and it does not lie below that."""
     whole, folder = path.resolve(), output.resolve().parent
-    return whole.relative_to(folder).as_posix() if whole.is_relative_to(folder) else str(whole)
+    if whole in known:
+        return known[whole]
+    if whole.is_relative_to(folder) or not path.is_absolute():
+        with suppress(ValueError):  # another drive of Windows
+            return Path(os.path.relpath(whole, folder)).as_posix()
+    return str(whole)
 
 
 def _read(path: Path) -> AVClip:

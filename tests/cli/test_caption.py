@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 import torch
@@ -174,3 +175,16 @@ def test_what_cannot_be_is_said_before_anything_is_done(caption, tmp_path, argum
     outcome = caption(*arguments)
     assert outcome.code == 2 and sentence in outcome.json["error"]["message"]
     assert not (tmp_path / "list.jsonl").exists()
+
+
+def test_clips_elsewhere_are_named_as_the_user_named_them(command, chat_server, clips, tmp_path, monkeypatch):
+    """By a path from the list, not by one of the machine; and a clip that is there is known by any of its names."""
+    monkeypatch.chdir(clips)
+    output, clip = Path("..", "lists", "list.jsonl"), Path("one.mkv")
+    arguments = ["-o", output, "--json", *over(chat_server)[:2], "--server", chat_server.url, "--looking-model", "tiny"]
+    chat_server.answers("seen", "heard", "seen", "heard")
+    assert command("caption", clip, *arguments, "--mode", "raw").json["captioned"] == 1
+    assert command("caption", clip.absolute(), *arguments, "--mode", "raw").json["already_there"] == 1
+    assert command("caption", Path("three.mkv").absolute(), *arguments, "--mode", "raw").json["captioned"] == 1
+    names = [row["file"] for row in read_rows(tmp_path / "lists" / "list.jsonl")]
+    assert names == ["../clips/one.mkv", str(clips / "three.mkv")]
