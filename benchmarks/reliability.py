@@ -113,8 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
             name = self.path.removeprefix("/api/models/").partition("?")[0].partition("/revision")[0]
             siblings = [{"rfilename": file, "size": len(data)} for file, data in self.hub.files.items()]
             self._send({"id": name, "sha": "d" * 40, "siblings": siblings})
-        else:
-            self._send_file(self.hub.files[self.path.split("/resolve/")[1].partition("/")[2]], with_body)
+        elif (name := self.path.partition("/resolve/")[2].partition("/")[2]) in self.hub.files:
+            self._send_file(self.hub.files[name], with_body)
+        else:  # the client asks for more than it needs
+            self.send_error(404)
 
     def _send(self, value: Any) -> None:
         body = json.dumps(value).encode()

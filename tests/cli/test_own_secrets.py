@@ -57,6 +57,7 @@ def commands(server: ChatServer) -> list[list[str]]:
     ]
 
 
+@pytest.mark.slow
 def test_nothing_of_the_machine_is_in_what_is_written(python_with_package, work, chat_server, root):
     chat_server.answers("a ball bounces", "a ball is heard")
     home = work.parent
