@@ -80,7 +80,6 @@ class SyncReport(io.ComfyNode):
         cls, *, images: Tensor, audio: dict[str, Any], fps: float, filename_prefix: str, width: int
     ) -> io.NodeOutput:
         """Measure, draw, save and show."""
-        from ..media.files import FreeName
         from ..media.plot import time_axis_picture
 
         sound, notes = audio_clip(audio)
@@ -89,19 +88,18 @@ class SyncReport(io.ComfyNode):
             found = measured(clip)
         place = save_place(filename_prefix, width=width, height=0, suffix=".png", hidden=cls.hidden)
         markers = [time for time in found["onsets_seconds"] if time <= found["seconds"]]
-        name = FreeName(place.path, place.following)
         time_axis_picture(
             clip,
-            name,
+            place.name,
             width=width,
             markers_seconds=markers,
             peaks_seconds=found["motion_peaks_seconds"],
             metadata=file_tags(cls.hidden),
         )
         report = json.dumps(found, indent=2)
-        saved = ui.SavedResult(name.path.name, place.subfolder, io.FolderType.output)
+        saved = ui.SavedResult(place.path.name, place.subfolder, io.FolderType.output)
         shown = {"images": [saved], **told("\n".join([found["summary"], *notes]))}
-        return io.NodeOutput(_image(name.path), report, ui=shown)
+        return io.NodeOutput(_image(place.path), report, ui=shown)
 
 
 def measured(clip: AVClip) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import as_fps
@@ -139,7 +138,6 @@ class Mux(io.ComfyNode):
         **options: Any,
     ) -> io.NodeOutput:
         """Write the file and show it."""
-        from ..media.files import FreeName
         from ..media.mux import write_clip
         from ..media.timeline import timeline
 
@@ -150,14 +148,13 @@ class Mux(io.ComfyNode):
         watched = progress(("mux", 3), *([("measure", 1)] if measures else []))
         report = write_clip(
             clip,
-            FreeName(place.path, place.following),
+            place.name,
             writer=options["writer"],
             codec=codec,
             crf=quality,
             metadata=file_tags(cls.hidden),
             progress=watched,
         )
-        place = replace(place, path=report.path)
         notes += [*report.notes, *(["A preview: nothing was saved."] if save == PREVIEW else [])]
         drawn = {"sounding_video_timeline": [timeline(_as_shown(clip, format), watched, motion=measures)]}
         return io.NodeOutput(

@@ -22,6 +22,7 @@ from server import PromptServer
 from ...core.errors import SoundingVideoError
 from ...core.progress import Progress
 from ...core.residency import Residency, managed_by
+from ...media.files import FreeName
 from ...media.preview import Preview
 from .comfy_memory import MEMORY
 from .common import Pace, SavePlace, StageBar, StageClock, check_prefix
@@ -231,7 +232,8 @@ def save_place(
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, width, height)
         return Path(folder) / f"{name}_{counter:05}_{suffix}", subfolder
 
-    return SavePlace(*free(), lambda: free()[0])
+    path, subfolder = free()
+    return SavePlace(FreeName(path, lambda: free()[0]), subfolder)
 
 
 def check_place(prefix: str, suffix: str, *, temporary: bool = False) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ...core.errors import OutputError
 from ...core.progress import STAGE_TITLES
+from ...media.files import FreeName
 
 _TOLD_EVERY_SECONDS = 0.5
 _MOVED_EVERY_SECONDS = 0.1
@@ -21,14 +22,17 @@ class SavePlace:
     """Where one result file goes.
 
     Args:
-        path: The file to write.
+        name: The file to write, under a name that is free.
         subfolder: Its folder, relative to the output folder; empty at the top.
-        following: Gives the next free name, where another process takes this one first.
     """
 
-    path: Path
+    name: FreeName
     subfolder: str
-    following: Callable[[], Path]
+
+    @property
+    def path(self) -> Path:
+        """The name that is free now; the file's own once it is written."""
+        return self.name.path
 
 
 def check_prefix(prefix: str) -> None:

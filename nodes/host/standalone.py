@@ -22,6 +22,7 @@ from ...core.disk import user_path
 from ...core.errors import OutputError, SoundingVideoError
 from ...core.progress import SILENT, Progress
 from ...core.residency import Residency, managed_by
+from ...media.files import FreeName
 from . import io, ui
 from .common import SavePlace, check_prefix
 from .memory import MEMORY
@@ -215,7 +216,8 @@ def save_place(
         counter = max((int(match[1]) for entry in there if (match := numbered.match(entry.name))), default=0) + 1
         return folder / f"{relative.name}_{counter:05}_{suffix}"
 
-    return SavePlace(free(), "" if relative.parent == Path() else relative.parent.as_posix(), free)
+    subfolder = "" if relative.parent == Path() else relative.parent.as_posix()
+    return SavePlace(FreeName(free(), free), subfolder)
 
 
 @dataclass(frozen=True)
