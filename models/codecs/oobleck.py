@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Hz: telephones have 8 000, the highest rate of any recorder is 768 000.
-LOWEST_RATE, HIGHEST_RATE = 1000, 768_000
+# Hz: no recorder has more than 768 000; models of tests have as few as 100.
+LOWEST_RATE, HIGHEST_RATE = 1, 768_000
 
 
 def idle_units(vae: AutoencoderOobleck) -> list[nn.Module]:
