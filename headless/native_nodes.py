@@ -139,14 +139,12 @@ class GetVideoComponents(io.ComfyNode):
     def execute(cls, *, video: Any) -> io.NodeOutput:
         """Decode it, upright."""
         from ..media.probe import read_clip
-        from ..media.user_file import open_user_file
 
         path = Path(video.get_stream_source())
         clip = read_clip(path)
         if clip.video is None:
             raise InputError("there is no picture in this file", got=path, expected="a video")
-        frames = torch.rot90(clip.video.frames, open_user_file(path).turn, (1, 2))
-        return io.NodeOutput(frames, _audio(clip.audio), float(clip.video.fps))
+        return io.NodeOutput(clip.video.frames, _audio(clip.audio), float(clip.video.fps))
 
 
 NATIVE_NODES: tuple[type[io.ComfyNode], ...] = (LoadVideo, LoadAudio, LoadImage, GetVideoComponents)

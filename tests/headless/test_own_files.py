@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+import user_files
 from PIL import Image
 from sounding_video.core.errors import WorkflowError
 from sounding_video.core.types import AudioClip, AVClip, VideoClip
@@ -63,6 +64,18 @@ def test_a_video_s_frames_and_sound_reach_the_file(folder, tmp_path):
     assert torch.equal(made.audio.waveform, own.audio.waveform) and made.video.fps == 10
     again = run_workflow(graph, overrides={"a.file": str(report.files[0])}, output_dir=tmp_path / "2")
     assert probe(again.files[0]).num_frames == 20
+
+
+def test_a_phone_s_video_is_put_upright_once(tmp_path):
+    path = user_files.write_file(tmp_path / "turned.mp4", rotation=90)
+    graph = _graph(
+        a=("LoadVideo", {"file": str(path)}),
+        b=("GetVideoComponents", {"video": ["a", 0]}),
+        c=_save(images=["b", 0], codec="ffv1"),
+    )
+    made = read_clip(run_workflow(graph, output_dir=tmp_path / "out").files[0]).video.frames
+    assert torch.allclose(made, read_clip(path).video.frames, atol=0.02)
+    assert made.shape[1] == user_files.WIDTH and made.shape[2] == user_files.HEIGHT
 
 
 def test_encode_clip_takes_them(folder, tmp_path, small_models_dir):
