@@ -64,7 +64,12 @@ def node_classes() -> dict[str, type[ComfyNode]]:
 
 def runnable_classes() -> dict[str, type[ComfyNode]]:
     """What runs without a server: our nodes, and those of ComfyUI's own that give them files."""
-    return node_classes() | {node.GET_SCHEMA().node_id: node for node in NATIVE_NODES}
+    return node_classes() | _native_classes()
+
+
+@functools.cache
+def _native_classes() -> dict[str, type[ComfyNode]]:
+    return {node.GET_SCHEMA().node_id: node for node in NATIVE_NODES}
 
 
 def read_workflow(path: str | Path) -> dict[str, Any]:

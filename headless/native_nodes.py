@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..core.disk import is_file, user_path
 from ..core.errors import InputError
 from ..nodes.host import io
 from ..nodes.host.standalone import VideoFile, current
+from ..nodes.output import audio_value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +43,7 @@ def _checked(name: str | None) -> bool | str:
     """Refuse a missing file before anything runs; a linked name arrives as None."""
     try:
         if name is not None:
-            user_path(name)
+            named_file(name)
     except InputError as error:
         return str(error)
     return True
@@ -61,7 +63,7 @@ class LoadVideo(_FromFile):
     @classmethod
     def execute(cls, *, file: str) -> io.NodeOutput:
         """Name it."""
-        return io.NodeOutput(VideoFile(user_path(file)))
+        return io.NodeOutput(VideoFile(named_file(file)))
 
 
 class LoadAudio(_FromFile):
@@ -80,8 +82,8 @@ class LoadAudio(_FromFile):
         """Decode it."""
         from ..media.probe import read_clip
 
-        path = user_path(audio)
-        sound = _audio(read_clip(path).audio)
+        path = named_file(audio)
+        sound = audio_value(read_clip(path).audio)
         if sound is None:
             raise InputError("there is no sound in this file", got=path, expected="a sound, or a video with one")
         return io.NodeOutput(sound)
@@ -103,7 +105,7 @@ class LoadImage(_FromFile):
         """Decode it."""
         from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
-        path, pictures, masks = user_path(image), [], []
+        path, pictures, masks = named_file(image), [], []
         try:
             with Image.open(path) as opened:
                 for raw in ImageSequence.Iterator(opened):
@@ -144,13 +146,13 @@ class GetVideoComponents(io.ComfyNode):
         clip = read_clip(path)
         if clip.video is None:
             raise InputError("there is no picture in this file", got=path, expected="a video")
-        return io.NodeOutput(clip.video.frames, _audio(clip.audio), float(clip.video.fps))
+        return io.NodeOutput(clip.video.frames, audio_value(clip.audio), float(clip.video.fps))
 
 
 NATIVE_NODES: tuple[type[io.ComfyNode], ...] = (LoadVideo, LoadAudio, LoadImage, GetVideoComponents)
 
 
-def user_path(name: str) -> Path:
+def named_file(name: str) -> Path:
     """The file that a workflow names.
 
     Args:
@@ -163,9 +165,9 @@ def user_path(name: str) -> Path:
     plain = name[: place.start()] if place else name
     here = current()
     folder = {"output": here.output_dir, "temp": here.temporary_dir}.get(place[1] if place else "", here.input_dir)
-    candidates = [folder / plain] if place else [Path(plain), folder / plain]
+    candidates = [folder / plain] if place else [user_path(plain), folder / plain]
     for candidate in candidates:
-        if plain and candidate.is_file():
+        if plain and is_file(candidate):
             return candidate
     raise InputError(
         "a file that the workflow names is not there",
@@ -173,10 +175,6 @@ def user_path(name: str) -> Path:
         expected=f"a path, or a file in {folder}",
         remedy="Name another with --set NODE.INPUT=FILE, or its folder with --input-dir.",
     )
-
-
-def _audio(sound: Any) -> dict[str, Any] | None:
-    return sound and {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
 
 
 def _planes(picture: Any) -> Tensor:

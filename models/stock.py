@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from ..core.errors import InputError
+from ..core.errors import InputError, TextError
 from ..core.json_text import read_json
 from ..core.registry import Registry
 
@@ -57,7 +57,7 @@ def variant_in(registry: Registry[Any], part: Path, usual: str) -> Any:
     """
     try:
         config = read_json(part / "config.json")
-    except (OSError, ValueError, RecursionError):
+    except TextError:
         config = None
     said = config if isinstance(config, dict) else {}
     found = variant_named(registry, said.get("_class_name"))

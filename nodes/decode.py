@@ -10,6 +10,7 @@ from ..core.types import JointLatents
 from .av import av_input, parted
 from .host import io, progress
 from .listing import ADVANCED, listing
+from .output import audio_value
 from .sockets import CATEGORY, AudioCodec, VideoCodec
 from .telling import managed_stage
 from .wiring import LOADERS, incomplete, require_latent
@@ -105,7 +106,7 @@ class DecodeAV(io.ComfyNode):
                 )
                 for item in items
             ]
-        return io.NodeOutput([_image(clip) for clip in clips], [_audio(clip) for clip in clips], ui=shown)
+        return io.NodeOutput([_image(clip) for clip in clips], [audio_value(clip.audio) for clip in clips], ui=shown)
 
 
 def _stages(item: JointLatents) -> list[tuple[str, float]]:
@@ -147,10 +148,3 @@ def _items(latents: JointLatents) -> list[JointLatents]:
 
 def _image(clip: AVClip) -> Tensor | None:
     return None if clip.video is None else clip.video.frames
-
-
-def _audio(clip: AVClip) -> dict[str, Any] | None:
-    """ComfyUI's AUDIO value."""
-    return (
-        None if clip.audio is None else {"waveform": clip.audio.waveform[None], "sample_rate": clip.audio.sample_rate}
-    )

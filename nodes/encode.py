@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..core.clock import MAX_SIDE, Timeline, as_fps, tail_start, whole_latents
+from ..core.clock import MAX_SIDE, Timeline, tail_start, whole_latents
 from ..core.errors import require_choice
 from ..core.progress import stoppable
-from ..core.types import AVClip, VideoClip
 from ..models.own import PUBLISHED, OwnSettings, joint_settings
 from .av import FPS_KEY, av_output, joined
 from .decode import TILING
 from .host import io, progress
 from .listing import ADVANCED, listing
-from .output import audio_clip
+from .output import av_clip
 from .own import AS_SET, FROM_MODEL, defaults_input, followed, settled
 from .sockets import CATEGORY, AudioCodec, VideoCodec
 from .telling import REPORT_KEY, managed_stage
@@ -26,7 +25,7 @@ from .wiring import LOADERS, incomplete
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..core.types import JointLatents
+    from ..core.types import AVClip, JointLatents
     from ..media.fit_report import FitReport
     from ..models.parts import AudioParts, VideoParts
 
@@ -123,7 +122,7 @@ class EncodeClip(io.ComfyNode):
 
         require_choice("way to go on after the end", after_the_end, (HELD, OPEN))
         _require_codecs(images, audio, video_codec, audio_codec)
-        clip, notes = _clip(images, audio, fps)
+        clip, notes = av_clip(images, audio, fps)
         timeline, taken = _timeline(clip, video_codec, audio_codec, defaults, model)
         watched = progress(("encode picture", 4), ("encode sound", 1))
         with managed_stage() as shown, stoppable(watched):
@@ -213,12 +212,6 @@ def _require_codecs(
             raise incomplete(
                 f"there is {thing} but no {name} codec", disconnect=port, connect=f"{name}_codec to {LOADERS[name]}"
             )
-
-
-def _clip(images: Tensor | None, audio: dict[str, Any] | None, fps: float) -> tuple[AVClip, list[str]]:
-    """What is connected, and a sentence where the sound had more than two channels."""
-    sound, notes = (None, []) if audio is None else audio_clip(audio)
-    return AVClip(None if images is None else VideoClip(images[..., :3].float(), as_fps(fps)), sound), notes
 
 
 def _timeline(

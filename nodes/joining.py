@@ -5,16 +5,16 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from ..core.clock import as_fps
-from ..core.types import AVClip, VideoClip
 from .host import io
 from .listing import listing
-from .output import audio_clip
+from .output import audio_value, av_clip
 from .sockets import CATEGORY
 from .wiring import incomplete
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ..core.types import AVClip
 
 # A second that arrives as a float is one of these fractions again: every frame and sample has one.
 FINEST = 10**7
@@ -87,12 +87,10 @@ class JoinClips(io.ComfyNode):
         first = _clip("your clip", ("images", "audio"), images, audio, fps)
         second = _clip("the second clip", ("next_images", "next_audio"), next_images, next_audio, next_fps)
         whole = put_behind(first, second, start=None if start is None else Fraction(start).limit_denominator(FINEST))
-        sound = whole.audio and {"waveform": whole.audio.waveform[None], "sample_rate": whole.audio.sample_rate}
-        return io.NodeOutput(whole.video and whole.video.frames, sound, fps, float(whole.seconds))
+        return io.NodeOutput(whole.video and whole.video.frames, audio_value(whole.audio), fps, float(whole.seconds))
 
 
 def _clip(name: str, ports: tuple[str, str], images: Tensor | None, audio: dict[str, Any] | None, fps: float) -> AVClip:
     if images is None and audio is None:
         raise incomplete(f"{name} is absent", connect=f"{ports[0]}, {ports[1]} or both")
-    video = None if images is None else VideoClip(images[..., :3].float().cpu(), as_fps(fps))
-    return AVClip(video, audio_clip(audio)[0] if audio is not None else None)
+    return av_clip(images, audio, fps)[0]

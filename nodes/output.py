@@ -174,8 +174,7 @@ def _clip(images: Tensor | None, audio: dict[str, Any] | None, fps: float) -> tu
     """What is connected, and what was changed about the sound."""
     if images is None and audio is None:
         raise incomplete("a clip needs a picture, a sound or both", connect="images, audio or both to Decode AV")
-    sound, notes = (None, []) if audio is None else audio_clip(audio)
-    return AVClip(None if images is None else VideoClip(images[..., :3].float().cpu(), as_fps(fps)), sound), notes
+    return av_clip(images, audio, fps)
 
 
 def _as_shown(clip: AVClip, format: str) -> AVClip:
@@ -226,6 +225,26 @@ def file_tags(hidden: Any) -> dict[str, Any] | None:
         return None
     tags = {"prompt": hidden.prompt, "workflow": (hidden.extra_pnginfo or {}).get("workflow")}
     return {name: value for name, value in tags.items() if value is not None}
+
+
+def av_clip(images: Tensor | None, audio: dict[str, Any] | None, fps: float) -> tuple[AVClip, list[str]]:
+    """A clip of what is connected, picture, sound or both, and a sentence where the sound had more than two channels.
+
+    Args:
+        images: ComfyUI's IMAGE ``(F, H, W, C)``; an alpha channel is left out.
+        audio: ComfyUI's AUDIO.
+        fps: Frames per second of the images.
+
+    Raises:
+        InputError: neither of them, or see :func:`audio_clip`.
+    """
+    sound, notes = (None, []) if audio is None else audio_clip(audio)
+    return AVClip(None if images is None else VideoClip(images[..., :3].float().cpu(), as_fps(fps)), sound), notes
+
+
+def audio_value(sound: AudioClip | None) -> dict[str, Any] | None:
+    """ComfyUI's AUDIO value of a sound, and None of none."""
+    return None if sound is None else {"waveform": sound.waveform[None], "sample_rate": sound.sample_rate}
 
 
 def audio_clip(audio: dict[str, Any]) -> tuple[AudioClip, list[str]]:

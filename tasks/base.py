@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from ..core.clock import Timeline
 from ..core.progress import SILENT, Progress
 from ..core.types import Captions, Conditioning
+from ..core.windows import Window, windows
 from ..media.fit_report import FitReport
 from ..media.user_file import UserFile
 from ..models.conditioning import REMEMBERED, ConditioningCache
 from ..pipeline import DEFAULT_NEGATIVES, FamilyModel, SamplingOptions, encode_captions
+
+OVERLAP_SECONDS = 1  # of neighbouring windows
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,25 @@ def own_timeline(model: FamilyModel, file: UserFile | None = None) -> Timeline:
     if file is not None and file.size is not None and (file.size[0] < file.size[1]) != (size[0] < size[1]):
         size = size[::-1] if file.size[0] != file.size[1] else size
     return Timeline(own.num_frames, own.fps, *size, model.geometry)
+
+
+def planned_windows(timeline: Timeline, seconds: Fraction, overlap: float) -> tuple[tuple[Window, ...], list[str]]:
+    """Windows for something long, and what is said of them where there are several.
+
+    Args:
+        timeline: Of one window.
+        seconds: How long it is.
+        overlap: Seconds that neighbours share; at most half a window is taken.
+    """
+    share = min(Fraction(overlap).limit_denominator(1000), timeline.seconds / 2)
+    plan = windows(timeline, seconds, share)
+    told = f"made in {len(plan)} windows of {float(timeline.seconds):g} s that share {float(share):g} s"
+    return plan, [told] if len(plan) > 1 else []
+
+
+def fit_told(report: FitReport, plan: Sequence[Window]) -> list[str]:
+    """How what is given was fitted; how much of it one window shows is said of the only window there is."""
+    return [sentence for sentence in report.sentences() if len(plan) == 1 or "long" not in sentence]
 
 
 def sizes_told(report: FitReport) -> list[str]:

@@ -14,7 +14,7 @@ from ..core.clock import Timeline
 from ..core.errors import InputError
 from ..core.pair import Pair
 from ..core.types import AVClip, Conditioning, JointLatents, VideoClip
-from ..core.windows import Window, windows
+from ..core.windows import Window
 from ..media.fit import fit_clip
 from ..media.joining import join_pictures
 from ..media.own import with_own_sound
@@ -22,9 +22,8 @@ from ..media.user_file import UserFile, fit_file
 from ..models.clip_encoding import encode_clip
 from ..pipeline import decode_latents, sample_latents
 from ..sampling.given import Given, known
-from .base import Run, own_timeline
+from .base import OVERLAP_SECONDS, Run, fit_told, own_timeline, planned_windows
 
-OVERLAP_SECONDS = 1
 # The model is asked for this many times its own length before windows are made.
 LONGEST_PASS = 2
 
@@ -54,19 +53,16 @@ def picture_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -
     num_frames = max(1, math.ceil((math.ceil(file.sound.seconds * timeline.fps) - 1) / stride)) * stride + 1
     if num_frames <= LONGEST_PASS * timeline.num_frames:
         timeline = replace(timeline, num_frames=num_frames)
-        plan: tuple[Window, ...] = (Window(0, 0, 0, 0, Fraction(0), Fraction(0)),)
+        plan, told = (Window(0, 0, 0, 0, Fraction(0), Fraction(0)),), []
     else:
-        share = min(Fraction(overlap).limit_denominator(1000), timeline.seconds / 2)
-        plan = windows(timeline, file.sound.seconds, share)
+        plan, told = planned_windows(timeline, file.sound.seconds, overlap)
     conditioning, notes, parts = run.conditioning(timeline), list(file.notes), []
     for number, window in enumerate(plan):
         clip, report = fit_file(heard, timeline, start=window.first_frame / timeline.fps)
         if number == 0:
-            notes += [sentence for sentence in report.sentences() if len(plan) == 1 or "long" not in sentence]
+            notes += fit_told(report, plan)
         parts.append(_window(run.seeded(number), timeline, conditioning, clip, _end(parts, window)))
-    if len(plan) > 1:
-        notes.append(f"made in {len(plan)} windows of {float(timeline.seconds):g} s that share {float(share):g} s")
-    return with_own_sound(file.sound, join_pictures(parts, plan)), notes
+    return with_own_sound(file.sound, join_pictures(parts, plan)), [*notes, *told]
 
 
 def _end(parts: list[VideoClip], window: Window) -> VideoClip | None:

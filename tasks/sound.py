@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 
 from ..core.clock import Timeline, samples_for
 from ..core.errors import InputError
 from ..core.pair import Pair
 from ..core.types import AudioClip, AVClip, Conditioning, JointLatents
-from ..core.windows import Window, windows
+from ..core.windows import Window
 from ..media.audio import FADE_SECONDS, fit_length
 from ..media.joining import join_sound, known_end
 from ..media.user_file import UserFile, fit_file
 from ..models.clip_encoding import encode_clip
 from ..pipeline import decode_latents, sample_latents
 from ..sampling.given import Given, known
-from .base import Run, own_timeline
-
-OVERLAP_SECONDS = 1
+from .base import OVERLAP_SECONDS, Run, fit_told, own_timeline, planned_windows
 
 
 def sound_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -> tuple[AudioClip, list[str]]:
@@ -40,22 +37,19 @@ def sound_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -> 
     if not (run.model.makes("video") and run.model.makes("audio")):
         raise InputError("a sound for a picture needs both towers", got=run.model.description)
     timeline = own_timeline(run.model, file)
-    share = min(Fraction(overlap).limit_denominator(1000), timeline.seconds / 2)
-    plan = windows(timeline, file.seconds, share)
+    plan, told = planned_windows(timeline, file.seconds, overlap)
     conditioning = run.conditioning(timeline)
     notes, parts, latents = list(file.notes), [], None
     for number, window in enumerate(plan):
         clip, report = fit_file(file, timeline, start=window.start)
         if number == 0:
-            notes += [sentence for sentence in report.sentences() if len(plan) == 1 or "long" not in sentence]
+            notes += fit_told(report, plan)
         latents = _window(run.seeded(number), timeline, conditioning, clip, window, latents)
         decoded = decode_latents(JointLatents(audio=latents), fps=timeline.fps, **run.codecs())
         parts.append(decoded.audio)
-    if len(plan) > 1:
-        notes.append(f"made in {len(plan)} windows of {float(timeline.seconds):g} s that share {float(share):g} s")
     sound = join_sound(parts, plan)
     wanted = samples_for(file.seconds, sound.sample_rate)
-    return fit_length(sound, wanted, fade_seconds=FADE_SECONDS), notes
+    return fit_length(sound, wanted, fade_seconds=FADE_SECONDS), [*notes, *told]
 
 
 def _window(
