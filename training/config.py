@@ -22,12 +22,24 @@ from .sections import BridgesConfig, DataConfig, ModelsConfig, ObjectiveConfig, 
 from .tasks import TRAINING_TASKS
 
 T = TypeVar("T")
+# How the times of what is made are drawn, and those of a given side.
+TIME_DRAWS, GIVEN_DRAWS = ("uniform", "sobol-bf16", "logit-normal"), ("fixed", "uniform")
 PRECISIONS = ("float32", "bf16", "pure-bf16")
 # No count, and no step of an optimizer, is larger.
 _MOST = 1_000_000_000
 _NUMBERS = {int: Bounds("number", -(2**63), 2**63 - 1), float: Bounds("number", -1e30, 1e30, whole=False)}
 # Fields that are younger than runs that people have: at these values they stay out of the hash.
-YOUNGER: Mapping[str, Any] = {"bridges.settings": []}
+YOUNGER: Mapping[str, Any] = {
+    "bridges.settings": [],
+    "objective.logit_mean": 1.0,
+    "objective.logit_std": 1.0,
+    "objective.least_audio_time": 0.0,
+    "objective.given_video_time": 0.04,
+    "objective.given_audio_time": 0.156,
+    "objective.given_draw": "fixed",
+    "objective.generated_text_dropout": 0.5,
+    "objective.given_text_dropout": 0.2,
+}
 # Sections and fields that may change between a run and its continuation: they do not touch the numbers.
 NOT_HASHED = ("saving", "device", "models.compile", "data.cache", "data.workers", "data.keep_media")
 
@@ -71,7 +83,8 @@ class TrainConfig:
             ("device", self.device, ("auto", "cpu")),
             ("objective.timestep", self.objective.timestep, ("paper", "official")),
             ("objective.times", self.objective.times, ("shared", "lockstep")),
-            ("objective.draw", self.objective.draw, ("uniform", "sobol-bf16")),
+            ("objective.draw", self.objective.draw, TIME_DRAWS),
+            ("objective.given_draw", self.objective.given_draw, GIVEN_DRAWS),
             ("objective.codes", self.objective.codes, ("learned", "cepstral")),
             ("optimizer.decay", self.optimizer.decay, ("cosine", "constant")),
             ("data.crop", self.data.crop, ("random", "head")),
@@ -159,6 +172,13 @@ def _require_ranges(config: TrainConfig) -> None:
         ("data.workers", config.data.workers, 0, None),
         ("objective.video_text_dropout", objective.video_text_dropout, 0, 1),
         ("objective.audio_text_dropout", objective.audio_text_dropout, 0, 1),
+        ("objective.logit_mean", objective.logit_mean, -20, 20),
+        ("objective.logit_std", objective.logit_std, 0, 20),
+        ("objective.least_audio_time", objective.least_audio_time, 0, 1),
+        ("objective.given_video_time", objective.given_video_time, 0, 1),
+        ("objective.given_audio_time", objective.given_audio_time, 0, 1),
+        ("objective.generated_text_dropout", objective.generated_text_dropout, 0, 1),
+        ("objective.given_text_dropout", objective.given_text_dropout, 0, 1),
         ("objective.flow_shift", objective.flow_shift, MIN_FLOW_SHIFT, MAX_FLOW_SHIFT),
         ("bridges.moment_bias", config.bridges.moment_bias, 0, None),
         ("optimizer.lr", optimizer.lr, 0, None),

@@ -60,7 +60,14 @@ def forget_origin(path: Path) -> None:
     path.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def write_bridges(path: Path, config: TrainConfig, joint: JointModel, state: Mapping[str, Tensor]) -> None:
+def write_bridges(
+    path: Path,
+    config: TrainConfig,
+    joint: JointModel,
+    state: Mapping[str, Tensor],
+    *,
+    notes: Mapping[str, str] | None = None,
+) -> None:
     """Write a bridge file, with the tower blocks that were trained beside the bridges.
 
     Args:
@@ -68,6 +75,7 @@ def write_bridges(path: Path, config: TrainConfig, joint: JointModel, state: Map
         config: The run, which is noted in it.
         joint: Whatever was not trained is taken from it.
         state: Trained tensors, by their names in the step.
+        notes: What the file says beside that.
     """
     towers = {"video": joint.video, "audio": joint.audio}
     tuned: dict[str, dict[str, Tensor]] = {}
@@ -82,7 +90,7 @@ def write_bridges(path: Path, config: TrainConfig, joint: JointModel, state: Map
     stack = BridgeStack(joint.bridges.kind, joint.bridges.config, joint.bridges.points)
     own = {name: state.get(f"joint.bridges.{name}", tensor) for name, tensor in joint.bridges.state_dict().items()}
     stack.load_state_dict(own)
-    save_bridges(path, stack, tower_weights=tuned, notes=notes_of(config))
+    save_bridges(path, stack, tower_weights=tuned, notes={**notes_of(config), **(notes or {})})
 
 
 def notes_of(config: TrainConfig) -> dict[str, str]:

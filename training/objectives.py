@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.errors import require_choice
+from ..core.pair import Pair
 from ..core.protocols import Denoiser
 from ..core.types import Modality
 from ..sampling.processes import PROCESSES
@@ -109,12 +110,27 @@ def add_noise(
     return NoisyBatch(video, audio, video_target, audio_target)
 
 
-def joint_loss(denoiser: Denoiser, noisy: NoisyBatch) -> JointLoss:
-    """Mean squared error of every prediction, in float32, summed."""
-    video, audio = denoiser(noisy.video, noisy.audio)
-    losses = [
-        None if target is None else F.mse_loss(prediction.float(), target.float())
-        for prediction, target in ((video, noisy.video_target), (audio, noisy.audio_target))
-    ]
-    present = [loss for loss in losses if loss is not None]
-    return JointLoss(sum(present[1:], present[0]), *losses)
+def joint_loss(denoiser: Denoiser, noisy: NoisyBatch, weights: Pair[Tensor] | None = None) -> JointLoss:
+    """Mean squared error of every prediction, in float32, summed.
+
+    Args:
+        denoiser: The joint model; what it predicts nothing for has no loss.
+        noisy: From :func:`add_noise`.
+        weights: By modality ``(B,)``, how much each sample's error counts, as where a side is given in some samples
+            and made in others; None counts all.
+    """
+    predictions, targets = Pair(*denoiser(noisy.video, noisy.audio)), Pair(noisy.video_target, noisy.audio_target)
+    losses = {
+        name: _squared_error(*both, None if weights is None else weights[name])
+        for name, both in predictions.zip(targets).present.items()
+        if None not in both
+    }
+    present = list(losses.values())
+    return JointLoss(sum(present[1:], present[0]), losses.get("video"), losses.get("audio"))
+
+
+def _squared_error(prediction: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    if weight is None:
+        return F.mse_loss(prediction.float(), target.float())
+    each = F.mse_loss(prediction.float(), target.float(), reduction="none").flatten(1).mean(1)
+    return (weight * each).mean()

@@ -36,15 +36,21 @@ def clip_at(position: int, num_items: int, seed: int) -> int:
     return shuffled(num_items, seed, epoch)[place]
 
 
-def draw_time(reading: str, seed: int, position: int) -> float:
+def draw_time(reading: str, seed: int, position: int, *, mean: float = 1.0, std: float = 1.0) -> float:
     """The time t in 0..1 of one clip.
 
     Args:
-        reading: ``uniform``, or ``sobol-bf16`` as in the released code: a scrambled Sobol sequence in bfloat16.
+        reading: ``uniform``; ``sobol-bf16`` as in the released code: a scrambled Sobol sequence in bfloat16;
+            ``logit-normal``: sigmoid(n) for n ~ N(mean, std) (AV-Link).
         seed: Of the run.
         position: The clip's place in the run, over all steps and processes.
+        mean: Of ``logit-normal``.
+        std: Of ``logit-normal``.
     """
+    generator = derived_generator(seed, "time", position)
     if reading == "uniform":
-        return float(torch.rand(1, generator=derived_generator(seed, "time", position)))
+        return float(torch.rand(1, generator=generator))
+    if reading == "logit-normal":
+        return float(torch.sigmoid(mean + std * torch.randn(1, generator=generator, dtype=torch.float64)))
     engine = torch.quasirandom.SobolEngine(1, scramble=True, seed=seed).fast_forward(position)
     return float(engine.draw(1).to(torch.bfloat16))

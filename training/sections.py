@@ -125,7 +125,8 @@ class ObjectiveConfig:
             default schedule has them at one step, so that bridges learn what sampling asks.
         flow_shift: Of the video's time where times are ``lockstep``, as :class:`~..pipeline.SamplingOptions` has it;
             the lower, the further the picture leads.
-        draw: ``uniform``, or ``sobol-bf16``: one scrambled Sobol sequence rounded to bfloat16 (released code).
+        draw: ``uniform``; ``sobol-bf16``: one scrambled Sobol sequence rounded to bfloat16 (released code);
+            ``logit-normal``: the sigmoid of a normal number, flow time (AV-Link).
         video_text_dropout: Chance that a clip's video text is that of "" (each modality on its own).
         audio_text_dropout: Likewise for the audio text.
         kl_weight: Codecs: of the posterior's divergence from N(0, 1), summed over channels.
@@ -136,6 +137,15 @@ class ObjectiveConfig:
             :mod:`.sound_codes`), and the decoder learns from that.
         code_noise: Codecs: deviation of further noise on what is decoded, so that the decoder forgives a tower's
             errors; of the video codec in units of the normalised latents.
+        logit_mean: Of ``logit-normal``; above 0 is towards noise.
+        logit_std: Of ``logit-normal``.
+        least_audio_time: Tasks with a given side: the least time that is drawn for the audio tower, for one that never
+            saw less noise.
+        given_video_time: Tasks with a given side: the one flow time of a given picture.
+        given_audio_time: Likewise of a given sound, in Stable Audio's own time.
+        given_draw: Tasks with a given side: ``fixed`` shows it at that time, ``uniform`` at any flow time.
+        generated_text_dropout: Tasks with a given side: chance that the text of what is made is that of "".
+        given_text_dropout: Likewise of what is given.
     """
 
     timestep: str = "paper"
@@ -150,6 +160,14 @@ class ObjectiveConfig:
     waveform_weight: float = 1.0
     codes: str = "learned"
     code_noise: float = 0.0
+    logit_mean: float = 1.0
+    logit_std: float = 1.0
+    least_audio_time: float = 0.0
+    given_video_time: float = 0.04
+    given_audio_time: float = 0.156
+    given_draw: str = "fixed"
+    generated_text_dropout: float = 0.5
+    given_text_dropout: float = 0.2
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.clock import ClipTimes
-from ..core.pair import MODALITIES
+from ..core.pair import MODALITIES, Pair
 from ..core.types import Modality
 from ..models.joint import JointModel
 from .objectives import TrainingBatch, add_noise, joint_loss
@@ -49,7 +49,7 @@ class JointStep(nn.Module):
 
         Args:
             batch: ``t (B,)``, and by modality latents, noise, text; ``duration`` for audio, and ``audio_t (B,)`` where
-                it has a time of its own.
+                it has a time of its own; ``video_weight`` and ``audio_weight (B,)`` where samples count differently.
         """
         noisy = add_noise(
             TrainingBatch(**{key: batch.get(key) for key in LATENT_KEYS}),
@@ -60,7 +60,7 @@ class JointStep(nn.Module):
             reading=self.objective.timestep,
         )
         with torch.autocast(batch["t"].device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            loss = joint_loss(self._denoise, noisy)
+            loss = joint_loss(self._denoise, noisy, _weights(batch))
         losses = {name: getattr(loss, name) for name in MODALITIES if name in self.counted}
         present = {name: value for name, value in losses.items() if value is not None}
         first, *others = present.values()
@@ -70,6 +70,11 @@ class JointStep(nn.Module):
         if self.precision == "pure-bf16":
             video, audio = _rounded(video), _rounded(audio)
         return self.joint(video, audio, times=self.times)
+
+
+def _weights(batch: Mapping[str, Tensor]) -> Pair[Tensor] | None:
+    weights = Pair(batch.get("video_weight"), batch.get("audio_weight"))
+    return weights if weights.present else None
 
 
 def _rounded(modality: Modality | None) -> Modality | None:

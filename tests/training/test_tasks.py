@@ -20,7 +20,7 @@ from sounding_video.training.tasks import TRAINING_TASKS
 from sounding_video.training.trainer import train
 from training_runs import RECIPE_OF, bench_of, command_line
 
-ALL = pytest.mark.parametrize("task", TRAINING_TASKS)
+ALL = pytest.mark.parametrize("task", RECIPE_OF)
 
 
 @ALL

@@ -69,10 +69,16 @@ class DenoisingTask(TrainingTask):
     def moment(self, position: int) -> dict[str, Tensor]:
         """Of one place in the run ``t``, and ``audio_t`` where the audio has its own; what else the step shall read."""
         objective = self.config.objective
-        drawn = torch.tensor(draw_time(objective.draw, self.config.seed, position))
+        drawn = torch.tensor(self.draw_time(position))
         if objective.times == "shared":
             return {"t": drawn}
         return dict(zip(("t", "audio_t"), lockstep_times(drawn, objective.flow_shift), strict=True))
+
+    def draw_time(self, position: int) -> float:
+        """The number in 0..1 that the times of one place in the run follow from."""
+        objective = self.config.objective
+        normal = {"mean": objective.logit_mean, "std": objective.logit_std}
+        return draw_time(objective.draw, self.config.seed, position, **normal)
 
     def dropouts(self, moment: Mapping[str, Tensor]) -> Pair[float]:
         """The chance that a clip's text is that of "", by side.

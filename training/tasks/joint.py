@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from torch import nn
 
@@ -24,6 +25,8 @@ BRIDGES = "bridges"
 @TRAINING_TASKS.register("joint")
 class Joint(DenoisingTask):
     """Bridges between both towers, and the towers themselves, on clips with picture and sound."""
+
+    made_for: ClassVar[str] = "joint"  # what its bridges are for, as their file says: joint, v2a, a2v or both
 
     def make_bridges(self, sides: Sides, timeline: Timeline) -> BridgeStack:
         """New ones, or those of a file."""
@@ -67,5 +70,9 @@ class Joint(DenoisingTask):
         """A bridge file where bridges or single blocks were trained, and whole towers as model folders."""
         joint = trained.step.joint
         if BRIDGES in self.config.trainable or tuned_tower_blocks(self.config.trainable, joint):
-            write_bridges(folder / BRIDGE_FILE, self.config, joint, trained.state)
+            write_bridges(folder / BRIDGE_FILE, self.config, joint, trained.state, notes=self.notes())
         super().export_weights(folder, trained)
+
+    def notes(self) -> dict[str, str]:
+        """What a bridge file says of its use beside how it was made."""
+        return {"task": self.made_for}
