@@ -155,7 +155,11 @@ class BridgedForwards:
         grids = on_clock(video.grid, audio.grid, self._times)
         inputs = BridgeInputs(*(stream.to(like) for stream in streams), *self._tables(grids, like.device), *grids)
         new_video, new_audio = bridge(inputs)
-        return new_video.to(video.hidden), new_audio.to(audio.hidden)
+        # A stream that a bridge leaves alone is given back as it came, not by way of the bridges' type.
+        return (
+            video.hidden if new_video is inputs.video else new_video.to(video.hidden),
+            audio.hidden if new_audio is inputs.audio else new_audio.to(audio.hidden),
+        )
 
     def _tables(self, grids: tuple[TokenGrid, TokenGrid], device: torch.device) -> tuple[Rope, Rope]:
         config = self._stack.config

@@ -60,6 +60,9 @@ PLACEMENTS: dict[str, BridgePoints] = {
     "late_shifted": BridgePoints((26, 27, 28, 29), (20, 21, 22, 23)),
     "uniform": BridgePoints((6, 12, 18, 24), (2, 8, 13, 18)),
     "uniform_early": BridgePoints((3, 7, 11, 15), (2, 5, 8, 11)),
+    # SyncFlow pairs all layers: audio block j with the video block at the same share of the depth, or every third j.
+    "layerwise": BridgePoints(tuple((j + 1) * 30 // 24 - 1 for j in range(24)), tuple(range(24))),
+    "layerwise_8": BridgePoints(tuple((j + 1) * 30 // 24 - 1 for j in range(2, 24, 3)), tuple(range(2, 24, 3))),
 }
 
 

@@ -18,16 +18,15 @@ from torch import Tensor, nn
 from ...core.errors import IncompatibleWeightsError, InputError, TextError, require_choice
 from ...core.json_text import parse_json
 from ..attention import DEFAULT_KERNEL, AttentionKernel
-from ..rope import Rope, rotary_frequencies, rotate_interleaved
+from ..rope import Rope, rotate_interleaved
 from ..ropes import ROPES
 from ..towers.base import TokenGrid
+from ._moments import moment_biases
 
 READINGS = ("official", "paper")
 SIDES = ("video", "audio")
 NORM_EPS = 1e-6
 MLP_RATIO = 4
-# Slower rotary pairs hardly turn within a latent video frame and cannot tell moments apart.
-SLOWEST_FREQUENCY = 0.02
 
 
 @dataclass(frozen=True)
@@ -224,6 +223,8 @@ class Bridge(nn.Module, ABC):
     identity_at_start: ClassVar[bool] = True
     # The sides to which this kind carries something of the other one.
     listeners: ClassVar[frozenset[str]] = frozenset(SIDES)
+    # Positions of blocks without metadata that say them.
+    usual_rope: ClassVar[str] = "official"
 
     def __init__(self, config: BridgeConfig) -> None:
         super().__init__()
@@ -339,16 +340,15 @@ class AttentionBridge(Bridge):
         frame lasts several audio tokens: each head places it at another part of its duration, so that together they
         see all of it. ``strength`` is the length of the constant part in each pair that turns fast enough to matter.
         """
-        places = ROPES.get(self.config.rope)().moments(self.attn.num_heads, video, audio)
-        if places is None:
+        config = self.config
+        biases = moment_biases(
+            config.rope, config.num_heads, config.head_width, strength=strength, video=video, audio=audio
+        )
+        if biases is None:
             super().look_at_one_moment(strength, video, audio)
-        frequencies = rotary_frequencies(self.config.head_width)
-        lengths = strength * (frequencies > SLOWEST_FREQUENCY)
-        turned = _pairs(lengths, places[:, None] * frequencies)
-        still = _pairs(lengths, torch.zeros_like(turned[:, ::2]))
-        for stream, bias in ((1, turned), (2, still)):
+        for stream, bias in zip((1, 2), biases, strict=True):
             for letter in "qk":
-                getattr(self.attn, f"{letter}_proj_{stream}").bias.copy_(bias.flatten())
+                getattr(self.attn, f"{letter}_proj_{stream}").bias.copy_(bias)
 
     @abstractmethod
     def cross(self, video: Tensor, audio: Tensor, video_rope: Rope, audio_rope: Rope) -> tuple[Tensor, Tensor]:
@@ -381,8 +381,3 @@ def time_widths_of(block: Mapping[str, Tensor]) -> dict[str, int]:
     """Widths of the time embeddings, by the modulations that the published kinds have."""
     names = {"video_time_width": "adaln_modulation_1.1.weight", "audio_time_width": "adaln_modulation_2.1.weight"}
     return {field: block[name].shape[1] for field, name in names.items()}
-
-
-def _pairs(lengths: Tensor, angles: Tensor) -> Tensor:
-    """Interleaved (cos, sin) pairs ``(N, D)`` of lengths ``(D/2,)`` and angles ``(N, D/2)``."""
-    return torch.stack((lengths * angles.cos(), lengths * angles.sin()), dim=-1).flatten(-2)

@@ -268,7 +268,7 @@ def _fusion(path: Path, block: dict[str, Tensor], note: BridgeNote, choice: str 
 
 
 def kinds_with(names: Iterable[str]) -> list[str]:
-    """Kinds whose blocks have these tensors, or come nearest: four of the published ones share all names.
+    """Kinds whose blocks have most of these tensors and least beside: four of the published ones share all names.
 
     Args:
         names: Of a block's tensors, as they are in the block.
@@ -276,8 +276,9 @@ def kinds_with(names: Iterable[str]) -> list[str]:
     names = set(names)
     with torch.device("meta"):
         made = {kind: BRIDGES.get(kind) for kind in BRIDGES}
-        apart = {kind: len(names ^ set(made[kind](made[kind].Config()).state_dict())) for kind in made}
-    return [kind for kind, count in apart.items() if count == min(apart.values())]
+        own = {kind: set(made[kind](made[kind].Config()).state_dict()) for kind in made}
+    likeness = {kind: (len(names & own[kind]), -len(names ^ own[kind])) for kind in own}
+    return [kind for kind, alike in likeness.items() if alike == max(likeness.values())]
 
 
 def _config(
@@ -307,7 +308,7 @@ def _config(
             expected="two axes",
         ) from error
     sizes["num_heads"] = options.num_heads or sizes.get("num_heads") or _official_heads(sizes["qk_width"])
-    return kind.Config(**sizes, reading=options.reading or "official", rope=options.rope or "official")
+    return kind.Config(**sizes, reading=options.reading or "official", rope=options.rope or kind.usual_rope)
 
 
 def _official_heads(qk_width: int) -> int:

@@ -55,8 +55,11 @@ FOREIGN = (
     ("decoder.mid.attn_1.", "the VAE of Stable Diffusion or Flux"),
     ("model.layers.0.self_attn.", "a language model"),
 )
-# One of these is in every block of a published bridge, and in no other model; other kinds say so in their metadata.
-BRIDGE_ENDS = ("attn.q_proj_1.weight", "video_to_audio_proj.weight")
+# One of these is in every block of a published bridge and of SyncFlow's, and in no other model; other kinds say so in
+# their metadata.
+BRIDGE_ENDS = ("attn.q_proj_1.weight", "video_to_audio_proj.weight", "audio_time_token.weight")
+# The first of these in a block is as wide as the video tower.
+VIDEO_WIDTH_ENDS = (*BRIDGE_ENDS[:2], "along_time.q_proj.weight", "cross.k_proj.weight")
 WAN_WIDTHS = {1536: "1.3B", 5120: "14B"}
 
 
@@ -291,7 +294,8 @@ def _bridge(file: WeightFile) -> tuple[str, str, int] | None:
     if not blocks and not own:
         return None
     names = "ours" if "fusion" in file.metadata else "original"
-    width = file.shape(blocks[0])[-1] if blocks else _noted_width(file.metadata)
+    widths = (file.shape(name)[-1] for end in VIDEO_WIDTH_ENDS for name in file if name.endswith(end))
+    width = next(widths, None) or _noted_width(file.metadata)
     count = len(blocks) or len({name.split(".")[0] for name in file if name.split(".")[0].isdecimal()})
     sizes = WAN_WIDTHS.get(width, f"for a video tower of width {width}")
     return names, f"{sizes}, {count} bridges", 0

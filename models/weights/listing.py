@@ -52,7 +52,12 @@ SIGNS = {
     ),
     "stable_audio": (b"to_cond_embed.0.weight",),
     "t5": (b"encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",),
-    "bridge": (b"attn.q_proj_1.weight", b"video_to_audio_proj.weight", b"sounding_video.bridge"),
+    "bridge": (
+        b"attn.q_proj_1.weight",
+        b"video_to_audio_proj.weight",
+        b"audio_time_token.weight",
+        b"sounding_video.bridge",
+    ),
 }
 # A torch file begins with its names, a GGUF file with its tokenizer and then its names.
 SIGN_BYTES = 16 << 20
