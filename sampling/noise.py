@@ -26,8 +26,8 @@ def draw_noise(
     """Unscaled N(0, 1) noise for both modalities from one generator, audio first, as the official system draws it.
 
     A modality that is left out is not drawn: video alone gets the noise the stock Wan pipeline would draw, which is
-    another than the same seed gives it beside a sound. So where bridges leave the picture alone (SyncFlow), a joint run's
-    picture is the silent run's only if both get one noise: sample both, and decode one.
+    another than the same seed gives it beside a sound. So where bridges leave the picture alone (SyncFlow), the picture
+    of a joint run is that of a silent run only if both get one noise: sample both, and decode one.
 
     Args:
         seed: 0 to 2**64 − 1.
