@@ -33,7 +33,7 @@ class Denoiser(Protocol):
     """What the sampler drives: one joint forward. Either modality may be None."""
 
     def __call__(self, video: Modality | None, audio: Modality | None) -> tuple[Tensor | None, Tensor | None]:
-        """Predictions shaped like the latents."""
+        """Predictions shaped like the latents; None for a modality that is absent, and it may be for a given one."""
         ...
 
 

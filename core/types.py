@@ -102,6 +102,7 @@ class Modality:
         text: ``(B, L, D)``.
         duration: ``(B, 1, D)`` for audio, else None.
         passes: The guidance passes whose rows the batch holds, in this order, each with as many rows.
+        given: Whether it is known as a whole while the other one is made: nobody asks what the tower says of it.
     """
 
     latents: Tensor
@@ -109,6 +110,7 @@ class Modality:
     text: Tensor
     duration: Tensor | None = None
     passes: tuple[Pass, ...] = (POSITIVE,)
+    given: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Bridge i runs after video block ``points.video[i]`` and audio block ``points.aud
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -14,10 +15,12 @@ from ..core.clock import ClipTimes
 from ..core.errors import IncompatibleWeightsError, InputError
 from ..core.types import Modality
 from .bridges import BRIDGES
-from .bridges.base import BridgeConfig, BridgeInputs
+from .bridges.base import SIDES, BridgeConfig, BridgeInputs
 from .points import PLACEMENTS, BridgePoints, placement
 from .rope import Rope, bridge_rope, on_clock
 from .towers.base import Tower, TowerState
+
+BOTH = frozenset(SIDES)
 
 __all__ = ["PLACEMENTS", "BridgePoints", "BridgeStack", "JointModel", "placement"]
 
@@ -40,7 +43,12 @@ class BridgeStack(nn.ModuleList):
             expected = f"{bridge_class.Config.__qualname__}, the one of {kind} bridges"
             raise InputError("this configuration is another bridge's", got=type(config).__qualname__, expected=expected)
         super().__init__(bridge_class(config) for _ in points.video)
-        self.kind, self.config, self.points = kind, config, points
+        self.kind, self.points = kind, points
+
+    @property
+    def config(self) -> BridgeConfig:
+        """Sizes of every block; how new ones begin may add to what they were made with."""
+        return self[0].config
 
     def hears(self, side: str) -> bool:
         """Whether a side, ``video`` or ``audio``, receives something of the other one."""
@@ -74,19 +82,23 @@ class JointModel(nn.Module):
     ) -> tuple[Tensor | None, Tensor | None]:
         """One denoising step of both modalities.
 
+        The walk of a given modality ends at the last bridge, whose own part in it is left out: nobody reads it.
+
         Args:
             video: Latents ``(B, C, T, H, W)``, timestep 0..1000, text; None to leave the video out.
             audio: Latents ``(B, C, L)``, timestep 0..1, text, duration; None to leave the sound out.
             times: When the latent steps lie, for bridges; None takes it from their numbers.
 
         Returns:
-            Predictions shaped like the latents: flow ``noise − x0`` for video, v for audio. Bridges act only when
-            both modalities are present.
+            Predictions shaped like the latents: flow ``noise − x0`` for video, v for audio; None for one that is absent
+            or given. Bridges act only when both modalities are present.
+
+        Raises:
+            InputError: a given modality without a tower to read it.
         """
-        states = [
-            None if tower is None or modality is None else tower.enter(modality)
-            for tower, modality in ((self.video, video), (self.audio, audio))
-        ]
+        sides = (("video", self.video, video), ("audio", self.audio, audio))
+        given = frozenset(name for name, tower, modality in sides if _is_given(name, tower, modality))
+        states = [None if tower is None or modality is None else tower.enter(modality) for _, tower, modality in sides]
         if self.bridges is not None and states[0] is not None and states[1] is not None:
             points = list(zip(self.bridges.points.video, self.bridges.points.audio, strict=True))
             grids = on_clock(states[0].grid, states[1].grid, times)
@@ -96,22 +108,27 @@ class JointModel(nn.Module):
             points, ropes = [], None
         starts = [0, 0]
         for bridge, stops in zip(self.bridges or (), points, strict=False):
+            wanted = BOTH - given if stops is points[-1] else BOTH
             for side, tower in enumerate((self.video, self.audio)):
                 states[side] = tower.walk(states[side], starts[side], stops[side] + 1)
                 starts[side] = stops[side] + 1
-            states = self._cross(bridge, states[0], states[1], ropes)
+            states = self._cross(bridge, states, ropes, given, wanted)
         return tuple(
-            None if state is None else tower.leave(tower.walk(state, start, tower.num_blocks))
-            for tower, state, start in zip((self.video, self.audio), states, starts, strict=True)
+            None if state is None or name in given else tower.leave(tower.walk(state, start, tower.num_blocks))
+            for (name, tower, _), state, start in zip(sides, states, starts, strict=True)
         )
 
     @staticmethod
-    def _cross(bridge: nn.Module, video: TowerState, audio: TowerState, ropes: tuple[Rope, Rope]) -> list[TowerState]:
-        inputs = BridgeInputs(
-            video.hidden, audio.hidden, video.time_embedding, audio.time_embedding, *ropes, video.grid, audio.grid
-        )
-        new_video, new_audio = bridge(inputs)
-        return [video.with_hidden(new_video), audio.with_hidden(new_audio)]
+    def _cross(
+        bridge: nn.Module,
+        states: Sequence[TowerState],
+        ropes: tuple[Rope, Rope],
+        given: frozenset[str],
+        wanted: frozenset[str],
+    ) -> list[TowerState]:
+        hidden, times, grids = zip(*((one.hidden, one.time_embedding, one.grid) for one in states), strict=True)
+        new = bridge(BridgeInputs(*hidden, *times, *ropes, *grids, given=given, wanted=wanted))
+        return [state.with_hidden(stream) for state, stream in zip(states, new, strict=True)]
 
     def _ropes(self, video: TowerState, audio: TowerState) -> tuple[Rope, Rope]:
         """Tables for this size, kept until the size or the device changes."""
@@ -122,6 +139,17 @@ class JointModel(nn.Module):
             on_device = tuple(tuple(table.to(video.hidden.device) for table in pair) for pair in tables)
             self._rope_cache = (key, on_device)
         return self._rope_cache[1]
+
+
+def _is_given(name: str, tower: Tower | None, modality: Modality | None) -> bool:
+    given = modality is not None and modality.given
+    if given and tower is None:
+        raise InputError(
+            f"the {name} is given, but the model cannot read it",
+            expected=f"a model with a tower for {name}",
+            remedy=f"Join a {name} tower to the model, or generate without {name}.",
+        )
+    return given
 
 
 class TowerSize(Protocol):

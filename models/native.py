@@ -20,7 +20,7 @@ from torch import Tensor
 from ..core.clock import ClipTimes
 from ..core.errors import InputError
 from .bridges.base import BridgeInputs
-from .joint import BridgeStack
+from .joint import BOTH, BridgeStack
 from .rope import Rope, bridge_rope, on_clock
 from .towers.base import TokenGrid, TowerState
 
@@ -119,8 +119,8 @@ class BridgedForwards:
         self._stack, self._times = stack, times
         self._ropes: tuple[tuple[object, ...], tuple[Rope, Rope]] | None = None
 
-    def __call__(self, video: Forward, audio: Forward) -> tuple[Tensor, Tensor]:
-        """Both predictions.
+    def __call__(self, video: Forward, audio: Forward, given: frozenset[str] = frozenset()) -> tuple[Tensor, Tensor]:
+        """Both predictions; that of a given side, whose forward runs like the other one, means nothing.
 
         Raises:
             InputError: a forward did not come by each of its bridge points once, in order.
@@ -135,7 +135,7 @@ class BridgedForwards:
             audio_state = strand.resume(answer)
             if audio_state is None:
                 raise _skipped("audio", num_bridges, points.audio)
-            new_video, answer = self._cross(num_bridges, video_state, audio_state)
+            new_video, answer = self._cross(num_bridges, video_state, audio_state, given)
             num_bridges += 1
             return new_video
 
@@ -148,12 +148,18 @@ class BridgedForwards:
         finally:
             strand.close()
 
-    def _cross(self, index: int, video: TowerState, audio: TowerState) -> tuple[Tensor, Tensor]:
-        bridge = self._stack[index]
+    def _cross(self, index: int, video: TowerState, audio: TowerState, given: frozenset[str]) -> tuple[Tensor, Tensor]:
+        bridge, is_last = self._stack[index], index == len(self._stack) - 1
         like = next(bridge.parameters())
         streams = (video.hidden, audio.hidden, video.time_embedding, audio.time_embedding)
         grids = on_clock(video.grid, audio.grid, self._times)
-        inputs = BridgeInputs(*(stream.to(like) for stream in streams), *self._tables(grids, like.device), *grids)
+        inputs = BridgeInputs(
+            *(stream.to(like) for stream in streams),
+            *self._tables(grids, like.device),
+            *grids,
+            given=given,
+            wanted=BOTH - given if is_last else BOTH,
+        )
         new_video, new_audio = bridge(inputs)
         # A stream that a bridge leaves alone is given back as it came, not by way of the bridges' type.
         return (

@@ -1,4 +1,4 @@
-"""Bridge points: after which block of each tower the bridges stand, and the paper's named placements."""
+"""Bridge points: after which block of each tower the bridges stand, and placements that have names."""
 
 from __future__ import annotations
 
@@ -50,9 +50,18 @@ class BridgePoints:
                 )
 
 
+def interleaved(num_bridges: int, num_video_blocks: int, num_audio_blocks: int) -> BridgePoints:
+    """So many bridges, spread over both towers: bridge i behind block ⌊(i + ½)·N / bridges⌋ (AV-Link, AVLINK 1.7)."""
+    depths = (num_video_blocks, num_audio_blocks)
+    return BridgePoints(
+        *(tuple((2 * index + 1) * depth // (2 * num_bridges) for index in range(num_bridges)) for depth in depths)
+    )
+
+
 # BridgeDiT Table 7 for Wan 1.3B (30 blocks) and Stable Audio Open (24 blocks). "late" is printed with video layer 30
 # and audio layer 24, which do not exist when layers are counted from 0; it is kept as printed and refused by
-# require_depth, and "late_shifted" is the same placement moved back by one layer, which fits.
+# require_depth, and "late_shifted" is the same placement moved back by one layer, which fits. The others are not of
+# that table.
 PLACEMENTS: dict[str, BridgePoints] = {
     "early": BridgePoints((0, 1, 2, 3), (0, 1, 2, 3)),
     "middle": BridgePoints((13, 14, 15, 16), (10, 11, 12, 13)),
@@ -63,11 +72,12 @@ PLACEMENTS: dict[str, BridgePoints] = {
     # SyncFlow pairs all layers: audio block j with the video block at the same share of the depth, or every third j.
     "layerwise": BridgePoints(tuple((j + 1) * 30 // 24 - 1 for j in range(24)), tuple(range(24))),
     "layerwise_8": BridgePoints(tuple((j + 1) * 30 // 24 - 1 for j in range(2, 24, 3)), tuple(range(2, 24, 3))),
+    "interleaved_8": interleaved(8, 30, 24),
 }
 
 
 def placement(name: str) -> BridgePoints:
-    """A named placement of the paper's Table 7.
+    """A named placement: BridgeDiT's Table 7, or AV-Link's ``interleaved_8``.
 
     Raises:
         InputError: unknown name; lists the choices.

@@ -103,10 +103,12 @@ class View:
     Args:
         latents: ``(B, …)`` scaled model input on the model's device.
         timestep: ``(1,)``.
+        given: Whether all of it is known.
     """
 
     latents: Tensor
     timestep: Tensor
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class GuidedDenoiser:
 
     Both rows of both modalities pass the bridges, so in the ``negative`` pass every caption is negative; one without a
     negative embedding keeps its positive one there. In a pass ``alone`` bridges do not act, and only the modality that
-    asked for it runs. A modality that is given takes part in the passes, and its own prediction is not guided.
+    asked for it runs. A modality that is given takes part in the passes, and nobody asks what is predicted of it.
 
     Args:
         denoiser: The joint model.
@@ -153,7 +155,7 @@ class GuidedDenoiser:
         num_positions: int,
         given: frozenset[str] = frozenset(),
     ) -> None:
-        self._denoiser, self._guidance = denoiser, guidance
+        self._denoiser, self._guidance, self._given = denoiser, guidance, given
         texts = Pair.of(conditioning)
         self._generated = [name for name in MODALITIES if texts[name] is not None and name not in given]
         for name in self._generated:
@@ -166,7 +168,7 @@ class GuidedDenoiser:
             self._batched = self._forward(_in_order(together))
 
     def __call__(self, video: View | None, audio: View | None, share: float = 0.0) -> tuple[Tensor | None, ...]:
-        """Guided predictions ``(B, …)``, float32 on the CPU; None for a modality that is not there.
+        """Guided predictions ``(B, …)``, float32 on the CPU; None for a modality that is not there, or given.
 
         Args:
             video: What the video tower sees, or None.
@@ -185,7 +187,7 @@ class GuidedDenoiser:
                 if needed.alone:
                     self._run(self._forward((needed,)), Pair(**{name: views[name]}), predictions)
         return tuple(
-            None if view is None else self._guided(name, getattr(predictions, name), share)
+            None if view is None or name in self._given else self._guided(name, getattr(predictions, name), share)
             for name, view in zip(MODALITIES, views, strict=True)
         )
 
@@ -205,7 +207,7 @@ class GuidedDenoiser:
     def _run(self, forward: _Forward, views: Pair[View], predictions: _Predictions) -> None:
         inputs = views.zip(forward.rows).map(lambda pair: _modality(*pair, forward.passes))
         for name, output in zip(MODALITIES, self._denoiser(*inputs), strict=True):
-            if views[name] is None:
+            if views[name] is None or name in self._given:
                 continue
             if output is None:
                 raise InputError(
@@ -218,8 +220,6 @@ class GuidedDenoiser:
 
     def _guided(self, name: str, predictions: dict[str, Tensor], share: float) -> Tensor:
         result = predictions["positive"]
-        if name not in self._generated:
-            return result
         for guider in self._guidance.guiders:
             needed = guider.passes(name)
             if guider.start <= share < guider.end and needed and all(one.name in predictions for one in needed):
@@ -288,4 +288,4 @@ def _joined(rows: list[ModalityConditioning | None]) -> ModalityConditioning | N
 def _modality(view: View, text: ModalityConditioning, passes: tuple[Pass, ...]) -> Modality:
     """Latents repeated to the rows of these passes, with their text."""
     latents = torch.cat([view.latents] * len(passes))
-    return Modality(latents, view.timestep, text.positive, text.duration, passes)
+    return Modality(latents, view.timestep, text.positive, text.duration, passes, view.given)

@@ -183,10 +183,10 @@ class _GivenTrack:
     def view(self, step: int, device: torch.device | str, dtype: torch.dtype) -> View:
         """As the way to show it says."""
         shown, timestep = self._known.view(self._sigmas[step], self._schedule.timesteps[step : step + 1])
-        return View(shown.to(device, dtype), timestep.to(device))
+        return View(shown.to(device, dtype), timestep.to(device), given=True)
 
-    def advance(self, step: int, prediction: Tensor, where: str) -> None:
-        """Nothing: what the model says of it is thrown away."""
+    def advance(self, step: int, prediction: Tensor | None, where: str) -> None:
+        """Nothing: nobody asks what the model says of it."""
 
 
 def _begin(

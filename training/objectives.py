@@ -58,7 +58,7 @@ class NoisyBatch:
 
 @dataclass(frozen=True)
 class JointLoss:
-    """Mean squared errors; ``total = video + audio``, unweighted; an absent modality has none."""
+    """Mean squared errors; ``total = video + audio``, unweighted; an absent or given modality has none."""
 
     total: Tensor
     video: Tensor | None

@@ -6,6 +6,7 @@ A step is the root that accelerate wraps, so that data-parallel, sharded and Dee
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,13 @@ class JointStep(nn.Module):
     def _denoise(self, video: Modality | None, audio: Modality | None) -> tuple[Tensor | None, Tensor | None]:
         if self.precision == "pure-bf16":
             video, audio = _rounded(video), _rounded(audio)
-        return self.joint(video, audio, times=self.times)
+        return self.joint(*self._told_what_is_given(video, audio), times=self.times)
+
+    def _told_what_is_given(self, *sides: Modality | None) -> list[Modality | None]:
+        """A side whose loss does not count is given, beside one whose does."""
+        if any(side is None for side in sides):
+            return list(sides)
+        return [replace(side, given=name not in self.counted) for name, side in zip(MODALITIES, sides, strict=True)]
 
 
 def _weights(batch: Mapping[str, Tensor]) -> Pair[Tensor] | None:
@@ -81,5 +88,5 @@ def _rounded(modality: Modality | None) -> Modality | None:
     """Everything a tower reads in bfloat16, as in the released code; whole timesteps stay whole."""
     if modality is None:
         return None
-    tensors = (modality.latents, modality.timestep, modality.text, modality.duration)
-    return Modality(*(x.bfloat16() if x is not None and x.is_floating_point() else x for x in tensors))
+    tensors = {name: value for name, value in vars(modality).items() if isinstance(value, Tensor)}
+    return replace(modality, **{name: x.bfloat16() for name, x in tensors.items() if x.is_floating_point()})

@@ -172,7 +172,7 @@ def tuned_tower_blocks(trainable: Sequence[str], joint: JointModel) -> dict[str,
     return found
 
 
-def unused_in_bridge(stack: BridgeStack, counted: Sequence[str] = MODALITIES) -> list[str]:
+def unused_in_bridge(stack: BridgeStack, counted: Sequence[str] = MODALITIES, given: Sequence[str] = ()) -> list[str]:
     """Parameters of a block that its kind never uses (one-way bridges have them, for the sake of one file layout).
 
     Found by running a copy of the first block on two tokens a stream and looking where no gradient arrives.
@@ -180,6 +180,7 @@ def unused_in_bridge(stack: BridgeStack, counted: Sequence[str] = MODALITIES) ->
     Args:
         stack: The bridges.
         counted: Modalities whose stream matters behind the block; that of a given side does not behind the last one.
+        given: Modalities that are given.
     """
     block, config = copy.deepcopy(stack[0]).cpu().float().requires_grad_(True), stack.config
     grids = (TokenGrid(1, 2), TokenGrid(1, num_prefix=1))
@@ -187,7 +188,8 @@ def unused_in_bridge(stack: BridgeStack, counted: Sequence[str] = MODALITIES) ->
     video, audio = (torch.zeros(1, 2, width) for width in widths[:2])
     times = (torch.zeros(1, width) for width in widths[2:])
     ropes = bridge_rope(config.rope, config.head_width, *grids)
-    out = block(BridgeInputs(video, audio, *times, *ropes, *grids))
+    sides = {"given": frozenset(given), "wanted": frozenset(counted)}
+    out = block(BridgeInputs(video, audio, *times, *ropes, *grids, **sides))
     streams = [stream for name, stream in zip(MODALITIES, out, strict=True) if name in counted]
     for stream in streams:
         if stream.requires_grad:

@@ -33,7 +33,8 @@ MLP_RATIO = 4
 class BridgeConfig:
     """Sizes and reading of one bridge block, which every kind has. Defaults: the published 1.3B bridges.
 
-    A kind with settings of its own derives a ``Config`` with further fields, each with a default.
+    A kind with settings of its own derives a ``Config`` with further fields, each with a default; a whole number that
+    may be 0 says so in the metadata of its field (``least``).
 
     Args:
         video_width: C of the video tower.
@@ -59,11 +60,10 @@ class BridgeConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise InputError(
-                    f"the bridge's {field.name} is not usable", got=value, expected="a positive whole number"
-                )
+            value, least = getattr(self, field.name), field.metadata.get("least", 1)
+            if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                expected = "a positive whole number" if least == 1 else f"a whole number from {least}"
+                raise InputError(f"the bridge's {field.name} is not usable", got=value, expected=expected)
         if self.qk_width % (2 * self.num_heads) or self.v_width % self.num_heads:
             raise InputError(
                 "the bridge's widths do not divide into its heads",
@@ -135,6 +135,9 @@ class BridgeInputs:
         audio_rope: cos, sin ``(L2, K/N)``.
         video_grid: Where the video tokens lie in time.
         audio_grid: Where the audio tokens lie in time.
+        given: Sides that are known as a whole while the other one is made from them.
+        wanted: Sides whose new streams are used. Behind the last bridge nobody reads the stream of a given side, so a
+            kind may leave out what would change it; the other side's stream must not depend on that.
     """
 
     video: Tensor
@@ -145,6 +148,8 @@ class BridgeInputs:
     audio_rope: Rope
     video_grid: TokenGrid | None = None
     audio_grid: TokenGrid | None = None
+    given: frozenset[str] = frozenset()
+    wanted: frozenset[str] = frozenset(SIDES)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -154,21 +159,24 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 class BridgeMLP(nn.Module):
-    """``fc2(GELU_tanh(fc1(x)))`` with hidden width 4C; fc2 starts at zero.
+    """``fc2(GELU_tanh(fc1(x)))``; fc2 starts at zero.
 
     Args:
         width: C.
+        hidden_width: 0 for 4C.
+        out_width: 0 for C.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, hidden_width: int = 0, out_width: int = 0) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, MLP_RATIO * width)
-        self.fc2 = nn.Linear(MLP_RATIO * width, width)
+        hidden_width = hidden_width or MLP_RATIO * width
+        self.fc1 = nn.Linear(width, hidden_width)
+        self.fc2 = nn.Linear(hidden_width, out_width or width)
         nn.init.zeros_(self.fc2.weight)
         nn.init.zeros_(self.fc2.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, L, C)`` in and out."""
+        """``(B, L, C)`` to ``(B, L, out_width)``."""
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
@@ -281,7 +289,7 @@ class Bridge(nn.Module, ABC):
         raise InputError(
             "these bridges cannot begin by attending to one moment",
             got=f"{type(self).__name__} with rope {self.config.rope}",
-            expected="an attention kind with rope clock or time_aligned",
+            expected="an attention kind with rope clock, time_aligned or token_clock",
             remedy="Set bridges.moment_bias=0, or bridges.rope=clock.",
         )
 

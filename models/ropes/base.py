@@ -6,6 +6,8 @@ Legend: L tokens, D head width, N heads.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from fractions import Fraction
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -35,3 +37,13 @@ class RopeKind(ABC):
         None for kinds that give one moment another position in each tower; heads cannot begin by looking there.
         """
         return None
+
+
+def middles(grid: TokenGrid, audio: TokenGrid) -> list[Fraction]:
+    """Of each position of a tower the middle of its seconds, counted from where the sound begins.
+
+    Args:
+        grid: The tower's tokens, with their times.
+        audio: The audio tower's, likewise.
+    """
+    return [(begin + end) / 2 - audio.times.start for begin, end in pairwise(grid.edges)]

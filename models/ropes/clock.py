@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from torch import Tensor
 from ..rope import Rope, flat_rope
 from ..towers.base import TokenGrid
 from . import ROPES
-from .base import RopeKind
+from .base import RopeKind, middles
 
 
 @ROPES.register("clock")
@@ -46,9 +45,8 @@ def clock_positions(grid: TokenGrid, audio: TokenGrid) -> Tensor:
         grid: The tokens.
         audio: The audio tower's, whose latents are the unit.
     """
-    tick, start = _tick(audio), audio.times.start
-    shift = audio.num_prefix - Fraction(1, 2)
-    steps = [float(((begin + end) / 2 - start) / tick + shift) for begin, end in pairwise(grid.edges)]
+    tick, shift = _tick(audio), audio.num_prefix - Fraction(1, 2)
+    steps = [float(middle / tick + shift) for middle in middles(grid, audio)]
     prefix = torch.arange(grid.num_prefix, dtype=torch.float32)
     return torch.cat([prefix, torch.tensor(steps, dtype=torch.float32).repeat_interleave(grid.tokens_per_step)])
 

@@ -216,7 +216,9 @@ class NativeDenoiser:
         """Predictions shaped like the latents."""
         if self._bridged is not None and video is not None and audio is not None:
             return self._bridged(
-                lambda stop: self._video.predict(video, stop), lambda stop: self._audio.predict(audio, stop)
+                lambda stop: self._video.predict(video, stop),
+                lambda stop: self._audio.predict(audio, stop),
+                frozenset(name for name, one in (("video", video), ("audio", audio)) if one.given),
             )
         return (
             None if video is None else self._video.predict(video),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import small_models as small
 import torch
 from sounding_video.core.types import Modality
+from sounding_video.models.bridges import BRIDGES
 from sounding_video.models.bridges.base import BridgeConfig, BridgeInputs
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
 from sounding_video.models.rope import bridge_rope
@@ -62,6 +64,17 @@ def bridge_config() -> BridgeConfig:
         video_time_width=small.VIDEO_WIDTH,
         audio_time_width=small.AUDIO_WIDTH,
     )
+
+
+@pytest.fixture
+def config_of(bridge_config: BridgeConfig) -> Callable[..., BridgeConfig]:
+    """``config_of(kind, rope, reading)``: the small configuration as this kind's own."""
+
+    def make(kind: str, rope: str = "official", reading: str = "official") -> BridgeConfig:
+        shared = {field.name: getattr(bridge_config, field.name) for field in dataclasses.fields(BridgeConfig)}
+        return BRIDGES.get(kind).Config(**{**shared, "rope": rope, "reading": reading})
+
+    return make
 
 
 @pytest.fixture

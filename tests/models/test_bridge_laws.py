@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from dataclasses import replace
 from fractions import Fraction
 
@@ -22,17 +21,6 @@ from sounding_video.models.weights.bridges import kinds_with, load_bridges, save
 TIMES = WAN_STABLE_AUDIO.times(15)
 GRIDS = on_clock(TokenGrid(3, 6), TokenGrid(11, num_prefix=1), TIMES)
 EVERY = [(kind, rope, reading) for kind in BRIDGES for rope in ROPES for reading in READINGS]
-
-
-@pytest.fixture
-def config_of(bridge_config):
-    """``config_of(kind, rope, reading)``: the small configuration as this kind's own."""
-
-    def make(kind: str, rope: str = "official", reading: str = "official") -> BridgeConfig:
-        shared = {field.name: getattr(bridge_config, field.name) for field in dataclasses.fields(BridgeConfig)}
-        return BRIDGES.get(kind).Config(**{**shared, "rope": rope, "reading": reading})
-
-    return make
 
 
 @pytest.fixture

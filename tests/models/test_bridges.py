@@ -42,8 +42,8 @@ def bridge_inputs(make_bridge_inputs, bridge_config: BridgeConfig) -> BridgeInpu
 
 @pytest.mark.parametrize("reading", ["official", "paper"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_shapes_and_identity_at_start(kind, reading, bridge_config, bridge_inputs) -> None:
-    bridge = BRIDGES.get(kind)(replace(bridge_config, reading=reading))
+def test_shapes_and_identity_at_start(kind, reading, config_of, bridge_inputs) -> None:
+    bridge = BRIDGES.get(kind)(config_of(kind, reading=reading))
     video, audio = bridge(bridge_inputs)
     assert video.shape == bridge_inputs.video.shape
     assert audio.shape == bridge_inputs.audio.shape

@@ -14,6 +14,7 @@ from sounding_video.core.errors import IncompatibleWeightsError, InputError
 from sounding_video.models.bridges import BRIDGES
 from sounding_video.models.bridges.base import BridgeConfig
 from sounding_video.models.joint import PLACEMENTS, BridgePoints, BridgeStack, JointModel, placement
+from sounding_video.models.points import interleaved
 from sounding_video.models.ropes import ROPES
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -36,8 +37,8 @@ def test_without_bridges_the_joint_forward_is_the_two_stock_forwards(wan_tower, 
 
 
 @pytest.mark.parametrize("kind", BRIDGES.names())
-def test_untrained_identity_bridges_change_nothing(wan_tower, audio_tower, inputs, bridge_config, kind) -> None:
-    stack = BridgeStack(kind, bridge_config, BridgePoints((0, 2), (1, 2)))
+def test_untrained_identity_bridges_change_nothing(wan_tower, audio_tower, inputs, config_of, kind) -> None:
+    stack = BridgeStack(kind, config_of(kind), BridgePoints((0, 2), (1, 2)))
     plain = JointModel(wan_tower, audio_tower)(inputs["video"], inputs["audio"])
     bridged = JointModel(wan_tower, audio_tower, stack)(inputs["video"], inputs["audio"])
     for before, after in zip(plain, bridged, strict=True):
@@ -127,6 +128,17 @@ def test_the_paper_placements_fit_except_the_one_that_does_not() -> None:
             points.require_depth(30, 24)
     with pytest.raises(InputError, match="unknown bridge placement: got 'deep'; expected one of early, middle"):
         placement("deep")
+
+
+def test_eight_blocks_stand_where_av_link_has_them() -> None:
+    """AVLINK 1.7: behind block ⌊(i + ½)·N / 8⌋ of a tower of N."""
+    spread = (1, 4, 7, 10, 13, 16, 19, 22)
+    assert placement("interleaved_8") == BridgePoints((1, 5, 9, 13, 16, 20, 24, 28), spread)
+    assert interleaved(8, 24, 24) == BridgePoints(spread, spread)
+    assert interleaved(8, 40, 24).video == (2, 7, 12, 17, 22, 27, 32, 37)
+    assert interleaved(3, 3, 3) == BridgePoints((0, 1, 2), (0, 1, 2)) and interleaved(4, 8, 8).video == (1, 3, 5, 7)
+    with pytest.raises(InputError, match="video bridge points are not usable"):
+        interleaved(8, 4, 24)
 
 
 def test_points_past_the_depth_and_wrong_widths_are_refused(wan_tower, audio_tower, bridge_config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
@@ -14,6 +15,7 @@ from sounding_video.core.errors import InputError
 from sounding_video.models.rope import bridge_rope, flat_rope, on_clock, rotary_frequencies
 from sounding_video.models.ropes import ROPES
 from sounding_video.models.ropes.clock import clock_positions
+from sounding_video.models.ropes.token_clock import token_clock_positions
 from sounding_video.models.towers.base import TokenGrid
 
 VIDEO, AUDIO = TokenGrid(9, 4), TokenGrid(47, num_prefix=1)
@@ -145,6 +147,77 @@ def test_the_old_kinds_keep_their_numbers() -> None:
             for mine, wanted in zip((*flat, *table), (*published, angles.cos(), angles.sin()), strict=True):
                 assert torch.equal(mine, wanted)
     assert all(torch.equal(a, b) for a, b in zip(flat_rope(32, 7), flat_rope(32, torch.arange(7)), strict=True))
+
+
+# What AVLINK 1.6 says of the pocket's and the published clip, from counts alone.
+AVLINK_CLIPS = [(33, (9, 47)), (81, (21, 116))]
+
+
+@pytest.mark.parametrize(("frames", "counts"), AVLINK_CLIPS)
+def test_avlink_law_3_token_clock_from_counts_is_the_formula(frames, counts) -> None:
+    """In float64: the middles of latent frames, and audio latents spread over them; tables within 1e-5."""
+    num_video, num_audio = counts
+    video, audio = TokenGrid(num_video, 3), TokenGrid(num_audio, num_prefix=1)
+    grids = on_clock(video, audio)
+    at = [0.0, *((n + 0.5) * (num_video - 0.75) / (num_audio + 0.5) for n in range(num_audio))]
+    frames_at = [place for k in range(num_video) for place in 3 * [0.125 if k == 0 else k - 0.25]]
+    assert at[-1] < num_video
+    for grid, wanted, table in zip(grids, (frames_at, at), bridge_rope("token_clock", 32, video, audio), strict=True):
+        assert token_clock_positions(grid, *grids).tolist() == pytest.approx(wanted, abs=1e-12)
+        for column in range(32):
+            frequency = 10_000.0 ** (-(column // 2) / 16)
+            for half, turn in zip(table, (math.cos, math.sin), strict=True):
+                assert half[:, column].tolist() == pytest.approx([turn(p * frequency) for p in wanted], abs=1e-5)
+
+
+@pytest.mark.parametrize(("frames", "counts"), AVLINK_CLIPS)
+def test_avlink_law_3_token_clock_from_counts_is_within_12_ms_of_the_seconds(frames, counts) -> None:
+    bare = TokenGrid(counts[0]), TokenGrid(counts[1], num_prefix=1)
+    guessed, exact = (on_clock(*bare, times) for times in (None, Timeline(frames, 15, 64, 64).times))
+    for grid, true in zip(guessed, exact, strict=True):
+        apart = token_clock_positions(grid, *guessed) - token_clock_positions(true, *exact)
+        assert float(apart.abs().max()) * 4 / 15 < 0.012
+        seconds = [0.0] * true.num_prefix + [float((begin + end) / 2) for begin, end in pairwise(true.edges)]
+        assert token_clock_positions(true, *exact).tolist() == pytest.approx([s * 15 / 4 for s in seconds], abs=1e-12)
+
+
+def test_avlink_law_3_token_clock_gives_one_moment_one_angle() -> None:
+    """Tokens of one frame share a row, audio rows stand between the frames', a token without a time does not turn."""
+    video, audio = on_clock(VIDEO, AUDIO, TIMES)
+    (cos_v, sin_v), (cos_a, sin_a) = bridge_rope("token_clock", 32, video, audio)
+    assert all(torch.equal(frame, frame[:1].expand_as(frame)) for frame in cos_v.unflatten(0, (9, 4)))
+    assert torch.equal(cos_a[0], torch.ones(32)) and torch.equal(sin_a[0], torch.zeros(32))
+    # A sound whose latents last as long as frames do stands where the frames stand.
+    steps = StepTimes(TIMES.video.step, first=TIMES.video.first)
+    pair = on_clock(TokenGrid(9), TokenGrid(9, num_prefix=1), ClipTimes(TIMES.video, steps))
+    (cos_v, sin_v), (cos_a, sin_a) = bridge_rope("token_clock", 32, *pair)
+    assert torch.equal(cos_a[1:], cos_v) and torch.equal(sin_a[1:], sin_v)
+
+
+def test_avlink_law_3_token_clock_twice_as_many_latents_stand_half_as_far_apart() -> None:
+    spacings = []
+    for num in (47, 94, 188):
+        grids = on_clock(TokenGrid(9), TokenGrid(num, num_prefix=1))
+        apart = token_clock_positions(grids[1], *grids)[1:].diff()
+        torch.testing.assert_close(apart, apart[:1].expand_as(apart))
+        spacings.append(float(apart[0]) * (num + 0.5))
+    assert spacings == pytest.approx([8.25] * 3), "all of them fill the nine frames, of which the first is a quarter"
+
+
+def test_token_clock_is_the_clock_in_latent_frames() -> None:
+    """But for the shift that both towers have there, and for tokens without a time."""
+    grids = on_clock(VIDEO, AUDIO, TIMES)
+    for grid in grids:
+        ticks = (clock_positions(grid, grids[1])[grid.num_prefix :].double() - 0.5) * 2048 / 44_100
+        mine = token_clock_positions(grid, *grids)[grid.num_prefix :] * 4 / 15
+        torch.testing.assert_close(mine, ticks, rtol=1e-6, atol=1e-6)
+
+
+def test_token_clock_counts_in_the_tokens_of_a_tower_that_joins_frames() -> None:
+    pairs = replace(VIDEO, num_steps=5, tokens_per_step=1, latents_per_step=2)
+    video, audio = on_clock(pairs, AUDIO, TIMES)
+    wanted = [begin / 2 + end / 2 for begin, end in pairwise([0, 5, 13, 21, 29, 37])]
+    assert token_clock_positions(video, video, audio).tolist() == pytest.approx([frame / 8 for frame in wanted])
 
 
 def test_an_unknown_kind_lists_the_choices() -> None:

@@ -56,7 +56,8 @@ class Joint(DenoisingTask):
         return self._idle(step.joint.bridges)
 
     def _idle(self, stack: BridgeStack) -> Iterator[nn.Parameter]:
-        always, at_last = unused_in_bridge(stack), unused_in_bridge(stack, self.counted)
+        given = [side for side in self.sides if side not in self.counted]
+        always, at_last = unused_in_bridge(stack, given=given), unused_in_bridge(stack, self.counted, given)
         for number, block in enumerate(stack, start=1):
             own = dict(block.named_parameters())
             # A layer with a LoRA has its weight under another name; none of those is idle.
