@@ -246,7 +246,8 @@ class LoadBridge(io.ComfyNode):
                     default=PLACEMENT_FROM_FILE,
                     optional=True,
                     tooltip="After which blocks the bridges stand, by the names of the paper's Table 7. 'late' is kept "
-                    "as printed and lies past the towers; late_shifted is the one that fits.",
+                    "as printed and lies past the towers; late_shifted is the one that fits. layerwise is "
+                    "SyncFlow's, interleaved_8 is AV-Link's.",
                     **ADVANCED,
                 ),
                 io.Combo.Input(
@@ -255,7 +256,8 @@ class LoadBridge(io.ComfyNode):
                     default=ROPE_FROM_FILE,
                     optional=True,
                     tooltip="Positions that the bridges were trained with, for files that do not say it. Published "
-                    "files are official; clock puts pictures where they sound.",
+                    "files are official; clock puts pictures where they sound, and so does token_clock, which "
+                    "counts in latent frames as AV-Link does.",
                     **ADVANCED,
                 ),
             ],

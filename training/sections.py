@@ -31,7 +31,7 @@ class BridgesConfig:
     Args:
         kind: Fusion kind.
         reading: ``official`` or ``paper``.
-        rope: Positions of the tokens: ``official``, ``time_aligned`` or ``clock``.
+        rope: Positions of the tokens: ``official``, ``time_aligned``, ``clock`` or ``token_clock``.
         video_points: Video blocks after which the bridges stand (0-based).
         audio_points: Audio blocks, as many.
         qk_width: Width of queries, keys and values over all heads.
@@ -39,7 +39,7 @@ class BridgesConfig:
         start: A bridge file to go on from; empty for new bridges, which begin as the identity.
         gate_bias: New attention bridges: added to the gates' biases; 1 opens them from the start, 0 leaves them as
             published.
-        moment_bias: New bridges with ``clock`` or ``time_aligned`` positions: how firmly heads begin by attending to
+        moment_bias: New bridges whose positions are one time axis (all but ``official``): how firmly heads begin by attending to
             what happens at the same time; 0 for anywhere, as published.
         settings: Settings that only this kind has, such as ``time_rank=64``.
     """
