@@ -39,8 +39,8 @@ class BridgesConfig:
         start: A bridge file to go on from; empty for new bridges, which begin as the identity.
         gate_bias: New attention bridges: added to the gates' biases; 1 opens them from the start, 0 leaves them as
             published.
-        moment_bias: New bridges whose positions are one time axis (all but ``official``): how firmly heads begin by attending to
-            what happens at the same time; 0 for anywhere, as published.
+        moment_bias: New bridges whose positions are one time axis (all but ``official``): how firmly heads begin by
+            attending to what happens at the same time, 3 or with ``token_clock`` 7; 0 for anywhere, as published.
         settings: Settings that only this kind has, such as ``time_rank=64``.
     """
 

@@ -51,6 +51,14 @@ class FusionBlockConfig(BridgeConfig):
                 )
 
 
+class HeadNorm(nn.RMSNorm):
+    """RMSNorm over the channels of a head, with one scale a channel for all heads, in the type of what it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, L, N, D)`` in and out; autocast leaves float32 scales beside half-precision streams."""
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps).to(x.dtype)
+
+
 class FusionAttention(nn.Module):
     """Projections of both streams to a common width, and one attention over the tokens of both.
 
@@ -73,7 +81,7 @@ class FusionAttention(nn.Module):
                 nn.init.zeros_(layer.bias)
                 self.add_module(f"{letter}_proj_{stream}", layer)
             for letter in "qk":
-                self.add_module(f"{letter}_norm_{stream}", nn.RMSNorm(config.head_width, eps=NORM_EPS))
+                self.add_module(f"{letter}_norm_{stream}", HeadNorm(config.head_width, eps=NORM_EPS))
                 moment = nn.Parameter(torch.zeros(config.qk_width)) if config.moments else None
                 self.register_parameter(f"{letter}_moment_{stream}", moment)
 
@@ -97,8 +105,7 @@ class FusionAttention(nn.Module):
     def _turned(self, letter: str, side: str, x: Tensor, rope: Rope) -> Tensor:
         """Normalised, with its constant part, and rotated."""
         heads = self._heads(letter, side, x)
-        # Autocast norms in float32; twice the bytes of all tokens would follow from here on.
-        normed = getattr(self, f"{letter}_norm_{STREAMS[side]}")(heads).to(heads.dtype)
+        normed = getattr(self, f"{letter}_norm_{STREAMS[side]}")(heads)
         moment = getattr(self, f"{letter}_moment_{STREAMS[side]}")
         if moment is not None:
             normed = normed + moment.to(normed.dtype).unflatten(0, (self.num_heads, -1))
