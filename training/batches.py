@@ -17,6 +17,7 @@ from ..core.progress import Progress
 from .assembly import Workbench
 from .config import TrainConfig
 from .data import Source, cut_timeline, find_sources
+from .pairing import paired
 from .randomness import clip_at, derived_generator
 from .samples import Place, Share
 
@@ -90,6 +91,7 @@ class Batches:
         places = [self._place(position) for position in range(first, first + count)]
         rows = [self.samples.row(place) for place in places]
         tensors = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+        tensors = paired(tensors, self.config.objective.pairing)
         return Batch(tensors, [f"{place.source.name}#{place.crop}" for place in places])
 
     def _place(self, position: int) -> Place:

@@ -18,6 +18,7 @@ from ..core.json_text import plain
 from ..core.options import Bounds, shown
 from ..core.rates import as_fps
 from ..sampling.words import MAX_FLOW_SHIFT, MIN_FLOW_SHIFT
+from .pairing import PAIRINGS
 from .sections import BridgesConfig, DataConfig, ModelsConfig, ObjectiveConfig, OptimizerConfig, SavingConfig
 from .tasks import TRAINING_TASKS
 
@@ -39,6 +40,8 @@ YOUNGER: Mapping[str, Any] = {
     "objective.given_draw": "fixed",
     "objective.generated_text_dropout": 0.5,
     "objective.given_text_dropout": 0.2,
+    "objective.drop_together": False,
+    "objective.pairing": "independent",
 }
 # Sections and fields that may change between a run and its continuation: they do not touch the numbers.
 NOT_HASHED = ("saving", "device", "models.compile", "data.cache", "data.workers", "data.keep_media")
@@ -82,9 +85,10 @@ class TrainConfig:
             ("precision", self.precision, PRECISIONS),
             ("device", self.device, ("auto", "cpu")),
             ("objective.timestep", self.objective.timestep, ("paper", "official")),
-            ("objective.times", self.objective.times, ("shared", "lockstep")),
+            ("objective.times", self.objective.times, ("shared", "lockstep", "flow")),
             ("objective.draw", self.objective.draw, TIME_DRAWS),
             ("objective.given_draw", self.objective.given_draw, GIVEN_DRAWS),
+            ("objective.pairing", self.objective.pairing, PAIRINGS),
             ("objective.codes", self.objective.codes, ("learned", "cepstral")),
             ("optimizer.decay", self.optimizer.decay, ("cosine", "constant")),
             ("data.crop", self.data.crop, ("random", "head")),

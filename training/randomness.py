@@ -1,7 +1,8 @@
 """Random numbers by name: every draw follows from the run's seed and what it is for, never from what came before.
 
 So a continued run draws what an uninterrupted one would have drawn, and n processes together draw what one process
-with an n-fold batch draws.
+with an n-fold batch draws. One thing is not so: ``objective.pairing=ot`` orders the noise within each process's own
+micro-batch. A continued run orders it as an uninterrupted one.
 """
 
 from __future__ import annotations

@@ -166,6 +166,8 @@ class LatentSamples(Samples):
         chances = self._dropouts(row)
         # In this order since the first runs: another would drop other texts.
         drawn = dict(zip(("audio", "video"), torch.rand(2, generator=place.generator).tolist(), strict=True))
+        if self.config.objective.drop_together:
+            drawn["video"] = drawn["audio"]
         for name, cache in self.latents.items():
             latents, captions = cache.read(place.source, place.crop)
             text = "" if drawn[name] < chances[name] else getattr(captions, name)

@@ -122,7 +122,8 @@ class ObjectiveConfig:
     Args:
         timestep: ``paper``: t_V = 1000·t_A; ``official``: trunc(999·t).
         times: ``shared``: both towers at one t, as in the paper; ``lockstep``: at the two times at which the sampler's
-            default schedule has them at one step, so that bridges learn what sampling asks.
+            default schedule has them at one step, so that bridges learn what sampling asks; ``flow``: both at one level
+            of clearness as in the schedule of that name, the sound's error weighted as that of its flow (SyncFlow).
         flow_shift: Of the video's time where times are ``lockstep``, as :class:`~..pipeline.SamplingOptions` has it;
             the lower, the further the picture leads.
         draw: ``uniform``; ``sobol-bf16``: one scrambled Sobol sequence rounded to bfloat16 (released code);
@@ -139,13 +140,16 @@ class ObjectiveConfig:
             errors; of the video codec in units of the normalised latents.
         logit_mean: Of ``logit-normal``; above 0 is towards noise.
         logit_std: Of ``logit-normal``.
-        least_audio_time: Tasks with a given side: the least time that is drawn for the audio tower, for one that never
-            saw less noise.
+        least_audio_time: Tasks with a given side, and times ``flow``: the least time that is drawn for the audio tower,
+            for one that never saw less noise.
         given_video_time: Tasks with a given side: the one flow time of a given picture.
         given_audio_time: Likewise of a given sound, in Stable Audio's own time.
         given_draw: Tasks with a given side: ``fixed`` shows it at that time, ``uniform`` at any flow time.
         generated_text_dropout: Tasks with a given side: chance that the text of what is made is that of "".
         given_text_dropout: Likewise of what is given.
+        drop_together: One draw decides for both texts of a clip: both are dropped, or none.
+        pairing: Which noise meets which clip of a micro-batch: ``independent``, or ``ot``, the nearest (see
+            :mod:`.pairing`).
     """
 
     timestep: str = "paper"
@@ -168,6 +172,8 @@ class ObjectiveConfig:
     given_draw: str = "fixed"
     generated_text_dropout: float = 0.5
     given_text_dropout: float = 0.2
+    drop_together: bool = False
+    pairing: str = "independent"
 
 
 @dataclass(frozen=True)

@@ -44,3 +44,8 @@ def lockstep_times(remaining: Tensor, flow_shift: float = 3.0) -> tuple[Tensor, 
     """
     sigma = AUDIO_SIGMA_MIN * (AUDIO_SIGMA_MAX / AUDIO_SIGMA_MIN) ** remaining
     return shifted(remaining, flow_shift), sigma.atan() * (2 / math.pi)
+
+
+def least_audio_time() -> float:
+    """The least time of the sound at which these points ask its tower: 2/π·atan 0.3."""
+    return 2 / math.pi * math.atan(AUDIO_SIGMA_MIN)

@@ -11,8 +11,8 @@ from sounding_video.training.batches import Batch, Batches, Share
 from sounding_video.training.config import TrainConfig
 from sounding_video.training.recipes import RECIPES, recipe
 
-# A recipe of every task that needs no clips from disk.
-RECIPE_OF = {recipe(name).task: name for name in RECIPES if recipe(name).data.source == "world"}
+# A recipe of every task that needs no clips from disk: the plain one, whose name comes first.
+RECIPE_OF = {recipe(name).task: name for name in reversed(RECIPES.names()) if recipe(name).data.source == "world"}
 
 
 def bench_of(config: TrainConfig) -> tuple[Workbench, Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ...core.clock import Timeline
+from ...core.errors import InputError
 from ...core.pair import MODALITIES, Pair
 from ...models.joint import BridgeStack, JointModel
+from ...sampling.processes import PROCESSES
 from ...sampling.schedules.lockstep import lockstep_times
 from ..exports import holding, notes_of, write_module
 from ..lora import LORA, laid_aside, linear_layers, lora_part, write_lora
@@ -63,7 +66,18 @@ class DenoisingTask(TrainingTask):
         return parts
 
     def make_samples(self, sides: Sides, timeline: Timeline, cache: Path) -> LatentSamples:
-        """Latents and captions, at :meth:`moment` and with :meth:`dropouts`."""
+        """Latents and captions, at :meth:`moment` and with :meth:`dropouts`.
+
+        Raises:
+            InputError: texts are to be dropped together, but by two chances.
+        """
+        chances = self.dropouts(self.moment(0))
+        if self.config.objective.drop_together and len(sides.present) == 2 and chances.video != chances.audio:
+            raise InputError(
+                "texts that are dropped together need one chance",
+                got=f"{chances.video:g} for the picture's and {chances.audio:g} for the sound's",
+                expected="equal dropouts, or objective.drop_together=false",
+            )
         return LatentSamples(self.config, sides, timeline, cache, moment=self.moment, dropouts=self.dropouts)
 
     def moment(self, position: int) -> dict[str, Tensor]:
@@ -72,7 +86,15 @@ class DenoisingTask(TrainingTask):
         drawn = torch.tensor(self.draw_time(position))
         if objective.times == "shared":
             return {"t": drawn}
+        if objective.times == "flow":
+            return self._flow_moment(drawn)
         return dict(zip(("t", "audio_t"), lockstep_times(drawn, objective.flow_shift), strict=True))
+
+    def _flow_moment(self, level: Tensor) -> dict[str, Tensor]:
+        """Both sides at one flow level; the error of the sound's flow is ``√(1 + sin πt)`` times that of its v."""
+        time = PROCESSES.get("cosine_v").from_flow(float(level))
+        audio_t = torch.tensor(max(time, self.config.objective.least_audio_time))
+        return {"t": level, "audio_t": audio_t, "audio_weight": 1 + torch.sin(math.pi * audio_t)}
 
     def draw_time(self, position: int) -> float:
         """The number in 0..1 that the times of one place in the run follow from."""
