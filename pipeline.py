@@ -22,6 +22,7 @@ from .core.progress import SILENT, Progress, stoppable
 from .core.types import AVClip, Captions, Conditioning, JointLatents
 from .forecast import sampling_stage, settled, tell_of_length
 from .media.audio import fit_length
+from .models.bridge_use import SIDE_GIVEN, given_level, misused
 from .models.clip_decoding import decode_clip
 from .models.conditioning import REMEMBERED, ConditioningCache
 from .models.encoding import encode_cached
@@ -40,6 +41,7 @@ from .sampling.options import SamplingOptions
 if TYPE_CHECKING:
     from .core.device import Placement
     from .core.protocols import AudioCodec, TextEncoder, VideoCodec
+    from .models.bridge_use import BridgeUse
 
 __all__ = [
     "DEFAULT_NEGATIVES",
@@ -47,6 +49,7 @@ __all__ = [
     "JoinedModel",
     "SamplingOptions",
     "add_lora",
+    "as_trained",
     "decode_latents",
     "encode_captions",
     "generate",
@@ -55,6 +58,7 @@ __all__ = [
     "load_models",
     "preview_maps",
     "sample_latents",
+    "tell_of_use",
     "told_of_captions",
 ]
 
@@ -135,7 +139,7 @@ def sample_latents(
         video_shape: ``(B, C, T, H, W)`` or None.
         audio_shape: ``(B, C, L)`` or None.
         options: Steps, scales, seed, schedule.
-        given: What is known of each modality; it comes back to the bit.
+        given: What is known of each modality; it comes back to the bit. A level that is left open is the bridges' own.
         progress: One unit a step, with the current estimate as preview.
         times: When the latent steps lie; None takes it from their numbers.
 
@@ -145,7 +149,8 @@ def sample_latents(
     Raises:
         InputError: a given modality that the other one cannot hear, and see :func:`~.sampling.loop.sample`.
     """
-    options, given, shapes = options or SamplingOptions(), given or Pair(), Pair(video_shape, audio_shape)
+    options, shapes = options or SamplingOptions(), Pair(video_shape, audio_shape)
+    given = as_trained(given or Pair(), model.use)
     require_use(given, hears=model.hears, why_deaf=model.why_deaf)
     sides = {side: shapes[side] is not None for side in MODALITIES}
     schedule = options.build_schedule(**sides, processes=model.processes)
@@ -169,10 +174,42 @@ def sample_latents(
         )
 
     stage = sampling_stage(model, conditioning, options, shapes)
-    _tell(options.deaf(model.hears) if all(sides.values()) else "", progress)
+    if all(sides.values()):
+        _tell(options.deaf(model.hears), progress)
+        tell_of_use(given, model.use, progress)
     tell_of_length(model, shapes, options, progress)
     with stoppable(progress):
         return stage.run(model.placement, denoise)
+
+
+def as_trained(given: Pair[Given], use: BridgeUse | None) -> Pair[Given]:
+    """What is given, at the bridges' own level where it is shown at one level and nobody asked for another.
+
+    Args:
+        given: By modality.
+        use: What the bridges were trained for; None where their file does not say it.
+    """
+    if use is None:
+        return given
+    sides = given.present.items()
+    return Pair(**{side: replace(one, time=given_level(use, side, one.time)) for side, one in sides})
+
+
+def tell_of_use(given: Pair[Given], use: BridgeUse | None, progress: Progress) -> None:
+    """Say it where bridges are used for something else than they were trained for.
+
+    Args:
+        given: What is known in a run of both modalities.
+        use: As in :func:`as_trained`.
+        progress: Told.
+    """
+    whole = next(((side, one) for side, one in given.present.items() if one.is_whole), None)
+    if whole is None:
+        _tell(misused(use, "joint"), progress)
+        return
+    side, one = whole
+    made = next(made for made, given_side in SIDE_GIVEN.items() if given_side == side)
+    _tell(misused(use, made, how=one.how, level=one.time), progress)
 
 
 def _tell(sentence: str, progress: Progress) -> None:

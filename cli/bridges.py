@@ -11,6 +11,8 @@ from ..core.errors import InputError
 from .given import MODEL
 
 if TYPE_CHECKING:
+    from ..models.bridge_use import BridgeUse
+    from ..models.families.base import Found
     from ..models.weights.bridges import BridgeOptions
     from ..models.weights.find import ModelSet
 
@@ -52,3 +54,11 @@ def bridge_options(args: argparse.Namespace) -> BridgeOptions:
 def chosen_bridge(choice: str, found: ModelSet) -> Path | None:
     """The file that ``--bridge`` means."""
     return found.bridge if choice == "auto" else None if choice == "none" else Path(choice)
+
+
+def bridge_use(choice: str, found: Found) -> BridgeUse | None:
+    """What the bridge that ``--bridge`` means was trained for; None where it does not say it, or there is none."""
+    from ..models.weights.bridges import use_of
+
+    path = chosen_bridge(choice, found) if hasattr(found, "bridge") else None
+    return None if path is None else use_of(path)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.clock import FRAMES
 from ..core.errors import InputError, require_choice
 from ..core.rates import as_fps
-from .bridges import add_bridge_options, bridge_options
+from .bridges import add_bridge_options, bridge_options, bridge_use
 from .clips import Told, Wanted, add_file_options, rehearse_writing, wanted_clips
 from .console import Console
 from .expand import MODES_HELP, add_backend_options, expand_prompt, tell_report
@@ -241,9 +241,9 @@ def _require_given(args: argparse.Namespace) -> None:
         raise InputError("there is no picture in this file", got=given, expected="a picture or a video")
 
 
-def chosen_models(args: argparse.Namespace, console: Console) -> Found:
-    """The models on disk that will be loaded; what there is to say of the choice is told."""
-    found = choose_models(args.models, video=args.wan, audio=args.stable_audio)
+def chosen_models(args: argparse.Namespace, console: Console, made: str = "joint") -> Found:
+    """The models on disk that will be loaded, the bridge for what is made; what there is to say of it is told."""
+    found = choose_models(args.models, video=args.wan, audio=args.stable_audio, made=made)
     for note in filter(None, (*found.notes, found.bridge_note if args.bridge == "auto" else "")):
         console.note(f"note: {note}")
     return found
@@ -379,12 +379,14 @@ def _mode(args: argparse.Namespace) -> str:
     return mode
 
 
-def options_of(args: argparse.Namespace, found: Found) -> SamplingOptions:
-    """Sampling options; what cannot be used is refused here and not after minutes of loading or sampling."""
+def options_of(args: argparse.Namespace, found: Found, made: str = "joint") -> SamplingOptions:
+    """Sampling options, the model's and its bridges' own where nothing was asked for; refused here what cannot be."""
+    from ..models.bridge_use import settings_for
     from ..models.codecs.wan_vae import TILING
     from ..models.loading import family_of
 
     require_choice("tiling", args.tiling, TILING)
-    options = sampling_options(args, found.own)
+    own = settings_for(found.own, bridge_use(args.bridge, found), made)
+    options = sampling_options(args, own)
     options.build_schedule(processes=family_of(found).processes)
     return options

@@ -148,6 +148,7 @@ def make_all(
     sources: Sequence[Source],
     text: str,
     make: Callable[[Run, UserFile, Path], tuple[MuxReport, list[str]]],
+    made: str,
 ) -> int:
     """Load once and make every result; what fails is told, and the rest is made all the same.
 
@@ -157,27 +158,30 @@ def make_all(
         sources: From :func:`sources_of`.
         text: What is seen and heard; may be empty.
         make: Makes and writes one.
+        made: What the bridge is for: ``v2a`` or ``a2v``.
 
     Returns:
         0, or the exit code of the first failure.
     """
     from ..core.errors import Cancelled, SoundingVideoError
     from ..media.user_file import open_user_file
+    from ..models.plan.fit import noted
 
     started = time.monotonic()
     todo = [each for each in sources if args.overwrite or not each.target.exists()]
     kept = [str(each.target) for each in sources if each not in todo]
     for path in kept:
         console.note(f"note: {path} is there already and is kept")
-    made, failed, code = [], [], 0
-    run = _loaded(args, console, text) if todo else None
+    done, failed, code = [], [], 0
+    run = _loaded(args, console, text, made) if todo else None
     with explain_full_memory():
         for number, each in enumerate(todo):
             begun = time.monotonic()
             try:
-                report, notes = make(
-                    _numbered(run, console, number, len(todo)), open_user_file(each.source), each.target
-                )
+                with noted() as told:
+                    report, notes = make(
+                        _numbered(run, console, number, len(todo)), open_user_file(each.source), each.target
+                    )
             except Cancelled:
                 raise
             except SoundingVideoError as error:
@@ -188,11 +192,12 @@ def make_all(
                 failed.append({"source": str(each.source), "error": str(error)})
                 code = code or error.exit_code
                 continue
-            made.append(_told(console, run, each, report, notes, seconds=time.monotonic() - begun))
+            values = _told(console, run, each, report, notes, seconds=time.monotonic() - begun)
+            done.append({**values, "told": list(dict.fromkeys(told))})
     if run is not None and not run.model.trained:
         console.warn(UNTRAINED)
-    whole = {"clips": made, "kept": kept, "failed": failed, "wall_seconds": round(time.monotonic() - started, 3)}
-    console.report(f"{len(made)} made, {len(kept)} kept, {len(failed)} failed", whole)
+    whole = {"clips": done, "kept": kept, "failed": failed, "wall_seconds": round(time.monotonic() - started, 3)}
+    console.report(f"{len(done)} made, {len(kept)} kept, {len(failed)} failed", whole)
     return code
 
 
@@ -212,7 +217,7 @@ def _told(
 
 def _numbered(run: Run, console: Console, number: int, total: int) -> Run:
     """The run with its number in front of each stage, where there are several."""
-    from ..core.progress import STAGE_TITLES, Progress
+    from ..core.progress import STAGE_TITLES
 
     progress = console.progress
     if total == 1:
@@ -221,17 +226,17 @@ def _numbered(run: Run, console: Console, number: int, total: int) -> Run:
     def report(stage: str, done: int, units: int, preview: Callable[[], Any] | None = None) -> None:
         progress.report(f"file {number + 1} of {total}, {STAGE_TITLES.get(stage, stage)}", done, units, preview)
 
-    return replace(run, progress=Progress(report, progress.check_cancelled))
+    return replace(run, progress=replace(progress, report=report))
 
 
-def _loaded(args: argparse.Namespace, console: Console, text: str) -> Run:
+def _loaded(args: argparse.Namespace, console: Console, text: str, made: str) -> Run:
     """Models, captions and options, everything refused first that can be."""
     from ..tasks.base import Run
 
     if not console.verbose:
         quiet_libraries()
-    found = chosen_models(args, console)
-    own, options = found.own, options_of(args, found)
+    found = chosen_models(args, console, made)
+    own, options = found.own, options_of(args, found, made)
     extent = {"num_frames": own.num_frames, "fps": own.fps, "width": own.width, "height": own.height}
     placement = placement_of(args, found, extent)
     loras = asked_loras(args)

@@ -79,13 +79,16 @@ def model_folders(choice: str | None) -> list[Path]:
     return folders
 
 
-def choose_models(choice: str | None, *, video: str | None = None, audio: str | None = None) -> Found:
+def choose_models(
+    choice: str | None, *, video: str | None = None, audio: str | None = None, made: str = "joint"
+) -> Found:
     """What a run takes: what is named, else the environment's folders, else what was downloaded, else ``pocket``.
 
     Args:
         choice: ``--models``.
         video: ``--wan``.
         audio: ``--stable-audio``.
+        made: What the bridge is for.
 
     Raises:
         MissingModelError, InputError, WeightsError: as :func:`~..models.loading.find_model`.
@@ -95,14 +98,15 @@ def choose_models(choice: str | None, *, video: str | None = None, audio: str | 
     from ..models.loading import find_model, found_folders
     from ..models.weights.find import POCKET, find_downloaded
 
+    chosen = {"video": video, "audio": audio, "made": made}
     folders = [part for part in os.environ.get(MODELS_VARIABLE, "").split(os.pathsep) if part]
     if choice is not None:
-        return find_model(choice, video=video, audio=audio)
+        return find_model(choice, **chosen)
     if folders:
         there = [part for part in folders if is_dir(user_path(part))] or folders
-        return find_model(there[0] if len(there) == 1 else there, video=video, audio=audio)
+        return find_model(there[0] if len(there) == 1 else there, **chosen)
     try:
-        found = find_downloaded(user_path(DOWNLOADED), video=video, audio=audio)
+        found = find_downloaded(user_path(DOWNLOADED), **chosen)
     except MissingModelError as error:
         if video is not None or audio is not None:
             raise
@@ -110,7 +114,7 @@ def choose_models(choice: str | None, *, video: str | None = None, audio: str | 
         if others:
             return replace(others[0], notes=(f"{others[0].name} is used, which was downloaded", *others[0].notes))
         why = f"the bundled small model is used, since {error.what}; sounding-video models lists what is missing"
-        return replace(find_model(POCKET), notes=(why, *error.refused))
+        return replace(find_model(POCKET, made=made), notes=(why, *error.refused))
     taken = f"{found.name} is used, which was downloaded; --models pocket takes the bundled small model"
     return replace(found, notes=(taken, *found.notes))
 

@@ -41,4 +41,4 @@ def run(args: argparse.Namespace, console: Console) -> int:
         clip, notes = picture_for(task, file)
         return write_clip(clip, target, progress=task.progress), notes
 
-    return make_all(args, console, sources, text, make)
+    return make_all(args, console, sources, text, make, "a2v")

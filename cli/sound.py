@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
             return write_clip(AVClip(None, audio), target), notes
         return copy_with_sound(file.path, audio, target, progress=task.progress), notes
 
-    return make_all(args, console, sources, text, make)
+    return make_all(args, console, sources, text, make, "v2a")
 
 
 def _require_place(source: Path, target: Path) -> None:

@@ -27,6 +27,7 @@ from .storage import packing_of, store
 if TYPE_CHECKING:
     from ..core.device import Placement
     from ..core.protocols import AudioCodec, Denoiser, VideoCodec
+    from .bridge_use import BridgeUse
     from .lora.files import LoraFile
     from .parts import AudioParts, VideoParts
     from .plan.base import ModelOutline, Workload
@@ -47,6 +48,7 @@ class JoinedModel(FamilyModel):
         bridges: The bridge file's summary, or None without bridges.
         bridges_trained: False for bridges that only show the form.
         loras: What was laid beside the layers, in the order of loading.
+        use: What the bridges were trained for; None where their file does not say it.
     """
 
     joint: JointModel
@@ -56,6 +58,7 @@ class JoinedModel(FamilyModel):
     bridges: str | None = None
     bridges_trained: bool = True
     loras: tuple[LoraReport, ...] = ()
+    use: BridgeUse | None = None
 
     @property
     def trained(self) -> bool:
@@ -188,9 +191,9 @@ def join_towers(
         stack = stack if placement.storage == "native" else store(copy.deepcopy(stack), placement)
         use_kernel(stack, AttentionKernel(placement.attention))
     joint = JointModel(towers["video"], towers["audio"], stack).eval()
-    return JoinedModel(
-        joint, video, audio, placement, bridges.summary() if bridges else None, not bridges or bridges.trained
-    )
+    told = None if bridges is None else bridges.summary()
+    trained, use = (True, None) if bridges is None else (bridges.trained, bridges.use)
+    return JoinedModel(joint, video, audio, placement, told, trained, use=use)
 
 
 def _common_placement(placements: Sequence[Placement]) -> Placement:

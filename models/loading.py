@@ -35,13 +35,16 @@ def family_of(found: Found) -> Family:
     return FAMILIES.get(found.family)()
 
 
-def find_model(models: Models | Found = POCKET, *, video: str | None = None, audio: str | None = None) -> Found:
+def find_model(
+    models: Models | Found = POCKET, *, video: str | None = None, audio: str | None = None, made: str = "joint"
+) -> Found:
     """A model of any family: a folder that one recognises, or one below it where no towers lie; else two towers.
 
     Args:
         models: As :func:`~.weights.find.find_models` takes it; what was found before is given back.
         video: Which Wan of several.
         audio: Which Stable Audio.
+        made: What the bridge is for, of several: ``joint``, ``v2a`` (sound for a picture) or ``a2v``.
 
     Raises:
         MissingModelError, InputError, WeightsError: as :func:`~.weights.find.find_models`; a tower was chosen for a
@@ -52,7 +55,7 @@ def find_model(models: Models | Found = POCKET, *, video: str | None = None, aud
     folders = [models] if isinstance(models, str | Path) else list(models)
     found = None if str(models) == POCKET else _of_another_family(folders)
     if found is None:
-        return find_models(folders[0] if len(folders) == 1 else folders, video=video, audio=audio)
+        return find_models(folders[0] if len(folders) == 1 else folders, video=video, audio=audio, made=made)
     if video is not None or audio is not None:
         title = family_of(found).title
         got = f"{video or audio} beside {found.name} ({title})"
@@ -108,6 +111,7 @@ def load_models(
     bridge: str | Path = "auto",
     bridge_options: BridgeOptions | None = None,
     free_text: bool = False,
+    made: str = "joint",
 ) -> FamilyModel:
     """Load a model of any family from one place.
 
@@ -117,12 +121,13 @@ def load_models(
         bridge: A file, ``none``, or ``auto`` for the one beside the towers.
         bridge_options: What a bridge file without metadata does not say.
         free_text: Read the text encoders when they are used and let go of them afterwards.
+        made: What ``auto`` takes a bridge for, of several: ``joint``, ``v2a`` (sound for a picture) or ``a2v``.
 
     Raises:
         MissingModelError, WeightsError: see the messages.
         InputError: what the family does not offer.
     """
-    found, wishes = find_model(models), Wishes(str(bridge), bridge_options, free_text)
+    found, wishes = find_model(models, made=made), Wishes(str(bridge), bridge_options, free_text)
     family = family_of(found)
     family.require(placement, wishes)
     return family.load(found, placement, wishes)

@@ -44,6 +44,10 @@ class OwnSettings:
         is_noted: Whether the model itself says so.
         knows: The only scenes that it knows, each with the words by which a text about it is told (of each entry all);
             none for a model of anything.
+        schedule: Points of both modalities.
+        solver: By which they are walked.
+        unconditional: What guidance leads away from.
+        given_how: How what is given is shown.
     """
 
     num_frames: int = 81
@@ -66,6 +70,10 @@ class OwnSettings:
     captions: str = "bridgedit"
     is_noted: bool = False
     knows: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    schedule: str = "lockstep"
+    solver: str = "auto"
+    unconditional: str = "texts"
+    given_how: str = "replace"
 
     @property
     def seconds(self) -> float:

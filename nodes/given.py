@@ -36,6 +36,16 @@ def task_input() -> io.Input:
     )
 
 
+def made_by(task: str) -> str:
+    """What a task makes, in the words of bridge files: ``joint``, ``v2a`` or ``a2v``.
+
+    Raises:
+        InputError: another task.
+    """
+    require_choice("task", task, TASKS)
+    return {SOUND: "v2a", PICTURE: "a2v"}.get(task, "joint")
+
+
 def given_latents(
     task: str,
     latents: Mapping[str, Mapping[str, Any] | None],

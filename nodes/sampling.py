@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.pair import MODALITIES
 from .av import av_input, av_output, joined, parted, rate_of, times_of
-from .given import BOTH, given_latents, raw_latents, task_input
+from .given import BOTH, given_latents, made_by, raw_latents, task_input
 from .host import io, progress, shows_previews
 from .listing import listing
 from .options import PLACED, SAMPLING, input_of, later_inputs, sampling_options
@@ -57,7 +57,7 @@ class JointSampler(io.ComfyNode):
                     tooltip="Show picture and sound while they emerge. It takes at most a twentieth of the time.",
                 ),
                 *(input_of(name, optional=True) for name in PLACED[8:]),
-                defaults_input("steps, scales and shift"),
+                defaults_input("steps, scales, shift, schedule, solver, unconditional and given_how"),
                 av_input("av_latent", "video_latent and audio_latent"),
                 task_input(),
                 *later_inputs(),
@@ -98,7 +98,7 @@ class JointSampler(io.ComfyNode):
         parts = parted(av_latent, video_latent, audio_latent, wanted=("video" in codecs, "audio" in codecs))
         latents = dict(zip(MODALITIES, parts, strict=True))
         require_sides(model, conditioning, latents)
-        asked, taken = _options(model, defaults, options)
+        asked, taken = _options(model, defaults, options, task)
         given = given_latents(task, latents, asked, {name: codec.from_raw for name, codec in codecs.items()})
         watched = progress(("preview", 0), ("sample", 1))
         with managed_stage(taken) as shown:
@@ -117,9 +117,11 @@ class JointSampler(io.ComfyNode):
         return io.NodeOutput(*results, joined(*results), ui=shown)
 
 
-def _options(model: FamilyModel, defaults: str, given: dict[str, Any]) -> tuple[SamplingOptions, str]:
-    """How to sample, and a sentence about what was taken from the model."""
+def _options(model: FamilyModel, defaults: str, given: dict[str, Any], task: str) -> tuple[SamplingOptions, str]:
+    """How to sample, and a sentence about what was taken from the model and its bridges."""
+    from ..models.bridge_use import settings_for
+
     options = sampling_options(given)
     following = {name: getattr(options, name) for name, setting in SAMPLING.items() if setting.option.follows}
-    values = settled(defaults, model.own, following)
+    values = settled(defaults, settings_for(model.own, model.use, made_by(task)), following)
     return replace(options, **values), followed(following, values)

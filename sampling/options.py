@@ -70,6 +70,7 @@ class SamplingOptions:
         "lockstep: as published, each tower on its own points. coupled: both towers always at one time, as trained. "
         "flow: both at one level of clearness, walked by Euler.",
         choices=SCHEDULES.names,
+        follows=True,
         advanced=True,
     )
     flow_sigmas: str = option(
@@ -114,6 +115,7 @@ class SamplingOptions:
         "auto",
         "auto: the solver that belongs to the schedule. Others must be able to walk picture and sound; euler does.",
         choices=lambda: (AUTO, *SOLVERS.names()),
+        follows=True,
         advanced=True,
     )
     unconditional: str = option(
@@ -121,6 +123,7 @@ class SamplingOptions:
         "What the CFG scales lead away from. texts: both sides with their negative captions. alone: each tower alone "
         "with its negative caption, so they lead towards the other side too (AV-Link).",
         choices=lambda: UNCONDITIONAL,
+        follows=True,
         advanced=True,
     )
     guidance_start: float = option(
@@ -150,12 +153,13 @@ class SamplingOptions:
         "How a given picture or sound is shown to the model. replace: at each step's own level of noise. fixed: at one "
         "level for the whole run, for bridges that were trained so (AV-Link).",
         choices=shown_names,
+        follows=True,
         advanced=True,
     )
     given_time: float = option(
         AS_TRAINED,
-        "The level of fixed, 0 to 1 in the time of the given tower; -1 is AV-Link's own, 0.04 for a picture and 0.156 "
-        "for a sound.",
+        "The level of fixed, 0 to 1 in the time of the given tower; -1 is the bridges' own, or AV-Link's: 0.04 for a "
+        "picture, 0.156 for a sound.",
         low=AS_TRAINED,
         high=1.0,
         step=0.001,

@@ -138,7 +138,13 @@ def write_stable_audio_folder(path: str | Path, seed: int = 0) -> Path:
 
 
 def write_bridge(
-    path: str | Path, kind: str = "dual_cross", seed: int = 0, *, trained: bool = True, rope: str = "official"
+    path: str | Path,
+    kind: str = "dual_cross",
+    seed: int = 0,
+    *,
+    trained: bool = True,
+    rope: str = "official",
+    notes: dict[str, str] | None = None,
 ) -> Path:
     """A bridge file of two blocks with random weights (not the identity) that fits the two folders above."""
     from sounding_video.models.bridges import BRIDGES
@@ -161,7 +167,7 @@ def write_bridge(
         stack = BridgeStack(kind, config, BridgePoints((0, 1), (0, 1)))
         for parameter in stack.parameters():
             torch.nn.init.normal_(parameter, std=0.05)
-    save_bridges(path, stack, trained=trained)
+    save_bridges(path, stack, trained=trained, notes=notes)
     return Path(path)
 
 

@@ -22,6 +22,7 @@ from ..core.errors import InputError, MissingModelError
 from ..core.json_text import read_json
 from ..core.pair import Pair
 from ..models.parts import AudioParts, VideoParts
+from ..models.weights.bridges import use_of
 from ..models.weights.files import read_safetensors, write_safetensors
 from ..models.weights.find import find_models
 from ..models.weights.load import load_stable_audio, load_wan
@@ -153,8 +154,10 @@ def assemble(base: str | Path, runs: tuple[str | Path, ...], target: Path) -> Pa
                 expected="a folder with transformer, vae and text_encoder",
             )
         shutil.copytree(folder, partial / folder.name)
-    if found.bridge is not None:
-        shutil.copy2(found.bridge, partial / found.bridge.name)
+    for bridge in found.bridges:
+        below = next((bridge.relative_to(root) for root in found.roots if root in bridge.parents), Path(bridge.name))
+        (partial / below).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(bridge, partial / below)
     for run in runs:
         _overlay(exported(run), partial, Pair(found.video.name, found.audio.name))
     shutil.rmtree(target, ignore_errors=True)
@@ -173,11 +176,8 @@ def _overlay(export: Path, target: Path, names: Pair[str]) -> None:
             shutil.rmtree(place)
             shutil.copytree(part, place)
         forget_origin(place / "config.json")
-    bridge = export / BRIDGE_FILE
-    if bridge.is_file():
-        for old in target.glob("*.safetensors"):
-            old.unlink()
-        shutil.copy2(bridge, target / bridge.name)
+    if (export / BRIDGE_FILE).is_file():
+        _overlay_bridge(export / BRIDGE_FILE, target)
     for adapter in sorted(export.glob(f"*{LORA}")):
         name = names.present.get(adapter.name.removesuffix(LORA))
         if name is None:
@@ -188,6 +188,21 @@ def _overlay(export: Path, target: Path, names: Pair[str]) -> None:
                 remedy=f"Generate with the bridges it was trained on and --lora {adapter}.",
             )
         merge_lora(adapter, target / name / "transformer")
+
+
+def _overlay_bridge(bridge: Path, target: Path) -> None:
+    """Lay over a bridge file; those that were trained for something else stay beside it, each task under its name."""
+    task = _task_of(bridge)
+    for old in target.glob("*.safetensors"):
+        if _task_of(old) == task:
+            old.unlink()
+    name = bridge.name if task == "joint" else f"{bridge.stem}_{task}{bridge.suffix}"
+    shutil.copy2(bridge, target / name)
+
+
+def _task_of(bridge: Path) -> str:
+    use = use_of(bridge)
+    return "joint" if use is None else use.task
 
 
 def _overlay_halves(part: Path, place: Path) -> None:

@@ -29,6 +29,7 @@ from ..weights.hub import listed_name
 if TYPE_CHECKING:
     from ...core.device import Placement
     from ...core.protocols import AudioCodec, Denoiser, VideoCodec
+    from ..bridge_use import BridgeUse
     from ..lora.apply import LoraReport
     from ..lora.files import LoraFile
     from ..text._encoder import PromptEncoder
@@ -171,12 +172,14 @@ class FamilyModel(ABC):
         placement: Where it runs.
         bridges: One line about its bridges; None without.
         loras: What was laid beside its layers.
+        use: What its bridges were trained for; None where nothing says it.
     """
 
     placement: Placement
     bridges: str | None = None
     loras: tuple[LoraReport, ...] = ()
     processes: Pair[str] | None = None  # see Family
+    use: BridgeUse | None = None
 
     @property
     @abstractmethod

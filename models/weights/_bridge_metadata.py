@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError
 from ...core.json_text import parse_json
+from ..bridge_use import BridgeUse
 from ..bridges import BRIDGES
 from ..bridges.base import Bridge, BridgeConfig
 from ..points import BridgePoints
@@ -32,12 +33,14 @@ class BridgeNote:
         config: Fields of its configuration.
         points: Where the bridges stand.
         trained: False for random bridges that only show the form.
+        use: What they were trained for.
     """
 
     fusion: str | None = None
     config: Mapping[str, Any] | None = None
     points: BridgePoints | None = None
     trained: bool = True
+    use: BridgeUse | None = None
 
 
 def read_note(metadata: Mapping[str, str], path: Path) -> BridgeNote:
@@ -79,7 +82,15 @@ def read_note(metadata: Mapping[str, str], path: Path) -> BridgeNote:
         _entry(metadata, "config", _config_fields, path),
         _entry(metadata, "points", _points, path),
         TRUTHS[trained],
+        _use(metadata, path),
     )
+
+
+def _use(metadata: Mapping[str, str], path: Path) -> BridgeUse | None:
+    try:
+        return BridgeUse.read(metadata)
+    except InputError as error:
+        raise CorruptWeightsError(error.what, got=f"{error.got} in {path}", expected=error.expected) from error
 
 
 def config_of(kind: type[Bridge], values: Mapping[str, Any], path: Path) -> BridgeConfig:

@@ -18,10 +18,12 @@ from torch import Tensor
 
 from ...core.disk import user_path
 from ...core.errors import IncompatibleWeightsError, InputError
+from ..bridge_use import BridgeUse
 from ..bridges import BRIDGES
 from ..bridges.base import Bridge, BridgeConfig
 from ..counting import stopping_calls
 from ..joint import BridgePoints, BridgeStack, placement
+from ._bridge_choice import use_of
 from ._bridge_layouts import (
     FORMAT,
     OFFICIAL_KINDS,
@@ -36,6 +38,17 @@ from ._bridge_metadata import BridgeNote, config_of, read_note
 from ._header import open_weights
 from ._limits import made, outlined, require_numbers
 from .files import read_weights, write_safetensors
+
+__all__ = [
+    "BridgeOptions",
+    "LoadedBridges",
+    "kinds_with",
+    "load_bridges",
+    "load_strictly",
+    "outline_bridges",
+    "save_bridges",
+    "use_of",
+]
 
 log = logging.getLogger(__name__)
 OWN_METADATA = ("format", "version", "fusion", "config", "points", "trained")
@@ -76,6 +89,7 @@ class LoadedBridges:
         trained: False for bridges that are random and only show the form.
         ignored: Keys of the file that are not used (whole-tower layouts).
         notes: What else the file says of itself: notes of :func:`save_bridges`, or a trainer's epoch and step.
+        use: What they were trained for; None where the file does not say it.
     """
 
     stack: BridgeStack
@@ -85,9 +99,10 @@ class LoadedBridges:
     trained: bool = True
     ignored: tuple[str, ...] = field(default=(), repr=False)
     notes: Mapping[str, str] = field(default_factory=dict, repr=False)
+    use: BridgeUse | None = None
 
     def summary(self) -> str:
-        """One sentence for the user: kind, points, and which tower blocks the file replaces."""
+        """One sentence for the user: kind, points, which tower blocks the file replaces, and what they are for."""
         points = self.stack.points
         text = (
             f"{len(self.stack)} {self.stack.kind} bridges (kind from {self.fusion_source}) after video blocks "
@@ -96,7 +111,7 @@ class LoadedBridges:
         for modality, weights in self.tower_weights.items():
             numbers = sorted({int(name.split(".")[1]) for name in weights})
             text += f"; fine-tuned {modality} blocks {numbers} ({len(weights)} tensors)" if numbers else ""
-        return text
+        return text + (f"; for {self.use.words}" if self.use else "")
 
 
 @stopping_calls()
@@ -129,6 +144,7 @@ def load_bridges(path: str | Path, options: BridgeOptions | None = None) -> Load
         trained=note.trained,
         ignored=tuple(ignored),
         notes={k: v for k, v in metadata.items() if k not in OWN_METADATA} | progress_notes(contents),
+        use=note.use,
     )
     log.info("%s: %s", path.name, loaded.summary())
     return loaded
@@ -179,7 +195,7 @@ def save_bridges(
         tower_weights: Tower tensors by modality and official name, as :class:`LoadedBridges` holds them.
         dtype: Storage type; None keeps each tensor's own.
         trained: False marks random weights.
-        notes: Further metadata (recipe, towers, licence).
+        notes: Further metadata (recipe, towers, licence); ``task`` and the given times say what they are for.
     """
     tensors = dict(stack.state_dict())
     for weights in (tower_weights or {}).values():

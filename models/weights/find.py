@@ -11,23 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ...core.disk import is_dir, is_file, look, suffix_of, user_path, what_is_there, why_unlistable
+from ...core.disk import is_dir, is_file, user_path, what_is_there, why_unlistable
 from ...core.errors import InputError, MissingModelError
 from ..own import OwnSettings, joint_settings, own_settings
-from ._bridge_layouts import is_named_a_bridge
+from ._bridge_choice import pick_bridges
 from ._parts import open_part
 from .hub import expand_root, hub_snapshots, listed_name
 from .layouts import GET, TITLES, StableAudioFiles, WanFiles, require_kind
 from .listing import (
-    BRIDGE_SUFFIXES,
-    FILE_DEPTH,
     PARTS,
     WEIGHT_SUFFIXES,
     FoundFile,
     find_bridges,
     find_files,
     find_folders,
-    half_downloads,
     inspect,
     is_whole,
     tower_kind,
@@ -83,6 +80,7 @@ class ModelSet:
         roots: The folders that were searched.
         notes: Which towers were picked where others might have been, a sentence each, for the user.
         bridge_note: The same of the bridge, or why there is none; empty where there was no choice.
+        bridges: All that are there, ``bridge`` first.
     """
 
     family: ClassVar[str] = "bridged"
@@ -92,6 +90,7 @@ class ModelSet:
     roots: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     bridge_note: str = ""
+    bridges: tuple[Path, ...] = ()
 
     @property
     def own(self) -> OwnSettings:
@@ -185,7 +184,11 @@ def find_towers(roots: list[Path], kind: str) -> list[Tower]:
 
 
 def find_models(
-    models: str | Path | Iterable[str | Path] | ModelSet = POCKET, *, video: str | None = None, audio: str | None = None
+    models: str | Path | Iterable[str | Path] | ModelSet = POCKET,
+    *,
+    video: str | None = None,
+    audio: str | None = None,
+    made: str = "joint",
 ) -> ModelSet:
     """A Wan, a Stable Audio and a bridge from one place; a tower that is not there may be in Hugging Face's cache.
 
@@ -194,6 +197,7 @@ def find_models(
             or several folders. What was found before is given back.
         video: Which Wan: a name among those found there, a hub id, or the path of a folder or file.
         audio: Which Stable Audio, the same way.
+        made: What the bridge is for, of several: ``joint``, ``v2a`` or ``a2v``.
 
     Raises:
         MissingModelError: the place or one of the towers is not there; the message says what was looked for.
@@ -204,13 +208,15 @@ def find_models(
         return models
     if str(models) != POCKET:
         folders = [models] if isinstance(models, str | Path) else models
-        return _search([root for folder in folders for root in roots_of(folder)], video, audio)
+        return _search([root for folder in folders for root in roots_of(folder)], video, audio, made)
     if video is not None or audio is not None:
         raise InputError("the bundled model has towers of its own", got=f"{video or audio} beside it", expected=POCKET)
-    return _search([pocket_folder()], None, None)
+    return _search([pocket_folder()], None, None, made)
 
 
-def find_downloaded(folder: Path, *, video: str | None = None, audio: str | None = None) -> ModelSet:
+def find_downloaded(
+    folder: Path, *, video: str | None = None, audio: str | None = None, made: str = "joint"
+) -> ModelSet:
     """The same from what was downloaded: a folder, which may not exist, and then Hugging Face's cache.
 
     Nothing of it was asked for by name, so half a download is passed over.
@@ -219,7 +225,7 @@ def find_downloaded(folder: Path, *, video: str | None = None, audio: str | None
         MissingModelError, InputError, WeightsError: as :func:`find_models`.
     """
     roots = [*([folder] if is_dir(folder) else []), *hub_snapshots().values()]
-    return _search(roots, video, audio, is_named=False)
+    return _search(roots, video, audio, made, is_named=False)
 
 
 def roots_of(folder: str | Path) -> list[Path]:
@@ -258,14 +264,15 @@ def require_listable(folder: Path) -> Path:
     return folder
 
 
-def _search(roots: list[Path], video: str | None, audio: str | None, *, is_named: bool = True) -> ModelSet:
+def _search(roots: list[Path], video: str | None, audio: str | None, made: str, *, is_named: bool = True) -> ModelSet:
     notes: list[str] = []
     towers = [
         _pick(kind, roots, notes, is_named=is_named) if choice is None else _chosen(kind, choice, roots)
         for kind, choice in (("wan", video), ("stable_audio", audio))
     ]
-    bridge, bridge_note = _pick_bridge(roots)
-    return ModelSet(*towers, bridge, tuple(roots), tuple(notes), bridge_note)
+    bridges, bridge_note = pick_bridges(roots, made)
+    bridge = bridges[0] if bridges else None
+    return ModelSet(*towers, bridge, tuple(roots), tuple(notes), bridge_note, bridges)
 
 
 def _pick(kind: str, roots: list[Path], notes: list[str], *, is_named: bool) -> Tower:
@@ -354,32 +361,3 @@ def _refused_of_name(kind: str, choice: str, roots: list[Path]) -> list[str]:
     refused = [file for file in find_files(roots) if file.problem]
     called = [f for f in refused if choice in (f.path.name, f.path.stem, listed_name(f.path, roots))]
     return [file.problem for file in called] or refused_towers(kind, roots)
-
-
-def _pick_bridge(roots: list[Path]) -> tuple[Path | None, str]:
-    """The first file that is a bridge, whole ones first; else one that cannot be read and is called so.
-
-    Loading refuses one that cannot be used, so that no clip is made without bridges that are there. What is neither
-    told nor called a bridge is only spoken of.
-    """
-    files = [(root, inspect(path)) for root in roots for path in find_bridges(root)]
-    halves = [(root, inspect(path)) for root in roots for path in half_downloads(root)]
-    files += [(root, half) for root, half in halves if half.is_bridge or is_named_a_bridge(half.path, root)]
-    bridges = sorted((file for _, file in files if file.is_bridge), key=lambda file: file.layout is None)
-    if not bridges:
-        bridges = [file for root, file in files if file.is_refused and is_named_a_bridge(file.path, root)]
-    passed = [(root, passed) for root in roots for passed in look(root, FILE_DEPTH).passed]
-    if not bridges:  # a link to nothing, a pipe, a locked folder: loading it says why not
-        called = [each.path for root, each in passed if is_named_a_bridge(each.path, root)]
-        called = [path for path in called if suffix_of(path) in BRIDGE_SUFFIXES or is_dir(path)]
-        bridges = [FoundFile(path, None) for path in called]
-    if len(bridges) > 1:
-        others = ", ".join(str(file.path) for file in bridges[1:])
-        return bridges[0].path, f"the bridge is {bridges[0].path}; --bridge chooses another: {others}"
-    if files and not bridges:
-        first = files[0][1]
-        return None, f"no bridge was found; {first.path} cannot be read (one of {len(files)}): {first.problem}"
-    if passed and not bridges:
-        others = f" and {len(passed) - 1} more" if passed[1:] else ""
-        return None, f"no bridge was found; {passed[0][1]}{others} was passed over"
-    return bridges[0].path if bridges else None, ""

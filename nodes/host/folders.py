@@ -1,8 +1,9 @@
 """What the loaders offer in their lists, and the path behind a chosen name. The same for both hosts.
 
 A name is the path below its root with ``/``; when two roots hold the same name, the first root wins. ``pocket`` is the
-bundled model and always on the list. Folders and bridges come first, then towers in single files (named after their
-transformer or checkpoint), then what Hugging Face's cache holds (named after its repository).
+bundled model and always on the list; its other bridges stand behind ``pocket/``. Folders and bridges come first, then
+towers in single files (named after their transformer or checkpoint), then what Hugging Face's cache holds (named after
+its repository).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ...models.weights.find import (
     find_models,
     hub_snapshots,
     inspect,
+    pocket_folder,
 )
 from ...models.weights.layouts import StableAudioFiles, WanFiles
 from ...models.weights.refused import refused_towers
@@ -38,7 +40,7 @@ LORA_DEPTH = 12
 
 
 def _found(kind: str) -> dict[str, Model]:
-    found: dict[str, Model] = {}
+    found: dict[str, Model] = _bundled_bridges() if kind == "bridge" else {}
     for root in model_roots():
         paths = find_bridges(root) if kind == "bridge" else find_folders(root, kind)
         for path in paths:
@@ -54,6 +56,13 @@ def _found(kind: str) -> dict[str, Model]:
         if folder in find_folders(folder, kind):
             found.setdefault(repository, folder)
     return found
+
+
+def _bundled_bridges() -> dict[str, Model]:
+    """The bundled model's bridges beside the one that ``pocket`` names."""
+    folder, usual = pocket_folder(), find_models(POCKET).bridge
+    paths = (path for path in find_bridges(folder) if path != usual)
+    return {f"{POCKET}/{path.relative_to(folder).as_posix()}": path for path in paths}
 
 
 def _name(path: Path, roots: Iterable[Path], snapshots: dict[str, Path]) -> str:

@@ -28,6 +28,7 @@ from ...models.counting import stopping
 from ...models.joint import BridgeStack, require_fit
 from ...models.native import BridgedForwards
 from ...models.weights.native import native_replacements
+from ...pipeline import as_trained, tell_of_use
 from ...sampling.given import Given, require_use
 from ...sampling.loop import sample
 from ...sampling.noise import draw_noise
@@ -127,7 +128,9 @@ def sample_native(
     texts = [_conditionings(side, official_text, seconds) for side in sides]
     points = [() if stack is None else getattr(stack.points, side.name) for side in sides]
     parts = [_Part(*values) for values in zip(sides, towers, models, texts, points, strict=True)]
-    run = _run_of(sides, task, options, stack)
+    run = _run_of(sides, task, options, bridges)
+    if bridges is not None:
+        tell_of_use(run.given, bridges.use, progress)
 
     def loop(ready: dict[str, ReadyTower]) -> JointLatents:
         if official_text and "audio" in ready:
@@ -161,10 +164,12 @@ class _Run:
     hears: frozenset[str]
 
 
-def _run_of(sides: list[NativeSide], task: str, options: SamplingOptions, stack: BridgeStack | None) -> _Run:
+def _run_of(sides: list[NativeSide], task: str, options: SamplingOptions, bridges: LoadedBridges | None) -> _Run:
     """The run of these sides; a given one that nothing leads from is refused."""
+    stack, use = (None, None) if bridges is None else (bridges.stack, bridges.use)
     clean = {side.name: side.model.model.process_latent_in for side in sides}
     given = given_latents(task, {side.name: side.latent for side in sides}, options, clean)
+    given = as_trained(given, use)
     hears = frozenset(name for name in MODALITIES if stack is not None and stack.hears(name))
     require_use(given, hears=hears, why_deaf=lambda side: why_deaf(side, bridged=stack is not None))
     schedule = options.build_schedule(video="video" in clean, audio="audio" in clean)

@@ -15,6 +15,7 @@ from sounding_video.nodes import sampling
 from sounding_video.nodes.conditioning import EmptyAVLatent, EncodeCaptions
 from sounding_video.nodes.host import standalone
 from sounding_video.nodes.loaders import FREE_TEXT, JoinTowers, LoadStableAudioTower, LoadWanTower
+from sounding_video.nodes.options import SAMPLING
 from sounding_video.nodes.own import AS_SET, FROM_MODEL, settled
 from sounding_video.nodes.sampling import JointSampler
 from sounding_video.nodes.telling import REPORT_KEY
@@ -156,3 +157,55 @@ def test_what_the_pocket_model_cannot_know_is_said_by_encode_captions(sides):
     assert "a ball that bounces" in sentence and "rain on a house" in sentence
     assert not any("know" in one for one in said("copy", "a red ball bounces", "a dull thud"))
     assert not any("know" in one for one in said("plain", "a dog runs along a beach", "a bark"))
+
+
+@pytest.fixture(scope="module")
+def v2a(tmp_path_factory):
+    """The bundled model's bridges, said to be trained for a given picture."""
+    from sounding_video.models.weights.bridges import load_bridges, save_bridges
+
+    path = tmp_path_factory.mktemp("bridge") / "v2a.safetensors"
+    stack = load_bridges(pocket_folder() / "bridge.safetensors").stack
+    save_bridges(path, stack, notes={"task": "v2a", "given_video_time": "0.1"})
+    return load_bridges(path)
+
+
+@pytest.mark.parametrize(
+    ("task", "wanted"),
+    [
+        ("sound for the picture", (64, "euler", "flow", "alone", "fixed", 5.0, 1.0)),
+        ("picture for the sound", (50, "auto", "lockstep", "texts", "replace", 3.0, 3.0)),
+        ("both", (50, "auto", "lockstep", "texts", "replace", 3.0, 3.0)),
+    ],
+)
+def test_the_sampler_follows_the_bridges_for_what_they_were_trained_for(sides, v2a, task, wanted):
+    video, audio = sides["copy"]
+    model = JoinTowers.execute(video, audio, v2a).args[0]
+    given = {key: value for key, value in fresh(JointSampler).items() if key in {p.port for p in SAMPLING.values()}}
+    asked, told = sampling._options(model, FROM_MODEL, given, task)
+    found = (asked.num_steps, asked.solver, asked.schedule, asked.unconditional, asked.given_how)
+    assert (*found, asked.audio_guidance_scale, asked.audio_modality_scale) == wanted
+    assert ("solver euler" in told) == (wanted[0] == 64)
+    asked, _ = sampling._options(model, FROM_MODEL, {**given, "steps": 9, "audio_guidance_scale": 2.5}, task)
+    assert (asked.num_steps, asked.audio_guidance_scale) == (9, 2.5)
+    assert sampling._options(model, AS_SET, given, task)[0].num_steps == PUBLISHED.num_steps
+
+
+def test_the_bundled_models_other_bridges_are_listed_and_load(monkeypatch, tmp_path, v2a):
+    from sounding_video.models.weights import find
+    from sounding_video.nodes.host import folders
+    from sounding_video.nodes.loaders import LoadBridge
+
+    copy = shutil.copytree(pocket_folder(), tmp_path / "pocket")
+    for file in copy.glob("bridge_*.safetensors"):
+        file.unlink()
+    shutil.copy(v2a.source, copy / "bridge_v2a.safetensors")
+    for module in (find, folders):
+        monkeypatch.setattr(module, "pocket_folder", lambda: copy)
+    listed = folders.list_models("bridge")
+    assert listed[0] == "pocket" and "pocket/bridge_v2a.safetensors" in listed
+    assert "pocket/bridge.safetensors" not in listed, "that one is called pocket"
+    assert folders.resolve_model("bridge", "pocket") == copy / "bridge.safetensors"
+    loaded = LoadBridge.execute("pocket/bridge_v2a.safetensors", "from file")
+    assert loaded.args[0].use.task == "v2a"
+    assert "; for the sound of a given picture (v2a, picture given at 0.1)" in loaded.ui[REPORT_KEY][0]

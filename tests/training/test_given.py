@@ -11,7 +11,8 @@ import torch
 from sounding_video.core.errors import InputError
 from sounding_video.core.pair import MODALITIES
 from sounding_video.models.weights.bridges import load_bridges
-from sounding_video.training.assembly import build_workbench, exported
+from sounding_video.models.weights.find import find_models
+from sounding_video.training.assembly import assemble, build_workbench, exported
 from sounding_video.training.log import read_log
 from sounding_video.training.objectives import TrainingBatch, add_noise
 from sounding_video.training.recipes import recipe
@@ -261,3 +262,24 @@ def test_a_joint_run_may_draw_its_times_so_too(small_run) -> None:
     _, plain = bench_of(small_run("pocket_bridges"))
     assert not torch.equal(batch.tensors["t"], plain.tensors["t"])
     assert torch.equal(batch.tensors["video_noise"], plain.tensors["video_noise"])
+
+
+def test_bridges_for_something_else_are_laid_beside_those_that_are_there(small_run, small_models_dir, tmp_path) -> None:
+    """And over earlier ones for the same; each keeps the model's others."""
+    runs = []
+    for number, task in enumerate(("sound_for_picture", "picture_for_sound", "sound_for_picture", "joint")):
+        runs.append(tmp_path / f"{number}")
+        train(small_run("pocket_bridges", f"task={task}", f"seed={number}", "num_steps=1"), runs[-1])
+    models = assemble(small_models_dir, tuple(runs[:3]), tmp_path / "models")
+    own = small_models_dir / "bridge.safetensors"
+    laid = {path.name: path.read_bytes() for path in models.glob("*.safetensors")}
+    latest = {number: (exported(runs[number]) / "bridge.safetensors").read_bytes() for number in range(4)}
+    assert laid == {
+        "bridge.safetensors": own.read_bytes(),
+        "bridge_v2a.safetensors": latest[2],
+        "bridge_a2v.safetensors": latest[1],
+    }
+    again = assemble(models, (runs[3],), tmp_path / "again")
+    laid["bridge.safetensors"] = latest[3]
+    assert {path.name: path.read_bytes() for path in again.glob("*.safetensors")} == laid
+    assert find_models(again, made="a2v").bridge == again / "bridge_a2v.safetensors"

@@ -63,4 +63,5 @@ class GivenTask(Joint):
         times = {"video": objective.given_video_time, "audio": objective.given_audio_time}
         sides = [side for side in MODALITIES if self.counted != (side,)]
         given = {f"given_{side}_time": f"{times[side]:g}" for side in sides}
-        return super().notes() | given | {"given_draw": objective.given_draw}
+        least = {"least_audio_time": f"{objective.least_audio_time:g}"} if objective.least_audio_time else {}
+        return super().notes() | given | {"given_draw": objective.given_draw} | least
