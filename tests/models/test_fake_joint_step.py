@@ -48,12 +48,12 @@ def inputs() -> list[Modality]:
     ]
 
 
-def bridged(shape: str, kind: str) -> JointModel:
-    """The published towers with four bridges of a kind, without numbers."""
+def bridged(shape: str, kind: str, places: str = "uniform_early") -> JointModel:
+    """The published towers with bridges of a kind, without numbers."""
     joint = published(shape).joint
     config = BRIDGES.get(kind).Config(video_width=joint.video.width, video_time_width=joint.video.time_width)
     with torch.device("meta"):
-        stack = BridgeStack(kind, config, placement("uniform_early")).to(torch.bfloat16)
+        stack = BridgeStack(kind, config, placement(places)).to(torch.bfloat16)
     return JointModel(joint.video, joint.audio, stack).eval()
 
 
@@ -67,9 +67,9 @@ def run(joint: JointModel, *, picture_alone: bool = False) -> Step:
 
 
 @lru_cache
-def step(shape: str, kind: str) -> Step:
+def step(shape: str, kind: str, places: str = "uniform_early") -> Step:
     """Both towers and the bridges."""
-    return run(bridged(shape, kind))
+    return run(bridged(shape, kind, places))
 
 
 @lru_cache
@@ -93,3 +93,40 @@ def test_a_joint_step_takes_what_is_foretold(shape: str, kind: str) -> None:
 @pytest.mark.parametrize(("kind", "factor"), [("dual_cross", 1.028), ("additive", 1.018), ("full", 1.120)])
 def test_bridges_add_little_arithmetic_to_the_picture(kind: str, factor: float) -> None:
     assert step(SHAPES[0], kind).operations / tower_alone(SHAPES[0]) == pytest.approx(factor, abs=0.001)
+
+
+# TFLOP of one of SyncFlow's bridges (SYNCFLOW.md 0.4 and 7.5 for the adaptor at 1.3B; the others by its formulas), and
+# the share of Wan's arithmetic that eight of them add.
+SYNCFLOW = {
+    ("wan-1.3b", "modality_adaptor"): (1.11, 0.031),
+    ("wan-1.3b", "video_features"): (0.334, 0.0093),
+    ("wan-14b", "modality_adaptor"): (2.91, 0.0138),
+    ("wan-14b", "video_features"): (1.055, 0.0050),
+}
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        pytest.param(*case, marks=() if case == (SHAPES[0], "modality_adaptor") else pytest.mark.slow)
+        for case in SYNCFLOW
+    ],
+)
+def test_eight_adaptors_take_what_the_reference_says_and_the_plan_foretells(shape: str, kind: str) -> None:
+    """832×480×81: along time at each place, 3 % of the tower; over all tokens it would be a second tower."""
+    taken, joint = step(shape, kind, "layerwise_8"), bridged(shape, kind, "layerwise_8")
+    towers = tower_alone(shape) + sound_alone(shape)
+    each, share = SYNCFLOW[shape, kind]
+    assert (taken.operations - towers) / 8e12 == pytest.approx(each, rel=0.02)
+    assert (taken.operations - towers) / tower_alone(shape) == pytest.approx(share, rel=0.02)
+    needs = Needs(Outline(shape, joint, None, None, None, None), Workload(VIDEO_SHAPE, AUDIO_SHAPE, guided=False))
+    foretold = needs.weights_on_device("sample", "none", prefetch=True) + needs.activations("sample")
+    assert foretold == pytest.approx(taken.peak_bytes, rel=0.02)
+    assert needs.operations("sample") == pytest.approx(taken.operations, rel=0.01)
+
+
+def sound_alone(shape: str) -> int:
+    """Operations of the sound's tower."""
+    with fake_card(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        on_card(JointModel(None, published(shape).joint.audio))(None, inputs()[1])
+    return counter.get_total_flops()

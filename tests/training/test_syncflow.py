@@ -297,6 +297,8 @@ def test_recipes_are_as_printed() -> None:
         assert (config.trainable, config.num_steps, config.batch_size) == (parts, steps, batch)
         assert (config.bridges.video_points, config.bridges.audio_points) == (points.video, points.audio)
         assert config.bridges.kind == "modality_adaptor"
+        data = config.data
+        assert (data.num_frames, data.fps, data.width, data.height) == (33, "16", 256, 256)
     for config in (pocket, after, direct):
         assert config.bridges.video_points == config.bridges.audio_points == tuple(range(8))
     assert (pocket.bridges.kind, direct.bridges.kind) == ("modality_adaptor", "video_features")

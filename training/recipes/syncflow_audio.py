@@ -19,9 +19,10 @@ SYNCFLOW_OBJECTIVE = ObjectiveConfig(times="flow", drop_together=True, pairing="
 def syncflow_audio() -> TrainConfig:
     """SyncFlow's stage 2: modality adaptors and the whole audio tower beside a frozen video tower (section 3.3).
 
-    150 000 steps of 16 clips a process (the paper: 32 of them); one uniform flow level for both sides, both texts
-    dropped in a tenth of the clips, minibatch optimal transport. The paper gives no optimizer: the defaults, at its
-    size. Stage 1, a video tower alone, is the published Wan.
+    150 000 steps of 16 clips a process (the paper: 32 of them), of two seconds at 256×256; one uniform flow level for
+    both sides, both texts dropped in a tenth of the clips, minibatch optimal transport. The paper gives no optimizer:
+    the defaults. Its clips are small for Wan: at Wan's own size (``data.width=832 data.height=480
+    data.num_frames=81``) one clip has as many tokens as 14 of them. Stage 1, a video tower alone, is the published Wan.
     """
     return TrainConfig(
         recipe="syncflow_audio",
@@ -31,6 +32,6 @@ def syncflow_audio() -> TrainConfig:
         batch_size=16,
         models=ModelsConfig(root="models", gradient_checkpointing=True),
         bridges=SYNCFLOW_BRIDGES,
-        data=DataConfig(source="data/manifest.jsonl", crops_per_clip=4),
+        data=DataConfig(source="data/manifest.jsonl", crops_per_clip=4, num_frames=33, fps="16", width=256, height=256),
         objective=SYNCFLOW_OBJECTIVE,
     )
