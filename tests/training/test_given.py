@@ -190,22 +190,24 @@ def test_law_9_the_dropouts_reach_the_texts(small_run, task: str) -> None:
 
 
 @TASKS
-def test_law_5_what_cannot_learn_is_left_out_and_all_else_has_a_gradient(small_run, task: str) -> None:
+@pytest.mark.parametrize("kind", ["dual_cross", "fusion_block"])
+def test_law_5_what_cannot_learn_is_left_out_and_all_else_has_a_gradient(small_run, task: str, kind: str) -> None:
     """Where a side is given, the last block's way to it ends nowhere; where either may be, everything learns."""
-    config = small_run("pocket_bridges", f"task={task}", LOGIT, "bridges.kind=dual_cross", "batch_size=6")
-    bench, _ = bench_of(config)
+    bench, _ = bench_of(small_run("pocket_bridges", f"task={task}", LOGIT, f"bridges.kind={kind}"))
     stack = bench.step.joint.bridges
     left_out = {name for name, parameter in stack.named_parameters() if not parameter.requires_grad}
     assert {name.split(".")[0] for name in left_out} == (set() if task == EITHER else {"1"})
+    if task != EITHER and kind == "fusion_block":
+        number = 1 + MODALITIES.index(GIVEN[task])
+        layers = (f"attn.q_proj_{number}", f"attn.q_norm_{number}", f"mlp_{number}.fc1", f"mlp_{number}.fc2")
+        assert {name.rpartition(".")[0] for name in left_out} == {f"1.{layer}" for layer in layers}
     wake(bench)
     bench.step(bench_batches(small_run, task, 6))["total"].backward()
     assert [n for n, p in bench.step.named_parameters() if (p.grad is None) == p.requires_grad] == []
-    if task != EITHER:
-        number = 1 + MODALITIES.index(GIVEN[task])
-        assert any(f"proj_{number}" in name or f"_{number}." in name for name in left_out)
+    assert [n for n, p in bench.parameters.items() if not p.grad.any()] == [], "and no gradient is all zeros"
 
 
-@pytest.mark.parametrize("kind", ["full", "dual_cross", "video_to_audio"])
+@pytest.mark.parametrize("kind", ["full", "video_to_audio", "fusion_block"])
 def test_bridges_of_any_kind_that_lead_there_train_for_a_given_picture(small_run, kind: str, tmp_path) -> None:
     train(small_run("pocket_bridges", "task=sound_for_picture", LOGIT, f"bridges.kind={kind}", "num_steps=2"), tmp_path)
     assert [set(row) & {"video", "audio"} for row in read_log(tmp_path / "loss.jsonl")] == [{"audio"}] * 2
@@ -283,3 +285,49 @@ def test_bridges_for_something_else_are_laid_beside_those_that_are_there(small_r
     laid["bridge.safetensors"] = latest[3]
     assert {path.name: path.read_bytes() for path in again.glob("*.safetensors")} == laid
     assert find_models(again, made="a2v").bridge == again / "bridge_a2v.safetensors"
+
+
+@pytest.fixture(scope="module")
+def pocket_cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("pocket_cache")
+
+
+@pytest.mark.parametrize("name", ["pocket_avlink_v2a", "pocket_avlink_a2v", "pocket_avlink_both"])
+def test_the_pocket_recipes_learn_on_the_bundled_towers(pocket_cache, tmp_path, name: str) -> None:
+    overrides = ("num_steps=2", "batch_size=2", "data.num_clips=2", "saving.plot=false", "device=cpu")
+    config = recipe(name, [*overrides, f"data.cache={pocket_cache}", "optimizer.warmup_steps=0"])
+    report, made = train(config, tmp_path), name.rpartition("_")[2]
+    # In the last block a given picture (or sound) has no queries and no MLP that could learn.
+    assert report.num_trainable < 2.43e6 * 0.99 or made == "both"
+    assert report.num_trainable == pytest.approx(2.43e6, rel=0.2 if made != "both" else 0.005)
+    loaded = load_bridges(exported(tmp_path) / "bridge.safetensors")
+    assert (loaded.stack.kind, loaded.stack.points.video, loaded.use.task) == ("fusion_block", (1, 3, 5), made)
+    assert loaded.use.least_audio_time == pytest.approx(0.18555, abs=1e-5)
+    wanted = {"v2a": (0.04, None), "a2v": (None, 0.185547), "both": (0.04, 0.185547)}[loaded.use.task]
+    assert (loaded.use.given_video_time, loaded.use.given_audio_time) == wanted
+    assert [tower for tower in loaded.tower_weights.values() if tower] == []
+    rows = read_log(tmp_path / "loss.jsonl")
+    assert len(rows) == 2 and all(math.isfinite(row["total"]) and row["grad_norm"] > 0 for row in rows)
+    learned = {number for number in (1, 2) if any(getattr(b, f"mlp_{number}").fc2.weight.any() for b in loaded.stack)}
+    assert learned == {1, 2}, "symmetric: what is given hears too, but for the last block"
+    assert bool(loaded.stack[-1].mlp_1.fc2.weight.any()) == (made != "v2a")
+    assert bool(loaded.stack[-1].mlp_2.fc2.weight.any()) == (made != "a2v")
+
+
+AV_LINK = {"lr": 3e-4, "weight_decay": 0.01, "betas": (0.9, 0.99), "eps": 1e-8, "warmup_steps": 10_000,
+           "decay": "constant", "max_grad_norm": 0.0, "ema_decay": 0.0}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["avlink_v2a", "avlink_a2v", "avlink_both"])
+def test_the_recipes_are_as_printed_and_run_on_small_models(small_run, tmp_path, name: str) -> None:
+    printed = recipe(name)
+    assert {key: getattr(printed.optimizer, key) for key in AV_LINK} == AV_LINK
+    assert (printed.batch_size * 16, printed.num_steps, printed.trainable) == (256, 50_000, ("bridges",))
+    assert printed.bridges.video_points == (1, 5, 9, 13, 16, 20, 24, 28)
+    assert printed.bridges.audio_points == (1, 4, 7, 10, 13, 16, 19, 22)
+    assert (printed.bridges.qk_width, printed.bridges.num_heads, printed.bridges.settings) == (1024, 16, ())
+    small = ("data.source=world", "data.keep_media=true", "precision=float32", "num_steps=2")
+    report = train(small_run(name, *small), tmp_path)
+    assert (
+        report.num_steps == 2 and load_bridges(exported(tmp_path) / "bridge.safetensors").stack.kind == "fusion_block"
+    )
