@@ -22,7 +22,7 @@ from .core.progress import SILENT, Progress, stoppable
 from .core.types import AVClip, Captions, Conditioning, JointLatents
 from .forecast import sampling_stage, settled, tell_of_length
 from .media.audio import fit_length
-from .models.bridge_use import SIDE_GIVEN, given_level, misused
+from .models.bridge_use import SIDE_GIVEN, apart, given_level, misused
 from .models.clip_decoding import decode_clip
 from .models.conditioning import REMEMBERED, ConditioningCache
 from .models.encoding import encode_cached
@@ -176,7 +176,7 @@ def sample_latents(
     stage = sampling_stage(model, conditioning, options, shapes)
     if all(sides.values()):
         _tell(options.deaf(model.hears), progress)
-        tell_of_use(given, model.use, progress)
+        tell_of_use(given, model.use, progress, options.schedule)
     tell_of_length(model, shapes, options, progress)
     with stoppable(progress):
         return stage.run(model.placement, denoise)
@@ -195,14 +195,16 @@ def as_trained(given: Pair[Given], use: BridgeUse | None) -> Pair[Given]:
     return Pair(**{side: replace(one, time=given_level(use, side, one.time)) for side, one in sides})
 
 
-def tell_of_use(given: Pair[Given], use: BridgeUse | None, progress: Progress) -> None:
-    """Say it where bridges are used for something else than they were trained for.
+def tell_of_use(given: Pair[Given], use: BridgeUse | None, progress: Progress, schedule: str) -> None:
+    """Say it where bridges are used for something else, or otherwise, than they were trained for.
 
     Args:
         given: What is known in a run of both modalities.
         use: As in :func:`as_trained`.
         progress: Told.
+        schedule: Of the run.
     """
+    _tell(apart(use, schedule), progress)
     whole = next(((side, one) for side, one in given.present.items() if one.is_whole), None)
     if whole is None:
         _tell(misused(use, "joint"), progress)

@@ -39,6 +39,7 @@ class BridgeUse:
         given_audio_time: Likewise of a given sound, in the audio tower's own time.
         any_time: Whether what was given had any level.
         least_audio_time: The least time at which the audio tower was asked.
+        one_level: Whether both sides always stood at one flow level (SyncFlow).
     """
 
     task: str = "joint"
@@ -46,6 +47,7 @@ class BridgeUse:
     given_audio_time: float | None = None
     any_time: bool = False
     least_audio_time: float = 0.0
+    one_level: bool = False
 
     @classmethod
     def read(cls, notes: Mapping[str, str]) -> BridgeUse | None:
@@ -59,7 +61,8 @@ class BridgeUse:
             return None
         times = {name: _time(name, notes[name]) for name in ("given_video_time", "given_audio_time") if name in notes}
         least = _time("least_audio_time", notes.get("least_audio_time", "0"))
-        return cls(task, **times, any_time=notes.get("given_draw") == "uniform", least_audio_time=least)
+        drawn = {"any_time": notes.get("given_draw") == "uniform", "one_level": notes.get("times") == "flow"}
+        return cls(task, **times, **drawn, least_audio_time=least)
 
     def serves(self, made: str) -> bool:
         """Whether it was trained for ``joint``, ``v2a`` or ``a2v``."""
@@ -75,6 +78,7 @@ class BridgeUse:
         times = {side: self.given_time(side) for side in _THINGS}
         told = [f"{_THINGS[side]} given at {time:g}" for side, time in times.items() if time is not None]
         told = ["given at any level of noise"] if self.any_time else told
+        told += ["always equally clear"] * self.one_level
         return f"{USES[self.task]} ({', '.join([self.task, *told])})"
 
 
@@ -99,17 +103,21 @@ def rank(use: BridgeUse | None, made: str) -> int:
 
 
 def settings_for(own: OwnSettings, use: BridgeUse | None, made: str) -> OwnSettings:
-    """What a model was made for where these bridges do what they were trained for: AV-Link's way to sample.
+    """What a model was made for where these bridges do what they were trained for, as AV-Link and SyncFlow sample.
 
     Args:
         own: The towers'.
         use: The bridges'.
         made: ``joint``, ``v2a`` or ``a2v``.
     """
-    if use is None or made not in SIDE_GIVEN or not use.serves(made):
+    if use is None:
         return own
     # Even levels end below what some audio towers were trained on; lockstep ends where Stable Audio ends.
     even = use.least_audio_time == 0
+    if use.one_level and even:
+        return replace(own, schedule="flow", flow_shift=1.0, solver="auto")
+    if made not in SIDE_GIVEN or not use.serves(made):
+        return own
     scale = "audio_guidance_scale" if made == "v2a" else "video_guidance_scale"
     return replace(
         own,
@@ -164,6 +172,20 @@ def misused(use: BridgeUse | None, made: str, *, how: str = "", level: float | N
     if level is None or trained is None or use.any_time or abs(level - trained) <= _NEAR:
         return ""
     return f"the {thing} is given at {level:g}, but these bridges were trained with it at {trained:g}"
+
+
+def apart(use: BridgeUse | None, schedule: str) -> str:
+    """A sentence where a schedule shows both sides at other levels together than training did; else empty.
+
+    Args:
+        use: What the bridges were trained for.
+        schedule: Its name. ``coupled`` is within 0.05 of one level.
+    """
+    if use is None or not use.one_level or use.least_audio_time or schedule != "lockstep":
+        return ""
+    return (
+        "these bridges were trained with picture and sound equally clear (schedule flow), which lockstep does not show"
+    )
 
 
 def _used(made: str, how: str) -> str:

@@ -130,7 +130,7 @@ def sample_native(
     parts = [_Part(*values) for values in zip(sides, towers, models, texts, points, strict=True)]
     run = _run_of(sides, task, options, bridges)
     if bridges is not None:
-        tell_of_use(run.given, bridges.use, progress)
+        tell_of_use(run.given, bridges.use, progress, options.schedule)
 
     def loop(ready: dict[str, ReadyTower]) -> JointLatents:
         if official_text and "audio" in ready:

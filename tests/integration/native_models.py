@@ -12,7 +12,7 @@ from unittest import mock
 import torch
 from diffusers import StableAudioDiTModel, StableAudioProjectionModel, WanTransformer3DModel
 from sounding_video.core.types import ModalityConditioning
-from sounding_video.models.bridges.base import BridgeConfig
+from sounding_video.models.bridges import BRIDGES
 from sounding_video.models.joint import BridgePoints, BridgeStack
 from sounding_video.models.towers.stable_audio import StableAudioTower
 from sounding_video.models.towers.wan import WanTower
@@ -117,16 +117,20 @@ def audio_vae(root: Path) -> Any:
 
 
 def bridges(
-    *, identity: bool, tower_weights: dict[str, dict[str, torch.Tensor]] | None = None, rope: str = "official"
+    *,
+    identity: bool,
+    tower_weights: dict[str, dict[str, torch.Tensor]] | None = None,
+    rope: str = "official",
+    kind: str = "dual_cross",
 ) -> LoadedBridges:
     """Bridges as a file would give them."""
-    config = BridgeConfig(
+    config = BRIDGES.get(kind).Config(
         video_width=WIDTH, audio_width=WIDTH, qk_width=64, v_width=64, num_heads=2, video_time_width=WIDTH,
         audio_time_width=WIDTH, rope=rope,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)
-        stack = BridgeStack("dual_cross", config, POINTS).eval()
+        stack = BridgeStack(kind, config, POINTS).eval()
         if not identity:
             for parameter in stack.parameters():
                 torch.nn.init.normal_(parameter, std=0.05)

@@ -159,6 +159,22 @@ def test_bridges_on_the_clock_go_by_the_same_seconds_as_ours(run, ours, parts):
         assert not any(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.parametrize("kind", ["modality_adaptor", "video_features"])
+def test_syncflows_bridges_lead_to_the_sound_and_leave_a_native_picture_alone(run, ours, parts, kind):
+    """The picture of a joint run is that of the run without bridges, bit for bit; one that is given leads the sound."""
+    bridges = parts.bridges(identity=False, rope="time_aligned", kind=kind)
+    made, plain = run(bridges), run()
+    assert_close(made, ours(bridges))
+    assert torch.equal(made["video"], plain["video"])
+    assert float((made["audio"] - plain["audio"]).abs().max()) > 1e-2
+    own = torch.randn(parts.VIDEO_SHAPE, generator=torch.Generator().manual_seed(8))
+    given = run(bridges, own={"video": {"samples": own}}, task="sound for the picture")
+    assert torch.equal(given["video"], own) and not torch.equal(given["audio"], made["audio"])
+    sound = {"audio": {"samples": torch.ones(parts.AUDIO_SHAPE)}}
+    with pytest.raises(InputError, match="nothing leads from the given sound to the picture"):
+        run(bridges, own=sound, task="picture for the sound")
+
+
 @pytest.mark.parametrize("name", ["video", "audio"])
 @pytest.mark.parametrize("how", ["replace", "fixed"])
 def test_a_given_side_is_the_users_own_and_the_other_is_made_as_by_ours(run, ours, parts, name, how):

@@ -11,6 +11,7 @@ import torch
 from sounding_video.core.errors import InputError
 from sounding_video.core.progress import SILENT
 from sounding_video.core.types import Modality
+from sounding_video.models.bridge_use import BridgeUse
 from sounding_video.models.joint import JointModel
 from sounding_video.models.points import placement
 from sounding_video.models.weights.bridges import load_bridges
@@ -226,6 +227,7 @@ def test_syncflow_law_15_stage_2_trains_the_sound_and_leaves_the_picture(small_r
             assert path.read_bytes() == (found.video / "transformer" / path.name).read_bytes()
     stack = load_bridges(found.bridge).stack
     assert stack.kind == "modality_adaptor" and stack.hears("audio") and not stack.hears("video")
+    assert load_bridges(found.bridge).use == BridgeUse("joint", one_level=True)
     loaded = JointModel(before.step.joint.video, load_stable_audio(found.audio, LOADING).tower, stack).eval()
     untrained = outputs(before.step.joint, batches)
     with torch.no_grad():

@@ -76,4 +76,7 @@ class Joint(DenoisingTask):
 
     def notes(self) -> dict[str, str]:
         """What a bridge file says of its use beside how it was made."""
-        return {"task": self.made_for}
+        objective, notes = self.config.objective, {"task": self.made_for}
+        if objective.times == "flow" and self.made_for == "joint":
+            notes |= {"times": "flow", "least_audio_time": f"{objective.least_audio_time:g}"}
+        return notes
