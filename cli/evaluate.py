@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..core.options import Bounds
 from ..evaluation.metrics import METRICS
 from .console import Console
 from .given import FILE, FOLDER, NEW_FOLDER
+from .options import Checked
+
+SECONDS = Bounds("seconds to judge", 0.1, 3600, whole=False)
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -40,6 +44,19 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         help="write a PNG per clip: frames, flow, sound, onsets and events on one axis",
     )
     add(
+        "--references",
+        type=FOLDER,
+        metavar="DIR",
+        help="true sounds for onset_detection: files called as the clips, but for their ending",
+    )
+    add(
+        "--onset-seconds",
+        type=Checked(SECONDS.read),
+        metavar="S",
+        help="how much of the beginning onset_detection judges (default: 2, as published)",
+    )
+    add("--onset-compatible", action="store_true", help="onset_detection with the published script's own slips")
+    add(
         "--output", "-o", type=NEW_FOLDER, metavar="DIR", help="write clips.jsonl (a row a clip) and summary.json there"
     )
     return parser
@@ -50,8 +67,16 @@ def run(args: argparse.Namespace, console: Console) -> None:
     from ..evaluation.report import summary_table
     from ..evaluation.runner import evaluate_folder
 
+    onsets = {} if args.onset_seconds is None else {"seconds": args.onset_seconds}
+    onsets |= {"compatible": True} if args.onset_compatible else {}
     result = evaluate_folder(
-        args.folder, metrics=args.metrics, manifest=args.manifest, pictures=args.pictures, progress=console.progress
+        args.folder,
+        metrics=args.metrics,
+        manifest=args.manifest,
+        pictures=args.pictures,
+        references=args.references,
+        settings={"onset_detection": onsets},
+        progress=console.progress,
     )
     console.close_progress()
     for clip in result.broken:

@@ -17,6 +17,7 @@ from .result import ClipResult, Evaluation
 from .sample import Sample, Truth, read_manifest
 
 SUFFIXES = (".mp4", ".webm", ".mkv")
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus")
 MANIFEST_NAME = "manifest.jsonl"
 PACKAGES = ("torch", "numpy", "av", "opencv-python-headless")
 
@@ -27,6 +28,8 @@ def evaluate_folder(
     metrics: Sequence[str] | None = None,
     manifest: str | Path | None = None,
     pictures: str | Path | None = None,
+    references: str | Path | None = None,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Measure every clip of a folder.
@@ -37,6 +40,8 @@ def evaluate_folder(
         manifest: Ground truth, JSON lines; None for ``manifest.jsonl`` in the folder, if there is one. A file that
             only the manifest has counts as broken.
         pictures: Folder for a PNG per clip; None for none.
+        references: Folder of the true sounds (files that are called as the clips but for their ending).
+        settings: Of metrics that have any, by their name.
         progress: Told of each clip under the stage "evaluate"; may stop the run.
 
     Raises:
@@ -50,7 +55,9 @@ def evaluate_folder(
     names = METRICS.names() if metrics is None else list(metrics)
     if not names or len(set(names)) != len(names):
         raise InputError("each metric can be asked for once", got=names, expected="one or more different names")
-    measures = {name: METRICS.get(name)() for name in names}
+    settings = settings or {}
+    measures = {name: METRICS.get(name)(**settings.get(name, {})) for name in names}
+    true_sounds = {} if references is None else _sounds_in(Path(references))
     files = _clips_in(folder)
     where = Path(manifest) if manifest is not None else folder / MANIFEST_NAME
     truths = read_manifest(where) if manifest is not None or where.is_file() else {}
@@ -64,9 +71,13 @@ def evaluate_folder(
     results = []
     progress.step("evaluate", 0, len(files))
     for index, name in enumerate(files):
-        results.append(_measure(folder, name, truths.get(name), measures, pictures))
+        reference = true_sounds.get(Path(name).stem)
+        results.append(_measure(folder / name, truths.get(name), measures, pictures, reference))
         progress.step("evaluate", index + 1, len(files))
-    return _sum_up(folder, results, measures, {"metrics": names, "manifest": str(where) if truths else None})
+    told = {"metrics": names, "manifest": str(where) if truths else None}
+    told |= {} if references is None else {"references": str(references)}
+    told |= {name: dict(values) for name, values in settings.items() if name in measures and values}
+    return _sum_up(folder, results, measures, told)
 
 
 def _clips_in(folder: Path) -> list[str]:
@@ -78,12 +89,27 @@ def _clips_in(folder: Path) -> list[str]:
     return files
 
 
+def _sounds_in(folder: Path) -> dict[str, Path]:
+    """Media files by their name without its ending."""
+    if not folder.is_dir():
+        raise InputError("there is no such folder of true sounds", got=folder, expected="a folder of sounds or clips")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (*SOUND_SUFFIXES, *SUFFIXES))
+    if not files:
+        raise InputError("there are no true sounds in this folder", got=folder, expected="media files")
+    return {path.stem: path for path in reversed(files)}
+
+
 def _measure(
-    folder: Path, name: str, truth: Truth | None, metrics: Mapping[str, Metric], pictures: str | Path | None
+    path: Path,
+    truth: Truth | None,
+    metrics: Mapping[str, Metric],
+    pictures: str | Path | None,
+    reference: Path | None,
 ) -> ClipResult:
     """Measure one clip. What cannot be read becomes a result with its message."""
+    name = path.name
     try:
-        sample = Sample.read(folder / name, truth)
+        sample = Sample.read(path, truth, reference=reference)
     except InputError as error:
         return ClipResult(name, truth is not None, error=str(error))
     measurements = {key: metric.measure(sample) for key, metric in metrics.items()}

@@ -15,7 +15,7 @@ import numpy as np
 from ..core.disk import what_is_there
 from ..core.errors import InputError
 from ..core.json_text import read_json_lines
-from ..core.types import AVClip, require_finite
+from ..core.types import AudioClip, AVClip, require_finite
 from ..media.probe import read_clip
 from ..world.detectors import picture_events, sound_events
 from . import signals
@@ -30,11 +30,13 @@ class Truth:
         events_seconds: Exact event times, rising. A clip that was only prompted for has none: what was asked for is
             how often, not when.
         num_events: How many events there are or should be; 0 for continuous scenes such as rain.
+        true_sound: File of the sound that the picture really has.
     """
 
     scene: str | None = None
     events_seconds: tuple[float, ...] | None = None
     num_events: int | None = None
+    true_sound: Path | None = None
 
     def __post_init__(self) -> None:
         if self.events_seconds is not None:
@@ -57,29 +59,43 @@ class Sample:
         clip: Picture, sound or both.
         truth: What is known about it.
         name: How reports call it.
+        reference: The sound that the picture really has, where it is known.
 
     Raises:
         NonFiniteError: NaN or infinity in frames or waveform.
         InputError: a sound without samples.
     """
 
-    def __init__(self, clip: AVClip, truth: Truth | None = None, *, name: str = "clip") -> None:
+    def __init__(
+        self, clip: AVClip, truth: Truth | None = None, *, name: str = "clip", reference: AudioClip | None = None
+    ) -> None:
         if clip.video is not None:
             require_finite("the frames tensor", clip.video.frames)
         if clip.audio is not None:
             require_finite("the waveform", clip.audio.waveform)
             if clip.audio.waveform.shape[-1] == 0:
                 raise InputError("the sound is empty", got="0 samples", expected="at least one sample")
-        self.clip, self.truth, self.name = clip, truth, name
+        if reference is not None:
+            require_finite("the true sound", reference.waveform)
+        self.clip, self.truth, self.name, self.reference = clip, truth, name, reference
 
     @classmethod
-    def read(cls, path: str | Path, truth: Truth | None = None) -> Sample:
-        """Decode a file.
+    def read(cls, path: str | Path, truth: Truth | None = None, *, reference: str | Path | None = None) -> Sample:
+        """Decode a file, and the one that has its true sound.
+
+        Args:
+            path: The clip.
+            truth: What is known about it; its ``true_sound`` is taken where no other is named.
+            reference: A sound, or a clip with it.
 
         Raises:
-            InputError: no such file, not a media file, truncated or damaged.
+            InputError: no such file, not a media file, truncated or damaged; a reference without sound.
         """
-        return cls(read_clip(path), truth, name=Path(path).name)
+        named = reference if reference is not None or truth is None else truth.true_sound
+        sound = None if named is None else read_clip(named).audio
+        if named is not None and sound is None:
+            raise InputError("the file of the true sound has none", got=named, expected="a sound, or a clip with one")
+        return cls(read_clip(path), truth, name=Path(path).name, reference=sound)
 
     @property
     def fps(self) -> Fraction | None:
@@ -131,8 +147,8 @@ class Sample:
 def read_manifest(path: str | Path) -> dict[str, Truth]:
     """Truth by file name, from a JSON-lines manifest as ``sounding-video synth`` writes it.
 
-    A row needs ``file``; ``scene``, ``events`` (exact seconds) and ``num_events`` are read where they are there,
-    everything else is left alone.
+    A row needs ``file``; ``scene``, ``events`` (exact seconds), ``num_events`` and ``true_sound`` (a file, from the
+    manifest's folder) are read where they are there, everything else is left alone.
 
     Raises:
         InputError: no such file, a line that is not a JSON object, a row without ``file``, a file named twice, or
@@ -143,26 +159,29 @@ def read_manifest(path: str | Path) -> dict[str, Truth]:
         raise InputError("there is no such manifest", got=path, expected="a JSON-lines file, one clip a line")
     rows: dict[str, Truth] = {}
     for number, row in read_json_lines(path, what="the manifest"):
-        name, truth = _read_row(f"{path.name}, line {number}", row)
+        name, truth = _read_row(f"{path.name}, line {number}", row, path.parent)
         if name in rows:
             raise InputError("the manifest names a file twice", got=f"{name} ({path.name}, line {number})")
         rows[name] = truth
     return rows
 
 
-def _read_row(where: str, row: Mapping[str, Any]) -> tuple[str, Truth]:
+def _read_row(where: str, row: Mapping[str, Any], folder: Path) -> tuple[str, Truth]:
     if not isinstance(row.get("file"), str):
         raise InputError("a line of the manifest names no file", got=where, expected='an object with "file": "….mp4"')
     try:
-        return row["file"], _truth(row)
+        return row["file"], _truth(row, folder)
     except (InputError, TypeError, ValueError) as error:
         raise InputError("a line of the manifest cannot be used", got=f"{where}: {error}") from error
 
 
-def _truth(row: Mapping[str, Any]) -> Truth:
-    events = row.get("events")
+def _truth(row: Mapping[str, Any], folder: Path) -> Truth:
+    events, sound = row.get("events"), row.get("true_sound")
+    if sound is not None and not isinstance(sound, str):
+        raise TypeError("true_sound is no text")
     return Truth(
         scene=row.get("scene"),
         events_seconds=None if events is None else tuple(events),
         num_events=row.get("num_events"),
+        true_sound=None if sound is None else folder / sound,
     )

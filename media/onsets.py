@@ -50,15 +50,16 @@ def onset_strength(audio: AudioClip) -> np.ndarray:
     return np.pad(flux, (delay, 0))[: level.shape[1]].astype(np.float32)
 
 
-def onset_times(envelope: np.ndarray, sample_rate: int) -> list[float]:
+def onset_times(envelope: np.ndarray, sample_rate: int, *, above_mean: float = _ABOVE_MEAN) -> list[float]:
     """Seconds of the peaks in an onset envelope; none in one that is the same throughout.
 
     A peak is the highest of the 30 ms up to it, stands 0.07 of the envelope's range above the mean of the 100 ms on
-    either side, and comes at least 30 ms after the one before.
+    either side (or another share), and comes at least 30 ms after the one before.
 
     Args:
         envelope: One value every 512 samples.
         sample_rate: Of the sound, in Hz.
+        above_mean: That share; librosa's ``delta``.
     """
     if not len(envelope) or not np.ptp(envelope):
         return []
@@ -73,7 +74,7 @@ def onset_times(envelope: np.ndarray, sample_rate: int) -> list[float]:
             continue
         if value < level[max(0, index - before) : index + 1].max():
             continue
-        if value >= level[max(0, index - around) : index + around + 1].mean() + _ABOVE_MEAN:
+        if value >= level[max(0, index - around) : index + around + 1].mean() + above_mean:
             found.append(index)
     return [index * HOP / sample_rate for index in found]
 

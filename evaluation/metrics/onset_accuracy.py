@@ -1,6 +1,7 @@
 """Onset accuracy: is the number of events right?
 
-In Foley generation the onset accuracy is the share of clips whose number of onsets fits (CondFoleyGen). Here
+In Foley generation the onset accuracy is the share of clips whose number of onsets fits (CondFoleyGen's "onset acc",
+``count_accuracy`` of :mod:`.onset_detection`; AV-Link's Onset ACC is ``detection_accuracy`` there). Here
 ``same_number``: as many events are heard as seen. ``picture_number`` and ``sound_number``: as many as the manifest
 says, which for a prompted clip is what the caption asked for. Timing is left to event F1.
 """
