@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import InputError
 from sounding_video.core.progress import SILENT
 from sounding_video.core.types import Modality
@@ -17,6 +18,7 @@ from sounding_video.models.points import placement
 from sounding_video.models.weights.bridges import load_bridges
 from sounding_video.models.weights.find import find_models
 from sounding_video.models.weights.load import load_stable_audio
+from sounding_video.pipeline import load_models
 from sounding_video.sampling.schedules.lockstep import least_audio_time
 from sounding_video.training.assembly import LOADING, Workbench, assemble, build_workbench, exported
 from sounding_video.training.batches import Batches, Share
@@ -282,6 +284,35 @@ def test_stage_2_needs_no_gradient_through_the_picture(small_run) -> None:
     bench.step.joint.video.model.blocks[0].register_forward_hook(lambda *call: seen.append(call[2].requires_grad))
     bench.step(batches.at(0, 2).tensors)["total"].backward()
     assert seen == [False]
+
+
+def test_stage_3_goes_on_with_stage_2(small_run, small_models_dir, tmp_path) -> None:
+    """As the recipe says it; what comes out is laid over the models, and the sound still hears the picture."""
+    world = (
+        "objective.times=flow",
+        "data.source=world",
+        "data.crops_per_clip=1",
+        "optimizer.ema_decay=0",
+        "num_steps=2",
+    )
+    train(small_run("syncflow_audio", *world), tmp_path / "second")
+    start = exported(tmp_path / "second") / "bridge.safetensors"
+    config = small_run("syncflow_joint", *world, f"models.overlays={tmp_path / 'second'}", f"bridges.start={start}")
+    train(config, tmp_path / "third")
+    models = assemble(small_models_dir, (tmp_path / "second", tmp_path / "third"), tmp_path / "models")
+    written = {
+        path.relative_to(exported(tmp_path / "third")).parts[0] for path in exported(tmp_path / "third").rglob("*")
+    }
+    assert written == {"bridge.safetensors", "stable_audio", "wan"}
+    model = load_models(models, placement=resolve_placement(device="cpu"))
+    assert model.hears == {"audio"} and model.use.one_level
+    second, third = (
+        load_bridges(exported(tmp_path / name) / "bridge.safetensors").stack for name in ("second", "third")
+    )
+    begun, ended = (dict(stack.named_parameters()) for stack in (second, third))
+    assert all(not torch.equal(begun[name], ended[name]) for name in begun if "along_time.k_proj.bias" not in name)
+    apart = max(float((begun[name] - ended[name]).detach().abs().max()) for name in begun)
+    assert apart < 0.1, "it began from the second's bridges"
 
 
 def test_recipes_are_as_printed() -> None:
