@@ -175,19 +175,20 @@ def tuned_tower_blocks(trainable: Sequence[str], joint: JointModel) -> dict[str,
 def unused_in_bridge(stack: BridgeStack, counted: Sequence[str] = MODALITIES, given: Sequence[str] = ()) -> list[str]:
     """Parameters of a block that its kind never uses (one-way bridges have them, for the sake of one file layout).
 
-    Found by running a copy of the first block on two tokens a stream and looking where no gradient arrives.
+    Found by running a copy of the first block, without numbers, on two tokens a stream and looking where no gradient
+    arrives.
 
     Args:
         stack: The bridges.
         counted: Modalities whose stream matters behind the block; that of a given side does not behind the last one.
         given: Modalities that are given.
     """
-    block, config = copy.deepcopy(stack[0]).cpu().float().requires_grad_(True), stack.config
+    block, config = copy.deepcopy(stack[0]).to("meta").float().requires_grad_(True), stack.config
     grids = (TokenGrid(1, 2), TokenGrid(1, num_prefix=1))
     widths = (config.video_width, config.audio_width, config.video_time_width, config.audio_time_width)
-    video, audio = (torch.zeros(1, 2, width) for width in widths[:2])
-    times = (torch.zeros(1, width) for width in widths[2:])
-    ropes = bridge_rope(config.rope, config.head_width, *grids)
+    video, audio = (torch.empty(1, 2, width, device="meta") for width in widths[:2])
+    times = (torch.empty(1, width, device="meta") for width in widths[2:])
+    ropes = [tuple(table.to("meta") for table in pair) for pair in bridge_rope(config.rope, config.head_width, *grids)]
     sides = {"given": frozenset(given), "wanted": frozenset(counted)}
     out = block(BridgeInputs(video, audio, *times, *ropes, *grids, **sides))
     streams = [stream for name, stream in zip(MODALITIES, out, strict=True) if name in counted]

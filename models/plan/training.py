@@ -25,6 +25,8 @@ from ...core.sizes import size_text
 from .plans import required_bytes
 from .tracking import FusedAttention, LiveBytes
 
+_ONE_KERNEL = hasattr(torch.ops.aten, "_fused_rms_norm")
+
 
 @dataclass(frozen=True)
 class TrainingNeeds:
@@ -95,14 +97,37 @@ def training_needs(
 
 
 class _CardKernels(FusedAttention):
-    """As a card runs the step: its autocast normalises in float32, the CPU's in the type that comes."""
+    """As a card runs the step: its autocast normalises in float32, the CPU's in the type that comes.
+
+    A norm by the root mean square is one kernel there where its scale has the type of what comes (PyTorch 2.8).
+    """
 
     def __torch_function__(
         self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if function in (F.layer_norm, F.group_norm) and torch.is_autocast_enabled("cpu"):
             args = (args[0].float(), *args[1:])
+        if function is F.rms_norm and _ONE_KERNEL:
+            x, weight = args[0], (kwargs or {}).get("weight", args[2] if len(args) > 2 else None)
+            if weight is not None and weight.dtype == x.dtype:
+                return _Normed.apply(x, weight)
         return super().__torch_function__(function, types, args, kwargs)
+
+
+class _Normed(torch.autograd.Function):
+    """What a fused norm keeps for its backward pass: what it read, and a float32 number a row."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        """Nothing is computed."""
+        ctx.save_for_backward(x, weight, x.new_empty(x.shape[:-1], dtype=torch.float32))
+        return torch.empty_like(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        """Both gradients at once."""
+        x, weight, _ = ctx.saved_tensors
+        return torch.empty_like(x), torch.empty_like(weight)
 
 
 def _with_moments(learning: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:

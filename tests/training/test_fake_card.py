@@ -65,6 +65,8 @@ def made_step(shape: str, kind: str, *overrides: str, name: str = "bridgedit") -
     with torch.device("meta"):
         step = task.make_step(Pair(VideoParts(towers.video, **rest), AudioParts(towers.audio, **rest)), TIMELINE)
     select(config.trainable, step, task.parts(step))
+    for parameter in task.idle(step):
+        parameter.requires_grad_(False)
     return step.train()
 
 
@@ -78,6 +80,25 @@ def made_step(shape: str, kind: str, *overrides: str, name: str = "bridgedit") -
 )
 def test_a_training_step_takes_what_is_foretold(shape: str, kind: str) -> None:
     assert_foretold(made_step(shape, kind))
+
+
+# AV-Link's own form: width 1024, 16 heads, eight blocks spread over both towers.
+EIGHT_BLOCKS = (
+    "bridges.rope=token_clock", "bridges.qk_width=1024", "bridges.num_heads=16",
+    "bridges.video_points=1,5,9,13,16,20,24,28", "bridges.audio_points=1,4,7,10,13,16,19,22",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["joint", "sound_for_picture"])
+def test_a_step_of_eight_fusion_blocks_takes_what_is_foretold(task: str) -> None:
+    step = made_step(SHAPES[0], "fusion_block", f"task={task}", "trainable=bridges", *EIGHT_BLOCKS)
+    learning = {name for name, parameter in step.named_parameters() if parameter.requires_grad}
+    hearing = ("joint.bridges.7.mlp_1.", "joint.bridges.7.attn.q_proj_1.", "joint.bridges.7.attn.q_norm_1.")
+    all_of_them = {name for name, _ in step.named_parameters() if name.startswith("joint.bridges.")}
+    idle = {name for name in all_of_them if name.startswith(hearing)} if task != "joint" else set()
+    assert learning == all_of_them - idle
+    assert_foretold(step)
 
 
 @pytest.mark.slow
