@@ -97,13 +97,13 @@ def make_bridge_inputs() -> Callable[..., BridgeInputs]:
 
 
 @pytest.fixture
-def random_stack(bridge_config: BridgeConfig) -> object:
+def random_stack(config_of: Callable[..., BridgeConfig]) -> object:
     """Makes a stack of two blocks with random weights, so that it is not the identity."""
 
-    def make(kind: str, config: BridgeConfig = bridge_config, points: BridgePoints | None = None) -> BridgeStack:
+    def make(kind: str, config: BridgeConfig | None = None, points: BridgePoints | None = None) -> BridgeStack:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(3)
-            stack = BridgeStack(kind, config, points or BridgePoints((0, 1), (0, 1))).eval()
+            stack = BridgeStack(kind, config or config_of(kind), points or BridgePoints((0, 1), (0, 1))).eval()
             for parameter in stack.parameters():
                 torch.nn.init.normal_(parameter, std=0.2)
         return stack
