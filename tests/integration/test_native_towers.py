@@ -19,6 +19,7 @@ from sounding_video.core.pair import Pair
 from sounding_video.core.progress import SILENT, Progress
 from sounding_video.core.types import POSITIVE, Conditioning, JointLatents, Modality
 from sounding_video.media.preview import band_levels
+from sounding_video.models.bridge_use import BridgeUse
 from sounding_video.models.joint import JointModel
 from sounding_video.models.patching import with_tuned_blocks
 from sounding_video.pipeline import SamplingOptions
@@ -191,6 +192,21 @@ def test_a_given_side_is_the_users_own_and_the_other_is_made_as_by_ours(run, our
     other = "audio" if name == "video" else "video"
     assert_close({other: native[other]}, {other: theirs[other]})
     assert not torch.equal(native[other], run(bridges)[other])
+
+
+def test_bridges_that_say_at_which_level_a_side_is_given_are_followed_and_another_use_is_told(run, ours, parts):
+    own = torch.randn(parts.AUDIO_SHAPE, generator=torch.Generator().manual_seed(8))
+    bridges = replace(parts.bridges(identity=False), use=BridgeUse("a2v", given_audio_time=0.4))
+    sides, fixed = {"audio": {"samples": own}}, replace(OPTIONS, given_how="fixed")
+    told = []
+    progress = Progress(tell=told.append)
+    made = run(bridges, own=sides, task="picture for the sound", options=fixed, progress=progress)
+    theirs = ours(bridges, given=Pair(audio=Given(own, how="fixed", time=0.4)))
+    assert_close({"video": made["video"]}, {"video": theirs["video"]})
+    assert told == []
+    run(bridges, own=sides, task="picture for the sound", options=replace(fixed, given_time=0.9), progress=progress)
+    run(bridges, progress=progress)
+    assert "given at 0.9" in told[0] and "are used for picture and sound made together" in told[1] and len(told) == 2
 
 
 def test_a_noise_mask_keeps_a_part_of_a_native_side(run, parts):
