@@ -29,7 +29,7 @@ def test_list_and_print(capsys) -> None:
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (["train"], "error: no recipe was given; expected one of bridgedit"),
+        (["train"], f"error: no recipe was given; expected one of {', '.join(RECIPES)}"),
         (["train", "mine"], "error: unknown recipe: got 'mine'"),
         (["train", "bridgedit", "lr=1"], "error: unknown key in a training configuration: got lr"),
     ],
