@@ -151,15 +151,16 @@ class FusionBlock(Bridge):
         qk_width, video_width = block["attn.q_proj_1.weight"].shape
         audio_width = block["attn.q_proj_2.weight"].shape[1]
         time_rank, both_times = block["time_in.weight"].shape
-        if both_times != video_width + audio_width:
+        hidden, v_width = block["mlp_1.fc1.weight"].shape[0], block["attn.v_proj_1.weight"].shape[0]
+        head_width = block["attn.q_norm_1.weight"].numel()
+        if both_times != video_width + audio_width or head_width % 2 or qk_width % head_width:
             return super().sizes_of(block)
-        hidden = block["mlp_1.fc1.weight"].shape[0]
         return {
             "video_width": video_width,
             "audio_width": audio_width,
             "qk_width": qk_width,
-            "v_width": block["attn.v_proj_1.weight"].shape[0],
-            "num_heads": max(1, qk_width // block["attn.q_norm_1.weight"].numel()),
+            "v_width": v_width,
+            "num_heads": qk_width // head_width,
             "video_time_width": video_width,
             "audio_time_width": audio_width,
             "mlp_width": 0 if hidden == MLP_RATIO * qk_width else hidden,

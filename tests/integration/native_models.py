@@ -122,11 +122,12 @@ def bridges(
     tower_weights: dict[str, dict[str, torch.Tensor]] | None = None,
     rope: str = "official",
     kind: str = "dual_cross",
+    **settings: Any,
 ) -> LoadedBridges:
     """Bridges as a file would give them."""
     config = BRIDGES.get(kind).Config(
         video_width=WIDTH, audio_width=WIDTH, qk_width=64, v_width=64, num_heads=2, video_time_width=WIDTH,
-        audio_time_width=WIDTH, rope=rope,
+        audio_time_width=WIDTH, rope=rope, **settings,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(5)

@@ -177,14 +177,22 @@ def test_syncflows_bridges_lead_to_the_sound_and_leave_a_native_picture_alone(ru
 
 
 @pytest.mark.parametrize("name", ["video", "audio"])
-@pytest.mark.parametrize("how", ["replace", "fixed"])
-def test_a_given_side_is_the_users_own_and_the_other_is_made_as_by_ours(run, ours, parts, name, how):
+@pytest.mark.parametrize(
+    ("how", "bridge"),
+    [
+        ("replace", {}),
+        ("fixed", {}),
+        ("fixed", {"kind": "fusion_block", "rope": "token_clock"}),
+        ("replace", {"kind": "fusion_block", "rope": "token_clock", "reinject": False, "moments": True}),
+    ],
+)
+def test_a_given_side_is_the_users_own_and_the_other_is_made_as_by_ours(run, ours, parts, name, how, bridge):
     import comfy.latent_formats
 
     form = {"video": comfy.latent_formats.Wan21(), "audio": comfy.latent_formats.StableAudio1()}[name]
     shape = {"video": parts.VIDEO_SHAPE, "audio": parts.AUDIO_SHAPE}[name]
     own = torch.randn(shape, generator=torch.Generator().manual_seed(8))
-    bridges = parts.bridges(identity=False)
+    bridges = parts.bridges(identity=False, **bridge)
     task = {"video": "sound for the picture", "audio": "picture for the sound"}[name]
     native = run(bridges, own={name: {"samples": own}}, task=task, options=replace(OPTIONS, given_how=how))
     assert torch.equal(native[name], own)
