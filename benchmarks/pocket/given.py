@@ -42,6 +42,7 @@ from sounding_video.media.mux import write_clip
 from sounding_video.models.clip_encoding import encode_clip
 from sounding_video.pipeline import JoinedModel, SamplingOptions, decode_latents, encode_captions, sample_latents
 from sounding_video.sampling.given import Given, known
+from torch import Tensor
 
 FILE = Path(__file__).with_name("given.md")
 KNOWN_LATENTS = 5  # of 9: frames 0 to 16 of 33
@@ -78,15 +79,19 @@ def latents_of(
     return decode_latents(made, fps=FPS, **codecs), true
 
 
+def _whole(latents: Tensor, options: SamplingOptions) -> Given:
+    return Given(latents, how=options.given_how, time=options.given_level)
+
+
 def sound(model: JoinedModel, wish: Wish, options: SamplingOptions) -> AVClip:
     """The true picture, untouched, with a sound that was made for it."""
-    made, _ = latents_of(model, wish, options, lambda true, _: Pair(Given(true.video), None))
+    made, _ = latents_of(model, wish, options, lambda true, _: Pair(_whole(true.video, options), None))
     return replace(made, video=wish.truth.clip.video)
 
 
 def picture(model: JoinedModel, wish: Wish, options: SamplingOptions) -> AVClip:
     """The true sound, untouched, with a picture that was made for it."""
-    made, _ = latents_of(model, wish, options, lambda true, _: Pair(None, Given(true.audio)))
+    made, _ = latents_of(model, wish, options, lambda true, _: Pair(None, _whole(true.audio, options)))
     return replace(made, audio=wish.truth.clip.audio)
 
 
