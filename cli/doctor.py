@@ -38,7 +38,6 @@ REQUIRED = {
     "av": ("av", "reading and writing media"),
     "ftfy": ("ftfy", "captions"),
     "aiohttp": ("aiohttp", "servers: the queue client, language models"),
-    "filelock": ("filelock", "downloads, one at a time"),
     "platformdirs": ("platformdirs", "the cache of captions"),
     "tqdm": ("tqdm", "progress bars"),
 }

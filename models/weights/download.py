@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ...core.disk import is_file, look, size_of, user_path
 from ...core.errors import CorruptWeightsError, InputError, MissingModelError, OutputError, require_choice
+from ...core.locks import alone
 from ...core.new_files import made_folder, remove
 from ...core.progress import SILENT, Progress
 
@@ -168,27 +169,22 @@ def _staging(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process gathers in it.
     """
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / LOCK, timeout=0)
-    with made_folder(folder):
-        try:
-            lock.acquire()
-        except Timeout:
-            raise InputError(
-                "this model is being downloaded already", got=folder, expected="one download at a time"
-            ) from None
-        try:
-            yield
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            lock.release()
-            for part in look(folder, 1).files:
-                if not size_of(part):  # the lock, and a file of which nothing has come
-                    remove(part)
-            for empty in (folder, folder.parent):
-                with suppress(OSError):
-                    empty.rmdir()
+    refused = InputError("this model is being downloaded already", got=folder, expected="one download at a time")
+    try:
+        with made_folder(folder), alone(folder / LOCK, refused):
+            try:
+                yield
+                for entry in folder.iterdir():
+                    if entry.name != LOCK:  # which goes while it is still held
+                        remove(entry)
+            finally:
+                for part in look(folder, 1).files:
+                    if part.name != LOCK and not size_of(part):  # a file of which nothing has come
+                        remove(part)
+    finally:
+        for empty in (folder, folder.parent):
+            with suppress(OSError):
+                empty.rmdir()
 
 
 def _entry(name: str) -> Download:
