@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from clips import Wish, measure, write_manifest
 from intervals import Counts, counts_of
 from sounding_video.evaluation.result import Evaluation
+from sounding_video.media.mux import write_clip
 
 # Which events of a clip are judged, and against what.
 SIDES = {"both": "", "sound": "sound_", "picture": "picture_"}
@@ -61,16 +62,21 @@ def judge(folder: Path, wanted: Sequence[Wish], makes: str) -> Judged:
         counts_of(result, SIDES[makes]),
         values_of(result, "scene_accuracy_picture", "correct"),
         values_of(result, "scene_accuracy_sound", "correct"),
-        {},
+        values_of(result, "onset_detection", "detection_accuracy") if makes == "sound" else {},
     )
 
 
 def write_true_manifest(wanted: Sequence[Wish], folder: Path) -> None:
-    """As ``clips.write_manifest``, with the exact times of the world's own clips."""
+    """As ``clips.write_manifest``, with the exact times and the sounds of the world's own clips."""
     write_manifest(wanted, folder)
     path = folder / "manifest.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    rows = [row | {"events": list(wish.truth.events)} for row, wish in zip(rows, wanted, strict=True)]
+    sounds = folder / "true"
+    sounds.mkdir(exist_ok=True)
+    for row, wish in zip(rows, wanted, strict=True):
+        row |= {"events": list(wish.truth.events), "true_sound": f"{sounds.name}/{wish.name}.wav"}
+        if not (folder / row["true_sound"]).is_file():
+            write_clip(replace(wish.truth.clip, video=None), folder / row["true_sound"])
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
