@@ -192,14 +192,14 @@ class Told:
         Args:
             wanted: Which.
             report: What is in its file.
-            plan: What was decided about memory.
+            plan: What was decided about memory, and what else the stages noted; what was told already is not again.
         """
         now = time.monotonic()
         seconds, self._begun = now - self._begun, now
         self._console.close_progress()
         for text in plan:
             decided = re.sub(r"\d+\.\d+ GB", "", text)  # the same for every clip but for what is free just then
-            if decided not in self._plan:
+            if decided not in self._plan and text not in self._console.told:
                 self._console.note(f"plan: {text}")
             self._plan.add(decided)
         for text in report.notes:

@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -37,6 +37,8 @@ class Console:
         quiet: Warnings and errors only.
         verbose: More than usual.
         progress: Bar or lines on stderr, and the check for Ctrl-C.
+        close_progress: Ends the bar.
+        told: Sentences that stages have told so far.
     """
 
     as_json: bool
@@ -44,6 +46,7 @@ class Console:
     verbose: bool
     progress: Progress = SILENT
     close_progress: Callable[[], None] = lambda: None
+    told: set[str] = field(default_factory=set)
 
     @classmethod
     @contextmanager
@@ -51,13 +54,14 @@ class Console:
         """Set up log, library warnings and progress for one command, and take all of it down again."""
         silent = args.json or args.quiet
         bars = None if silent else StageBars() if sys.stderr.isatty() else StageLines()
-        reporter = (bars.report, check_cancelled, _teller()) if bars else (SILENT.report, check_cancelled)
+        told: set[str] = set()
+        reporter = (bars.report, check_cancelled, _teller(told)) if bars else (SILENT.report, check_cancelled)
         progress = Progress(*reporter)
         with _log_on_stderr(args.verbose), warnings.catch_warnings():
             if not args.verbose:
                 warnings.simplefilter("ignore")
             try:
-                yield cls(args.json, args.quiet, args.verbose, progress, bars.close if bars else lambda: None)
+                yield cls(args.json, args.quiet, args.verbose, progress, bars.close if bars else lambda: None, told)
             finally:
                 if bars:
                     bars.close()
@@ -89,9 +93,8 @@ def _say(text: str, *, on_stderr: bool = False) -> None:
     print(text, file=sys.stderr if on_stderr else sys.stdout, flush=True)
 
 
-def _teller() -> Callable[[str], None]:
-    """Prints each sentence once: several stages may know the same."""
-    told: set[str] = set()
+def _teller(told: set[str]) -> Callable[[str], None]:
+    """Prints each sentence once, as several stages may know the same; ``told`` holds them."""
 
     def tell(sentence: str) -> None:
         if sentence not in told:

@@ -99,5 +99,5 @@ def _help(setting: Setting) -> str:
     words = declared.text[0].lower() + declared.text[1:].rstrip(".")
     choices = f"; one of {', '.join(declared.choices())}" if declared.choices else ""
     value = f"{setting.default:g}" if isinstance(setting.default, float) else setting.default
-    own = "; the pocket model: its own" if declared.follows else ""
+    own = "; the pocket model, or bridges for a given side: their own" if declared.follows else ""
     return f"{words.replace('%', '%%')}{choices} (default: {value}{own})"

@@ -93,7 +93,7 @@ def test_another_level_and_another_task_are_warned_of_and_made(command, pocket, 
     assert outcome.err.count("(v2a, picture given at 0.1), and are used for the picture of a given sound") == 1
     size = ("--frames", 5, "--size", "32x32")
     outcome = command("generate", "a ball", "-o", tmp_path / "c.mp4", *usual, *size)
-    assert outcome.code == 0 and "are used for picture and sound made together" in outcome.err, outcome.err
+    assert outcome.code == 0 and outcome.err.count("are used for picture and sound made together") == 1, outcome.err
     outcome = command("generate", "a ball", "-o", tmp_path / "d.mp4", "--models", pocket, *QUICK, *size)
     assert outcome.code == 0 and "these bridges" not in outcome.err, outcome.err
 

@@ -259,6 +259,25 @@ def test_what_makes_no_sense_is_refused(small_run, override: str, sentence: str)
     assert sentence in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("task", "kind", "sentence"),
+    [
+        (
+            "sound_for_picture",
+            "audio_to_video",
+            "from the given picture to the sound, so nothing would learn: got audio_",
+        ),
+        ("picture_for_sound", "video_to_audio", "nothing leads from the given sound to the picture"),
+        (EITHER, "modality_adaptor", "nothing leads from the given sound to the picture"),
+    ],
+)
+def test_bridges_that_lead_the_other_way_are_refused(small_run, task: str, kind: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=r"expected .*fusion_block") as error:
+        config = small_run("pocket_bridges", f"task={task}", f"bridges.kind={kind}", "bridges.rope=clock")
+        build_workbench(config, Path(config.models.root))
+    assert sentence in str(error.value)
+
+
 def test_a_joint_run_may_draw_its_times_so_too(small_run) -> None:
     _, batch = bench_of(small_run("pocket_bridges", LOGIT))
     _, plain = bench_of(small_run("pocket_bridges"))

@@ -8,10 +8,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from ...core.clock import Timeline
+from ...core.errors import InputError
 from ...core.pair import MODALITIES, Pair
+from ...models.bridges import why_deaf
+from ...models.joint import BridgeStack
 from ...sampling.processes import PROCESSES
 from ..randomness import derived_generator
 from ..trainable import Part
+from .base import Sides
 from .joint import Joint
 
 OTHER = {"video": "audio", "audio": "video"}
@@ -23,6 +28,21 @@ class GivenTask(Joint):
     The made side's time is drawn by ``objective.draw`` as a flow time, the sound's at the same ratio of signal to
     noise; ``objective.times`` and the dropouts by modality say nothing here.
     """
+
+    def make_bridges(self, sides: Sides, timeline: Timeline) -> BridgeStack:
+        """Such as lead to what is made.
+
+        Raises:
+            InputError: one-way bridges of the other direction, which would learn nothing.
+        """
+        stack = super().make_bridges(sides, timeline)
+        for made in self.counted:
+            if not stack.hears(made):
+                _, expected = why_deaf(made, bridged=True)
+                thing, given = ("picture", "sound") if made == "video" else ("sound", "picture")
+                what = f"nothing leads from the given {given} to the {thing}, so nothing would learn"
+                raise InputError(what, got=f"{stack.kind} bridges", expected=expected)
+        return stack
 
     @abstractmethod
     def given_at(self, position: int) -> str:
