@@ -197,11 +197,13 @@ def _folder_row(kind: str, title: str, folder: Path) -> dict[str, Any]:
 
 
 def _file_row(path: Path, layout: Layout) -> dict[str, Any]:
+    from ..models.weights.bridges import use_of
     from ..models.weights.layouts import TITLES
 
+    use = use_of(path) if layout.kind == "bridge" else None
     return {
         "kind": layout.kind,
-        "title": f"{TITLES[layout.kind]} {layout.detail}".strip(),
+        "title": f"{TITLES[layout.kind]} {layout.detail}".strip() + (f", for {use.words}" if use else ""),
         "layout": f"{layout.names} names, {layout.format}",
         "dtype": layout.dtype,
         "bytes": layout.num_bytes,

@@ -106,3 +106,9 @@ def test_several_files_are_warned_of_once(command, pocket, clip, tmp_path):
     outcome = command("sound", tmp_path / "in", "-o", tmp_path / "out", *words)
     assert outcome.code == 0, outcome.err
     assert outcome.err.count("the picture is given by replace") == 1
+
+
+def test_the_list_of_models_says_what_a_bridge_is_for(command, pocket):
+    outcome = command("models", "--models", pocket)
+    assert outcome.code == 0, outcome.err
+    assert ", for the sound of a given picture (v2a, picture given at 0.1): " in outcome.out
