@@ -255,6 +255,35 @@ def samples_for(seconds: Fraction | float, sample_rate: int) -> int:
     return math.floor(Fraction(seconds) * sample_rate + Fraction(1, 2))
 
 
+def segment_hop(fps: Rate, *, frames: int, sample_rate: int, columns: int) -> int:
+    """Samples of a column where a segment of some frames has so many columns.
+
+    Args:
+        fps: Frames per second.
+        frames: Frames of a segment.
+        sample_rate: Hz.
+        columns: Columns of a segment.
+
+    Raises:
+        GeometryError: it is no whole number; the nearest rates, and columns at this rate, are named.
+    """
+    samples = frames / as_fps(fps) * sample_rate
+    hop = samples / columns
+    if hop.denominator == 1:
+        return int(hop)
+    unit = (as_fps(fps) * columns / frames).numerator
+    low = sample_rate // unit * unit
+    rates = f"a sound of {' or '.join(str(rate) for rate in (low, low + unit) if rate)} Hz"
+    fitting = [each for each in range(1, 4 * columns) if samples.denominator == 1 and not samples % each]
+    nearest = sorted(sorted(fitting, key=lambda each: abs(each - columns))[:2])
+    extent = f"{frames} frames at {float(as_fps(fps)):g} fps, {sample_rate} Hz"
+    raise GeometryError(
+        "a segment is no whole number of columns of sound",
+        got=f"{float(samples):g} samples ({extent}), {columns} columns",
+        expected=f"{rates}, or {' or '.join(map(str, nearest))} columns" if nearest else rates,
+    )
+
+
 def frame_times(num_frames: int, fps: Fraction) -> list[float]:
     """Start time of every frame, in seconds."""
     return [float(index / fps) for index in range(num_frames)]

@@ -1,0 +1,1 @@
+"""PAV-DiT: sound as images of frames, an autoencoder of projections, one transformer over all planes."""
