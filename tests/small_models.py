@@ -194,3 +194,19 @@ class Sheet(torch.nn.Module):
     @property
     def device(self) -> torch.device:
         return self.weight.device
+
+
+PAV_GRID, PAV_CHANNELS, PAV_TEXT = (4, 2, 3), 4, 16
+PAV_AUTOENCODER = {
+    "grid": PAV_GRID,
+    "extent": {"frames": 8, "height": 16, "width": 24, "fps": "8"},
+    "sound": {"hop": 100, "columns": 9, "bands": 8, "window": 256, "sample_rate": 3600},
+    "latent_channels": PAV_CHANNELS,
+    "body": {"width": 16, "encoder": 1, "decoder": 1, "heads": 2, "head_width": 8, "summary_depth": 1,
+             "summary_heads": 2, "summary_hidden": 16},
+    "fusion": {"heads": 2, "segments": 3},
+}  # fmt: skip
+PAV_TRANSFORMER = {
+    "grid": PAV_GRID, "latent_channels": PAV_CHANNELS, "width": 24, "depth": 2, "heads": 3, "text_width": PAV_TEXT,
+    "fps": 8.0,
+}  # fmt: skip

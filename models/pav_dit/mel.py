@@ -10,6 +10,7 @@ Legend: C channels, T segments, N bands, K columns of an image.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -61,7 +62,10 @@ class MelImages:
         if not 0 < 2 * self.hop <= self.window:
             got = f"{self.hop} samples a column"
             raise GeometryError("columns lie too far apart", got=got, expected=f"1 to {self.window // 2}")
-        if bool((self.filters().sum(0) == 0).any()):
+        edges, step = self._edges_hz(), self.sample_rate / self.window
+        bands = zip(edges, edges[2:], strict=False)
+        inside = (math.ceil(high / step) - 1 - math.floor(low / step) for low, high in bands)
+        if min(inside) < 1:
             got, expected = f"{self.bands} bands of {self.window} samples", "fewer bands or a longer window"
             raise GeometryError("there are bands in which no frequency lies", got=got, expected=expected)
 
@@ -135,6 +139,11 @@ class MelImages:
         make = require("torchaudio.functional", "the sound of PAV-DiT").melscale_fbanks
         top = self.sample_rate / 2
         return make(self.window // 2 + 1, 0.0, top, self.bands, self.sample_rate, norm=None, mel_scale="htk")
+
+    def _edges_hz(self) -> list[float]:
+        """Where bands begin and end: band k reaches from edge k to edge k + 2; even steps of HTK's mel."""
+        top = math.log1p(self.sample_rate / 2 / 700)
+        return [700 * math.expm1(top * index / (self.bands + 1)) for index in range(self.bands + 2)]
 
     def _weights(self, *, normalised: bool) -> Tensor:
         """Hann; normalised, a tone of amplitude 1 has magnitude 0.5 whatever the window's length."""
