@@ -50,7 +50,10 @@ def sampling_stage(model: FamilyModel, conditioning: Conditioning, options: Samp
 
 
 def _workload(options: SamplingOptions, shapes: Shapes) -> Workload:
-    return Workload(*shapes, guided=max(options.video_guidance_scale, options.audio_guidance_scale) > 1)
+    cache = options.build_cache()
+    kept = cache.kept if cache is not None and cache.sound == "fresh" else 0
+    guided = max(options.video_guidance_scale, options.audio_guidance_scale) > 1
+    return Workload(*shapes, guided=guided, kept_steps=kept)
 
 
 def _batchings(options: SamplingOptions, shapes: Shapes) -> tuple[str, ...]:
@@ -121,7 +124,7 @@ def long_run_note(model: FamilyModel, shapes: Shapes, options: SamplingOptions) 
         return ""
     pushed = "video" in model.hears and options.video_modality_scale > 1
     work = _workload(options, shapes)
-    seconds = model.sampling_seconds(work, num_steps=options.num_steps, passes=1 + work.guided + pushed)
+    seconds = model.sampling_seconds(work, num_steps=options.num_computed, passes=1 + work.guided + pushed)
     if seconds < LONG_SECONDS:
         return ""
     own, (frames, width, height) = model.own, model.geometry.extent_of(shapes.video)

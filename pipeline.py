@@ -154,7 +154,8 @@ def sample_latents(
     require_use(given, hears=model.hears, why_deaf=model.why_deaf)
     sides = {side: shapes[side] is not None for side in MODALITIES}
     schedule = options.build_schedule(**sides, processes=model.processes)
-    guidance = options.guidance(model.hears)
+    guidance, cache = options.guidance(model.hears), options.build_cache(walked=model.walked)
+    settings = {"seed": options.seed, "given": given, "cache": cache}
     noise = draw_noise(options.seed, video_shape=video_shape, audio_shape=audio_shape)
     denoiser = model.denoiser(model.times(shapes) if times is None else times)
 
@@ -165,8 +166,7 @@ def sample_latents(
             noise,
             schedule=schedule,
             guidance=replace(guidance, batching=how.batching),
-            seed=options.seed,
-            given=given,
+            **settings,
             device=how.device,
             dtype=model.placement.dtype,
             latent_dtype=torch.bfloat16 if model.placement.cast_everything else torch.float32,

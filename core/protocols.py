@@ -154,6 +154,7 @@ class Guider(Protocol):
 
     start: float  # share of the steps before it acts, 0..1
     end: float  # share of the steps after which it acts no more
+    every: int  # its passes run at every such step; between them its last push is repeated
 
     def passes(self, modality: str) -> tuple[Pass, ...]:
         """What it needs beside the positive pass; nothing where it does not act."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -92,6 +93,18 @@ class Pass:
 POSITIVE, NEGATIVE = Pass("positive"), Pass("negative", "negative")
 
 
+class Heard(Protocol):
+    """What bridges add to one side's stream: noted where they run, said again where the other side is absent."""
+
+    def note(self, bridge: int, change: Tensor) -> None:
+        """Bridge number ``bridge`` added this ``(B, L, D)``."""
+        ...
+
+    def change(self, bridge: int) -> Tensor | None:
+        """What it adds ``(B, L, D)``; None for nothing."""
+        ...
+
+
 @dataclass(frozen=True)
 class Modality:
     """What one tower sees at one denoising step.
@@ -103,6 +116,8 @@ class Modality:
         duration: ``(B, 1, D)`` for audio, else None.
         passes: The guidance passes whose rows the batch holds, in this order, each with as many rows.
         given: Whether it is known as a whole while the other one is made: nobody asks what the tower says of it.
+        heard: With the other side: told what each bridge adds to this one. Without it: says that in the bridges' place.
+        first_block: Whether only what the first block adds to the stream ``(B, L, D)`` is wanted, not a prediction.
     """
 
     latents: Tensor
@@ -111,6 +126,8 @@ class Modality:
     duration: Tensor | None = None
     passes: tuple[Pass, ...] = (POSITIVE,)
     given: bool = False
+    heard: Heard | None = None
+    first_block: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..core.clock import ClipTimes, LatentGeometry
 from ..core.errors import InputError
@@ -59,6 +59,7 @@ class JoinedModel(FamilyModel):
     bridges_trained: bool = True
     loras: tuple[LoraReport, ...] = ()
     use: BridgeUse | None = None
+    walked: ClassVar[bool] = True
 
     @property
     def trained(self) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..core.clock import ClipTimes
 from ..core.errors import IncompatibleWeightsError, InputError
-from ..core.types import Modality
+from ..core.types import Heard, Modality
 from .bridges import BRIDGES
 from .bridges.base import SIDES, BridgeConfig, BridgeInputs
 from .points import PLACEMENTS, BridgePoints, placement
@@ -91,11 +91,14 @@ class JointModel(nn.Module):
 
         Returns:
             Predictions shaped like the latents: flow ``noise − x0`` for video, v for audio; None for one that is absent
-            or given. Bridges act only when both modalities are present.
+            or given. Bridges act only when both modalities are present; a side that is there alone and has ``heard``
+            something is told that in their place. Of a video of which only the ``first_block`` is wanted, its part.
 
         Raises:
             InputError: a given modality without a tower to read it.
         """
+        if video is not None and video.first_block:
+            return self._first_block(video), None
         sides = (("video", self.video, video), ("audio", self.audio, audio))
         given = frozenset(name for name, tower, modality in sides if _is_given(name, tower, modality))
         states = [None if tower is None or modality is None else tower.enter(modality) for _, tower, modality in sides]
@@ -107,16 +110,28 @@ class JointModel(nn.Module):
         else:
             points, ropes = [], None
         starts = [0, 0]
-        for bridge, stops in zip(self.bridges or (), points, strict=False):
+        for index, (bridge, stops) in enumerate(zip(self.bridges or (), points, strict=False)):
             wanted = BOTH - given if stops is points[-1] else BOTH
             for side, tower in enumerate((self.video, self.audio)):
                 states[side] = tower.walk(states[side], starts[side], stops[side] + 1)
                 starts[side] = stops[side] + 1
-            states = self._cross(bridge, states, ropes, given, wanted)
+            before, states = states, self._cross(bridge, states, ropes, given, wanted)
+            for modality, old, new in zip((video, audio), before, states, strict=True):
+                note_heard(modality.heard, index, old.hidden, new.hidden)
+        if self.bridges is not None and not points:
+            for side, (name, tower, modality) in enumerate(sides):
+                if states[side] is not None and modality.heard is not None:
+                    stops = getattr(self.bridges.points, name)
+                    states[side], starts[side] = _said_again(tower, states[side], stops, modality.heard)
         return tuple(
             None if state is None or name in given else tower.leave(tower.walk(state, start, tower.num_blocks))
             for (name, tower, _), state, start in zip(sides, states, starts, strict=True)
         )
+
+    def _first_block(self, video: Modality) -> Tensor:
+        """What the first block adds to the video stream ``(B, L, D)``."""
+        state = self.video.enter(video)
+        return self.video.walk(state, 0, 1).hidden - state.hidden
 
     @staticmethod
     def _cross(
@@ -139,6 +154,22 @@ class JointModel(nn.Module):
             on_device = tuple(tuple(table.to(video.hidden.device) for table in pair) for pair in tables)
             self._rope_cache = (key, on_device)
         return self._rope_cache[1]
+
+
+def note_heard(heard: Heard | None, bridge: int, old: Tensor, new: Tensor) -> None:
+    """Tell whoever wants to know what a bridge added to a stream; a stream that it left alone is not told."""
+    if heard is not None and new is not old:
+        heard.note(bridge, new - old)
+
+
+def _said_again(tower: Tower, state: TowerState, stops: Sequence[int], heard: Heard) -> tuple[TowerState, int]:
+    """A side alone up to its last bridge, with what the bridges would add; and the block that comes next."""
+    start = 0
+    for index, stop in enumerate(stops):
+        state = tower.walk(state, start, stop + 1)
+        change, start = heard.change(index), stop + 1
+        state = state if change is None else state.with_hidden(state.hidden + change)
+    return state, start
 
 
 def _is_given(name: str, tower: Tower | None, modality: Modality | None) -> bool:

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from ..core.clock import ClipTimes
 from ..core.errors import InputError
+from ..core.types import Heard
 from .bridges.base import BridgeInputs
-from .joint import BOTH, BridgeStack
+from .joint import BOTH, BridgeStack, note_heard
 from .rope import Rope, bridge_rope, on_clock
 from .towers.base import TokenGrid, TowerState
 
@@ -119,8 +120,16 @@ class BridgedForwards:
         self._stack, self._times = stack, times
         self._ropes: tuple[tuple[object, ...], tuple[Rope, Rope]] | None = None
 
-    def __call__(self, video: Forward, audio: Forward, given: frozenset[str] = frozenset()) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, video: Forward, audio: Forward, given: frozenset[str] = frozenset(), heard: Heard | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Both predictions; that of a given side, whose forward runs like the other one, means nothing.
+
+        Args:
+            video: Runs the picture.
+            audio: Runs the sound.
+            given: Sides that are given.
+            heard: Told what each bridge adds to the sound.
 
         Raises:
             InputError: a forward did not come by each of its bridge points once, in order.
@@ -136,6 +145,7 @@ class BridgedForwards:
             if audio_state is None:
                 raise _skipped("audio", num_bridges, points.audio)
             new_video, answer = self._cross(num_bridges, video_state, audio_state, given)
+            note_heard(heard, num_bridges, audio_state.hidden, answer)
             num_bridges += 1
             return new_video
 
@@ -147,6 +157,24 @@ class BridgedForwards:
             return video_result, strand.result
         finally:
             strand.close()
+
+    def said_again(self, audio: Forward, heard: Heard) -> Tensor:
+        """The prediction of the sound alone, with what the bridges would add.
+
+        Raises:
+            InputError: as when called.
+        """
+        points, bridges = self._stack.points.audio, iter(range(len(self._stack)))
+
+        def meet(state: TowerState) -> Tensor:
+            change = heard.change(next(bridges))
+            return state.hidden if change is None else state.hidden + change
+
+        result = audio(_in_order("audio", points, meet))
+        passed = next(bridges, len(points))
+        if passed < len(points):
+            raise _skipped("audio", passed, points)
+        return result
 
     def _cross(self, index: int, video: TowerState, audio: TowerState, given: frozenset[str]) -> tuple[Tensor, Tensor]:
         bridge, is_last = self._stack[index], index == len(self._stack) - 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from torch import Tensor
 from ..core.errors import InputError, require_choice
 from ..core.pair import MODALITIES, Pair
 from ..core.protocols import Denoiser, Guider
-from ..core.types import POSITIVE, Conditioning, Modality, ModalityConditioning, Pass
+from ..core.types import POSITIVE, Conditioning, Heard, Modality, ModalityConditioning, Pass
+from .cache._run import CacheRun
 from .guiders import GUIDERS
 from .words import BATCHING, UNCONDITIONAL
 
@@ -53,8 +54,12 @@ class Guidance:
             modality: ``video`` or ``audio``.
             share: How much of the run is done, 0..1; None for the whole run.
         """
-        active = [g for g in self.guiders if share is None or g.start <= share < g.end]
+        active = self.guiders if share is None else [self.guiders[index] for index in self.acting(share)]
         return list(dict.fromkeys(needed for guider in active for needed in guider.passes(modality)))
+
+    def acting(self, share: float) -> list[int]:
+        """Numbers of the guiders that act when this share of the run is done."""
+        return [index for index, guider in enumerate(self.guiders) if guider.start <= share < guider.end]
 
 
 def dual_guidance(
@@ -66,6 +71,7 @@ def dual_guidance(
     unconditional: str = "texts",
     interval: tuple[float, float] = (0.0, 1.0),
     modality_interval: tuple[float, float] = (0.0, 1.0),
+    every: tuple[int, int] = (1, 1),
 ) -> Guidance:
     """One text scale and one modality scale for picture and sound each.
 
@@ -79,14 +85,17 @@ def dual_guidance(
             alone with its negative text (AV-Link).
         interval: Shares of the run between which text guidance acts.
         modality_interval: The same for modality guidance.
+        every: At which steps text and modality guidance run their passes; between them their last push is repeated.
 
     Raises:
         InputError: a scale, an interval or a choice that cannot be used; ``alone`` together with modality scales, which
             it contains.
     """
     require_choice("unconditional pass", unconditional, UNCONDITIONAL)
-    text = GUIDERS.get("text" if unconditional == "texts" else "alone")(Pair(video_scale, audio_scale), *interval)
-    modality = GUIDERS.get("modality")(Pair(*modality_scales), *modality_interval)
+    text = GUIDERS.get("text" if unconditional == "texts" else "alone")(
+        Pair(video_scale, audio_scale), *interval, every[0]
+    )
+    modality = GUIDERS.get("modality")(Pair(*modality_scales), *modality_interval, every[1])
     if unconditional == "alone" and max(modality_scales) > 1:
         raise InputError(
             "guidance away from the tower alone already contains modality guidance",
@@ -104,11 +113,13 @@ class View:
         latents: ``(B, …)`` scaled model input on the model's device.
         timestep: ``(1,)``.
         given: Whether all of it is known.
+        at: The timestep as a number, so that nobody has to wait for the device to tell it.
     """
 
     latents: Tensor
     timestep: Tensor
     given: bool = False
+    at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -140,6 +151,7 @@ class GuidedDenoiser:
         guidance: Guiders and batching.
         num_positions: Video latent positions B·T·H·W, 0 without video; what ``auto`` looks at.
         given: Modalities that are known as a whole.
+        cache: What steps are computed and what the others take instead; None computes all.
 
     Raises:
         InputError: a guider needs the negative embedding of a generated modality that has none; when called, a tower is
@@ -154,8 +166,11 @@ class GuidedDenoiser:
         *,
         num_positions: int,
         given: frozenset[str] = frozenset(),
+        cache: CacheRun | None = None,
     ) -> None:
-        self._denoiser, self._guidance, self._given = denoiser, guidance, given
+        self._denoiser, self._guidance, self._given, self._cache = denoiser, guidance, given, cache
+        self._num_computed, self._asked = 0, {}
+        self._differences: dict[tuple[int, str], Tensor] = {}
         texts = Pair.of(conditioning)
         self._generated = [name for name in MODALITIES if texts[name] is not None and name not in given]
         for name in self._generated:
@@ -167,29 +182,109 @@ class GuidedDenoiser:
         if len(together) > 1 and _batched(guidance.batching, num_positions):
             self._batched = self._forward(_in_order(together))
 
-    def __call__(self, video: View | None, audio: View | None, share: float = 0.0) -> tuple[Tensor | None, ...]:
+    def __call__(
+        self, video: View | None, audio: View | None, share: float = 0.0, step: int = 0
+    ) -> tuple[Tensor | None, ...]:
         """Guided predictions ``(B, …)``, float32 on the CPU; None for a modality that is not there, or given.
 
         Args:
             video: What the video tower sees, or None.
             audio: What the audio tower sees, or None.
             share: How much of the run is done, 0..1.
+            step: From 0, what the cache counts.
         """
         views = Pair(video, audio)
-        wanted = {name: self._guidance.passes(name, share) for name in self._generated}
-        if video is None or audio is None:  # alone anyway, so the positive pass says the same
+        look = None if video is None else lambda: self._first_block(video)
+        computed = self._cache is None or self._cache.computes(step, look)
+        turns, wanted = self._wanted(views, share, computed)
+        if not computed and not self._known(wanted):
+            computed = True
+            turns, wanted = self._wanted(views, share, computed)
+        if computed and self._cache is not None:
+            self._cache.begin(step, look)
+        predictions = (self._computed if computed else self._reused)(views, wanted, self._places(views))
+        result = tuple(
+            None if view is None or name in self._given else self._guided(name, getattr(predictions, name), turns)
+            for name, view in zip(MODALITIES, views, strict=True)
+        )
+        self._asked |= {index: self._num_computed for index, asks in turns.items() if asks}
+        self._num_computed += computed
+        return result
+
+    def _wanted(self, views: Pair[View], share: float, computed: bool) -> tuple[dict[int, bool], dict[str, list[Pass]]]:
+        """Guiders that act, by number, and whether each asks for its passes; and the passes of each modality."""
+        turns = {index: self._asks(index, computed) for index in self._guidance.acting(share)}
+        asking = [self._guidance.guiders[index] for index, asks in turns.items() if asks]
+        wanted = {
+            name: list(dict.fromkeys(needed for guider in asking for needed in guider.passes(name)))
+            for name in self._generated
+        }
+        if views.video is None or views.audio is None:  # alone anyway, so the positive pass says the same
             wanted = {name: [one for one in passes if one.text != "positive"] for name, passes in wanted.items()}
+        return turns, wanted
+
+    def _asks(self, index: int, computed: bool) -> bool:
+        """Whether it is a guider's turn, counted in computed steps: what a cache made up is no news."""
+        every = self._guidance.guiders[index].every
+        if every == 1 or index not in self._asked:
+            return True
+        return computed and self._num_computed - self._asked[index] >= every
+
+    def _computed(self, views: Pair[View], wanted: dict[str, list[Pass]], at: dict[str, float]) -> _Predictions:
+        """All passes of the modalities in ``wanted``, run; a cache is told."""
         predictions = _Predictions()
         for forward in self._together({needed for passes in wanted.values() for needed in passes if not needed.alone}):
-            self._run(forward, views, predictions)
+            self._run(forward, views, predictions, self._heard(forward, at))
         for name, passes in wanted.items():
             for needed in passes:
                 if needed.alone:
                     self._run(self._forward((needed,)), Pair(**{name: views[name]}), predictions)
-        return tuple(
-            None if view is None or name in self._given else self._guided(name, getattr(predictions, name), share)
-            for name, view in zip(MODALITIES, views, strict=True)
+        for name in self._cached():
+            if name in wanted:
+                for passed, prediction in getattr(predictions, name).items():
+                    self._cache.note(name, passed, at[name], prediction)
+        return predictions
+
+    def _reused(self, views: Pair[View], wanted: dict[str, list[Pass]], at: dict[str, float]) -> _Predictions:
+        """Extrapolated passes, and those of a modality that runs without the others."""
+        cached = self._cached()
+        fresh = {name: passes for name, passes in wanted.items() if name not in cached}
+        live = Pair(**{name: view for name, view in views.present.items() if name not in self._cache.reused})
+        predictions = self._computed(live, fresh, at) if fresh else _Predictions()
+        for name in cached:
+            extrapolated = {
+                one.name: self._cache.prediction(name, one.name, at[name]) for one in (POSITIVE, *wanted[name])
+            }
+            getattr(predictions, name).update(extrapolated)
+        return predictions
+
+    def _cached(self) -> list[str]:
+        """Modalities whose predictions are extrapolated."""
+        return [] if self._cache is None else [name for name in self._generated if name in self._cache.reused]
+
+    def _known(self, wanted: dict[str, list[Pass]]) -> bool:
+        """Whether the cache has something of all that would be extrapolated, and of what the sound would hear."""
+        cached = self._cached()
+        heard = {one for name in wanted if name not in cached for one in (POSITIVE, *wanted[name]) if not one.alone}
+        return self._cache.has_heard(heard) and all(
+            self._cache.knows(name, (POSITIVE, *wanted[name])) for name in cached
         )
+
+    def _heard(self, forward: _Forward, at: dict[str, float]) -> Heard | None:
+        """What the bridges give the sound in the passes of a forward, where it runs without the picture at times."""
+        if self._cache is None or "audio" in self._cache.reused or "audio" not in self._generated:
+            return None
+        return self._cache.heard(forward.passes, next(iter(at.values())))
+
+    def _first_block(self, video: View) -> Tensor:
+        """What the first block adds to the stream of the picture in the positive pass."""
+        inputs = _modality(video, self._rows[POSITIVE].video, (POSITIVE,))
+        return self._denoiser(replace(inputs, first_block=True), None)[0]
+
+    def _places(self, views: Pair[View]) -> dict[str, float]:
+        """Where the run is, in each modality's time; of a given one in that of the other, for its own may rest."""
+        made = {name: view.at for name, view in views.present.items() if name in self._generated}
+        return dict.fromkeys(views.present, next(iter(made.values()), 0.0)) | made
 
     def _together(self, needed: set[Pass]) -> list[_Forward]:
         """Forwards of the passes in which both modalities run; the positive one is always among them."""
@@ -204,8 +299,10 @@ class GuidedDenoiser:
             return _Forward(passes, rows[0])
         return _Forward(passes, Pair(_joined([one.video for one in rows]), _joined([one.audio for one in rows])))
 
-    def _run(self, forward: _Forward, views: Pair[View], predictions: _Predictions) -> None:
+    def _run(self, forward: _Forward, views: Pair[View], predictions: _Predictions, heard: Heard | None = None) -> None:
         inputs = views.zip(forward.rows).map(lambda pair: _modality(*pair, forward.passes))
+        if heard is not None:
+            inputs = Pair(inputs.video, replace(inputs.audio, heard=heard))
         for name, output in zip(MODALITIES, self._denoiser(*inputs), strict=True):
             if views[name] is None or name in self._given:
                 continue
@@ -218,12 +315,17 @@ class GuidedDenoiser:
             parts = output.to("cpu", torch.float32).chunk(len(forward.passes))
             getattr(predictions, name).update(zip((one.name for one in forward.passes), parts, strict=True))
 
-    def _guided(self, name: str, predictions: dict[str, Tensor], share: float) -> Tensor:
+    def _guided(self, name: str, predictions: dict[str, Tensor], turns: dict[int, bool]) -> Tensor:
         result = predictions["positive"]
-        for guider in self._guidance.guiders:
-            needed = guider.passes(name)
-            if guider.start <= share < guider.end and needed and all(one.name in predictions for one in needed):
-                result = guider.combine(name, result, predictions)
+        for index, asks in turns.items():
+            guider = self._guidance.guiders[index]
+            needed, known = guider.passes(name), self._differences.get((index, name))
+            if asks and needed and all(one.name in predictions for one in needed):
+                plain, result = result, guider.combine(name, result, predictions)
+                if guider.every > 1:
+                    self._differences[index, name] = result - plain
+            elif not asks and known is not None:
+                result = result + known
         return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,11 +16,14 @@ from ..core.pair import MODALITIES, Pair
 from ..core.progress import SILENT, Progress
 from ..core.protocols import Denoiser
 from ..core.types import Conditioning, JointLatents, ModalityConditioning, require_finite
+from .cache._run import CacheRun
+from .cache.base import StepCache
 from .given import Given, KnownPart
 from .guidance import Guidance, GuidedDenoiser, View
 from .noise import seeded_generator
 from .schedules.base import ModalitySchedule, Schedule
 
+_log = logging.getLogger(__name__)
 _PREDICTION_REMEDY = "Run the towers in float32 or bfloat16, lower the guidance scale, or check the weight files."
 
 
@@ -33,6 +37,7 @@ def sample(
     guidance: Guidance,
     seed: int,
     given: Pair[Given] | None = None,
+    cache: StepCache | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     latent_dtype: torch.dtype = torch.float32,
@@ -51,11 +56,11 @@ def sample(
         guidance: Scales and batching.
         seed: Entropy of the audio solver's Brownian path; the official system uses the seed of the initial noise.
         given: What is known of each modality; its latents come back to the bit.
+        cache: Extrapolates the picture at some steps; None computes all. A denoiser must know :class:`~.types.Heard`.
         device: Where the denoiser computes.
         dtype: Of model inputs and text; None leaves the text as it is and gives latents of ``latent_dtype``.
         latent_dtype: Latents are rounded to it after every step; bfloat16 rounds as the published system does.
-        progress: Told ``("sample", done, total)`` after every step, with a preview of the current x0 estimate; asked
-            before the first and after every step whether to stop.
+        progress: Told ``("sample", done, total)`` after each step, with a preview of x0; asked first and then to stop.
         on_step: Given the step's index from 0 and the latents after it.
 
     Returns:
@@ -67,23 +72,47 @@ def sample(
         Cancelled: or whatever ``progress.check_cancelled`` raises.
     """
     tracks = _tracks(noise, schedule, given or Pair(), latent_dtype, seed)
-    whole = frozenset(name for name, track in tracks.present.items() if isinstance(track, _GivenTrack))
-    placed = _place(conditioning, noise, device, dtype)
-    predict = GuidedDenoiser(denoiser, placed, guidance, num_positions=_num_positions(noise), given=whole)
-    del placed
+    remembered = _remembered(cache, noise, schedule.num_steps, progress)
+    settings = {**_surroundings(noise, tracks), "cache": remembered}
+    predict = GuidedDenoiser(denoiser, _place(conditioning, noise, device, dtype), guidance, **settings)
     to_model = {"device": device, "dtype": dtype or latent_dtype}
-
     progress.check_cancelled()
     for step in range(schedule.num_steps):
         views = tracks.map(lambda track, step=step: track.view(step, **to_model))
-        predictions = Pair(*predict(*views, share=step / schedule.num_steps))
+        predictions = Pair(*predict(*views, share=step / schedule.num_steps, step=step))
         for track, prediction in filter(None, tracks.zip(predictions)):
             track.advance(step, prediction, f"at step {step + 1} of {schedule.num_steps}")
         if on_step is not None:
             on_step(step, _joint(tracks, "latents"))
         estimate = _joint(tracks, "estimate")
         progress.step("sample", step + 1, schedule.num_steps, preview=lambda estimate=estimate: estimate)
+    _tell(remembered, progress)
     return _joint(tracks, "latents")
+
+
+def _remembered(cache: StepCache | None, noise: JointLatents, num_steps: int, progress: Progress) -> CacheRun | None:
+    """The state of a cache for this run; None, and a sentence, where there is nothing that it could leave out."""
+    if cache is None:
+        return None
+    present = Pair.of(noise).present
+    reused = frozenset(present) & (frozenset(MODALITIES) if cache.sound == "cached" else {"video"})
+    if not reused or (cache.looks and "video" not in present):
+        progress.tell("the step cache does nothing here: it leaves out work on the picture, and none is made")
+        return None
+    return CacheRun(cache, num_steps, reused)
+
+
+def _tell(remembered: CacheRun | None, progress: Progress) -> None:
+    """What a cache did, to the log and to the user."""
+    if remembered is not None:
+        _log.info(remembered.summary())
+        progress.tell(remembered.summary())
+
+
+def _surroundings(noise: JointLatents, tracks: Pair[_Track | _GivenTrack]) -> dict[str, Any]:
+    """What guidance has to know of a run beside its texts."""
+    whole = frozenset(name for name, track in tracks.present.items() if isinstance(track, _GivenTrack))
+    return {"num_positions": _num_positions(noise), "given": whole}
 
 
 def _tracks(
@@ -146,7 +175,7 @@ class _Track:
             state = self._known.over_state(state, self._solver.sigmas[step])
             self._latents = state.to(self._latents.dtype)
         latents = self._solver.scale_model_input(state, timestep[0])
-        return View(latents.to(device, dtype), timestep.to(device))
+        return View(latents.to(device, dtype), timestep.to(device), at=float(timestep))
 
     def advance(self, step: int, prediction: Tensor, where: str) -> None:
         """Let the solver take one step."""

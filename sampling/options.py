@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..core.options import check_options, option
+from .cache import SOUNDS, build_cache, cache_names
 from .schedules import SCHEDULES
 from .shown import shown_names
 from .solvers import SOLVERS
@@ -13,6 +14,7 @@ from .words import (
     AUTO,
     BATCHING,
     FLOW_SIGMAS,
+    MAX_EVERY,
     MAX_FLOW_SHIFT,
     MAX_SCALE,
     MAX_SEED,
@@ -23,6 +25,7 @@ from .words import (
 
 if TYPE_CHECKING:
     from ..core.pair import Pair
+    from .cache.base import StepCache
     from .guidance import Guidance
     from .schedules.base import Schedule
 
@@ -166,9 +169,56 @@ class SamplingOptions:
         advanced=True,
     )
 
+    step_cache: str = option(
+        "off",
+        "Saves time: at some steps the picture is extrapolated and only the sound computed. gentle, fast and fastest "
+        "compute every 2nd, 3rd or 4th step; the others are set by the options below.",
+        choices=cache_names,
+        advanced=True,
+    )
+    step_cache_every: int = option(
+        0,
+        "Step cache by interval: compute every so many steps, such as 3. 0 is its own.",
+        low=0,
+        high=100,
+        advanced=True,
+    )
+    step_cache_threshold: float = option(
+        0.0,
+        "Step cache first_block: the first block's relative change from which a step is computed. 0 is its own: 0.2.",
+        low=0.0,
+        high=10.0,
+        step=0.01,
+        advanced=True,
+    )
+    step_cache_order: int = option(
+        1,
+        "How the step cache extrapolates: 0 repeats the last prediction, 1 goes on along a line, 2 along a curve.",
+        low=0,
+        high=2,
+        advanced=True,
+    )
+    step_cache_sound: str = option(
+        "auto",
+        "The sound at steps where the picture is extrapolated. fresh: computed all the same, which costs next to "
+        "nothing. cached: extrapolated too; it loses onsets. auto: fresh wherever the model can.",
+        choices=lambda: SOUNDS,
+        advanced=True,
+    )
+    guidance_every: int = option(
+        1,
+        "The CFG scales are worked out at every such step, and their last push is repeated between: 2 saves a quarter "
+        "of the time.",
+        low=1,
+        high=MAX_EVERY,
+        advanced=True,
+    )
+    modality_every: int = option(1, "The same for the modality scales.", low=1, high=MAX_EVERY, advanced=True)
+
     def __post_init__(self) -> None:
         check_options(self)
         self.guidance()
+        self.build_cache()
 
     @property
     def given_level(self) -> float | None:
@@ -195,7 +245,28 @@ class SamplingOptions:
             unconditional=self.unconditional,
             interval=(self.guidance_start, self.guidance_end),
             modality_interval=(self.modality_start, self.modality_end),
+            every=(self.guidance_every, self.modality_every),
         )
+
+    def build_cache(self, *, walked: bool = True) -> StepCache | None:
+        """The step cache; None where all steps are computed.
+
+        Args:
+            walked: Whether the model's towers can run without each other.
+
+        Raises:
+            InputError: a setting that the cache does not have, or that the model cannot do.
+        """
+        own = {"every": self.step_cache_every, "threshold": self.step_cache_threshold}
+        return build_cache(
+            self.step_cache, order=self.step_cache_order, sound=self.step_cache_sound, walked=walked, **own
+        )
+
+    @property
+    def num_computed(self) -> int:
+        """Steps that are computed, at most."""
+        cache = self.build_cache()
+        return self.num_steps if cache is None else cache.num_computed(self.num_steps)
 
     def deaf(self, hears: frozenset[str]) -> str:
         """A sentence about modality scales that cannot act; empty where all can.

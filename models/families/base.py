@@ -173,6 +173,7 @@ class FamilyModel(ABC):
         bridges: One line about its bridges; None without.
         loras: What was laid beside its layers.
         use: What its bridges were trained for; None where nothing says it.
+        walked: Whether its root runs a side alone with what it has ``heard``, and the first block alone (step caches).
     """
 
     placement: Placement
@@ -180,6 +181,7 @@ class FamilyModel(ABC):
     loras: tuple[LoraReport, ...] = ()
     processes: Pair[str] | None = None  # see Family
     use: BridgeUse | None = None
+    walked: bool = False
 
     @property
     @abstractmethod

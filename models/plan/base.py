@@ -30,6 +30,7 @@ class Workload:
         guided: Whether guidance asks for a second pass.
         encoded: Of a clip that is given: "video", "audio" or both.
         decoded: What is decoded in the end.
+        kept_steps: Computed steps of which the sampler keeps what the bridges gave the sound; 0 without a step cache.
     """
 
     video_shape: tuple[int, ...] | None
@@ -37,6 +38,7 @@ class Workload:
     guided: bool = True
     encoded: tuple[str, ...] = ()
     decoded: tuple[str, ...] = ("video", "audio")
+    kept_steps: int = 0
 
     @classmethod
     def of(cls, timeline: Timeline, *, video: bool = True, audio: bool = True, guided: bool = True) -> Workload:

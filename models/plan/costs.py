@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -75,6 +76,8 @@ def sampling(
             # The other pass: its text waits on the device, and so does what the first pass gave.
             held += [view, *(_modality(tower, view, length, 1).text for _ in range(waiting))]
             held += [torch.empty_like(view) for _ in range(waiting)]
+        if work.kept_steps and None not in inputs:
+            inputs[1] = replace(inputs[1], heard=_Kept(held, work.kept_steps * (1 + waiting)))
         return joint(*inputs), held
 
     joint._rope_cache = None
@@ -83,6 +86,25 @@ def sampling(
         return cost._replace(operations=cost.operations * (1 + waiting))
     finally:
         joint._rope_cache = None
+
+
+class _Kept:
+    """What a step cache keeps of the bridges' part in the sound.
+
+    Args:
+        held: What stays alive.
+        copies: Of each part.
+    """
+
+    def __init__(self, held: list[Tensor], copies: int) -> None:
+        self._held, self._copies = held, copies
+
+    def note(self, bridge: int, change: Tensor) -> None:
+        """Of this pass and step, of the others, and of both that were computed before."""
+        self._held += [change, *(torch.empty_like(change) for _ in range(self._copies - 1))]
+
+    def change(self, bridge: int) -> None:
+        """Nobody asks in a dry run."""
 
 
 def _modality(tower: nn.Module, view: Tensor, length: int, rows: int) -> Modality:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ...core.clock import ClipTimes
     from ...core.progress import Progress
     from ...models.weights.bridges import LoadedBridges
+    from ...sampling.cache.base import StepCache
     from ...sampling.options import SamplingOptions
 
 # The published system pads the picture's text with zero rows to this length; ComfyUI pads to 512.
@@ -156,12 +157,14 @@ class _Run:
         options: Steps, scales, seed.
         given: What is known of each modality, in the models' own space.
         hears: Modalities that receive something from the other one.
+        cache: What steps are computed.
     """
 
     schedule: Schedule
     options: SamplingOptions
     given: Pair[Given]
     hears: frozenset[str]
+    cache: StepCache | None = None
 
 
 def _run_of(sides: list[NativeSide], task: str, options: SamplingOptions, bridges: LoadedBridges | None) -> _Run:
@@ -173,7 +176,7 @@ def _run_of(sides: list[NativeSide], task: str, options: SamplingOptions, bridge
     hears = frozenset(name for name in MODALITIES if stack is not None and stack.hears(name))
     require_use(given, hears=hears, why_deaf=lambda side: why_deaf(side, bridged=stack is not None))
     schedule = options.build_schedule(video="video" in clean, audio="audio" in clean)
-    return _Run(schedule, options, given, hears)
+    return _Run(schedule, options, given, hears, _cache_of(options))
 
 
 def _run_loop(denoiser: NativeDenoiser, sides: list[NativeSide], run: _Run, progress: Progress) -> JointLatents:
@@ -190,9 +193,23 @@ def _run_loop(denoiser: NativeDenoiser, sides: list[NativeSide], run: _Run, prog
         guidance=replace(run.options.guidance(run.hears), batching="sequential"),
         seed=run.options.seed,
         given=run.given,
+        cache=run.cache,
         device=sides[0].model.load_device,
         progress=progress,
     )
+
+
+def _cache_of(options: SamplingOptions) -> StepCache | None:
+    """The step cache; one that looks into the model is refused, for a native forward cannot stop behind a block."""
+    cache = options.build_cache()
+    if cache is not None and cache.looks:
+        raise InputError(
+            "ComfyUI's own models cannot stop behind their first block",
+            got=f"step cache {options.step_cache}",
+            expected="off, gentle, fast, fastest or interval",
+            remedy="Choose one of those, or load the models with Load Wan Tower and Load Stable Audio Tower.",
+        )
+    return cache
 
 
 class _Inside(comfy.samplers.Sampler):

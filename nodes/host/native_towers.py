@@ -213,12 +213,15 @@ class NativeDenoiser:
         return self._bridged is not None
 
     def __call__(self, video: Modality | None, audio: Modality | None) -> tuple[Tensor | None, Tensor | None]:
-        """Predictions shaped like the latents."""
+        """Predictions shaped like the latents; a sound that has ``heard`` the picture goes on without it."""
+        if self._bridged is not None and video is None and audio is not None and audio.heard is not None:
+            return None, self._bridged.said_again(lambda stop: self._audio.predict(audio, stop), audio.heard)
         if self._bridged is not None and video is not None and audio is not None:
             return self._bridged(
                 lambda stop: self._video.predict(video, stop),
                 lambda stop: self._audio.predict(audio, stop),
                 frozenset(name for name, one in (("video", video), ("audio", audio)) if one.given),
+                audio.heard,
             )
         return (
             None if video is None else self._video.predict(video),

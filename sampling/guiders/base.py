@@ -19,14 +19,16 @@ class Scaled:
         scales: For picture and sound.
         start: Share of the steps before it acts, 0..1.
         end: Share of the steps after which it acts no more, 0..1.
+        every: Its passes run at every such step that is computed; at the others its last push is repeated.
 
     Raises:
-        InputError: a scale that is negative or not finite, an interval that is empty or out of range.
+        InputError: a scale that is negative or not finite, an interval that is empty or out of range, no step at all.
     """
 
     scales: Pair[float]
     start: float = 0.0
     end: float = 1.0
+    every: int = 1
 
     title: ClassVar[str] = ""
     needs: ClassVar[tuple[Pass, ...]] = ()
@@ -45,6 +47,10 @@ class Scaled:
                 f"the interval of the {self.title} cannot be used",
                 got=f"{self.start:g} to {self.end:g}",
                 expected="a start and a later end, both from 0 to 1 of the run",
+            )
+        if self.every < 1:
+            raise InputError(
+                f"the steps of the {self.title} cannot be used", got=f"every {self.every}", expected="1 or more"
             )
 
     def passes(self, modality: str) -> tuple[Pass, ...]:
