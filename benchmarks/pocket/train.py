@@ -1,4 +1,4 @@
-"""Train the pocket model: both codecs, both towers apart, then the bridges between frozen towers; then put it together.
+"""Train the pocket model: both codecs, both towers apart, bridges between frozen towers; then put it together.
 
     python benchmarks/pocket/train.py --size 64 --output output/pocket            all of them; logs/ say how long
     python benchmarks/pocket/train.py --size 64 --only pocket_video num_steps=500 one of them, shorter
@@ -24,7 +24,7 @@ from sounding_video.cli.train import finish_the_step
 from sounding_video.core.progress import Progress
 from sounding_video.models.weights.files import read_safetensors, write_safetensors
 from sounding_video.models.weights.find import pocket_folder
-from sounding_video.training.assembly import assemble
+from sounding_video.training.assembly import assemble, exported
 from sounding_video.training.checkpoint import latest_checkpoint
 from sounding_video.training.log import LOSS_LOG, LOSS_PICTURE, read_log
 from sounding_video.training.recipes import recipe
@@ -44,6 +44,9 @@ STAGES = {
     # Sound latents are the codes themselves, so the audio tower waits for no codec.
     "pocket_audio": (),
     "pocket_bridges": (*VIDEO_CODEC, *TOWERS),
+    "pocket_avlink_v2a": (*VIDEO_CODEC, *TOWERS),
+    "pocket_avlink_a2v": (*VIDEO_CODEC, *TOWERS),
+    "pocket_syncflow": (*VIDEO_CODEC, *TOWERS),
 }
 PARTS = {
     "pocket_wan_vae": "wan/vae",
@@ -54,6 +57,12 @@ PARTS = {
     "pocket_video": "wan/transformer",
     "pocket_audio": "stable_audio/transformer",
     "pocket_bridges": "bridge",
+}
+# Bridges beside the bundled ones, for something else or of another kind; nothing is missing without them.
+FURTHER = {
+    "pocket_avlink_v2a": "bridge_v2a",
+    "pocket_avlink_a2v": "bridge_a2v",
+    "pocket_syncflow": "bridge_adaptor",
 }
 # Making a clip from a prompt does without.
 UNHEARD = {"stable_audio/vae encoder"}
@@ -108,7 +117,10 @@ def keep_log(name: str, folder: Path) -> None:
 def put_together(output: Path, target: Path, size: int) -> None:
     """The base model with every part that has been trained, in 16 bits; marked as trained when clips need no other."""
     done = [name for name in STAGES if latest_checkpoint(output / name) is not None]
-    models = assemble("pocket", tuple(output / name for name in done), output / "models")
+    models = assemble("pocket", tuple(output / name for name in done if name in PARTS), output / "models")
+    further = [name for name in done if name in FURTHER]
+    for name in further:
+        shutil.copyfile(exported(output / name) / "bridge.safetensors", models / f"{FURTHER[name]}.safetensors")
     for file in models.rglob("*.safetensors"):
         tensors, notes = read_safetensors(file)
         halves = {name: t.to(STORED_AS) if t.is_floating_point() else t for name, t in tensors.items()}
@@ -121,13 +133,20 @@ def put_together(output: Path, target: Path, size: int) -> None:
             shutil.copytree(part, target / part.name)
         else:
             shutil.copyfile(part, target / part.name)
-    parts = sorted({*note.get("trained_parts", ()), *(PARTS[name] for name in done)})
+    parts = sorted({*note.get("trained_parts", ()), *(PARTS[name] for name in done if name in PARTS)})
     missing = set(PARTS.values()) - set(parts)
+    note["sizes"] |= {FURTHER[name]: parameters_of(target / f"{FURTHER[name]}.safetensors") for name in further}
     note |= {"trained": missing <= UNHEARD, "trained_parts": parts, "untrained_parts": sorted(missing), "size": size}
     (target / "pocket.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
     (target / "README.md").write_text(readme(note), encoding="utf-8")
     total = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     print(f"{total / 1e6:.1f} MB in {target}")
+
+
+def parameters_of(file: Path) -> int:
+    """How many numbers a file of weights holds."""
+    tensors, _ = read_safetensors(file)
+    return sum(tensor.numel() for tensor in tensors.values())
 
 
 def main() -> None:

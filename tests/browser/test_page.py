@@ -374,7 +374,7 @@ def test_inside_subgraphs(page, workflow):
     page.evaluate("() => window.pictured.clear()")
     page.forget()
     page.run()
-    assert page.evaluate(
+    page.wait_for(
         "!!window.app.canvas.graph._nodes.find(n => n.type === 'T2SVJointSampler')"
         ".widgets.find(w => w.name === 't2sv_preview')"
     )

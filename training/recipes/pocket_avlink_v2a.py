@@ -30,7 +30,6 @@ def pocket_avlink_v2a() -> TrainConfig:
             POCKET_BRIDGES,
             kind="fusion_block",
             rope="token_clock",
-            moment_bias=0.0,
             settings=("time_rank=64",),
         ),
         objective=ObjectiveConfig(draw="logit-normal", least_audio_time=_LEAST, given_audio_time=_LEAST),
