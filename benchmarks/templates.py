@@ -42,6 +42,12 @@ as they are.
 For a video of your own, put *Load Video* and *Get Video Components* in place of that group: `images` and `fps` go to
 *Encode Clip* and to *AV Mux*. Say in *Encode Captions* what is seen and what is heard. The pocket model knows ten
 kinds of scenes and hears the first 2.2 seconds; silence follows.""",
+    "sound_for_a_video_avlink_pocket": """## Sound for a video, by bridges that learned it
+As *sound_for_a_video*, with bridges that were trained as AV-Link's: they look at the whole picture, nearly clear, from
+the first step on. *Joint Sampler* takes steps, solver, guidance and the picture's noise from the bridge file.
+
+For a video of your own, put *Load Video* and *Get Video Components* in place of the group *Your clip*: `images` and
+`fps` go to *Encode Clip* and to *AV Mux*. Say in *Encode Captions* what is seen and what is heard.""",
     "picture_for_a_sound_pocket": """## A picture for a sound
 Press Run: the sound that the group *Your clip* makes gets a picture that fits it. The sound goes into the file as it
 is.

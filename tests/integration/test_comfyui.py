@@ -228,6 +228,7 @@ LEFT_BY = {
     "first_frame_pocket": {".mp4": 1},
     "picture_for_a_sound_pocket": {".mp4": 1},
     "separate_captions_pocket": {".mp4": 1},
+    "sound_for_a_video_avlink_pocket": {".mp4": 1},
     "sound_for_a_video_pocket": {".mp4": 1},
     "sync_report_pocket": {".mp4": 1, ".png": 1},
     "text_to_sounding_video_pocket": {".mp4": 1},

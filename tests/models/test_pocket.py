@@ -47,7 +47,8 @@ def audio():
 
 
 def test_folder_layout(pocket):
-    assert {entry.name for entry in pocket.iterdir()} == {*PARTS, "bridge.safetensors", "pocket.json", "README.md"}
+    bridges = {"bridge.safetensors", "bridge_v2a.safetensors"}
+    assert {entry.name for entry in pocket.iterdir()} == {*PARTS, *bridges, "pocket.json", "README.md"}
     for side, parts in PARTS.items():
         assert {entry.name for entry in (pocket / side).iterdir()} == parts | {"model_index.json"}
     found = find_models(POCKET)
@@ -60,7 +61,8 @@ def test_folder_layout(pocket):
 
 def test_size_limits(pocket):
     sizes = {file: file.stat().st_size for file in pocket.rglob("*") if file.is_file()}
-    assert sum(sizes.values()) < 40e6
+    assert sum(sizes.values()) < 60e6
+    assert all(size < 6e6 for file, size in sizes.items() if file.name.startswith("bridge"))
     assert max(sizes.values()) < 16e6
 
 
@@ -92,7 +94,7 @@ def test_the_note_counts_the_parameters(note, video, audio):
         "stable_audio/vae": audio.codec.vae,
         "stable_audio/text_encoder": audio.text.model,
         "stable_audio/projection_model": audio.text.projection,
-        "bridge": load_bridges(pocket_folder() / "bridge.safetensors").stack,
+        **{file.stem: load_bridges(file).stack for file in pocket_folder().glob("bridge*.safetensors")},
     }
     assert note["sizes"] == {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
     assert (note["frames"] - 1) % 4 == 0 and note["size"] % 16 == 0 and note["fps"] > 0 and note["num_steps"] > 0
@@ -217,3 +219,8 @@ def test_its_own_text_length_is_what_training_and_sampling_use(pocket, note) -> 
 
     video = load_wan(pocket / "wan", resolve_placement(device="cpu"))
     assert video.text.max_length == note["text_length"] == recipe("pocket_bridges").models.text_length
+
+
+@pytest.mark.parametrize(("made", "file"), [("joint", "bridge"), ("v2a", "bridge_v2a"), ("a2v", "bridge")])
+def test_each_task_takes_the_bridges_that_were_trained_for_it(pocket, made, file):
+    assert find_models(POCKET, made=made).bridge == pocket / f"{file}.safetensors"

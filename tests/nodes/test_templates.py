@@ -13,7 +13,11 @@ from PIL import Image
 from sounding_video.headless.graph import node_classes, plan, read_workflow
 from sounding_video.headless.runner import run_workflow
 from sounding_video.media.probe import probe, read_clip
+from sounding_video.models.bridge_use import settings_for
+from sounding_video.models.own import own_settings
+from sounding_video.models.weights._bridge_choice import use_of
 from sounding_video.models.weights.download import DOWNLOADS
+from sounding_video.models.weights.find import pocket_folder
 from sounding_video.nodes.options import later_inputs
 
 _spec = importlib.util.spec_from_file_location("templates", Path(__file__).parents[2] / "benchmarks" / "templates.py")
@@ -31,10 +35,13 @@ NOT_IN_A_TEMPLATE = {
 # Of those that begin with a clip: the sampler's task, and which side of the file is the clip's own.
 OWN_CLIP = {
     "sound_for_a_video_pocket": ("sound for the picture", "images"),
+    "sound_for_a_video_avlink_pocket": ("sound for the picture", "images"),
     "picture_for_a_sound_pocket": ("picture for the sound", "audio"),
     "extend_a_clip_pocket": ("both", None),
     "first_frame_pocket": ("both", None),
 }
+# Its sampler has what the bridge file asks for.
+AVLINK = "sound_for_a_video_avlink_pocket"
 # Frames and samples of a small run. Of the clip that goes on five frames are known, and four are put behind it.
 LENGTHS = {"extend_a_clip_pocket": (13, 6933)}
 POCKET = (
@@ -240,10 +247,25 @@ def test_the_page_s_layout_is_tidy_and_its_links_consistent(root, name):
     tasks = set()
     samplers = [node["widgets_values"] for node in page["nodes"] if node["type"] == "T2SVJointSampler"]
     for seed, *values in samplers:
-        tasks.add(values.pop(len(rest) + 4))
+        task = values.pop(len(rest) + 4)
+        tasks.add(task)
+        if name == AVLINK and task != "both":
+            continue
         assert values == ["fixed", 50, scale, scale, *rest, *later]
         assert seed == 7 or name in OWN_CLIP
     assert tasks == ({"both", OWN_CLIP[name][0]} if name in OWN_CLIP else {"both"})
+
+
+def test_av_link_s_sampler_stands_as_its_bridges_were_trained(root):
+    _, api = both(root, AVLINK)
+    nodes = {(node["class_type"], node["inputs"].get("task")): node["inputs"] for node in api.values()}
+    file = root / "models" / nodes["T2SVLoadBridge", None]["bridge_file"]
+    asked = settings_for(own_settings(pocket_folder() / "wan"), use_of(file), "v2a")
+    sampler = nodes["T2SVJointSampler", "sound for the picture"]
+    fields = {"num_steps": "steps", **{key: key for key in ("schedule", "solver", "unconditional", "given_how")}}
+    fields |= {key: key for key in ("audio_guidance_scale", "audio_modality_scale", "flow_shift")}
+    assert {name: getattr(asked, name) for name in fields} == {name: sampler[key] for name, key in fields.items()}
+    assert sampler["defaults"] == "from the model"
 
 
 @pytest.mark.parametrize("name", NAMES + ELSEWHERE)
@@ -273,7 +295,8 @@ def test_it_opens_with_the_prompt_in_sight_and_everything_in_a_group(root, name)
 def test_a_file_that_is_missing_comes_with_its_address(root, name):
     """The page reads ``models`` of a node's properties; the note names what no field does."""
     page, api = both(root, name)
-    named = {value for node in api.values() for value in node["inputs"].values() if str(value).endswith(".safetensors")}
+    values = {str(value) for node in api.values() for value in node["inputs"].values()}
+    named = {value for value in values if value.endswith(".safetensors") and not value.startswith("pocket/")}
     told = {file["name"]: file for node in page["nodes"] for file in node["properties"].get("models", ())}
     assert named <= set(told)
     if name in POCKET:

@@ -8,7 +8,7 @@ from ...sampling.schedules.lockstep import least_audio_time
 from ..config import TrainConfig
 from ..sections import ObjectiveConfig
 from . import RECIPES
-from ._pocket import POCKET_BRIDGES, POCKET_OPTIMIZER
+from ._pocket import POCKET_BRIDGES, POCKET_DATA, POCKET_OPTIMIZER
 from .pocket_bridges import pocket_bridges
 
 # The pocket model's audio tower was taught no less noise than this.
@@ -25,7 +25,8 @@ def pocket_avlink_v2a() -> TrainConfig:
         pocket_bridges(),
         recipe="pocket_avlink_v2a",
         task="sound_for_picture",
-        num_steps=3_000,
+        num_steps=2_000,
+        data=replace(POCKET_DATA, num_clips=1_200),
         bridges=replace(
             POCKET_BRIDGES,
             kind="fusion_block",
