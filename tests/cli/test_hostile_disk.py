@@ -57,7 +57,7 @@ def lists(root: Path) -> dict[str, list[str]]:
 PLAIN = {
     "wan": ["pocket", "wan"],
     "stable_audio": ["pocket", "stable_audio"],
-    "bridge": ["pocket", "bridge.safetensors"],
+    "bridge": ["pocket", "bridge.safetensors", "pocket/bridge_v2a.safetensors"],
 }
 
 
