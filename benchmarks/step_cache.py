@@ -1,0 +1,236 @@
+"""Step caches and shorter guidance on the pocket: what each saves and what it costs, paired with the uncached run.
+
+    python benchmarks/step_cache.py ~/step_cache --clips 100 --steps 25 50 --write
+
+Every row makes the same test prompts of the world from the same noise. Saved are rows of the video tower's last block
+(its forwards) and CPU seconds of sampling, which other work on the machine does not stretch. Lost are events that
+picture and sound share, scenes, and nearness to the latents of the uncached run. Values carry intervals over prompts;
+differences are paired with the uncached run of as many steps.
+
+All state lies in the folder that is given: clips, ``runs.jsonl`` with one line a clip, and what was judged. A stopped
+run goes on with the same command, more clips may be asked for later, and ``--report`` only writes what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from sounding_video.core.clock import Timeline
+from sounding_video.core.types import JointLatents
+from sounding_video.media.mux import write_clip
+from sounding_video.pipeline import JoinedModel, SamplingOptions, decode_latents, encode_captions, sample_latents
+
+sys.path.insert(0, str(Path(__file__).with_name("pocket")))
+from clips import FPS, NO_NEGATIVES, Wish, captions_of, load_pocket, pocket_options, pocket_size, wishes, write_manifest
+from intervals import f1, f1_difference, mean_difference, mean_of
+from judged import Judged, judge
+
+FILE = Path(__file__).with_suffix(".md")
+BASE = "uncached"
+TOLERANCES = {"2_frames": "±2", "1_frame": "±1"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to sample.
+
+    Args:
+        title: In the table, and the name of its folder.
+        settings: Fields of the sampling options.
+        share: Of the steps.
+    """
+
+    title: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    share: float = 1.0
+
+    def options(self, steps: int) -> SamplingOptions:
+        """The pocket's own, with these settings."""
+        return pocket_options(steps=max(1, round(self.share * steps)), **self.settings)
+
+
+def cached(kind: str, **settings: Any) -> dict[str, Any]:
+    """Settings of a step cache."""
+    return {"step_cache": kind, **{f"step_cache_{name}": value for name, value in settings.items()}}
+
+
+ROWS = (
+    Row(BASE),
+    Row("gentle", cached("gentle")),
+    Row("fast", cached("fast")),
+    Row("fastest", cached("fastest")),
+    Row("every 6th", cached("interval", every=6)),
+    Row("fast, last repeated", cached("fast", order=0)),
+    Row("fast, second order", cached("fast", order=2)),
+    Row("fast, sound cached too", cached("fast", sound="cached")),
+    Row("fastest, sound cached too", cached("fastest", sound="cached")),
+    Row("first block 0.10", cached("first_block", threshold=0.1)),
+    Row("first block 0.20", cached("first_block", threshold=0.2)),
+    Row("guidance every 2nd", {"guidance_every": 2}),
+    Row("guidance every 4th", {"guidance_every": 4}),
+    Row("guidance in the first half", {"guidance_end": 0.5}),
+    Row("fastest, guidance every 2nd", {**cached("fastest"), "guidance_every": 2}),
+    Row("half the steps", share=0.5),
+)
+
+
+@contextmanager
+def counted(model: JoinedModel) -> Iterator[list[int]]:
+    """Rows that leave the last block of the video tower while the block runs."""
+    counts: list[int] = []
+    hook = model.joint.video.blocks[-1].register_forward_hook(lambda module, inputs, out: counts.append(len(out)))
+    try:
+        yield counts
+    finally:
+        hook.remove()
+
+
+def make(model: JoinedModel, wish: Wish, options: SamplingOptions) -> tuple[JointLatents, dict[str, float]]:
+    """Latents, and what they took."""
+    frames, size = wish.truth.clip.video.frames.shape[:2]
+    timeline = Timeline(frames, FPS, size, size, model.geometry)
+    shapes, placed = model.shapes(timeline), {"placement": model.placement}
+    texts = {"negatives": NO_NEGATIVES, "seconds": float(timeline.seconds), **placed}
+    conditioning = encode_captions(*model.texts, captions_of(wish), **texts)
+    start = time.process_time()
+    with counted(model) as rows:
+        latents = sample_latents(
+            model,
+            conditioning,
+            video_shape=shapes.video,
+            audio_shape=shapes.audio,
+            options=replace(options, seed=wish.seed),
+            times=timeline.times,
+        )
+    return latents, {"rows": sum(rows), "seconds": time.process_time() - start}
+
+
+def apart(latents: JointLatents, base: JointLatents) -> dict[str, float]:
+    """Relative differences of both sides."""
+    pairs = {"video": (latents.video, base.video), "audio": (latents.audio, base.audio)}
+    return {side: float((mine - theirs).norm() / theirs.norm()) for side, (mine, theirs) in pairs.items()}
+
+
+def fill(row: Row, steps: int, wanted: Sequence[Wish], args: argparse.Namespace) -> None:
+    """Make the clips of a row that are not there yet; the uncached row has to be there already."""
+    folder, base = folder_of(row, steps, args), folder_of(ROWS[0], steps, args)
+    folder.mkdir(parents=True, exist_ok=True)
+    done, model = runs_of(folder), None
+    for wish in wanted:
+        path = folder / f"{wish.name}.mp4"
+        if path.is_file() and wish.name in done:
+            continue
+        model = load_pocket(device=args.device) if model is None else model
+        latents, took = make(model, wish, row.options(steps))
+        kept = base / f"{wish.name}.safetensors"
+        if row.title == BASE:
+            save_file({"video": latents.video.contiguous(), "audio": latents.audio.contiguous()}, kept)
+        took |= apart(latents, JointLatents(**load_file(kept)))
+        codecs = {"video_codec": model.video.codec, "audio_codec": model.audio.codec}
+        write_clip(decode_latents(latents, **codecs, fps=FPS, placement=model.placement), path)
+        with (folder / "runs.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"name": wish.name, **took}) + "\n")
+        print(f"{steps} steps, {row.title}, {wish.name}: {took['seconds']:.1f} s", flush=True)
+
+
+def runs_of(folder: Path) -> dict[str, dict[str, float]]:
+    """What each clip took, by its name; a line that was cut off is left out, and the last one counts."""
+    path = folder / "runs.jsonl"
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            run = json.loads(line)
+        except ValueError:
+            continue
+        found[run.pop("name")] = run
+    return found
+
+
+def folder_of(row: Row, steps: int, args: argparse.Namespace) -> Path:
+    """Where a row's clips lie."""
+    name = "".join(letter if letter.isalnum() else "_" for letter in row.title)
+    return args.output / f"{steps}_steps" / name
+
+
+def judged(row: Row, steps: int, wanted: Sequence[Wish], args: argparse.Namespace) -> Judged | None:
+    """What the clips of a row are; None where they are not all there."""
+    folder = folder_of(row, steps, args)
+    note = folder.with_name(f"{folder.name}.{len(wanted)}.json")
+    if note.is_file():
+        return Judged.read(note)
+    if not all((folder / f"{wish.name}.mp4").is_file() for wish in wanted):
+        return None
+    write_manifest(wanted, folder)
+    return judge(folder, wanted, "both").write(note)
+
+
+def line_of(row: Row, steps: int, wanted: Sequence[Wish], base: Judged, args: argparse.Namespace) -> str | None:
+    """A row of the table; None where it is not done."""
+    found = judged(row, steps, wanted, args)
+    if found is None:
+        return None
+    names = [wish.name for wish in wanted]
+    mine, theirs = (runs_of(folder_of(one, steps, args)) for one in (row, ROWS[0]))
+    saved = [sum(theirs[name][key] for name in names) / sum(mine[name][key] for name in names) for key in KEYS]
+    cells = [row.title, *(f"{value:.2f} ×" for value in saved)]
+    for within in TOLERANCES:
+        cells += [str(f1(found.events, within))]
+        difference = None if row.title == BASE else f1_difference(found.events, base.events, within)
+        cells += ["–" if difference is None else difference.difference()]
+    for side in ("scene_picture", "scene_sound"):
+        values, others = getattr(found, side), getattr(base, side)
+        difference = None if row.title == BASE else mean_difference(values, others)
+        cells += [f"{mean_of(values).value:.3f}" + ("" if difference is None else f" ({difference.difference()})")]
+    cells += [f"{mean(mine[name][side] for name in names):.3f}" for side in ("video", "audio")]
+    return f"| {' | '.join(cells)} |"
+
+
+KEYS = ("rows", "seconds")
+TITLES = (
+    "row", "forwards saved", "seconds saved", "event F1 ±2", f"less {BASE}", "event F1 ±1", f"less {BASE}",
+    "scene, picture", "scene, sound", "off, picture", "off, sound",
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("output", type=Path, help="folder of all state")
+    add("--clips", type=int, default=100, help="test prompts, scenes in turn (default: 100)")
+    add("--steps", type=int, nargs="+", default=[25, 50])
+    add("--rows", nargs="+", choices=[row.title for row in ROWS], help="only these, and the uncached one")
+    add("--device", default="auto")
+    add("--report", action="store_true", help="make nothing, write what is there")
+    add("--write", action="store_true", help=f"write {FILE.name}")
+    args = parser.parse_args()
+    wanted, texts = wishes(args.clips, pocket_size()), []
+    rows = [row for row in ROWS if not args.rows or row.title in (BASE, *args.rows)]
+    for steps in args.steps:
+        lines = [f"| {' | '.join(TITLES)} |", "|---|" + "---:|" * (len(TITLES) - 1)]
+        for row in rows:
+            if not args.report:
+                fill(row, steps, wanted, args)
+            base = judged(ROWS[0], steps, wanted, args)
+            line = None if base is None else line_of(row, steps, wanted, base, args)
+            lines += [] if line is None else [line]
+        texts.append(f"## {steps} steps\n\n" + "\n".join(lines))
+        print(texts[-1], flush=True)
+    if args.write:
+        listed = " ".join(map(str, args.steps))
+        command = f"`python benchmarks/step_cache.py OUTPUT --clips {args.clips} --steps {listed} --write`"
+        parts = ["# Step caches on the pocket", command, __doc__.split("\n\n")[2], *texts]
+        FILE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
