@@ -51,7 +51,7 @@ def sampling_stage(model: FamilyModel, conditioning: Conditioning, options: Samp
 
 def _workload(options: SamplingOptions, shapes: Shapes) -> Workload:
     cache = options.build_cache()
-    kept = cache.kept if cache is not None and cache.sound == "fresh" else 0
+    kept = int(cache is not None and cache.sound == "fresh")
     guided = max(options.video_guidance_scale, options.audio_guidance_scale) > 1
     return Workload(*shapes, guided=guided, kept_steps=kept)
 

@@ -6,9 +6,10 @@ What is extrapolated, and what is not:
   does not run at such a step.
 * Of the sound, nothing: its tower is a thousandth of the arithmetic and runs at every step, with its own noise, text
   and time. It still hears the picture: at a computed step it is noted what each bridge adds to the audio tokens, and at
-  the others that, extrapolated too, takes the bridge's place. It is a few megabytes where the picture's streams at the
-  bridges would be two gigabytes. The sound's solver draws noise at every step, so its predictions cannot be
-  extrapolated well; ``sound="cached"`` does it all the same, for comparison, and for models that are one transformer.
+  the others that is repeated in the bridge's place. It is a few megabytes where the picture's streams at the bridges
+  would be two gigabytes. Repeated, not continued along a line: the sound's solver draws noise at every step, and a
+  slope makes it louder (on three pocket clips of 25 steps the sound came out two thirds as far off when repeated).
+  ``sound="cached"`` extrapolates its predictions as well, for comparison, and for models that are one transformer.
 * A given picture has no prediction; its tower is left out all the same, and the sound hears it as above.
 
 The hooks of diffusers (``FirstBlockCacheConfig`` and others) replace the forwards of blocks in one tower: in walked

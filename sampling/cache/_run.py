@@ -12,6 +12,8 @@ from ._history import History
 from .base import StepCache
 
 _POSITIVE = "positive"
+# Of what the sound hears: its solver draws noise at every step, which a slope through two of them would make louder.
+_HEARD_ORDER = 0
 
 
 class CacheRun:
@@ -82,7 +84,7 @@ class CacheRun:
     def heard(self, passes: tuple[Pass, ...], at: float) -> HeardRows:
         """What the bridges give the sound in a forward of these passes."""
         self._joint |= {one.name for one in passes}
-        return HeardRows(self._heard, self.cache.order, [one.name for one in passes], at)
+        return HeardRows(self._heard, _HEARD_ORDER, [one.name for one in passes], at)
 
     @property
     def num_bytes(self) -> int:
