@@ -67,7 +67,8 @@ def plan_report(args: argparse.Namespace) -> dict[str, Any]:
 
     placement = _placement(args)
     outline, notes = _outline(args, placement)
-    timeline = Timeline(args.frames, width=args.width, height=args.height, geometry=outline.geometry)
+    rate = {"fps": outline.geometry.only_fps} if outline.geometry.only_fps else {}
+    timeline = Timeline(args.frames, width=args.width, height=args.height, geometry=outline.geometry, **rate)
     free = args.memory or free_bytes(placement.device)
     work = Workload.of(timeline)
     ways = tilings(timeline.width * timeline.height, "auto")

@@ -109,6 +109,11 @@ class LatentGeometry:
     in_time: ClassVar[bool] = True
 
     @property
+    def only_fps(self) -> Fraction | None:
+        """The one frame rate at which picture and sound of these latents last equally long; None for any."""
+        return None
+
+    @property
     def size_multiple(self) -> int:
         """Width and height must be multiples of this (16 for Wan 2.1)."""
         return self.spatial_stride * self.patch

@@ -77,7 +77,8 @@ def own_timeline(model: FamilyModel, file: UserFile | None = None) -> Timeline:
     """
     own = model.own
     size = own.width, own.height
-    if file is not None and file.size is not None and (file.size[0] < file.size[1]) != (size[0] < size[1]):
+    turns = model.geometry.in_time  # a model of one extent makes no other
+    if turns and file is not None and file.size is not None and (file.size[0] < file.size[1]) != (size[0] < size[1]):
         size = size[::-1] if file.size[0] != file.size[1] else size
     return Timeline(own.num_frames, own.fps, *size, model.geometry)
 

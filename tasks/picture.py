@@ -51,6 +51,8 @@ def picture_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -
     heard, timeline = replace(file, picture=None, size=None), own_timeline(run.model)
     stride = timeline.geometry.temporal_stride
     num_frames = max(1, math.ceil((math.ceil(file.sound.seconds * timeline.fps) - 1) / stride)) * stride + 1
+    if not timeline.geometry.in_time and file.sound.seconds <= timeline.seconds:
+        num_frames = timeline.num_frames  # it makes no shorter clip; silence follows
     if num_frames <= LONGEST_PASS * timeline.num_frames:
         timeline = replace(timeline, num_frames=num_frames)
         plan, told = (Window(0, 0, 0, 0, Fraction(0), Fraction(0)),), []

@@ -210,3 +210,33 @@ PAV_TRANSFORMER = {
     "grid": PAV_GRID, "latent_channels": PAV_CHANNELS, "width": 24, "depth": 2, "heads": 3, "text_width": PAV_TEXT,
     "fps": 8.0,
 }  # fmt: skip
+
+
+def write_pav_dit_folder(path: str | Path, seed: int = 0, **note: object) -> Path:
+    """A PAV-DiT folder: transformer, autoencoder, text_encoder, tokenizer, model.json; 24×16, 8 frames at 8 fps."""
+    import json
+
+    from sounding_video.models.pav_dit.mdsa import PavDitAutoencoder
+    from sounding_video.models.pav_dit.stdit import PavDitTransformer
+    from torch import nn
+    from transformers import T5Config, T5EncoderModel
+
+    path = Path(path)
+    vocabulary = write_tokenizer(path / "tokenizer", 32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer, autoencoder = PavDitTransformer(**PAV_TRANSFORMER), PavDitAutoencoder(**PAV_AUTOENCODER)
+        # As after training: picture and sound hear each other, in the transformer and in the decoder.
+        for part in (transformer.temporal, *autoencoder.planes.values(), *autoencoder.blocks.values()):
+            for parameter in part.parameters():
+                nn.init.normal_(parameter, std=0.2)
+        autoencoder.latent_means.normal_()
+        autoencoder.latent_deviations.uniform_(0.5, 2.0)
+        config = T5Config(vocab_size=vocabulary, d_model=PAV_TEXT, d_kv=8, d_ff=24, num_layers=2, num_heads=2,
+                          pad_token_id=0, eos_token_id=1)  # fmt: skip
+        T5EncoderModel(config).save_pretrained(path / "text_encoder")
+    transformer.save_pretrained(path / "transformer")
+    autoencoder.save_pretrained(path / "autoencoder")
+    said = {"num_steps": 3, "video_cfg": 3.0, "audio_cfg": 3.0, **note}
+    (path / "model.json").write_text(json.dumps(said), encoding="utf-8")
+    return path

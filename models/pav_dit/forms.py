@@ -169,9 +169,15 @@ class ProjectedGeometry(LatentGeometry):
         grid: Of the volume.
     """
 
+    temporal_stride: int = 1
     extent: Extent = field(kw_only=True)
     grid: PlaneGrid = field(kw_only=True)
     in_time = False
+
+    @property
+    def only_fps(self) -> Fraction:
+        """The extent's."""
+        return self.extent.rate
 
     def check(self, num_frames: int, width: int, height: int) -> None:
         """Refuse whatever the model was not made for."""

@@ -97,10 +97,9 @@ class PavDitAutoencoder(ModelMixin, ConfigMixin):
     def geometry(self) -> ProjectedGeometry:
         """What extents and latents it has."""
         channels, mel = self.config.latent_channels, self.mel
-        return ProjectedGeometry(
-            video_channels=channels, audio_channels=channels, sample_rate=mel.sample_rate, extent=self.extent,
-            grid=self.grid,
-        )  # fmt: skip
+        hop = mel.segment * self.grid.time // self.grid.length
+        counts = {"video_channels": channels, "audio_channels": channels, "audio_hop": hop}
+        return ProjectedGeometry(**counts, sample_rate=mel.sample_rate, extent=self.extent, grid=self.grid)
 
     def media_shape(self, side: str) -> tuple[int, ...]:
         """``(3, F, H, W)`` of a picture, ``(2, T, N, K)`` of the images of a sound."""
@@ -157,16 +156,22 @@ class PavDitAutoencoder(ModelMixin, ConfigMixin):
         return _each(volumes, lambda side, one: self.streams[side].decoder(one))
 
     def normalise(self, side: str, latents: Tensor) -> Tensor:
-        """``(B, C, L)`` as the transformer knows them."""
-        return (latents - self._spread(self.latent_means, side, latents)) / self._spread(
-            self.latent_deviations, side, latents
-        )
+        """``(B, C, L)`` as the transformer knows them.
+
+        Raises:
+            GeometryError: latents of another form.
+        """
+        means, deviations = self._statistics(side, latents)
+        return (latents - means) / deviations
 
     def denormalise(self, side: str, latents: Tensor) -> Tensor:
-        """Back; with ``tanh`` nothing lies outside −1…1."""
-        raw = latents * self._spread(self.latent_deviations, side, latents) + self._spread(
-            self.latent_means, side, latents
-        )
+        """Back; with ``tanh`` nothing lies outside −1…1.
+
+        Raises:
+            GeometryError: latents of another form.
+        """
+        means, deviations = self._statistics(side, latents)
+        raw = latents * deviations + means
         return raw.clamp(-1, 1) if self.bound == "tanh" else raw
 
     def _narrowed(self, side: str, planes: Planes) -> Tensor:
@@ -186,10 +191,14 @@ class PavDitAutoencoder(ModelMixin, ConfigMixin):
             return alone
         return _each(alone, lambda side, each: self.planes[side].hearing(each, alone[_other(side)]))
 
-    def _spread(self, statistics: Tensor, side: str, like: Tensor) -> Tensor:
-        """``(C, L)`` of a number for each plane and channel."""
-        places = torch.tensor(self.grid.places, device=statistics.device)
-        return statistics[SIDES.index(side)].repeat_interleave(places, dim=0, output_size=self.grid.length).mT.to(like)
+    def _statistics(self, side: str, like: Tensor) -> tuple[Tensor, ...]:
+        """Means and deviations ``(C, L)``, a number for each plane and channel."""
+        self.grid.require(like, self.config.latent_channels)
+        places = torch.tensor(self.grid.places, device=self.latent_means.device)
+        return tuple(
+            numbers[SIDES.index(side)].repeat_interleave(places, dim=0, output_size=self.grid.length).mT.to(like)
+            for numbers in (self.latent_means, self.latent_deviations)
+        )
 
     def _require_media(self, side: str, media: Tensor) -> None:
         expected = self.media_shape(side)

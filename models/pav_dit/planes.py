@@ -78,11 +78,24 @@ class PlaneGrid:
         Raises:
             GeometryError: another L.
         """
-        if packed.ndim != 3 or packed.shape[2] != self.length:
-            got = tuple(packed.shape)
-            raise GeometryError("the latent does not hold planes of this model", got=got, expected=f"{self}")
+        self.require(packed)
         parts = packed.split(self.places, dim=2)
         return tuple(part.unflatten(2, size) for part, size in zip(parts, self.sizes, strict=True))
+
+    def require(self, packed: Tensor, channels: int | None = None) -> None:
+        """Refuse what are no packed planes of this volume.
+
+        Args:
+            packed: ``(B, C, L)``.
+            channels: C, where it is known.
+
+        Raises:
+            GeometryError: another L, another C.
+        """
+        if packed.ndim != 3 or packed.shape[2] != self.length or packed.shape[1] != (channels or packed.shape[1]):
+            expected = f"{self}" + (f", {channels} channels" if channels else "")
+            got = tuple(packed.shape)
+            raise GeometryError("the latent does not hold planes of this model", got=got, expected=expected)
 
     def padded(self, patch: int = 1) -> tuple[int, int]:
         """R and S: those of the largest plane, rounded up to whole patches."""

@@ -133,5 +133,8 @@ def test_what_is_no_sound_and_no_image_is_refused():
         MEL.sound(torch.full((2, 1, 64, 24), torch.inf))
     with pytest.raises(GeometryError, match="columns lie too far apart: got 600 samples a column; expected 1 to 512"):
         replace(MEL, hop=600)
+    for changes in ({"bands": 0}, {"bands": 10**9}, {"window": 2**20}, {"columns": 0}):
+        with pytest.raises(GeometryError, match="these are no images of a sound"):
+            replace(MEL, **changes)
     with pytest.raises(GeometryError, match="bands in which no frequency lies: got 200 bands"):
         replace(MEL, bands=200)
