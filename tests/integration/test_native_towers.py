@@ -115,10 +115,11 @@ def ours(native, parts, models):
             partial(joint, times=times),
             Conditioning(**{name: conditioning[name] for name in only}),
             draw_noise(OPTIONS.seed, **shapes),
-            schedule=build_schedule("lockstep", OPTIONS.num_steps, video="video" in only, audio="audio" in only),
+            schedule=build_schedule("lockstep", options.num_steps, video="video" in only, audio="audio" in only),
             guidance=options.guidance(frozenset({"video", "audio"} if bridges is not None else ())),
             seed=OPTIONS.seed,
             given=given,
+            cache=options.build_cache(),
         )
         return in_vae_space(latents)
 
@@ -299,6 +300,26 @@ def test_modality_guidance_of_native_models_equals_ours(run, ours, parts):
     for name, plain in run(bridges).items():
         assert float((pushed[name] - plain).abs().max()) > 1e-2, "the scales must do something"
     assert_same(run(options=options), run())
+
+
+@pytest.mark.parametrize("sound", ["fresh", "cached"])
+def test_a_step_cache_over_native_models_equals_ours(run, ours, parts, sound):
+    """The native sound alone is told what the bridges added, through the hooks of its own forward."""
+    bridges = parts.bridges(identity=False)
+    plain = replace(OPTIONS, num_steps=8)
+    options = replace(plain, step_cache="fast", step_cache_sound=sound)
+    told = []
+    cached = run(bridges, options=options, progress=Progress(tell=told.append))
+    assert_close(cached, ours(bridges, options=options), 1e-3)
+    assert told[-1].startswith(f"step cache: {options.num_computed} of 8 steps computed")
+    for name, value in run(bridges, options=plain).items():
+        assert float((cached[name] - value).abs().max()) > 1e-4, "the cache must leave something out"
+    assert_close(run(options=options), ours(options=options), 1e-3)
+
+
+def test_a_step_cache_that_looks_into_native_models_is_refused(run, parts):
+    with pytest.raises(InputError, match="cannot stop behind their first block"):
+        run(parts.bridges(identity=False), options=replace(OPTIONS, step_cache="first_block"))
 
 
 @pytest.mark.parametrize("name", ["video", "audio"])
