@@ -1,6 +1,7 @@
 // Building blocks for the panels on nodes: elements without markup strings, one way to hang them on a node.
 import { app } from "../../../scripts/app.js";
 
+// The page says that it is dark by a class, and since 1.58 by its colour scheme.
 const STYLE = `
 .t2sv { box-sizing: border-box; width: 100%; height: 100%; overflow: auto; font: 12px/1.45 system-ui, sans-serif;
   color: var(--input-text, #ddd); background: var(--comfy-input-bg, #222); border-radius: 6px; padding: 6px 8px; }
@@ -14,8 +15,8 @@ const STYLE = `
   background: var(--comfy-menu-bg, #333); border: 1px solid var(--border-color, #555); }
 .t2sv label { display: grid; grid-template-columns: 86px 1fr; gap: 4px; align-items: center; margin: 2px 0; }
 .t2sv fieldset { margin: 4px 0; padding: 2px 6px 4px; border: 1px solid var(--border-color, #555); border-radius: 4px; }
-.t2sv .t2sv-bad { color: #a01818; }
-.t2sv .t2sv-good { color: #14601c; }
+.t2sv .t2sv-bad { color: #a01818; color: light-dark(#a01818, #f88); }
+.t2sv .t2sv-good { color: #14601c; color: light-dark(#14601c, #7c7); }
 .dark-theme .t2sv .t2sv-bad { color: #f88; }
 .dark-theme .t2sv .t2sv-good { color: #7c7; }
 .t2sv .t2sv-row { display: flex; gap: 6px; align-items: center; }
