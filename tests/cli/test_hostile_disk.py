@@ -57,7 +57,7 @@ def lists(root: Path) -> dict[str, list[str]]:
 PLAIN = {
     "wan": ["pocket", "wan"],
     "stable_audio": ["pocket", "stable_audio"],
-    "bridge": ["pocket", "bridge.safetensors", "pocket/bridge_v2a.safetensors"],
+    "bridge": ["pocket", "bridge.safetensors", *(f"pocket/bridge_{name}.safetensors" for name in ("adaptor", "v2a"))],
 }
 
 

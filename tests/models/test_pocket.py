@@ -47,7 +47,7 @@ def audio():
 
 
 def test_folder_layout(pocket):
-    bridges = {"bridge.safetensors", "bridge_v2a.safetensors"}
+    bridges = {"bridge.safetensors", "bridge_adaptor.safetensors", "bridge_v2a.safetensors"}
     assert {entry.name for entry in pocket.iterdir()} == {*PARTS, *bridges, "pocket.json", "README.md"}
     for side, parts in PARTS.items():
         assert {entry.name for entry in (pocket / side).iterdir()} == parts | {"model_index.json"}

@@ -73,6 +73,10 @@ def test_the_file_lists_start_with_the_bundled_model(tmp_path, small_models_dir)
     assert lists == {
         "video_model": ["pocket", "wan"],
         "audio_model": ["pocket", "stable_audio"],
-        "bridge_file": ["pocket", "bridge.safetensors", "pocket/bridge_v2a.safetensors"],
+        "bridge_file": [
+            "pocket",
+            "bridge.safetensors",
+            *(f"pocket/bridge_{name}.safetensors" for name in ("adaptor", "v2a")),
+        ],
         "lora_file": ["none"],
     }

@@ -77,7 +77,7 @@ def test_a_wrong_override_is_refused_by_name(override: str, sentence: str) -> No
 
 
 def test_unknown_recipe_lists_the_choices() -> None:
-    with pytest.raises(InputError, match="unknown recipe: got 'mine'; expected one of bridgedit, bridgedit_first5"):
+    with pytest.raises(InputError, match=r"unknown recipe: got 'mine'; expected one of .*bridgedit, bridgedit_first5"):
         recipe("mine")
     values = recipe("pocket_video").as_dict()
     values["optimizer"]["momentum"] = 0.5
