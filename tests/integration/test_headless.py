@@ -131,7 +131,8 @@ def test_a_cut_connection_does_not_lose_the_run(comfyui, small, tmp_path):
 
         report_of_run = queue_workflow(url, small, output_dir=tmp_path, progress=Progress(report))
     assert len(report_of_run.files) == 1
-    assert not cuts and steps == sorted(steps) and steps[-1] == 60
+    # A page hears nothing while it is cut off, also not the end of a quick run; but it goes on behind the last cut.
+    assert not cuts and steps == sorted(steps) and steps[-1] > 25
     runs = [entry for entry in get_json(f"{comfyui.url}/history").values() if entry["prompt"][2] == small]
     assert len(runs) == 1, "the workflow must not be queued a second time"
 
