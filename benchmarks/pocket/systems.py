@@ -3,8 +3,9 @@
     python benchmarks/pocket/systems.py --v2a DIR/bridge.safetensors --adaptor DIR/bridge.safetensors --unseen --write
 
 Prompts, captions and seeds are those of ``evaluate.py`` and ``given.py``; every row has its own bridge file, and is
-shown what is given as it was trained to be. Differences are paired with the bundled ``dual_cross``. Without a file a
-row takes the bundled one, and is left out where there is none. Clips that are there already are kept.
+shown what is given as it was trained to be. Differences are paired with the bundled ``dual_cross``, and where both
+sides are made with no bridge: ``evaluation.md`` has the bundled bridges on the same prompts. Without a file a row takes
+the bundled one, and is left out where there is none. Clips that are there already are kept.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sounding_video.pipeline import JoinedModel, SamplingOptions
 from unseen import unseen_wishes
 
 FILE = Path(__file__).with_name("systems.md")
-BASE = "dual_cross, trained jointly"
+BASE, NONE = "dual_cross, trained jointly", "no bridge"
 GIVEN_TIMES = {"sound": 0.04, "picture": 0.1855}
 HEADINGS = {
     "sound": "Sound for a true picture (V2A)",
@@ -44,18 +45,16 @@ class Row:
         makes: ``both``, ``sound`` or ``picture``.
         bridge: A file, ``auto`` or ``none``.
         fixed: Whether what is given keeps one level, and guidance leads away from the tower alone (AV-Link).
-        schedule: Points of both towers.
     """
 
     title: str
     makes: str
     bridge: str
     fixed: bool = False
-    schedule: str = "lockstep"
 
     def options(self, args: argparse.Namespace) -> SamplingOptions:
         """The bundled model's own, or AV-Link's."""
-        options = pocket_options(steps=args.steps, schedule=self.schedule)
+        options = pocket_options(steps=args.steps)
         if not self.fixed:
             return options
         scales = {f"{side}_guidance_scale": args.guidance for side in ("video", "audio")}
@@ -67,10 +66,9 @@ class Row:
 def rows_of(args: argparse.Namespace) -> list[Row]:
     """Those that have a bridge."""
     own = str(pocket_folder() / "bridge.safetensors")
-    rows = [Row("no bridge", makes, "none") for makes in HEADINGS] + [Row(BASE, makes, own) for makes in HEADINGS]
+    rows = [Row(NONE, makes, "none") for makes in HEADINGS] + [Row(BASE, makes, own) for makes in KEYS.values()]
     rows += [Row("fusion_block (AV-Link)", makes, getattr(args, key), fixed=True) for key, makes in KEYS.items()]
-    title = "modality_adaptor (SyncFlow)"
-    rows += [Row(title, makes, args.adaptor, schedule="flow") for makes in ("sound", "both")]
+    rows.append(Row("modality_adaptor (SyncFlow)", "both", args.adaptor))
     return [row for row in rows if row.bridge]
 
 
@@ -126,15 +124,17 @@ def main() -> None:
                 if row.makes == makes:
                     rows[row.title] = ({0: judged(row, unseen, args)}, NO_LOSSES)
             heading = HEADINGS[makes] + (": looks, tempi and materials that no training saw" if unseen else "")
-            texts.append(f"## {heading}\n\n{table_of(rows, base=BASE, seeds=[0])}")
+            texts.append(f"## {heading}\n\n{table_of(rows, base=NONE if makes == 'both' else BASE, seeds=[0])}")
             print(texts[-1], flush=True)
     if args.write:
         command = f"`python benchmarks/pocket/{Path(__file__).name} --clips {args.clips} --steps {args.steps}"
-        command += f" --guidance {args.guidance:g}{' --unseen' if args.unseen else ''} --write`"
+        command += f" --guidance {args.guidance:g}{' --unseen' if args.unseen else ''}"
+        command += f" --makes {' '.join(args.makes)} --write`"
         words = (
             "Test prompts of the world. The rows of one side given are judged against the exact times of the true "
             "side; Onset ACC is AV-Link's, against the true sound. Intervals are 95 % over prompts; differences are "
-            "paired. `dual_cross` and `modality_adaptor` have what is given by replacement, without training for it."
+            "paired. `dual_cross` has what is given by replacement, without training for it; both made from text by "
+            "`dual_cross`: `evaluation.md`."
         )
         FILE.write_text(
             "\n\n".join(["# Systems on the pocket towers", command, words, *texts]) + "\n", encoding="utf-8"
