@@ -16,15 +16,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
 from sounding_video.cli.bar import StageBars
 from sounding_video.core.progress import Progress
-from sounding_video.media.mux import write_clip
-from sounding_video.pipeline import JoinedModel, SamplingOptions
+from sounding_video.pipeline import SamplingOptions
 from sounding_video.training.assembly import exported
 from sounding_video.training.checkpoint import latest_checkpoint
 from sounding_video.training.config import TrainConfig
@@ -34,7 +33,7 @@ from sounding_video.training.trainer import train
 
 sys.path.insert(0, str(Path(__file__).with_name("pocket")))
 from clips import Wish, load_pocket, make_clips, pocket_options, pocket_size, wishes
-from given import TASKS
+from given import make_given
 from judged import Judged, judge
 from ladder_tables import draw_differences, table_of
 from unseen import unseen_wishes
@@ -195,17 +194,6 @@ def wanted_clips(which: str, seed: int, args: argparse.Namespace) -> list[Wish]:
     return wishes(args.clips, size, split="validation", first_seed=1000 * seed)
 
 
-def make_given(
-    model: JoinedModel, wanted: Sequence[Wish], folder: Path, *, options: SamplingOptions, makes: str
-) -> None:
-    """Make every clip that is not there yet: the true side, untouched, with the other one that was made for it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for wish in wanted:
-        path = folder / f"{wish.name}.mp4"
-        if not path.is_file():
-            write_clip(TASKS[makes](model, wish, replace(options, seed=wish.seed)), path)
-
-
 def options_of(rung: Rung, makes: str, args: argparse.Namespace) -> SamplingOptions:
     """Equal steps and scales in every row; a bridge trained as AV-Link's is guided and given as AV-Link's."""
     options = pocket_options(
@@ -238,7 +226,7 @@ def climbed(part: Part, rung: Rung, which: str, seed: int, args: argparse.Namesp
         # Without bridges nothing can be given: a tower that hears nobody makes what it makes.
         make_clips(model, wanted, folder, options=options)
     else:
-        make_given(model, wanted, folder, options=options, makes=part.makes)
+        make_given(part.makes, model, wanted, folder, options)
     return judge(folder, wanted, part.makes).write(note)
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 from sounding_video.core.clock import Timeline
-from sounding_video.pipeline import decode_latents, encode_captions, sample_latents
+from sounding_video.pipeline import decode_latents, sample_latents
 
 sys.path.insert(0, str(Path(__file__).with_name("pocket")))
-from clips import FPS, NO_NEGATIVES, NUM_FRAMES, captions_of, load_pocket, pocket_options, pocket_size, wishes
+from clips import FPS, NUM_FRAMES, conditioning_of, load_pocket, pocket_options, pocket_size, wishes
 
 FILE = Path(__file__).with_suffix(".md")
 STAGES = ("video latents", "audio latents", "frames", "waveform")
@@ -28,17 +28,9 @@ def make(steps: int, path: Path) -> None:
     """One clip, stage by stage, into a file."""
     model, (wish,) = load_pocket(device="cpu"), wishes(1, pocket_size())
     timeline = Timeline(NUM_FRAMES, FPS, pocket_size(), pocket_size(), model.geometry)
-    conditioning = encode_captions(
-        model.video,
-        model.audio,
-        captions_of(wish),
-        negatives=NO_NEGATIVES,
-        seconds=float(timeline.seconds),
-        placement=model.placement,
-    )
     latents = sample_latents(
         model,
-        conditioning,
+        conditioning_of(model, wish, timeline),
         video_shape=(1, *timeline.video_latent_shape),
         audio_shape=(1, *timeline.audio_latent_shape),
         options=replace(pocket_options(steps=steps), seed=wish.seed),

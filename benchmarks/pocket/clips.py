@@ -14,11 +14,11 @@ from sounding_video.captions.backends.lexicon import LexiconBackend
 from sounding_video.captions.crr import expand
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_placement
-from sounding_video.core.types import AVClip, Captions, JointLatents
+from sounding_video.core.types import AVClip, Captions, Conditioning, JointLatents
 from sounding_video.evaluation.runner import Evaluation, evaluate_folder
 from sounding_video.media.mux import write_clip
 from sounding_video.models.weights.find import POCKET, pocket_folder
-from sounding_video.pipeline import JoinedModel, SamplingOptions, decode_latents, generate, load_models
+from sounding_video.pipeline import JoinedModel, SamplingOptions, decode_latents, encode_captions, generate, load_models
 from sounding_video.world.scenes import SCENES
 from sounding_video.world.synth import WorldClip, make_clip
 
@@ -84,6 +84,18 @@ def captions_of(wish: Wish, kind: str = EXPANDED) -> Captions:
     if kind == WORLD:
         return wish.truth.captions
     return expand(wish.truth.prompt, backend=LexiconBackend(), mode=kind, profile="short").captions
+
+
+def conditioning_of(model: JoinedModel, wish: Wish, timeline: Timeline) -> Conditioning:
+    """The expanded captions of a wish, encoded."""
+    return encode_captions(
+        model.video,
+        model.audio,
+        captions_of(wish),
+        negatives=NO_NEGATIVES,
+        seconds=float(timeline.seconds),
+        placement=model.placement,
+    )
 
 
 def load_pocket(models: str | Path = POCKET, *, bridge: str | Path = "auto", device: str = "auto") -> JoinedModel:

@@ -13,19 +13,17 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import torch
 from clips import (
-    EXPANDED,
     FPS,
-    NO_NEGATIVES,
     NUM_FRAMES,
     Wish,
-    captions_of,
+    conditioning_of,
     load_pocket,
     measure,
     pocket_options,
@@ -40,7 +38,7 @@ from sounding_video.evaluation.metrics.event_f1 import TOLERANCES_FRAMES, scores
 from sounding_video.evaluation.sample import Sample
 from sounding_video.media.mux import write_clip
 from sounding_video.models.clip_encoding import encode_clip
-from sounding_video.pipeline import JoinedModel, SamplingOptions, decode_latents, encode_captions, sample_latents
+from sounding_video.pipeline import JoinedModel, SamplingOptions, decode_latents, sample_latents
 from sounding_video.sampling.given import Given, known
 from torch import Tensor
 
@@ -59,17 +57,9 @@ def latents_of(
     timeline = Timeline(NUM_FRAMES, FPS, size, size, model.geometry)
     codecs = {"video_codec": model.video.codec, "audio_codec": model.audio.codec, "placement": model.placement}
     true = encode_clip(wish.truth.clip, timeline, **codecs)
-    conditioning = encode_captions(
-        model.video,
-        model.audio,
-        captions_of(wish, EXPANDED),
-        negatives=NO_NEGATIVES,
-        seconds=float(timeline.seconds),
-        placement=model.placement,
-    )
     made = sample_latents(
         model,
-        conditioning,
+        conditioning_of(model, wish, timeline),
         video_shape=(1, *timeline.video_latent_shape),
         audio_shape=(1, *timeline.audio_latent_shape),
         options=options,
@@ -112,16 +102,23 @@ WORDS = {
 }
 
 
-def make(task: str, args: argparse.Namespace, options: SamplingOptions) -> Path:
-    """The clips of one task with the true event times beside them; their folder."""
-    folder = args.output / task
+def make_given(task: str, model: JoinedModel, wanted: Sequence[Wish], folder: Path, options: SamplingOptions) -> None:
+    """Every clip of a task that is not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
-    model, rows = load_pocket(), []
-    for wish in wishes(args.clips, pocket_size()):
+    for wish in wanted:
         path = folder / f"{wish.name}.mp4"
         if not path.is_file():
             write_clip(TASKS[task](model, wish, replace(options, seed=wish.seed)), path)
-        rows.append({"file": path.name, "scene": wish.truth.scene, "prompt": wish.truth.prompt, **_events(task, wish)})
+
+
+def make(task: str, args: argparse.Namespace, options: SamplingOptions) -> Path:
+    """The clips of one task with the true event times beside them; their folder."""
+    folder, wanted = args.output / task, wishes(args.clips, pocket_size())
+    make_given(task, load_pocket(), wanted, folder, options)
+    rows = [
+        {"file": f"{wish.name}.mp4", "scene": wish.truth.scene, "prompt": wish.truth.prompt, **_events(task, wish)}
+        for wish in wanted
+    ]
     (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return folder
 

@@ -13,10 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from clips import load_pocket, pocket_options, pocket_size, wishes
-from given import TASKS
+from given import make_given
 from intervals import f1, mean_of
 from judged import Judged, judge
-from sounding_video.media.mux import write_clip
 from sounding_video.training.assembly import exported
 
 FILE = Path(__file__).with_name("given_time.md")
@@ -38,12 +37,8 @@ def judged(time: float, bridge: Path, args: argparse.Namespace) -> Judged:
         given_how="fixed",
         given_time=time,
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    model, wanted = load_pocket(bridge=bridge), wishes(args.clips, pocket_size(), split="validation")
-    for wish in wanted:
-        path = folder / f"{wish.name}.mp4"
-        if not path.is_file():
-            write_clip(TASKS["sound"](model, wish, replace(options, seed=wish.seed)), path)
+    wanted = wishes(args.clips, pocket_size(), split="validation")
+    make_given("sound", load_pocket(bridge=bridge), wanted, folder, options)
     return judge(folder, wanted, "sound").write(note)
 
 

@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from clips import Wish, load_pocket, make_clips, pocket_options, pocket_size, wishes
-from given import TASKS
+from given import make_given
 from judged import Judged, judge
 from ladder_tables import Losses, Runs, table_of
-from sounding_video.media.mux import write_clip
 from sounding_video.models.weights.find import pocket_folder
 from sounding_video.pipeline import JoinedModel, SamplingOptions
 from unseen import unseen_wishes
@@ -77,11 +76,7 @@ def make(row: Row, model: JoinedModel, wanted: list[Wish], folder: Path, options
     if row.makes == "both" or row.bridge == "none":
         make_clips(model, wanted, folder, options=options)
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    for wish in wanted:
-        path = folder / f"{wish.name}.mp4"
-        if not path.is_file():
-            write_clip(TASKS[row.makes](model, wish, replace(options, seed=wish.seed)), path)
+    make_given(row.makes, model, wanted, folder, options)
 
 
 def judged(row: Row, unseen: bool, args: argparse.Namespace) -> Judged:
