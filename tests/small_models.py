@@ -6,9 +6,16 @@ samples each at 8000 Hz (a rate that AAC takes). ``write_models`` makes both fol
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from sounding_video.core.types import Modality
+    from sounding_video.models.native import Stop
+    from sounding_video.models.towers.base import Tower
 
 SAMPLE_RATE, AUDIO_HOP = 8000, 16
 VIDEO_WIDTH, AUDIO_WIDTH = 24, 32
@@ -240,3 +247,17 @@ def write_pav_dit_folder(path: str | Path, seed: int = 0, **note: object) -> Pat
     said = {"num_steps": 3, "video_cfg": 3.0, "audio_cfg": 3.0, **note}
     (path / "model.json").write_text(json.dumps(said), encoding="utf-8")
     return path
+
+
+def hooked_forward(tower: Tower, modality: Modality, points: tuple[int, ...]) -> Callable[[Stop], torch.Tensor]:
+    """A whole forward with a hook behind the blocks at ``points``, as a foreign model has it."""
+
+    def run(stop: Stop) -> torch.Tensor:
+        state, start = tower.enter(modality), 0
+        for point in points:
+            state = tower.walk(state, start, point + 1)
+            state = state.with_hidden(stop(point, state))
+            start = point + 1
+        return tower.leave(tower.walk(state, start, tower.num_blocks))
+
+    return run

@@ -17,7 +17,6 @@ from ...core.errors import InputError
 from ..attention import DEFAULT_KERNEL, AttentionKernel
 from ..rope import Rope, rotate_interleaved
 from ..towers.base import TokenGrid
-from ._moments import moment_biases
 from .base import NORM_EPS, Bridge, BridgeConfig, BridgeInputs
 
 
@@ -112,12 +111,7 @@ class IntoAudioBridge(Bridge):
     @torch.no_grad()
     def look_at_one_moment(self, strength: float, video: TokenGrid, audio: TokenGrid) -> None:
         """Queries and keys of the cross-attention begin with a constant part that is highest at one time."""
-        config = self.config
-        biases = moment_biases(
-            config.rope, config.num_heads, config.head_width, strength=strength, video=video, audio=audio
-        )
-        if biases is None:
-            super().look_at_one_moment(strength, video, audio)
+        biases = self.moment_parts(strength, video, audio)
         self.cross.k_proj.bias.copy_(biases[0])
         self.cross.q_proj.bias.copy_(biases[1])
 

@@ -286,7 +286,24 @@ class Bridge(nn.Module, ABC):
         Raises:
             InputError: a kind without attention, or positions that give one moment two places.
         """
-        raise InputError(
+        raise self._without_moments()
+
+    def moment_parts(self, strength: float, video: TokenGrid, audio: TokenGrid) -> tuple[Tensor, Tensor]:
+        """Constant parts ``(K,)`` of the video's and of the audio's queries and keys that agree at one time.
+
+        Raises:
+            InputError: positions that give one moment two places.
+        """
+        config = self.config
+        parts = moment_biases(
+            config.rope, config.num_heads, config.head_width, strength=strength, video=video, audio=audio
+        )
+        if parts is None:
+            raise self._without_moments()
+        return parts
+
+    def _without_moments(self) -> InputError:
+        return InputError(
             "these bridges cannot begin by attending to one moment",
             got=f"{type(self).__name__} with rope {self.config.rope}",
             expected="an attention kind with rope clock, time_aligned or token_clock",
@@ -348,13 +365,7 @@ class AttentionBridge(Bridge):
         frame lasts several audio tokens: each head places it at another part of its duration, so that together they
         see all of it. ``strength`` is the length of the constant part in each pair that turns fast enough to matter.
         """
-        config = self.config
-        biases = moment_biases(
-            config.rope, config.num_heads, config.head_width, strength=strength, video=video, audio=audio
-        )
-        if biases is None:
-            super().look_at_one_moment(strength, video, audio)
-        for stream, bias in zip((1, 2), biases, strict=True):
+        for stream, bias in zip((1, 2), self.moment_parts(strength, video, audio), strict=True):
             for letter in "qk":
                 getattr(self.attn, f"{letter}_proj_{stream}").bias.copy_(bias)
 

@@ -15,7 +15,6 @@ from ..attention import DEFAULT_KERNEL, AttentionKernel
 from ..rope import Rope, rotate_interleaved
 from ..towers.base import TokenGrid
 from . import BRIDGES
-from ._moments import moment_biases
 from .base import MLP_RATIO, NORM_EPS, SIDES, Bridge, BridgeConfig, BridgeInputs, BridgeMLP, modulate
 
 STREAMS = dict(zip(SIDES, (1, 2), strict=True))
@@ -182,14 +181,8 @@ class FusionBlock(Bridge):
     @torch.no_grad()
     def look_at_one_moment(self, strength: float, video: TokenGrid, audio: TokenGrid) -> None:
         """Constant parts behind the norms, which would take them out of a bias again."""
-        config = self.config
-        parts = moment_biases(
-            config.rope, config.num_heads, config.head_width, strength=strength, video=video, audio=audio
-        )
-        if parts is None:
-            super().look_at_one_moment(strength, video, audio)
-            return
-        self.config = replace(config, moments=True)
+        parts = self.moment_parts(strength, video, audio)
+        self.config = replace(self.config, moments=True)
         for stream, part in enumerate(parts, start=1):
             for letter in "qk":
                 like = getattr(self.attn, f"{letter}_proj_{stream}").bias

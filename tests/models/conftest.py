@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import small_models as small
 import torch
-from sounding_video.core.types import Modality
+from sounding_video.core.types import Conditioning, JointLatents, Modality, ModalityConditioning
 from sounding_video.models.bridges import BRIDGES
 from sounding_video.models.bridges.base import BridgeConfig, BridgeInputs
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
@@ -18,6 +18,7 @@ from sounding_video.models.rope import bridge_rope
 from sounding_video.models.towers.base import TokenGrid
 from sounding_video.models.towers.stable_audio import StableAudioTower
 from sounding_video.models.towers.wan import WanTower
+from sounding_video.sampling.noise import draw_noise
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +34,24 @@ def audio_tower(small_models_dir: Path) -> StableAudioTower:
 
     folder = small_models_dir / "stable_audio/transformer"
     return StableAudioTower(StableAudioDiTModel.from_pretrained(folder).eval()).eval()
+
+
+@pytest.fixture
+def texts() -> Conditioning:
+    g = torch.Generator().manual_seed(4)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(1, *shape, generator=g)
+
+    sound = ModalityConditioning(
+        draw(8, small.TEXT_WIDTH_AUDIO), draw(8, small.TEXT_WIDTH_AUDIO), draw(1, 2 * small.TEXT_WIDTH_AUDIO)
+    )
+    return Conditioning(ModalityConditioning(draw(10, small.TEXT_WIDTH_VIDEO), draw(10, small.TEXT_WIDTH_VIDEO)), sound)
+
+
+@pytest.fixture
+def noise() -> JointLatents:
+    return draw_noise(5, video_shape=(1, 4, 3, 4, 6), audio_shape=(1, 6, 11))
 
 
 @pytest.fixture

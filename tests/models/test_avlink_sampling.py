@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-import small_models as small
 import torch
 from diffusers import DDIMScheduler
 from diffusers.models.embeddings import get_1d_rotary_pos_embed
 from sounding_video.core.pair import MODALITIES, Pair
-from sounding_video.core.types import Conditioning, JointLatents, ModalityConditioning
+from sounding_video.core.types import JointLatents
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
 from sounding_video.sampling.given import Given
 from sounding_video.sampling.guidance import GuidedDenoiser, View, dual_guidance
@@ -23,24 +22,6 @@ SHAPES = {"video": (1, 4, 3, 4, 6), "audio": (1, 6, 11)}
 OTHER = {"video": "audio", "audio": "video"}
 STEPS = 4
 SIDES = pytest.mark.parametrize("side", MODALITIES)
-
-
-@pytest.fixture
-def texts() -> Conditioning:
-    g = torch.Generator().manual_seed(4)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(1, *shape, generator=g)
-
-    sound = ModalityConditioning(
-        draw(8, small.TEXT_WIDTH_AUDIO), draw(8, small.TEXT_WIDTH_AUDIO), draw(1, 2 * small.TEXT_WIDTH_AUDIO)
-    )
-    return Conditioning(ModalityConditioning(draw(10, small.TEXT_WIDTH_VIDEO), draw(10, small.TEXT_WIDTH_VIDEO)), sound)
-
-
-@pytest.fixture
-def noise() -> JointLatents:
-    return draw_noise(5, video_shape=SHAPES["video"], audio_shape=SHAPES["audio"])
 
 
 @pytest.fixture

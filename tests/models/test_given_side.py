@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_models import hooked_forward as forward
 from sounding_video.core.errors import InputError
 from sounding_video.core.pair import Pair
 from sounding_video.core.types import Conditioning, ModalityConditioning
@@ -145,20 +146,6 @@ def test_sampling_beside_a_given_side_costs_less_and_makes_the_same(
     assert ran_untold[side, "leave"] == forwards and (side, "leave") not in blocks_run
     assert blocks_run[side, "run_block"] == 2 * forwards < ran_untold[side, "run_block"] == BLOCKS * forwards
     assert blocks_run[other, "run_block"] == ran_untold[other, "run_block"]
-
-
-def forward(tower, modality, points):
-    """A whole forward with a hook behind the blocks at ``points``, as a foreign model has it."""
-
-    def run(stop):
-        state, start = tower.enter(modality), 0
-        for point in points:
-            state = tower.walk(state, start, point + 1)
-            state = state.with_hidden(stop(point, state))
-            start = point + 1
-        return tower.leave(tower.walk(state, start, tower.num_blocks))
-
-    return run
 
 
 @EVERY_SIDE

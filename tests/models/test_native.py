@@ -5,18 +5,16 @@ from __future__ import annotations
 import contextvars
 import importlib.util
 import threading
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from small_models import hooked_forward as forward
 from sounding_video.core.clock import WAN_STABLE_AUDIO
 from sounding_video.core.errors import IncompatibleWeightsError, InputError
-from sounding_video.core.types import Modality
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
 from sounding_video.models.native import BridgedForwards, Stop, Strand
-from sounding_video.models.towers.base import Tower
 from sounding_video.models.weights.native import native_replacements
 
 _spec = importlib.util.spec_from_file_location("single_files", Path(__file__).with_name("single_files.py"))
@@ -35,20 +33,6 @@ def _no_threads_left():
     before = threading.active_count()
     yield
     assert threading.active_count() == before
-
-
-def forward(tower: Tower, modality: Modality, points: tuple[int, ...]) -> Callable[[Stop], torch.Tensor]:
-    """A whole forward with a hook behind the blocks at ``points``, as a foreign model has it."""
-
-    def run(stop: Stop) -> torch.Tensor:
-        state, start = tower.enter(modality), 0
-        for point in points:
-            state = tower.walk(state, start, point + 1)
-            state = state.with_hidden(stop(point, state))
-            start = point + 1
-        return tower.leave(tower.walk(state, start, tower.num_blocks))
-
-    return run
 
 
 @pytest.mark.parametrize("points", [BridgePoints((0, 2), (1, 2)), BridgePoints((1,), (0,))])

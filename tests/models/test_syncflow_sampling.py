@@ -29,24 +29,6 @@ DEAF = frozenset({"audio"})
 
 
 @pytest.fixture
-def texts() -> Conditioning:
-    g = torch.Generator().manual_seed(4)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(1, *shape, generator=g)
-
-    sound = ModalityConditioning(
-        draw(8, small.TEXT_WIDTH_AUDIO), draw(8, small.TEXT_WIDTH_AUDIO), draw(1, 2 * small.TEXT_WIDTH_AUDIO)
-    )
-    return Conditioning(ModalityConditioning(draw(10, small.TEXT_WIDTH_VIDEO), draw(10, small.TEXT_WIDTH_VIDEO)), sound)
-
-
-@pytest.fixture
-def noise() -> JointLatents:
-    return draw_noise(5, video_shape=VIDEO_SHAPE, audio_shape=AUDIO_SHAPE)
-
-
-@pytest.fixture
 def bridged(wan_tower, audio_tower, random_stack, bridge_config) -> Callable[[str], JointModel]:
     def make(kind: str) -> JointModel:
         stack = random_stack(kind, replace(bridge_config, rope="time_aligned"))
