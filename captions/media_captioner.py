@@ -9,7 +9,7 @@ import base64
 import io
 import wave
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import CaptionError, InputError, OutputError, SoundingVideoError, require_choice
-from ..core.locks import alone
-from ..core.new_files import made_folder
+from ..core.locks import alone_in
 from ..core.progress import SILENT, Progress
 from ..core.types import AudioClip, AVClip, Captions, VideoClip
 from .backends.base import ChatBackend, Message
@@ -301,12 +300,11 @@ def _alone(output: Path) -> Iterator[None]:
         expected="one run a file",
         remedy="Wait for it, or choose another --output.",
     )
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(made_folder(output.parent))
-            stack.enter_context(alone(output.with_name(f".{output.name}.{process_rank()}.lock"), refused))
-        except OSError as error:
-            raise OutputError("the captions cannot be written", got=output, remedy=str(error)) from error
+
+    def unwritable(error: OSError) -> OutputError:
+        return OutputError("the captions cannot be written", got=output, remedy=str(error))
+
+    with alone_in(output.parent, f".{output.name}.{process_rank()}.lock", refused, unwritable):
         yield
 
 

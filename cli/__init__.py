@@ -61,12 +61,24 @@ EPILOG = "exit codes: 0 done, 1 other failure, 2 bad input, 3 missing model or p
 class Parser(argparse.ArgumentParser):
     """Reports a wrong command line as :class:`InputError`, so that ``--json`` gets an object for it too.
 
-    What an option takes is a word that is not empty, unless it declares another type.
+    What an option takes is a word that is not empty, unless it declares another type. Options may stand between files
+    (``sound one.mp4 -o sounds two.mp4``), which argparse by itself takes for a mistake.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.register("type", None, word)
+        self._is_mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
+        """Read the options first, then what is left; as argparse, which reads mixed lines only where it is asked to."""
+        if self._is_mixing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._is_mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_mixing = False
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import SoundingVideoError
-from .new_files import remove
+from .new_files import made_folder, remove
 
 if sys.platform == "win32":
     import msvcrt
@@ -80,6 +80,27 @@ def alone(path: Path, refused: SoundingVideoError) -> Iterator[None]:
         file.close()
         if os.name != "posix":
             remove(path)
+
+
+@contextmanager
+def alone_in(
+    folder: Path, name: str, refused: SoundingVideoError, unwritable: Callable[[OSError], SoundingVideoError]
+) -> Iterator[None]:
+    """Be the only one of this name in a folder, which is made; a new one goes again where nothing comes to stand there.
+
+    Args:
+        folder: Where the block writes.
+        name: Of the lock's file.
+        refused: Raised where another process is in the block.
+        unwritable: The error to raise where the folder or the file cannot be made.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(made_folder(folder))
+            stack.enter_context(alone(folder / name, refused))
+        except OSError as error:
+            raise unwritable(error) from error
+        yield
 
 
 def _held(path: Path, refused: SoundingVideoError) -> IO[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,8 @@ class Evaluation:
         rows = "".join(json.dumps(clip.as_json(), ensure_ascii=False) + "\n" for clip in self.clips)
         whole = json.dumps(self.as_json(), ensure_ascii=False, indent=2) + "\n"
         paths = Path(folder) / "clips.jsonl", Path(folder) / "summary.json"
-        for path, text in zip(paths, (rows, whole), strict=True):
-            with new_file(path) as part:
-                part.write_text(text, encoding="utf-8")
+        # both are written before either is there, so that a full disk leaves no half of the pair
+        with ExitStack() as both:
+            for path, text in zip(paths, (rows, whole), strict=True):
+                both.enter_context(new_file(path)).write_text(text, encoding="utf-8")
         return paths

@@ -13,8 +13,9 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from torch import Tensor, nn
 
 from ..core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError, OutputError
 from ..core.json_text import read_json
-from ..core.locks import alone
-from ..core.new_files import made_folder, remove
+from ..core.locks import alone_in
+from ..core.new_files import remove
 from ..media.files import output_error
 from ..models.weights.files import read_safetensors, write_safetensors
 
@@ -139,12 +140,7 @@ def held(output: Path) -> Iterator[None]:
         expected="one run a folder",
         remedy="Wait for it or stop it, or choose another --output.",
     )
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(made_folder(output))
-            stack.enter_context(alone(output / LOCK, refused))
-        except OSError as error:
-            raise output_error(output, error) from error
+    with alone_in(output, LOCK, refused, partial(output_error, output)):
         _remove_half_written(output)
         yield
 

@@ -255,3 +255,24 @@ def test_the_log_and_the_warnings_are_as_before(run):
     before = (list(logger.handlers), logger.level, list(warnings.filters))
     assert run("--verbose", "--set", "7.steps=0").code == 2
     assert (list(logger.handlers), logger.level, list(warnings.filters)) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pocket_bridges batch_size=3 num_steps=7 --print-config",
+        "pocket_bridges --print-config batch_size=3 num_steps=7",
+        "--print-config pocket_bridges batch_size=3 num_steps=7",
+        "pocket_bridges batch_size=3 --print-config num_steps=7",
+    ],
+)
+def test_options_may_stand_between_what_has_no_name(command, line):
+    outcome = command("train", *line.split(), "--json")
+    assert outcome.code == 0 and (outcome.json["batch_size"], outcome.json["num_steps"]) == (3, 7)
+
+
+def test_files_may_stand_on_both_sides_of_an_option(command, tmp_path):
+    one, two = tmp_path / "one.mp4", tmp_path / "two.mp4"
+    one.write_bytes(b"no video")
+    outcome = command("sound", one, "-o", tmp_path / "sounds", two, "waves")
+    assert outcome.code == 2 and f"the file was not found: got {two}" in outcome.err

@@ -10,7 +10,7 @@ import pytest
 import torch
 from evaluation_clips import RATE, make_av, make_picture, make_sound
 from PIL import Image
-from sounding_video.core.errors import Cancelled, InputError, MissingPackageError, NonFiniteError
+from sounding_video.core.errors import Cancelled, InputError, MissingPackageError, NonFiniteError, OutputError
 from sounding_video.core.progress import Progress
 from sounding_video.core.types import AudioClip, AVClip, VideoClip
 from sounding_video.evaluation.metrics import METRICS
@@ -123,6 +123,14 @@ def test_the_result_is_written(folder, tmp_path):
     assert whole["settings"]["metrics"] == EVENTS
     table = summary_table(result)
     assert "5 clips, 2 broken, 3 in the manifest" in table and "f1_2_frames" in table and "0.667" in table
+
+
+def test_of_a_result_both_files_are_written_or_none(folder, tmp_path):
+    result = evaluate_folder(folder, metrics=EVENTS)
+    (tmp_path / "out" / "summary.json").mkdir(parents=True)
+    with pytest.raises(OutputError):
+        result.write(tmp_path / "out")
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["summary.json"]
 
 
 @pytest.mark.parametrize(
