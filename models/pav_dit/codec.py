@@ -29,13 +29,16 @@ class WholeCodec(PlannedModule):
         super().__init__()
         self.model = model
 
-    def encode(self, side: str, media: Tensor, progress: Progress) -> Tensor:
-        """Normalised latents ``(1, C, L)`` of ``(1, …)`` media of one side: the mean, nothing is drawn."""
+    def encode(
+        self, side: str, media: Tensor, progress: Progress, *, sample: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:  # fmt: skip
+        """Normalised latents ``(1, C, L)`` of ``(1, …)`` media of one side: the mean, or a draw."""
         model = self.model
         with torch.no_grad():
             progress.step("encode", 0, 1)
             moments = model.encode(**{side: media.to(execution_device(model), model.dtype)})[side]
-            latents = model.normalise(side, model.latents(moments))
+            latents = model.normalise(side, model.latents(moments, sample=sample, generator=generator))
             progress.step("encode", 1, 1)
         return latents.to("cpu", torch.float32)
 
@@ -121,8 +124,23 @@ class Face(PlannedModule):
         """That of the whole."""
         return self.whole.outline()
 
-    def encode(self, media: Tensor, *, tiling: str = "off", progress: Progress = SILENT) -> Tensor:
+    @property
+    def modality(self) -> str:
+        """Whose codec it is."""
+        return self.side
+
+    def encode(
+        self, media: Tensor, *, sample: bool = False, generator: torch.Generator | None = None, tiling: str = "off",
+        progress: Progress = SILENT,
+    ) -> Tensor:  # fmt: skip
         """Frames ``(F, H, W, 3)`` in 0..1 to ``(1, C, 1, 1, L)``, or a waveform ``(2, samples)`` to ``(1, C, L)``.
+
+        Args:
+            media: Of the model's extent.
+            sample: Draw from the posterior, as in training, instead of taking its mean.
+            generator: For the draw.
+            tiling: ``off`` or ``auto``.
+            progress: Told before and after.
 
         Raises:
             InputError: media of another extent, or tiles.
@@ -131,10 +149,13 @@ class Face(PlannedModule):
         _require_whole(tiling)
         if self.side == "video":
             require_finite("the picture", media)
-            return self.whole.encode("video", 2 * media.permute(3, 0, 1, 2)[None] - 1, progress)[:, :, None, None]
+            pictures = 2 * media.permute(3, 0, 1, 2)[None] - 1
+            drawn = self.whole.encode("video", pictures, progress, sample=sample, generator=generator)
+            return drawn[:, :, None, None]
         if media.ndim == 2 and media.shape[0] == 1:
             media = media.expand(self.channels, -1)
-        return self.whole.encode("audio", self.whole.model.mel.images(media)[None], progress)
+        images = self.whole.model.mel.images(media)[None]
+        return self.whole.encode("audio", images, progress, sample=sample, generator=generator)
 
     def decode(self, latents: Tensor, *, tiling: str = "off", progress: Progress = SILENT) -> Tensor:
         """One side without the other; see :meth:`WholeCodec.decode`."""

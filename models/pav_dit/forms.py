@@ -109,8 +109,8 @@ POCKET: dict[str, Any] = {
     "extent": {"frames": 33, "height": 64, "width": 64, "fps": "15"},
     "sound": {"hop": 200, "columns": 24, "bands": 64, "window": 1024, "sample_rate": 24_000},
     "latent_channels": 16,
-    "body": {"width": 128, "encoder": 3, "decoder": 3, "heads": 4, "head_width": 32, "summary_depth": 2,
-             "summary_heads": 4, "summary_hidden": 256},
+    "body": {"width": 96, "encoder": 2, "decoder": 2, "heads": 4, "head_width": 24, "summary_depth": 1,
+             "summary_heads": 4, "summary_hidden": 192},
     "fusion": {"heads": 4, "segments": 3},
     "bound": "gaussian",
 }  # fmt: skip

@@ -47,6 +47,9 @@ class Stream(nn.Module):
         summary = {"depth": body.summary_depth, "heads": body.summary_heads, "hidden": body.summary_hidden}
         self.encoder = StreamEncoder(channels, patch, grid, depth=body.encoder, summary=summary, **blocks)
         self.narrow = nn.ModuleList(nn.Conv2d(body.width, moments * latent_channels, 1) for _ in range(3))
+        for layer in self.narrow if moments == 2 else ():
+            # A posterior begins narrow: as wide as the latents themselves it would drown them.
+            nn.init.constant_(layer.bias[latent_channels:], -6.0)
         self.widen = nn.ModuleList(nn.Conv2d(latent_channels, body.width, 1) for _ in range(3))
         self.decoder = StreamDecoder(channels, patch, depth=body.decoder, **blocks)
 

@@ -11,7 +11,9 @@ Legend: B batch, P planes, C latent channels, R S rows and columns of the stack,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
@@ -27,7 +29,7 @@ from ..rope import Rope, flat_rope
 from .layers import Attention, zero_
 from .planes import PlaneGrid
 
-PUBLISHED = {
+PUBLISHED: dict[str, Any] = {
     "grid": (16, 32, 32),
     "latent_channels": 4,
     "width": 1152,
@@ -36,9 +38,43 @@ PUBLISHED = {
     "text_width": 4096,
     "fps": 10.0,
 }
+POCKET: dict[str, Any] = {
+    "grid": (11, 8, 8),
+    "latent_channels": 16,
+    "width": 192,
+    "depth": 4,
+    "heads": 6,
+    "text_width": 128,
+    "fps": 15.0,
+}
 SIDES = ("video", "audio")
 SIGNS = ("noise_minus_data", "data_minus_noise")
 SINES = 256  # of times and rates
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is there to be seen, for all blocks of one forward.
+
+    Args:
+        tokens: Which tokens are there, ``(B or 1, P, N, 1)`` bool; None where all are.
+        within: Keys of each plane ``(B · P, 1, 1, N)`` bool, or None.
+        across: Keys of each place over the planes ``(B · N, 1, 1, P)`` bool, or None.
+        read: Which tokens of the text are there, ``(B, 1, 1, M)`` bool.
+    """
+
+    tokens: Tensor | None
+    within: Tensor | None
+    across: Tensor | None
+    read: Tensor
+
+    @classmethod
+    def of(cls, there: Tensor | None, read: Tensor) -> Seen:
+        """Of tokens ``(B or 1, P, N)`` bool, or None where all are there."""
+        if there is None:
+            return cls(None, None, None, read)
+        every = there.expand(len(read), -1, -1)
+        return cls(there[..., None], _keys(every), _keys(every.mT), read)
 
 
 class PlaneBlock(nn.Module):
@@ -59,38 +95,26 @@ class PlaneBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU("tanh"), nn.Linear(4 * width, width))
         self.table = nn.Parameter(torch.randn(6, width) / width**0.5)
 
-    def forward(
-        self, x: Tensor, times: Tensor, text: Tensor, *, there: Tensor, read: Tensor, rope: Rope | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, times: Tensor, text: Tensor, seen: Seen, rope: Rope | None = None) -> Tensor:
         """``(B, P, N, D)``; zero where there is nothing.
 
         Args:
             x: Tokens.
             times: What the time says to each plane, ``(B, P, 6, D)``.
             text: ``(B, M, D)``.
-            there: Which tokens are there, ``(P, N)`` bool.
-            read: Which tokens of the text are, ``(B, 1, 1, M)`` bool.
+            seen: What is there.
             rope: Tables of the planes' places in the stack, for a block across them.
         """
         batch, planes, tokens, _ = x.shape
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = (self.table + times).to(x.dtype)[:, :, :, None].unbind(2)
         near = self.norm_attention(x) * (1 + scale) + shift
         lines = near.transpose(1, 2) if self.across else near
-        attended = self.attention(lines.flatten(0, 1), rope=rope, mask=self._keys(there, batch))
-        attended = attended.unflatten(0, (batch, -1))
+        keys = seen.across if self.across else seen.within
+        attended = self.attention(lines.flatten(0, 1), rope=rope, mask=keys).unflatten(0, (batch, -1))
         x = x + gate * (attended.transpose(1, 2) if self.across else attended)
-        x = x + self.text(x.flatten(1, 2), text, mask=read).unflatten(1, (planes, tokens))
+        x = x + self.text(x.flatten(1, 2), text, mask=seen.read).unflatten(1, (planes, tokens))
         x = x + gate_mlp * self.mlp(self.norm_mlp(x) * (1 + scale_mlp) + shift_mlp)
-        return torch.where(there[..., None], x, 0)
-
-    def _keys(self, there: Tensor, batch: int) -> Tensor | None:
-        """Keys for each line ``(B · lines, 1, 1, length)``; None where all are there."""
-        if bool(_known(there).all()):
-            return None
-        lines = there.mT if self.across else there
-        # A line without any token may see itself: what comes of it is left out, and no softmax is over nothing.
-        keys = lines | ~lines.any(-1, keepdim=True)
-        return keys.repeat(batch, 1)[:, None, None]
+        return x if seen.tokens is None else torch.where(seen.tokens, x, 0)
 
 
 class PavDitTransformer(ModelMixin, ConfigMixin):
@@ -111,6 +135,8 @@ class PavDitTransformer(ModelMixin, ConfigMixin):
         InputError: an unknown sign, or heads that do not divide the width evenly.
     """
 
+    _supports_gradient_checkpointing = True
+
     @register_to_config
     def __init__(
         self,
@@ -125,6 +151,7 @@ class PavDitTransformer(ModelMixin, ConfigMixin):
         predicts: str = SIGNS[0],
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = False
         require_choice("prediction", predicts, SIGNS)
         if width % (2 * heads) or width % 4:
             got, expected = f"{heads} heads of {width}", "heads of an even width, and a width that 4 divides"
@@ -144,7 +171,7 @@ class PavDitTransformer(ModelMixin, ConfigMixin):
         self._start()
 
     def forward(
-        self, video: Modality | None, audio: Modality | None, *, fps: float | None = None
+        self, video: Modality | None, audio: Modality | None, *, fps: float | None = None, rows: Tensor | None = None
     ) -> tuple[Tensor | None, Tensor | None]:
         """Velocities shaped like the latents ``(B, C, 1, 1, L)`` and ``(B, C, L)``; None for one that is absent.
 
@@ -152,6 +179,8 @@ class PavDitTransformer(ModelMixin, ConfigMixin):
             video: Picture; None leaves its planes and its caption out.
             audio: Sound.
             fps: Frame rate; None for the configuration's.
+            rows: Which rows of the batch have the picture, and which the sound, ``(B, 2)`` bool, at least one of both;
+                a side that a row has not is left out of it and comes back as zero. None where all have both.
 
         Raises:
             InputError: neither is there.
@@ -163,13 +192,17 @@ class PavDitTransformer(ModelMixin, ConfigMixin):
         patch = self.config.patch
         planes = [self.grid.stack(self.grid.unpack(one.latents.flatten(2)), patch) for one in present.values()]
         used = [3 * SIDES.index(side) + plane for side in present for plane in range(3)]
-        there = self.grid.mask(patch, planes[0].device).repeat(len(present), 1, 1)
-        times = torch.stack([one.timestep.expand(len(one.latents)) for one in present.values()], dim=1)
+        there = self.grid.mask(patch, planes[0].device).repeat(len(present), 1, 1)[None]
         text, read = self._texts(present)
-        stack = torch.cat(planes, dim=1)
-        made = self.denoise_planes(
-            stack, times.repeat_interleave(3, 1), text, there=there, used=used, read=read, fps=fps
-        )
+        if rows is not None:
+            has = torch.stack([rows[:, SIDES.index(side)] for side in present], dim=1)
+            there = there & has.repeat_interleave(3, dim=1)[..., None, None]
+            lengths = torch.tensor([one.text.shape[1] for one in present.values()], device=has.device)
+            read = read & has.repeat_interleave(lengths, dim=1, output_size=read.shape[-1])[:, None, None]
+        is_whole = rows is None and set(self.grid.sizes) == {self.grid.padded(patch)}
+        times = torch.stack([one.timestep.expand(len(one.latents)) for one in present.values()], dim=1)
+        given = {"there": None if is_whole else there, "used": used, "read": read, "fps": fps}
+        made = self.denoise_planes(torch.cat(planes, dim=1), times.repeat_interleave(3, 1), text, **given)
         parts = zip(present.items(), made.split(3, dim=1), strict=True)
         packed = {
             side: self.grid.pack(self.grid.unstack(part)).reshape(one.latents.shape) for (side, one), part in parts
@@ -177,7 +210,7 @@ class PavDitTransformer(ModelMixin, ConfigMixin):
         return packed.get("video"), packed.get("audio")
 
     def denoise_planes(
-        self, stack: Tensor, times: Tensor, text: Tensor, *, there: Tensor, used: Sequence[int], read: Tensor,
+        self, stack: Tensor, times: Tensor, text: Tensor, *, there: Tensor | None, used: Sequence[int], read: Tensor,
         fps: float | None = None,
     ) -> Tensor:  # fmt: skip
         """Velocities ``(B, P, C, R, S)`` of stacked planes; zero where there is no place.
@@ -186,32 +219,42 @@ class PavDitTransformer(ModelMixin, ConfigMixin):
             stack: ``(B, P, C, R, S)``; what stands where there is no place does not count.
             times: Of each plane, 0…1000, ``(B, P)``.
             text: ``(B, M, D)``, what :attr:`caption` makes of the texts.
-            there: Places that are there, ``(P, R, S)`` bool.
+            there: Places that are there, ``(B or 1, P, R, S)`` bool; None where all are.
             used: Which of the six planes these are.
             read: Tokens of the text that are there, ``(B, 1, 1, M)`` bool.
             fps: Frame rate; None for the configuration's.
         """
         batch, num_planes, channels, rows, columns = stack.shape
         patch, width = self.config.patch, self.config.width
-        tokens = self.enter(torch.where(there[:, None], stack, 0).flatten(0, 1)).flatten(2).mT
+        occupied = None
+        if there is not None:
+            stack = torch.where(there[:, :, None], stack, 0)
+            occupied = (F.max_pool2d(there.float(), patch) > 0).flatten(2)
+        tokens = self.enter(stack.flatten(0, 1)).flatten(2).mT
         positions = _positions(width, rows // patch, columns // patch, stack.device)
         x = tokens.unflatten(0, (batch, num_planes)) + positions.to(tokens.dtype)
         x = x + self.plane_embedding[list(used), None]
-        occupied = F.max_pool2d(there[:, None].float(), patch).flatten(1) > 0
-        x = torch.where(occupied[..., None], x, 0)
+        seen = Seen.of(occupied, read)
+        x = x if seen.tokens is None else torch.where(seen.tokens, x, 0)
         moment = self.time(_sines(times, x.dtype))
         rate = times.new_full((1,), self.config.fps if fps is None else fps)
         moment = moment + self.rate(_sines(rate, x.dtype))
         modulation = self.modulation(moment).unflatten(-1, (6, width))
         rope = tuple(table[list(used)].to(x.device) for table in flat_rope(width // self.config.heads, 6))
         for spatial, temporal in zip(self.spatial, self.temporal, strict=True):
-            x = spatial(x, modulation, text, there=occupied, read=read)
-            x = temporal(x, modulation, text, there=occupied, read=read, rope=rope)
+            x = self._run(spatial, x, modulation, text, seen)
+            x = self._run(temporal, x, modulation, text, seen, rope)
         shift, scale = (self.table + moment[:, :, None]).to(x.dtype)[:, :, :, None].unbind(2)
         x = self.leave(self.norm_out(x) * (1 + scale) + shift)
         x = x.unflatten(2, (rows // patch, columns // patch)).unflatten(-1, (channels, patch, patch))
         made = x.permute(0, 1, 4, 2, 5, 3, 6).reshape(stack.shape)
-        return torch.where(there[:, None], made if self.config.predicts == SIGNS[0] else -made, 0)
+        made = made if self.config.predicts == SIGNS[0] else -made
+        return made if there is None else torch.where(there[:, :, None], made, 0)
+
+    def _run(self, block: Callable[..., Tensor], *given: Any) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(block, *given)
+        return block(*given)
 
     def _texts(self, present: dict[str, Modality]) -> tuple[Tensor, Tensor]:
         """Captions of all sides as one sequence ``(B, M, D)``, and which of its tokens are there ``(B, 1, 1, M)``."""
@@ -258,6 +301,7 @@ def _positions(width: int, rows: int, columns: int, device: torch.device) -> Ten
     return torch.cat(grid, dim=-1).flatten(0, 1)
 
 
-def _known(mask: Tensor) -> Tensor:
-    """A mask whose values can be asked for; on ``meta``, where plans are made, it counts as mixed."""
-    return torch.zeros(1, dtype=torch.bool) if mask.is_meta else mask
+def _keys(lines: Tensor) -> Tensor:
+    """Keys ``(B · lines, 1, 1, length)`` of what is there in each line ``(B, lines, length)``."""
+    # A line without any token may see itself: what comes of it is left out, and no softmax is over nothing.
+    return (lines | ~lines.any(-1, keepdim=True)).flatten(0, 1)[:, None, None]

@@ -55,7 +55,7 @@ def test_sizes_are_the_published_ones():
     assert count(encoder) / 1e6 == pytest.approx(26.9 + 8.3, abs=0.05) and count(decoder) / 1e6 == pytest.approx(
         26.9, abs=0.05
     )
-    assert 6e6 < count(pocket) < 8e6 and count(PavDitAutoencoder()) == count(pocket)
+    assert 2.5e6 < count(pocket) < 3.5e6 and count(PavDitAutoencoder()) == count(pocket)
     assert model.grid.length * 4 == 8192, "numbers a modality"
     assert pocket.grid.length * 16 == 3840
 

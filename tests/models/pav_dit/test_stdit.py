@@ -9,7 +9,7 @@ import torch
 from small_models import PAV_TEXT, PAV_TRANSFORMER
 from sounding_video.core.errors import GeometryError, InputError
 from sounding_video.core.types import Modality
-from sounding_video.models.pav_dit.stdit import PUBLISHED, PavDitTransformer
+from sounding_video.models.pav_dit.stdit import PUBLISHED, PavDitTransformer, Seen
 from torch import nn
 
 
@@ -41,7 +41,7 @@ def stacked(model, video, audio):
     """Everything that :meth:`denoise_planes` takes, of both sides."""
     planes = [model.grid.stack(model.grid.unpack(one.latents.flatten(2)), 2) for one in (video, audio)]
     text, read = model._texts({"video": video, "audio": audio})
-    there, times = model.grid.mask(2).repeat(2, 1, 1), video.timestep.expand(len(text), 6)
+    there, times = model.grid.mask(2).repeat(2, 1, 1)[None], video.timestep.expand(len(text), 6)
     return {"stack": torch.cat(planes, 1), "times": times, "text": text, "there": there, "used": range(6), "read": read}
 
 
@@ -69,9 +69,9 @@ def test_law_3_nothing_in_padded_places_is_seen():
     model = shaken(made(grid=(4, 2, 3)))
     given = stacked(model, *sides(model))
     wanted = model.denoise_planes(**given)
-    assert not given["there"].all() and not wanted.masked_select(~given["there"][:, None]).any()
+    assert not given["there"].all() and not wanted.masked_select(~given["there"][:, :, None]).any()
     for noise in (1e6, torch.nan, torch.inf):
-        spoilt = torch.where(given["there"][:, None], given["stack"], noise)
+        spoilt = torch.where(given["there"][:, :, None], given["stack"], noise)
         assert torch.equal(model.denoise_planes(**{**given, "stack": spoilt}), wanted)
 
 
@@ -80,7 +80,7 @@ def test_law_3_no_gradient_reaches_padded_places():
     given = stacked(model, *sides(model))
     given["stack"].requires_grad_()
     model.denoise_planes(**given).square().sum().backward()
-    there = given["there"][:, None].expand_as(given["stack"])
+    there = given["there"][:, :, None].expand_as(given["stack"])
     assert not given["stack"].grad[~there].any() and given["stack"].grad[there].all()
 
 
@@ -95,12 +95,12 @@ def test_law_4_an_absent_modality_is_one_whose_planes_are_masked(side):
     masked = stacked(model, *both)
     text, read = model._texts({("video", "audio")[side]: both[side]})
     masked |= {"text": text, "read": read}
-    masked["there"][3 * (1 - side) : 3 * (1 - side) + 3] = False
+    masked["there"][:, 3 * (1 - side) : 3 * (1 - side) + 3] = False
     out = model.denoise_planes(**masked)
     planes = model.grid.unstack(out[:, 3 * side : 3 * side + 3])
     assert torch.allclose(model.grid.pack(planes), wanted[side].flatten(2), atol=1e-5)
     assert not out[:, 3 * (1 - side) : 3 * (1 - side) + 3].any(), "masked tokens are zero"
-    other = model.denoise_planes(**{**masked, "stack": torch.where(masked["there"][:, None], masked["stack"], 7.0)})
+    other = model.denoise_planes(**{**masked, "stack": torch.where(masked["there"][:, :, None], masked["stack"], 7.0)})
     assert torch.equal(other, out)
     assert not torch.allclose(model(*both)[side], wanted[side], atol=1e-3), "together they are something else"
 
@@ -109,9 +109,9 @@ def test_law_4_an_absent_modality_is_one_whose_planes_are_masked(side):
 def test_law_11_temporal_blocks_start_as_the_identity():
     model = made()
     tokens, times, text = torch.randn(2, 6, 4, 24), torch.randn(2, 6, 6, 24), torch.randn(2, 5, 24)
-    seen = {"there": torch.ones(6, 4, dtype=torch.bool), "read": torch.ones(2, 1, 1, 5, dtype=torch.bool)}
-    assert all(torch.equal(block(tokens, times, text, **seen), tokens) for block in model.temporal)
-    assert not any(torch.equal(block(tokens, times, text, **seen), tokens) for block in model.spatial)
+    seen = Seen.of(None, torch.ones(2, 1, 1, 5, dtype=torch.bool))
+    assert all(torch.equal(block(tokens, times, text, seen), tokens) for block in model.temporal)
+    assert not any(torch.equal(block(tokens, times, text, seen), tokens) for block in model.spatial)
 
 
 def test_law_11_sound_reaches_the_picture_only_after_a_step():
@@ -132,7 +132,7 @@ def test_law_11_spatial_blocks_do_not_care_in_which_order_planes_come():
     model = made()
     given = stacked(model, *sides(model))
     order = [3, 1, 2, 0, 5, 4]
-    moved = {**given, "stack": given["stack"][:, order], "there": given["there"][order], "used": order}
+    moved = {**given, "stack": given["stack"][:, order], "there": given["there"][:, order], "used": order}
     assert torch.allclose(model.denoise_planes(**moved), model.denoise_planes(**given)[:, order], atol=1e-5)
     forgotten = model.denoise_planes(**{**moved, "used": range(6)})
     assert not torch.allclose(forgotten, model.denoise_planes(**given)[:, order], atol=1e-3), (
@@ -144,12 +144,12 @@ def test_law_11_spatial_blocks_do_not_care_in_which_order_planes_come():
 def test_temporal_blocks_join_the_same_place_of_all_planes_and_no_other():
     model = shaken(made(grid=(4, 4, 4)))
     tokens, times, text = torch.randn(1, 6, 4, 24), torch.randn(1, 6, 6, 24), torch.randn(1, 5, 24)
-    seen = {"there": torch.ones(6, 4, dtype=torch.bool), "read": torch.ones(1, 1, 1, 5, dtype=torch.bool)}
+    seen = Seen.of(None, torch.ones(1, 1, 1, 5, dtype=torch.bool))
     other = tokens.clone()
     other[:, 4, 2] += 1  # a motion plane of the sound, one place
     moved = {}
     for name, block in (("temporal", model.temporal[0]), ("spatial", model.spatial[0])):
-        moved[name] = (block(tokens, times, text, **seen) != block(other, times, text, **seen)).any(-1)[0]
+        moved[name] = (block(tokens, times, text, seen) != block(other, times, text, seen)).any(-1)[0]
     assert moved["temporal"][:, 2].all() and not moved["temporal"][:, [0, 1, 3]].any()
     assert moved["spatial"][4].all() and not moved["spatial"][[0, 1, 2, 3, 5]].any()
 
@@ -218,3 +218,40 @@ def test_what_cannot_be_denoised_is_refused():
         model(video, replace(audio, latents=audio.latents[..., :-1]))
     with pytest.raises(InputError, match="the heads do not fit the width: got 5 heads of 24"):
         made(heads=5)
+
+
+@torch.no_grad()
+def test_law_4_a_row_without_a_side_is_as_that_row_alone():
+    """One batch holds rows with both sides, with the picture alone and with the sound alone."""
+    model = shaken(made())
+    video, audio = sides(model, batch=3)
+    rows = torch.tensor([[True, True], [True, False], [False, True]])
+    mixed = model(video, audio, rows=rows)
+    for row, has in enumerate(rows.tolist()):
+        one = [replace(side, latents=side.latents[row : row + 1], text=side.text[row : row + 1])
+               for side in (video, audio)]  # fmt: skip
+        alone = model(*(side if there else None for side, there in zip(one, has, strict=True)))
+        for got, wanted, there in zip(mixed, alone, has, strict=True):
+            assert torch.allclose(got[row : row + 1], wanted, atol=1e-5) if there else not got[row].any()
+    assert torch.equal(model(video, audio, rows=torch.ones(3, 2, dtype=torch.bool))[0], model(video, audio)[0])
+
+
+@torch.no_grad()
+def test_planes_of_one_size_need_no_mask():
+    model = shaken(made(grid=(4, 4, 4)))
+    video, audio = sides(model)
+    given = stacked(model, video, audio)
+    assert given["there"].all()
+    made_of = model.grid.unstack(model.denoise_planes(**given)[:, :3])
+    assert torch.allclose(model.grid.pack(made_of), model(video, audio)[0].flatten(2), atol=1e-5)
+
+
+def test_gradients_are_the_same_with_checkpointing():
+    model, given = shaken(made()), sides(made())
+    gradients = []
+    for _ in range(2):
+        model.zero_grad()
+        sum(one.square().mean() for one in model(*given)).backward()
+        gradients.append({name: parameter.grad.clone() for name, parameter in model.named_parameters()})
+        model.enable_gradient_checkpointing()
+    assert all(torch.allclose(grad, gradients[1][name], atol=1e-6) for name, grad in gradients[0].items())
