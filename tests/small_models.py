@@ -219,8 +219,21 @@ PAV_TRANSFORMER = {
 }  # fmt: skip
 
 
-def write_pav_dit_folder(path: str | Path, seed: int = 0, **note: object) -> Path:
-    """A PAV-DiT folder: transformer, autoencoder, text_encoder, tokenizer, model.json; 24×16, 8 frames at 8 fps."""
+# 9 frames of 32×32 at 15 fps, which the world makes too.
+PAV_WORLD = {
+    "grid": (3, 4, 4),
+    "extent": {"frames": 9, "height": 32, "width": 32, "fps": "15"},
+    "sound": {"hop": 90, "columns": 8, "bands": 8, "window": 256, "sample_rate": 3600},
+}
+
+
+def write_pav_dit_folder(
+    path: str | Path, seed: int = 0, *, extent: dict[str, object] | None = None, **note: object
+) -> Path:
+    """A PAV-DiT folder: transformer, autoencoder, text_encoder, tokenizer, model.json; 24×16, 8 frames at 8 fps.
+
+    ``extent``, such as ``PAV_WORLD``, makes another clip.
+    """
     import json
 
     from sounding_video.models.pav_dit.mdsa import PavDitAutoencoder
@@ -232,7 +245,9 @@ def write_pav_dit_folder(path: str | Path, seed: int = 0, **note: object) -> Pat
     vocabulary = write_tokenizer(path / "tokenizer", 32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        transformer, autoencoder = PavDitTransformer(**PAV_TRANSFORMER), PavDitAutoencoder(**PAV_AUTOENCODER)
+        grid = {"grid": extent["grid"]} if extent else {}
+        transformer = PavDitTransformer(**{**PAV_TRANSFORMER, **grid})
+        autoencoder = PavDitAutoencoder(**{**PAV_AUTOENCODER, **(extent or {})})
         # As after training: picture and sound hear each other, in the transformer and in the decoder.
         for part in (transformer.temporal, *autoencoder.planes.values(), *autoencoder.blocks.values()):
             for parameter in part.parameters():

@@ -16,16 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from ..core.clock import LatentGeometry
-from ..core.device import Placement
 from ..core.disk import user_path
 from ..core.errors import InputError, MissingModelError
 from ..core.json_text import read_json
 from ..core.pair import Pair
+from ..models.families.base import FoundFolder
+from ..models.loading import find_model
+from ..models.own import MODEL_NOTE
 from ..models.parts import AudioParts, VideoParts
+from ..models.pav_dit.new import TRAINED, link_tree, read_own_note, write_note
 from ..models.weights.bridges import use_of
 from ..models.weights.files import read_safetensors, write_safetensors
-from ..models.weights.find import find_models
-from ..models.weights.load import load_stable_audio, load_wan
+from ..models.weights.find import ModelSet
 from ..pipeline import geometry_of
 from .checkpoint import latest_checkpoint
 from .config import TrainConfig
@@ -37,7 +39,6 @@ from .tasks.base import Sides, Trained, TrainingTask
 from .trainable import select, trained
 
 EXPORT = "export"
-LOADING = Placement(device=torch.device("cpu"), dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,7 @@ def build_workbench(config: TrainConfig, models: Path) -> Workbench:
         MissingModelError, WeightsError, InputError: see the messages.
     """
     task: TrainingTask = TRAINING_TASKS.get(config.task)(config)
-    found = find_models(models)
-    sides = Pair(
-        load_wan(found.video, LOADING, text_length=config.models.text_length) if "video" in task.sides else None,
-        load_stable_audio(found.audio, LOADING) if "audio" in task.sides else None,
-    )
+    sides = task.load(models)
     step = task.make_step(sides, cut_timeline(config.data, _geometry(sides)))
     select(config.trainable, step, task.parts(step))
     for parameter in task.idle(step):
@@ -143,9 +140,23 @@ def assemble(base: str | Path, runs: tuple[str | Path, ...], target: Path) -> Pa
         InputError: an export that has no place in the base folder.
         IncompatibleWeightsError: a LoRA for another model.
     """
-    found = find_models(base)
+    found = find_model(base)
     partial = target.with_name(f".{target.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
+    if isinstance(found, FoundFolder):
+        link_tree(found.path, partial)
+        for run in runs:
+            _overlay_parts(exported(run), partial)
+    else:
+        _copy_towers(found, partial)
+        for run in runs:
+            _overlay(exported(run), partial, Pair(found.video.name, found.audio.name))
+    shutil.rmtree(target, ignore_errors=True)
+    partial.replace(target)
+    return target
+
+
+def _copy_towers(found: ModelSet, partial: Path) -> None:
     for folder in (found.video, found.audio):
         if not isinstance(folder, Path):
             raise InputError(
@@ -158,11 +169,20 @@ def assemble(base: str | Path, runs: tuple[str | Path, ...], target: Path) -> Pa
         below = next((bridge.relative_to(root) for root in found.roots if root in bridge.parents), Path(bridge.name))
         (partial / below).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(bridge, partial / below)
-    for run in runs:
-        _overlay(exported(run), partial, Pair(found.video.name, found.audio.name))
-    shutil.rmtree(target, ignore_errors=True)
-    partial.replace(target)
-    return target
+
+
+def _overlay_parts(export: Path, target: Path) -> None:
+    """Lay the parts of a model that is one folder over it; its note says what was trained."""
+    parts = sorted(folder for folder in export.iterdir() if (folder / "config.json").is_file())
+    for part in parts:
+        place = target / part.name
+        if not place.is_dir():
+            raise InputError("a trained part has no place in the model folder", got=part, expected=f"{place} to exist")
+        shutil.rmtree(place)
+        link_tree(part, place)
+    said, learned = read_own_note(target), read_own_note(export).get(TRAINED, ())
+    (target / MODEL_NOTE).unlink(missing_ok=True)  # it may be the other folder's own file
+    write_note(target, said | {TRAINED: sorted({*said.get(TRAINED, ()), *learned})})
 
 
 def _overlay(export: Path, target: Path, names: Pair[str]) -> None:

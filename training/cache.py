@@ -114,6 +114,8 @@ class LatentCache:
         c, t = self.config, self.timeline
         cutting = (t.num_frames, t.fps, t.width, t.height, c.crop, c.short, c.mono, c.posterior, c.seed, crop)
         encoder = c.sound_latents if self._is_taught else self.codec_digest
+        if getattr(self.codec, "whole", None) is not None:  # both faces of an autoencoder have one digest
+            encoder = f"{encoder} {self.codec.modality}"
         return self.folder / f"{_key('latents', source.digest, encoder, cutting)}.safetensors"
 
     @property

@@ -26,6 +26,7 @@ T = TypeVar("T")
 # How the times of what is made are drawn, and those of a given side.
 TIME_DRAWS, GIVEN_DRAWS = ("uniform", "sobol-bf16", "logit-normal"), ("fixed", "uniform")
 PRECISIONS = ("float32", "bf16", "pure-bf16")
+MODEL_FORMS = ("pocket", "published")  # of PAV-DiT
 # No count, and no step of an optimizer, is larger.
 _MOST = 1_000_000_000
 _NUMBERS = {int: Bounds("number", -(2**63), 2**63 - 1), float: Bounds("number", -1e30, 1e30, whole=False)}
@@ -42,6 +43,12 @@ YOUNGER: Mapping[str, Any] = {
     "objective.given_text_dropout": 0.2,
     "objective.drop_together": False,
     "objective.pairing": "independent",
+    "objective.modality_dropout": 0.0,
+    "objective.critic_weight": 1.0,
+    "objective.feature_weight": 4.0,
+    "objective.critic_start": 0,
+    "objective.critic_channels": 64,
+    "models.form": "pocket",
 }
 # Sections and fields that may change between a run and its continuation: they do not touch the numbers.
 NOT_HASHED = ("saving", "device", "models.compile", "data.cache", "data.workers", "data.keep_media")
@@ -90,6 +97,7 @@ class TrainConfig:
             ("objective.given_draw", self.objective.given_draw, GIVEN_DRAWS),
             ("objective.pairing", self.objective.pairing, PAIRINGS),
             ("objective.codes", self.objective.codes, ("learned", "cepstral")),
+            ("models.form", self.models.form, MODEL_FORMS),
             ("optimizer.decay", self.optimizer.decay, ("cosine", "constant")),
             ("data.crop", self.data.crop, ("random", "head")),
             ("data.short", self.data.short, ("pad", "loop")),
@@ -183,6 +191,11 @@ def _require_ranges(config: TrainConfig) -> None:
         ("objective.given_audio_time", objective.given_audio_time, 0, 1),
         ("objective.generated_text_dropout", objective.generated_text_dropout, 0, 1),
         ("objective.given_text_dropout", objective.given_text_dropout, 0, 1),
+        ("objective.modality_dropout", objective.modality_dropout, 0, 1),
+        ("objective.critic_weight", objective.critic_weight, 0, None),
+        ("objective.feature_weight", objective.feature_weight, 0, None),
+        ("objective.critic_start", objective.critic_start, 0, None),
+        ("objective.critic_channels", objective.critic_channels, 1, 1024),
         ("objective.flow_shift", objective.flow_shift, MIN_FLOW_SHIFT, MAX_FLOW_SHIFT),
         ("bridges.moment_bias", config.bridges.moment_bias, 0, None),
         ("optimizer.lr", optimizer.lr, 0, None),

@@ -53,13 +53,14 @@ def plot_log(path: Path, picture: Path, title: str) -> None:
     figure_class = require("matplotlib.figure", "drawing the loss curve").Figure
     figure = figure_class(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
-    steps = [row["step"] for row in rows]
-    for name in (key for key in rows[0] if key not in NOT_PLOTTED):
-        values = [row[name] for row in rows]
+    for name in dict.fromkeys(key for row in rows for key in row if key not in NOT_PLOTTED):
+        own = [row for row in rows if name in row]  # runs that alternate have other losses at every other step
+        steps, values = [row["step"] for row in own], [row[name] for row in own]
         line = axes.plot(steps, values, linewidth=0.5, alpha=0.35)[0]
         axes.plot(steps, _running_mean(values), linewidth=1.6, color=line.get_color(), label=name)
-    if all(row[name] > 0 for row in rows for name in rows[0] if name not in NOT_PLOTTED):
+    if all(value > 0 for row in rows for name, value in row.items() if name not in NOT_PLOTTED):
         axes.set_yscale("log")
+    steps = [row["step"] for row in rows]
     axes.set(xlabel="step", ylabel="loss", title=title)
     axes.legend(loc="upper right")
     rate = axes.twinx()

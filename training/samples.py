@@ -128,7 +128,8 @@ class LatentSamples(Samples):
             for name, side in self._sides.items()
         }
         sound = sides.audio
-        self._duration = None if sound is None else sound.text.duration(0.0, float(timeline.seconds)).float()
+        tells = sound is not None and hasattr(sound.text, "duration")
+        self._duration = sound.text.duration(0.0, float(timeline.seconds)).float() if tells else None
 
     def prepare(self, sources: Sequence[Source], device: torch.device, share: Share, progress: Progress) -> None:
         """Encode clips, then captions, when every process has encoded its clips."""
@@ -184,7 +185,7 @@ class LatentSamples(Samples):
         for name, side in self._sides.items():
             latents = getattr(self.timeline, f"{name}_latent_shape")
             row |= {f"{name}_{what}": torch.empty(latents, device="meta") for what in ("latents", "noise")}
-            row[f"{name}_text"] = torch.empty(side.text.max_length, side.tower.text_width, device="meta")
+            row[f"{name}_text"] = torch.empty(side.text.max_length, side.text.model.config.d_model, device="meta")
         if self._duration is not None:
             row["duration"] = torch.empty_like(self._duration[0], device="meta")
         return row

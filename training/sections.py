@@ -15,6 +15,8 @@ class ModelsConfig:
         text_length: Tokens of a video caption, zero-padded; must be what sampling uses.
         gradient_checkpointing: Non-reentrant, so that every trainable block learns.
         compile: Compile the towers' blocks (torch.compile), which takes a minute and then saves time at every step.
+        form: PAV-DiT: what a new model is where ``root`` holds none, ``pocket`` or ``published``. It is written into
+            the output folder with the text encoder of the Wan that ``root`` holds and with ``text_length``.
     """
 
     root: str = "pocket"
@@ -22,6 +24,7 @@ class ModelsConfig:
     text_length: int = 1024
     gradient_checkpointing: bool = False
     compile: bool = False
+    form: str = "pocket"
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,11 @@ class ObjectiveConfig:
         drop_together: One draw decides for both texts of a clip: both are dropped, or none.
         pairing: Which noise meets which clip of a micro-batch: ``independent``, or ``ot``, the nearest (see
             :mod:`.pairing`).
+        modality_dropout: PAV-DiT: chance that a clip's picture or its sound is absent, each half of it.
+        critic_weight: PAV-DiT's autoencoder, where ``critic`` is among what is trained: of the critics' loss.
+        feature_weight: Likewise of the difference of what the critics see, beside that loss.
+        critic_start: Likewise the first step with critics; from it on they and the autoencoder learn in turn.
+        critic_channels: Likewise width of the critics' first layer.
     """
 
     timestep: str = "paper"
@@ -174,6 +182,11 @@ class ObjectiveConfig:
     given_text_dropout: float = 0.2
     drop_together: bool = False
     pairing: str = "independent"
+    modality_dropout: float = 0.0
+    critic_weight: float = 1.0
+    feature_weight: float = 4.0
+    critic_start: int = 0
+    critic_channels: int = 64
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from diffusers import AutoencoderKLWan, AutoencoderOobleck
 from torch import Tensor
+
+from ..models.pav_dit.mdsa import PavDitAutoencoder
 
 
 @torch.no_grad()
@@ -44,3 +46,33 @@ def rescale_latents(vae: AutoencoderOobleck, std: list[float]) -> None:
     weight = torch._weight_norm(first.weight_v, first.weight_g, 0) * deviation[None, :, None]
     first.weight_v.copy_(weight)
     first.weight_g.copy_(weight.norm(dim=(1, 2), keepdim=True))
+
+
+@torch.no_grad()
+def plane_statistics(
+    autoencoder: PavDitAutoencoder, clips: Iterable[Mapping[str, Tensor]], *, drawn: bool
+) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of the latents of each side, plane and channel, ``(2, 3, C)`` each.
+
+    Args:
+        autoencoder: Of PAV-DiT.
+        clips: ``video`` and ``audio (1, …)``, as it takes them.
+        drawn: Whether what is trained on is drawn from the posteriors, whose own variance then counts.
+    """
+    found: dict[tuple[int, int], list[Tensor]] = {}
+    within: dict[tuple[int, int], list[Tensor]] = {}
+    for clip in clips:
+        for side, moments in enumerate(autoencoder.encode(clip["video"], clip["audio"])):
+            values = autoencoder.latents(moments).float().cpu()
+            variances = torch.zeros_like(values)
+            if drawn and autoencoder.bound == "gaussian":
+                variances = autoencoder.posterior(moments).var[:, :, 0].float().cpu()
+            for key, parts in ((found, values), (within, variances)):
+                for plane, part in enumerate(parts.split(autoencoder.grid.places, dim=2)):
+                    key.setdefault((side, plane), []).append(part.transpose(0, 1).flatten(1))
+    means, deviations = torch.empty(2, 3, values.shape[1]), torch.empty(2, 3, values.shape[1])
+    for place, parts in found.items():
+        every = torch.cat(parts, dim=1)
+        means[place] = every.mean(1)
+        deviations[place] = (every.var(1, correction=0) + torch.cat(within[place], dim=1).mean(1)).sqrt()
+    return means, deviations.clamp_min(1e-4)

@@ -61,15 +61,13 @@ class JointStep(nn.Module):
             reading=self.objective.timestep,
         )
         with torch.autocast(batch["t"].device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            loss = joint_loss(self._denoise, noisy, _weights(batch))
+            loss = joint_loss(self._denoise, noisy, weights_of(batch))
         losses = {name: getattr(loss, name) for name in MODALITIES if name in self.counted}
-        present = {name: value for name, value in losses.items() if value is not None}
-        first, *others = present.values()
-        return {"total": sum(others, first), **present}
+        return summed(losses)
 
     def _denoise(self, video: Modality | None, audio: Modality | None) -> tuple[Tensor | None, Tensor | None]:
         if self.precision == "pure-bf16":
-            video, audio = _rounded(video), _rounded(audio)
+            video, audio = rounded(video), rounded(audio)
         return self.joint(*self._told_what_is_given(video, audio), times=self.times)
 
     def _told_what_is_given(self, *sides: Modality | None) -> list[Modality | None]:
@@ -79,12 +77,20 @@ class JointStep(nn.Module):
         return [replace(side, given=name not in self.counted) for name, side in zip(MODALITIES, sides, strict=True)]
 
 
-def _weights(batch: Mapping[str, Tensor]) -> Pair[Tensor] | None:
+def summed(losses: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Those that are there, and their sum as ``total``."""
+    present = {name: value for name, value in losses.items() if value is not None}
+    first, *others = present.values()
+    return {"total": sum(others, first), **present}
+
+
+def weights_of(batch: Mapping[str, Tensor]) -> Pair[Tensor] | None:
+    """How much each sample of each side counts; None where all do."""
     weights = Pair(batch.get("video_weight"), batch.get("audio_weight"))
     return weights if weights.present else None
 
 
-def _rounded(modality: Modality | None) -> Modality | None:
+def rounded(modality: Modality | None) -> Modality | None:
     """Everything a tower reads in bfloat16, as in the released code; whole timesteps stay whole."""
     if modality is None:
         return None

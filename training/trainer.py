@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import Tensor
 
 from ..core.disk import user_path
@@ -44,6 +45,7 @@ from .log import LOSS_LOG, LOSS_PICTURE, append_log, cut_log, plot_log
 from .randomness import derived_seed
 from .room import foretell
 from .schedule import learning_rate
+from .tasks import TRAINING_TASKS
 
 CONFIG = "config.json"
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
@@ -88,9 +90,12 @@ def train(config: TrainConfig, output: str | Path, *, resume: bool = False, prog
     output = user_path(output)
     if config.saving.plot:
         require("matplotlib", "drawing the loss curve (saving.plot)")
+    alternates = TRAINING_TASKS.get(config.task).alternates
     accelerator = Accelerator(
-        cpu=config.device == "cpu", gradient_accumulation_steps=config.accumulation, step_scheduler_with_optimizer=False
-    )
+        cpu=config.device == "cpu", gradient_accumulation_steps=config.accumulation,
+        step_scheduler_with_optimizer=False,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)] if alternates else None,
+    )  # fmt: skip
     _require_supported(config, accelerator)
     with held(output) if accelerator.is_main_process else nullcontext():
         start = _find_start(config, output, resume)
@@ -161,13 +166,19 @@ def _require_supported(config: TrainConfig, accelerator: Accelerator) -> None:
 
 
 def _models(config: TrainConfig, output: Path, accelerator: Accelerator) -> Path:
-    """The model folder; with overlays, a copy in the run's folder that they are laid over, made once."""
-    base = config.models.root
-    if not config.models.overlays:
+    """The model folder; in the run's folder, and made once, a new model or a copy that overlays are laid over."""
+    base: str | Path = config.models.root
+    begin = TRAINING_TASKS.get(config.task)(config).begin(pocket_folder() if base == POCKET else user_path(base))
+    if not config.models.overlays and begin is None:
         return pocket_folder() if base == POCKET else user_path(base)
     target = output / "models"
     if accelerator.is_main_process and not (target.is_dir() and latest_checkpoint(output)):
-        assemble(base, config.models.overlays, target)
+        if begin is not None:
+            shutil.rmtree(target, ignore_errors=True)
+            begin(target)
+            base = target
+        if config.models.overlays:
+            assemble(base, config.models.overlays, target)
     accelerator.wait_for_everyone()
     return target
 
@@ -181,6 +192,7 @@ class _Run:
         self.config, self.output, self.accelerator = config, output, accelerator
         self.bench, self.batches = bench, batches
         self.parameters, self.step = bench.parameters, 0
+        self.unfed = set(self.parameters)  # whose first turn has not been
         optimizer = torch.optim.AdamW(
             self.parameters.values(),
             lr=config.optimizer.lr,
@@ -262,6 +274,7 @@ class _Run:
             group["lr"] = lr
         # Nothing in the models draws now; if a layer ever does, it draws the same after a resume.
         torch.manual_seed(derived_seed(config.seed, "layers", self.step, accelerator.process_index))
+        self.bench.task.turn(self.bench.step, self.parameters, self.step)
         sums: dict[str, Tensor] = {}
         names: list[str] = []
         norm = math.nan
@@ -292,8 +305,10 @@ class _Run:
 
     def _clip(self, names: list[str]) -> float:
         """Check that every trained tensor learns, clip, and give the norm before clipping."""
-        if self.step == 0 and not self.sharded:
-            starved = [name for name, parameter in self.parameters.items() if parameter.grad is None]
+        if self.unfed and not self.sharded:
+            turn = {name: self.parameters[name] for name in self.unfed if self.parameters[name].requires_grad}
+            starved = sorted(name for name, parameter in turn.items() if parameter.grad is None)
+            self.unfed -= set(turn)
             if starved:
                 raise InputError(
                     "trainable tensors get no gradient",

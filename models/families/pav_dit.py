@@ -144,6 +144,16 @@ class PavDitModel(FamilyModel):
         return _outline(self.name, *parts, max(text_lengths) or 1, is_loaded=True).only("sample")
 
 
+def load_autoencoder(folder: Path, placement: Placement) -> WholeCodec:
+    """The autoencoder of a folder alone, in float32.
+
+    Raises:
+        MissingModelError, WeightsError: it is not whole.
+    """
+    whole = WholeCodec(load_part(PavDitAutoencoder, folder, "autoencoder", _dtype("autoencoder", placement)))
+    return whole.eval().requires_grad_(False)
+
+
 @FAMILIES.register("pav_dit")
 class PavDit(Family):
     """A folder with ``transformer``, ``autoencoder``, ``text_encoder``, ``tokenizer`` and ``model.json``."""

@@ -5,6 +5,9 @@ Legend: B batch, L M tokens, D width, N heads, E width of a head.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -80,6 +83,13 @@ def zero_(layer: nn.Module) -> None:
     """Let a layer start as zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
+
+
+def checkpointed(owner: nn.Module, block: Callable[..., Tensor], *given: Any) -> Tensor:
+    """A block's result; where its owner keeps nothing of it for the backward pass, it is computed again then."""
+    if owner.gradient_checkpointing and torch.is_grad_enabled():
+        return owner._gradient_checkpointing_func(block, *given)
+    return block(*given)
 
 
 def line_rope(head_width: int, length: int, device: torch.device) -> Rope:

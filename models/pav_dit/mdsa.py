@@ -70,6 +70,8 @@ class PavDitAutoencoder(ModelMixin, ConfigMixin):
         InputError, IncompatibleWeightsError: parts that do not fit together, or that cannot be read.
     """
 
+    _supports_gradient_checkpointing = True
+
     @register_to_config
     def __init__(
         self,

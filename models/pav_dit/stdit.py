@@ -11,7 +11,7 @@ Legend: B batch, P planes, C latent channels, R S rows and columns of the stack,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from ...core.errors import InputError, require_choice
 from ...core.pair import Pair
 from ...core.types import Modality
 from ..rope import Rope, flat_rope
-from .layers import Attention, zero_
+from .layers import Attention, checkpointed, zero_
 from .planes import PlaneGrid
 
 PUBLISHED: dict[str, Any] = {
@@ -242,19 +242,14 @@ class PavDitTransformer(ModelMixin, ConfigMixin):
         modulation = self.modulation(moment).unflatten(-1, (6, width))
         rope = tuple(table[list(used)].to(x.device) for table in flat_rope(width // self.config.heads, 6))
         for spatial, temporal in zip(self.spatial, self.temporal, strict=True):
-            x = self._run(spatial, x, modulation, text, seen)
-            x = self._run(temporal, x, modulation, text, seen, rope)
+            x = checkpointed(self, spatial, x, modulation, text, seen)
+            x = checkpointed(self, temporal, x, modulation, text, seen, rope)
         shift, scale = (self.table + moment[:, :, None]).to(x.dtype)[:, :, :, None].unbind(2)
         x = self.leave(self.norm_out(x) * (1 + scale) + shift)
         x = x.unflatten(2, (rows // patch, columns // patch)).unflatten(-1, (channels, patch, patch))
         made = x.permute(0, 1, 4, 2, 5, 3, 6).reshape(stack.shape)
         made = made if self.config.predicts == SIGNS[0] else -made
         return made if there is None else torch.where(there[:, :, None], made, 0)
-
-    def _run(self, block: Callable[..., Tensor], *given: Any) -> Tensor:
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return self._gradient_checkpointing_func(block, *given)
-        return block(*given)
 
     def _texts(self, present: dict[str, Modality]) -> tuple[Tensor, Tensor]:
         """Captions of all sides as one sequence ``(B, M, D)``, and which of its tokens are there ``(B, 1, 1, M)``."""

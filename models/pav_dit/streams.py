@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .layers import Attention, GatedMlp, grid_rope, line_rope
+from .layers import Attention, GatedMlp, checkpointed, grid_rope, line_rope
 from .planes import PlaneGrid
 
 Planes = tuple[Tensor, ...]
@@ -114,6 +114,7 @@ class StreamEncoder(nn.Module):
         head_width: int, summary: dict[str, int],
     ) -> None:  # fmt: skip
         super().__init__()
+        self.gradient_checkpointing = False
         self.enter = nn.Conv3d(channels, width, tuple(patch), stride=tuple(patch))
         self.blocks = nn.ModuleList(VolumeBlock(width, heads, head_width) for _ in range(depth))
         lengths = grid.time, grid.rows, grid.columns
@@ -123,7 +124,7 @@ class StreamEncoder(nn.Module):
         """Three planes ``(B, D, rows, columns)`` of ``(B, C, F, H, W)``."""
         volume = self.enter(media).movedim(1, -1)
         for block in self.blocks:
-            volume = block(volume)
+            volume = checkpointed(self, block, volume)
         # Summed up over time, over rows (what is left is time × columns) and over columns (time × rows).
         return tuple(summary(volume, axis) for axis, summary in enumerate(self.summaries, start=1))
 
@@ -144,6 +145,7 @@ class StreamDecoder(nn.Module):
         self, channels: int, patch: Sequence[int], *, width: int, depth: int, heads: int, head_width: int
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = False
         self.blocks = nn.ModuleList(VolumeBlock(width, heads, head_width) for _ in range(depth))
         self.leave = nn.ConvTranspose3d(width, channels, tuple(patch), stride=tuple(patch))
 
@@ -151,5 +153,5 @@ class StreamDecoder(nn.Module):
         """``(B, C, F, H, W)`` in −1…1 of ``(B, D, T, h, w)``."""
         volume = volume.movedim(1, -1)
         for block in self.blocks:
-            volume = block(volume)
+            volume = checkpointed(self, block, volume)
         return 2 * self.leave(volume.movedim(-1, 1)).sigmoid() - 1

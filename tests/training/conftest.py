@@ -9,20 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from small_models import PAV_WORLD, write_pav_dit_folder
 from sounding_video.training.config import TrainConfig
 from sounding_video.training.recipes import recipe
+from sounding_video.training.tasks import TRAINING_TASKS
+from sounding_video.training.tasks._planes import PlanesTask
 
 _spec = importlib.util.spec_from_file_location("training_runs", Path(__file__).with_name("runs.py"))
 sys.modules["training_runs"] = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(sys.modules["training_runs"])
 
-SMALL = (
-    "models.text_length=16", "bridges.video_points=0,1", "bridges.audio_points=0,1", "bridges.qk_width=16",
-    "bridges.num_heads=2", "data.num_frames=9", "data.width=32", "data.height=32", "data.num_clips=4",
-    "data.scenes=ball", "saving.plot=false", "device=cpu", "batch_size=2", "num_steps=4", "optimizer.lr=0.01",
-    "optimizer.warmup_steps=2", "data.sound_latents=encoded", "data.expanded_share=0", "objective.codes=learned",
-    "objective.times=shared", "bridges.gate_bias=0", "bridges.moment_bias=0",
-)  # fmt: skip
+SMALL = sys.modules["training_runs"].SMALL
 
 
 @pytest.fixture(scope="session")
@@ -30,13 +27,20 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def small_planes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random PAV-DiT that makes clips as those of ``SMALL``."""
+    return write_pav_dit_folder(tmp_path_factory.mktemp("pav_dit") / "planes", extent=PAV_WORLD)
+
+
 @pytest.fixture
-def small_run(small_models_dir: Path, shared_cache: Path) -> Callable[..., TrainConfig]:
+def small_run(small_models_dir: Path, small_planes_dir: Path, shared_cache: Path) -> Callable[..., TrainConfig]:
     """``small_run("pocket_bridges", "num_steps=8", …)``."""
 
     def make(name: str = "pocket_bridges", *overrides: str) -> TrainConfig:
-        root, cache = f"models.root={small_models_dir}", f"data.cache={shared_cache}"
-        return recipe(name, [root, cache, *SMALL, *overrides])
+        of_planes = issubclass(TRAINING_TASKS.get(recipe(name).task), PlanesTask)
+        root, cache = small_planes_dir if of_planes else small_models_dir, f"data.cache={shared_cache}"
+        return recipe(name, [f"models.root={root}", cache, *SMALL, *overrides])
 
     return make
 

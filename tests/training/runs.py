@@ -14,6 +14,15 @@ from sounding_video.training.recipes import RECIPES, recipe
 # A recipe of every task that needs no clips from disk: the plain one, whose name comes first.
 RECIPE_OF = {recipe(name).task: name for name in reversed(RECIPES.names()) if recipe(name).data.source == "world"}
 
+# What makes a recipe a run on the small random models.
+SMALL = (
+    "models.text_length=16", "bridges.video_points=0,1", "bridges.audio_points=0,1", "bridges.qk_width=16",
+    "bridges.num_heads=2", "data.num_frames=9", "data.width=32", "data.height=32", "data.num_clips=4",
+    "data.scenes=ball", "saving.plot=false", "device=cpu", "batch_size=2", "num_steps=4", "optimizer.lr=0.01",
+    "optimizer.warmup_steps=2", "data.sound_latents=encoded", "data.expanded_share=0", "objective.codes=learned",
+    "objective.times=shared", "bridges.gate_bias=0", "bridges.moment_bias=0",
+)  # fmt: skip
+
 
 def bench_of(config: TrainConfig) -> tuple[Workbench, Batch]:
     """A run before its first step, and the first two clips."""

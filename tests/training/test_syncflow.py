@@ -20,12 +20,13 @@ from sounding_video.models.weights.find import find_models
 from sounding_video.models.weights.load import load_stable_audio
 from sounding_video.pipeline import load_models
 from sounding_video.sampling.schedules.lockstep import least_audio_time
-from sounding_video.training.assembly import LOADING, Workbench, assemble, build_workbench, exported
+from sounding_video.training.assembly import Workbench, assemble, build_workbench, exported
 from sounding_video.training.batches import Batches, Share
 from sounding_video.training.checkpoint import latest_checkpoint, load_checkpoint
 from sounding_video.training.config import TrainConfig
 from sounding_video.training.pairing import nearest_order, paired
 from sounding_video.training.recipes import recipe
+from sounding_video.training.tasks.base import LOADING
 from sounding_video.training.trainer import train
 
 SYNCFLOW = ("syncflow_audio", "syncflow_joint", "pocket_syncflow", "pocket_syncflow_audio", "pocket_syncflow_direct")

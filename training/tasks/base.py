@@ -8,16 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from ...core.clock import Timeline
+from ...core.device import Placement
 from ...core.pair import MODALITIES, Pair
 from ...models.parts import AudioParts, VideoParts
+from ...models.weights.find import find_models
+from ...models.weights.load import load_stable_audio, load_wan
 from ..config import TrainConfig
 from ..samples import Samples
 from ..trainable import Part
 
 Sides = Pair[VideoParts | AudioParts]
+LOADING = Placement(device=torch.device("cpu"), dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -47,9 +52,37 @@ class TrainingTask(ABC):
     """
 
     sides: ClassVar[tuple[str, ...]] = MODALITIES  # what of the models and of the clips it needs
+    alternates: ClassVar[bool] = False  # whether some of what is trained has no gradient at some steps (see turn)
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
+
+    def begin(self, base: Path) -> Callable[[Path], None] | None:
+        """What writes a new model into a folder, where ``base`` holds none of this task's kind; None where it does."""
+        return None
+
+    def load(self, models: Path) -> Sides:
+        """The models of a folder, in float32: two towers.
+
+        Raises:
+            MissingModelError, WeightsError: see the messages.
+        """
+        found = find_models(models)
+        return Pair(
+            load_wan(found.video, LOADING, text_length=self.config.models.text_length)
+            if "video" in self.sides
+            else None,
+            load_stable_audio(found.audio, LOADING) if "audio" in self.sides else None,
+        )
+
+    def turn(self, step: nn.Module, learning: Mapping[str, nn.Parameter], number: int) -> None:  # noqa: B027
+        """Before an optimizer step: whose turn it is, where some learn at some steps only. By default all always do.
+
+        Args:
+            step: From :meth:`make_step`.
+            learning: What learns in the run, by name; who has not the turn must not require a gradient.
+            number: Finished steps. Nothing else may decide, so that a run resumes exactly.
+        """
 
     @abstractmethod
     def make_step(self, sides: Sides, timeline: Timeline) -> nn.Module:
