@@ -28,11 +28,12 @@ from ..models.pav_dit.new import TRAINED, link_tree, read_own_note, write_note
 from ..models.weights.bridges import use_of
 from ..models.weights.files import read_safetensors, write_safetensors
 from ..models.weights.find import ModelSet
+from ..models.weights.listing import find_alignments, inspect
 from ..pipeline import geometry_of
 from .checkpoint import latest_checkpoint
 from .config import TrainConfig
 from .data import cut_timeline
-from .exports import BRIDGE_FILE, HALVES, forget_origin
+from .exports import ALIGNMENT_FILE, BRIDGE_FILE, HALVES, forget_origin
 from .lora import LORA, merge_lora
 from .tasks import TRAINING_TASKS
 from .tasks.base import Sides, Trained, TrainingTask
@@ -169,6 +170,11 @@ def _copy_towers(found: ModelSet, partial: Path) -> None:
         below = next((bridge.relative_to(root) for root in found.roots if root in bridge.parents), Path(bridge.name))
         (partial / below).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(bridge, partial / below)
+    for root in found.roots:
+        for alignment in find_alignments(root):
+            below = partial / alignment.relative_to(root)
+            below.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(alignment, below)
 
 
 def _overlay_parts(export: Path, target: Path) -> None:
@@ -198,6 +204,11 @@ def _overlay(export: Path, target: Path, names: Pair[str]) -> None:
         forget_origin(place / "config.json")
     if (export / BRIDGE_FILE).is_file():
         _overlay_bridge(export / BRIDGE_FILE, target)
+    if (export / ALIGNMENT_FILE).is_file():
+        for old in target.glob("*.safetensors"):
+            if inspect(old).is_alignment:
+                old.unlink()
+        shutil.copy2(export / ALIGNMENT_FILE, target / ALIGNMENT_FILE)
     for adapter in sorted(export.glob(f"*{LORA}")):
         name = names.present.get(adapter.name.removesuffix(LORA))
         if name is None:
@@ -214,7 +225,7 @@ def _overlay_bridge(bridge: Path, target: Path) -> None:
     """Lay over a bridge file; those that were trained for something else stay beside it, each task under its name."""
     task = _task_of(bridge)
     for old in target.glob("*.safetensors"):
-        if _task_of(old) == task:
+        if not inspect(old).is_alignment and _task_of(old) == task:
             old.unlink()
     name = bridge.name if task == "joint" else f"{bridge.stem}_{task}{bridge.suffix}"
     shutil.copy2(bridge, target / name)

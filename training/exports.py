@@ -18,6 +18,7 @@ from .config import TrainConfig
 from .trainable import tuned_tower_blocks
 
 BRIDGE_FILE = "bridge.safetensors"
+ALIGNMENT_FILE = "alignment.safetensors"
 # In the export of a codec of which only a half was trained: the prefixes of the tensors that are to be laid over.
 HALVES = "trained_halves.json"
 

@@ -38,6 +38,7 @@ from ._bridge_metadata import BridgeNote, config_of, read_note
 from ._header import open_weights
 from ._limits import made, outlined, require_numbers
 from .files import read_weights, write_safetensors
+from .layouts import ALIGNMENT, TITLES
 
 __all__ = [
     "BridgeOptions",
@@ -126,11 +127,12 @@ def load_bridges(path: str | Path, options: BridgeOptions | None = None) -> Load
     options = options or BridgeOptions()
     path = bridge_file(user_path(path))
     contents, metadata = read_weights(path, "the bridge file")
+    _require_bridges(metadata, path)
     groups, ignored = split_groups(contents, path, options.tuned_blocks)
     note = read_note(metadata, path)
     make, fusion_source = made(lambda: _stack_of(groups["bridges"], note, path, options), path)
     outline = outlined(make, len(groups["bridges"]), path)
-    _require_fit(outline, groups["bridges"], f"the bridge file {path.name}")
+    require_fit(outline, groups["bridges"], f"the bridge file {path.name}")
     stack = make()
     load_strictly(stack, groups["bridges"], f"the bridge file {path.name}")
     require_numbers(groups["bridges"].items(), path)
@@ -158,13 +160,24 @@ def outline_bridges(path: str | Path, options: BridgeOptions | None = None) -> B
     """
     options = options or BridgeOptions()
     file = open_weights(bridge_file(user_path(path)), "the bridge file")
+    _require_bridges(file.metadata, file.path)
     contents = {name: torch.empty(info.shape, device="meta") for name, info in file.infos.items()}
     groups, _ = split_groups(contents, file.path, options.tuned_blocks)
     note = read_note(file.metadata, file.path)
     make, _ = made(lambda: _stack_of(groups["bridges"], note, file.path, options), file.path)
     outline = outlined(make, len(groups["bridges"]), file.path)
-    _require_fit(outline, groups["bridges"], f"the bridge file {file.path.name}")
+    require_fit(outline, groups["bridges"], f"the bridge file {file.path.name}")
     return outline
+
+
+def _require_bridges(metadata: Mapping[str, str], path: Path) -> None:
+    if metadata.get("format") == ALIGNMENT:
+        raise IncompatibleWeightsError(
+            "the file holds no bridges",
+            got=f"{path}, which is a {TITLES['alignment']}",
+            expected="a bridge file",
+            remedy="Load it by Load Alignment, or as --alignment.",
+        )
 
 
 def _stack_of(
@@ -218,11 +231,16 @@ def load_strictly(module: torch.nn.Module, state: Mapping[str, Tensor], what: st
     Raises:
         IncompatibleWeightsError: any of those.
     """
-    _require_fit(module, state, what)
+    require_fit(module, state, what)
     module.load_state_dict(state, strict=True)
 
 
-def _require_fit(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+def require_fit(module: torch.nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Compare names and shapes, also of modules and tensors without numbers.
+
+    Raises:
+        IncompatibleWeightsError: as :func:`load_strictly`.
+    """
     own = module.state_dict()
     missing = sorted(set(own) - set(state))
     surplus = sorted(set(state) - set(own))

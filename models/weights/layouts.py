@@ -1,7 +1,7 @@
 """What a weight file is, told by the names and shapes in its header, never by its file name.
 
-Known: Wan 2.1 (text to video), its VAE, UMT5, Stable Audio Open's checkpoint, T5, and bridges. Anything else is named
-as well as its keys allow, with what is wanted and where to get it.
+Known: Wan 2.1 (text to video), its VAE, UMT5, Stable Audio Open's checkpoint, T5, bridges and alignments. Anything else
+is named as well as its keys allow, with what is wanted and where to get it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ TITLES = {
     "umt5": "UMT5 text encoder",
     "stable_audio": "Stable Audio Open checkpoint",
     "t5": "T5 text encoder",
+    "alignment": "SAVA alignment file",
     "bridge": "bridge file",
 }
 GET = {
@@ -31,6 +32,7 @@ GET = {
     "umt5": "umt5_xxl_fp8_e4m3fn_scaled.safetensors of Comfy-Org/Wan_2.1_ComfyUI_repackaged (text_encoders/)",
     "stable_audio": "stable-audio-open-1.0.safetensors of Comfy-Org/stable-audio-open-1.0_repackaged (checkpoints/)",
     "t5": "model.safetensors of google-t5/t5-base, as text_encoders/t5-base.safetensors",
+    "alignment": "what `sounding-video train` writes for the recipe sava_align, and for sava_audio and sava_video",
     "bridge": "a BridgeDiT checkpoint, as published or converted",
 }
 # Part of a name that only that model has -> the model. The first match wins.
@@ -60,6 +62,8 @@ FOREIGN = (
 BRIDGE_ENDS = ("attn.q_proj_1.weight", "video_to_audio_proj.weight", "audio_time_token.weight")
 # The first of these in a block is as wide as the video tower.
 VIDEO_WIDTH_ENDS = (*BRIDGE_ENDS[:2], "along_time.q_proj.weight", "cross.k_proj.weight")
+# What the metadata of alignment files say.
+ALIGNMENT = "sounding_video.alignment"
 WAN_WIDTHS = {1536: "1.3B", 5120: "14B"}
 
 
@@ -168,8 +172,8 @@ def kind_of(file: WeightFile) -> str | None:
 
 def _told(file: WeightFile) -> tuple[str, tuple[str, str, int]] | None:
     for kind, tell in (
-        ("wan", _wan), ("wan_vae", _wan_vae), ("umt5", _umt5), ("stable_audio", _stable_audio),
-        ("t5", _t5), ("bridge", _bridge),
+        ("alignment", _alignment), ("wan", _wan), ("wan_vae", _wan_vae), ("umt5", _umt5),
+        ("stable_audio", _stable_audio), ("t5", _t5), ("bridge", _bridge),
     ):  # fmt: skip
         try:
             told = tell(file)
@@ -281,6 +285,10 @@ def _stable_audio(file: WeightFile) -> tuple[str, str, int] | None:
         return None
     comfy = project.startswith(TRANSFORMER_PREFIXES[1]) or _any(file, ".parametrizations.weight.")
     return "ComfyUI" if comfy else "original", "", file.shape(project)[1]
+
+
+def _alignment(file: WeightFile) -> tuple[str, str, int] | None:
+    return ("ours", "", 0) if file.metadata.get("format") == ALIGNMENT else None
 
 
 def has_bridge_names(names: Iterable[str]) -> bool:

@@ -52,6 +52,7 @@ SIGNS = {
     ),
     "stable_audio": (b"to_cond_embed.0.weight",),
     "t5": (b"encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight",),
+    "alignment": (b"sounding_video.alignment",),
     "bridge": (
         b"attn.q_proj_1.weight",
         b"video_to_audio_proj.weight",
@@ -92,6 +93,11 @@ class FoundFile:
     def is_bridge(self) -> bool:
         """Whether its header names a bridge's tensors, be the file whole or cut short."""
         return self.layout.kind == "bridge" if self.layout else "bridge" in self.likely
+
+    @property
+    def is_alignment(self) -> bool:
+        """Whether its header says that it is an alignment file, be the file whole or cut short."""
+        return self.layout.kind == "alignment" if self.layout else "alignment" in self.likely
 
     @property
     def is_refused(self) -> bool:
@@ -184,6 +190,16 @@ def find_bridges(root: Path) -> list[Path]:
         for found in looked
         if found.is_bridge or not (found.layout or found.is_foreign or suffix_of(found.path) not in BRIDGE_SUFFIXES)
     )
+
+
+def find_alignments(root: Path) -> list[Path]:
+    """Alignment files in ``root`` or its sub-folders up to four levels down, outside of tower folders, sorted."""
+    towers = _towers(root)
+    files = (
+        file for file in look(root, FILE_DEPTH).files if suffix_of(file) in BRIDGE_SUFFIXES and not is_hidden(file)
+    )
+    looked = (inspect(file) for file in files if not towers.intersection(file.parents))
+    return sorted(found.path for found in looked if found.is_alignment)
 
 
 def inspect(path: Path) -> FoundFile:
