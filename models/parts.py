@@ -20,9 +20,9 @@ class VideoParts:
     """Everything of the video side.
 
     Args:
-        tower: Video tower; None of a model that is no pair of towers.
+        tower: Video tower; None of a model that is no pair of towers, and where only the codec was asked for.
         codec: Between frames and latents.
-        text: Caption encoder.
+        text: Caption encoder; None where only the codec was asked for.
         placement: Where and how these run.
         name: Shown to the user.
         trained: False for weights that are random and only show the form.
@@ -31,7 +31,7 @@ class VideoParts:
 
     tower: Tower | None
     codec: VideoCodec
-    text: PromptEncoder | TextEncoderHandle
+    text: PromptEncoder | TextEncoderHandle | None
     placement: Placement
     name: str
     trained: bool = True
@@ -44,7 +44,7 @@ class AudioParts:
 
     tower: Tower | None
     codec: AudioCodec
-    text: PromptEncoder | TextEncoderHandle
+    text: PromptEncoder | TextEncoderHandle | None
     placement: Placement
     name: str
     trained: bool = True

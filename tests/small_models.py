@@ -178,6 +178,29 @@ def write_bridge(
     return Path(path)
 
 
+def write_alignment(path: str | Path, *, reads: tuple[str, ...] = (), seed: int = 0, trained: bool = True) -> Path:
+    """An alignment file for the two folders above; ``reads`` names towers that get random tokens and a random LoRA."""
+    from sounding_video.models.alignment.selective import Alignment, AlignmentConfig
+    from sounding_video.models.weights.alignment import LoraNote, save_alignment
+
+    texts = {f"{side}_text_width": {"video": TEXT_WIDTH_VIDEO, "audio": TEXT_WIDTH_AUDIO}[side] for side in reads}
+    codecs = {"video_channels": 4, "audio_channels": 6, "sound_rate": SAMPLE_RATE / AUDIO_HOP / 15}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        alignment = Alignment(AlignmentConfig(width=8, hidden=12, grid=2, positions=2, **codecs, **texts))
+        for parameter in alignment.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        alignment.video_support[6:] = alignment.audio_support[5:] = 0
+        loras = {}
+        blocks = {"video": ("blocks", VIDEO_WIDTH), "audio": ("transformer_blocks", AUDIO_WIDTH)}
+        for side, (stem, width) in blocks.items():
+            factors = (torch.randn(2, width), 0.3 * torch.randn(width, 2))
+            if side in reads:
+                loras[side] = (LoraNote(2, 2.0), {f"{stem}.{n}.attn2.to_q": factors for n in range(2)})
+    save_alignment(path, alignment, loras=loras, trained=trained)
+    return Path(path)
+
+
 def write_models(root: str | Path, seed: int = 0) -> Path:
     """Both folders and the bridge file under one root: ``wan``, ``stable_audio``, ``bridge.safetensors``."""
     root = Path(root)

@@ -17,9 +17,19 @@ from ..core.errors import InputError, require_choice
 from ..core.json_text import plain
 from ..core.options import Bounds, shown
 from ..core.rates import as_fps
+from ..models.alignment.masks import MASKS
+from ..models.alignment.selective import MASK_INPUTS, MOST_SIZE
 from ..sampling.words import MAX_FLOW_SHIFT, MIN_FLOW_SHIFT
 from .pairing import PAIRINGS
-from .sections import BridgesConfig, DataConfig, ModelsConfig, ObjectiveConfig, OptimizerConfig, SavingConfig
+from .sections import (
+    AlignmentSection,
+    BridgesConfig,
+    DataConfig,
+    ModelsConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    SavingConfig,
+)
 from .tasks import TRAINING_TASKS
 
 T = TypeVar("T")
@@ -49,6 +59,7 @@ YOUNGER: Mapping[str, Any] = {
     "objective.critic_start": 0,
     "objective.critic_channels": 64,
     "models.form": "pocket",
+    **{f"alignment.{field.name}": field.default for field in dataclasses.fields(AlignmentSection)},
 }
 # Sections and fields that may change between a run and its continuation: they do not touch the numbers.
 NOT_HASHED = ("saving", "device", "models.compile", "data.cache", "data.workers", "data.keep_media")
@@ -81,6 +92,7 @@ class TrainConfig:
     device: str = "auto"
     models: ModelsConfig = field(default_factory=ModelsConfig)
     bridges: BridgesConfig = field(default_factory=BridgesConfig)
+    alignment: AlignmentSection = field(default_factory=AlignmentSection)
     data: DataConfig = field(default_factory=DataConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -98,6 +110,8 @@ class TrainConfig:
             ("objective.pairing", self.objective.pairing, PAIRINGS),
             ("objective.codes", self.objective.codes, ("learned", "cepstral")),
             ("models.form", self.models.form, MODEL_FORMS),
+            ("alignment.mask", self.alignment.mask, MASKS.names()),
+            ("alignment.mask_input", self.alignment.mask_input, MASK_INPUTS),
             ("optimizer.decay", self.optimizer.decay, ("cosine", "constant")),
             ("data.crop", self.data.crop, ("random", "head")),
             ("data.short", self.data.short, ("pad", "loop")),
@@ -198,6 +212,7 @@ def _require_ranges(config: TrainConfig) -> None:
         ("objective.critic_channels", objective.critic_channels, 1, 1024),
         ("objective.flow_shift", objective.flow_shift, MIN_FLOW_SHIFT, MAX_FLOW_SHIFT),
         ("bridges.moment_bias", config.bridges.moment_bias, 0, None),
+        *_alignment_ranges(config.alignment),
         ("optimizer.lr", optimizer.lr, 0, None),
         ("optimizer.warmup_steps", optimizer.warmup_steps, 0, None),
         ("optimizer.max_grad_norm", optimizer.max_grad_norm, 0, None),
@@ -215,6 +230,22 @@ def _require_ranges(config: TrainConfig) -> None:
         raise InputError("optimizer.betas is not a pair", got=optimizer.betas, expected="two numbers such as 0.9,0.95")
     if not config.trainable:
         raise InputError("nothing is to be trained", expected="at least one part in trainable, such as bridges")
+
+
+def _alignment_ranges(alignment: AlignmentSection) -> Iterable[tuple[str, float, float, float | None]]:
+    """Name, value, least and most of each number of the section."""
+    return (
+        ("alignment.width", alignment.width, 1, MOST_SIZE),
+        ("alignment.hidden", alignment.hidden, 1, MOST_SIZE),
+        ("alignment.grid", alignment.grid, 1, MOST_SIZE),
+        ("alignment.positions", alignment.positions, 1, MOST_SIZE),
+        ("alignment.segment", alignment.segment, 1, MOST_SIZE),
+        ("alignment.sparsity", alignment.sparsity, 0, None),
+        ("alignment.pull", alignment.pull, 0, None),
+        ("alignment.condition_noise", alignment.condition_noise, 0, 100),
+        ("alignment.condition_dropout", alignment.condition_dropout, 0, 1),
+        ("alignment.text_dropout", alignment.text_dropout, 0, 1),
+    )
 
 
 def _from_dict(cls: type[T], values: Mapping[str, Any], prefix: str) -> T:

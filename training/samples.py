@@ -98,6 +98,8 @@ class Samples(ABC):
 class LatentSamples(Samples):
     """Latents, captions and noise of every side that is there; times and dropout are the task's.
 
+    A side without a text encoder has no captions.
+
     Args:
         config: The run.
         sides: Codecs and text encoders.
@@ -126,6 +128,7 @@ class LatentSamples(Samples):
         self.texts = {
             name: TextCache(cache / "texts", side.text, f"{fingerprint(side.text)}-{side.text.max_length}")
             for name, side in self._sides.items()
+            if side.text is not None
         }
         sound = sides.audio
         tells = sound is not None and hasattr(sound.text, "duration")
@@ -171,8 +174,10 @@ class LatentSamples(Samples):
             drawn["video"] = drawn["audio"]
         for name, cache in self.latents.items():
             latents, captions = cache.read(place.source, place.crop)
-            text = "" if drawn[name] < chances[name] else getattr(captions, name)
-            row[f"{name}_latents"], row[f"{name}_text"] = latents, self.texts[name].read(text)
+            row[f"{name}_latents"] = latents
+            if name in self.texts:
+                text = "" if drawn[name] < chances[name] else getattr(captions, name)
+                row[f"{name}_text"] = self.texts[name].read(text)
             noise = derived_generator(self.config.seed, f"{name} noise", place.position)
             row[f"{name}_noise"] = torch.randn(latents.shape, generator=noise)
         if self._duration is not None:
@@ -185,7 +190,8 @@ class LatentSamples(Samples):
         for name, side in self._sides.items():
             latents = getattr(self.timeline, f"{name}_latent_shape")
             row |= {f"{name}_{what}": torch.empty(latents, device="meta") for what in ("latents", "noise")}
-            row[f"{name}_text"] = torch.empty(side.text.max_length, side.text.model.config.d_model, device="meta")
+            if side.text is not None:
+                row[f"{name}_text"] = torch.empty(side.text.max_length, side.text.model.config.d_model, device="meta")
         if self._duration is not None:
             row["duration"] = torch.empty_like(self._duration[0], device="meta")
         return row

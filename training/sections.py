@@ -1,4 +1,4 @@
-"""The sections of a training configuration: models, bridges, data, objective, optimizer, saving."""
+"""The sections of a training configuration: models, bridges, alignment, data, objective, optimizer, saving."""
 
 from __future__ import annotations
 
@@ -58,6 +58,42 @@ class BridgesConfig:
     gate_bias: float = 0.0
     moment_bias: float = 0.0
     settings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AlignmentSection:
+    """What picture and sound share, and how towers learn to read it (SAVA); sizes are those of the published towers.
+
+    Args:
+        start: Alignment file to go on from, which then says all sizes; a tower's run needs one.
+        width: Dimensions of the shared space.
+        hidden: Of the layers between.
+        grid: Parts of the picture a side.
+        positions: Parts of a moment of the sound.
+        segment: Latent frames of a moment; as many as the clip has make one vector of it, as printed.
+        mask: Kind of the masks.
+        mask_input: What a mask is computed from: ``none`` keeps all, ``own`` its own side, ``both`` as printed.
+        sparsity: λ, the price of a dimension in shares of 1/512; reached after a tenth of the run.
+        pull: α, of both unmasked vectors towards each other.
+        condition_noise: Deviation of noise on what a tower is told of the other side, in deviations of its latents:
+            a cascade shows it generated ones.
+        condition_dropout: Chance that a clip's text and tokens are dropped together.
+        text_dropout: Chance that its text alone is.
+    """
+
+    start: str = ""
+    width: int = 512
+    hidden: int = 512
+    grid: int = 8
+    positions: int = 6
+    segment: int = 1
+    mask: str = "bernoulli"
+    mask_input: str = "both"
+    sparsity: float = 5.0
+    pull: float = 0.1
+    condition_noise: float = 0.1
+    condition_dropout: float = 0.1
+    text_dropout: float = 0.1
 
 
 @dataclass(frozen=True)

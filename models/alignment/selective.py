@@ -28,7 +28,7 @@ OPEN_LOGIT = 2.0
 MASK_INPUTS = {"none": 0, "own": 1, "both": 2}
 # Positions of moments: numbers of a sinusoid, and the axis of the time-aligned bridges, 0..116 over a clip.
 SINUSOID, AXIS, PERIOD = 64, 116.0, 10_000.0
-_MOST = 1 << 16
+MOST_SIZE = 1 << 16  # of anything that an alignment has
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class AlignmentConfig:
             whole = field.type == "int"
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
                 raise InputError(f"{field.name} of an alignment is no {'whole ' * whole}number", got=repr(value))
-            if not (least if whole else 1e-3) <= value <= _MOST:
-                bounds = f"{least if whole else 'more than 0'} to {_MOST}"
+            if not (least if whole else 1e-3) <= value <= MOST_SIZE:
+                bounds = f"{least if whole else 'more than 0'} to {MOST_SIZE}"
                 raise InputError(f"{field.name} of an alignment is out of range", got=value, expected=bounds)
 
     @classmethod

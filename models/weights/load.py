@@ -45,7 +45,12 @@ SUFFIXES = r"(?:-\d+-of-\d+)?\.safetensors(?:\.index.*)?$"
 
 
 def load_wan(
-    source: str | Path | WanFiles, placement: Placement, *, text_length: int | None = None, free_text: bool = False
+    source: str | Path | WanFiles,
+    placement: Placement,
+    *,
+    text_length: int | None = None,
+    free_text: bool = False,
+    codec_only: bool = False,
 ) -> VideoParts:
     """The video side of Wan 2.1.
 
@@ -56,6 +61,7 @@ def load_wan(
         text_length: Text tokens, zero-padded, which changes what the tower computes: 1024 as the published system
             samples, 512 as stock Wan. None takes what the bundled model was made for, else 1024.
         free_text: Read the text encoder when it is used and let go of it afterwards.
+        codec_only: Leave out the tower and the text encoder.
 
     Raises:
         MissingModelError, CorruptWeightsError, IncompatibleWeightsError: see the messages.
@@ -64,17 +70,20 @@ def load_wan(
     source = _source(source, "wan")
     length = text_length_of(source) if text_length is None else text_length
     read = _wan_from_files if isinstance(source, WanFiles) else _wan_from_folder
-    transformer, vae, read_text = read(source, placement)
+    transformer, vae, read_text = read(source, placement, codec_only)
 
     def load_text() -> PromptEncoder:
         encoder, tokenizer = read_text()
         wrap = variant_of(TEXT_ENCODERS, encoder)
         return wrap(tokenizer, store(_prepare(encoder, placement), placement), max_length=length)
 
+    tower = None if codec_only else variant_of(TOWERS, transformer)(store(_prepare(transformer, placement), placement))
     return VideoParts(
-        variant_of(TOWERS, transformer)(store(_prepare(transformer, placement), placement)),
+        tower,
         variant_of(CODECS, vae)(_prepare(vae, placement)),
-        TextEncoderHandle(load_text, _text_fingerprint(source, length, *_rounded(placement)), source, length)
+        None
+        if codec_only
+        else TextEncoderHandle(load_text, _text_fingerprint(source, length, *_rounded(placement)), source, length)
         if free_text
         else load_text(),
         placement,
@@ -84,23 +93,26 @@ def load_wan(
 
 
 def load_stable_audio(
-    source: str | Path | StableAudioFiles, placement: Placement, *, free_text: bool = False
+    source: str | Path | StableAudioFiles, placement: Placement, *, free_text: bool = False, codec_only: bool = False
 ) -> AudioParts:
     """The audio side from Stable Audio Open; arguments and errors as :func:`load_wan`."""
     placement = require_storage(placement)
     source = _source(source, "stable_audio")
     read = _stable_audio_from_files if isinstance(source, StableAudioFiles) else _stable_audio_from_folder
-    transformer, vae, read_text = read(source, placement)
+    transformer, vae, read_text = read(source, placement, codec_only)
 
     def load_text() -> PromptEncoder:
         encoder, projection, tokenizer = read_text()
         wrap = variant_of(TEXT_ENCODERS, encoder)
         return wrap(tokenizer, store(_prepare(encoder, placement), placement), _prepare(projection, placement))
 
+    tower = None if codec_only else variant_of(TOWERS, transformer)(store(_prepare(transformer, placement), placement))
     return AudioParts(
-        variant_of(TOWERS, transformer)(store(_prepare(transformer, placement), placement)),
+        tower,
         variant_of(CODECS, vae)(_prepare(vae, placement)),
-        TextEncoderHandle(load_text, _text_fingerprint(source, *_rounded(placement)), source)
+        None
+        if codec_only
+        else TextEncoderHandle(load_text, _text_fingerprint(source, *_rounded(placement)), source)
         if free_text
         else load_text(),
         placement,
@@ -161,10 +173,10 @@ def folder_classes(folder: Path, usual: str) -> dict[str, Any]:
     return {part: stock_class(each) for part, each in zip(MODULES, (tower, codec, text), strict=True)}
 
 
-def _wan_from_folder(folder: Path, placement: Placement) -> tuple[Any, ...]:
+def _wan_from_folder(folder: Path, placement: Placement, codec_only: bool) -> tuple[Any, ...]:
     classes = folder_classes(folder, "wan")
     return (
-        load_part(classes["transformer"], folder, "transformer", placement.dtype),
+        None if codec_only else load_part(classes["transformer"], folder, "transformer", placement.dtype),
         load_part(classes["vae"], folder, "vae", _vae_dtype(placement)),
         lambda: (
             load_part(classes["text_encoder"], folder, "text_encoder", placement.dtype),
@@ -173,7 +185,7 @@ def _wan_from_folder(folder: Path, placement: Placement) -> tuple[Any, ...]:
     )
 
 
-def _wan_from_files(files: WanFiles, placement: Placement) -> tuple[Any, ...]:
+def _wan_from_files(files: WanFiles, placement: Placement, codec_only: bool) -> tuple[Any, ...]:
     opened = _open(wan=files.transformer, wan_vae=files.vae, umt5=files.text_encoder)
     transformer, encoder = require_kind(opened["wan"], "wan"), require_kind(opened["umt5"], "umt5")
     require_kind(opened["wan_vae"], "wan_vae")
@@ -184,18 +196,18 @@ def _wan_from_files(files: WanFiles, placement: Placement) -> tuple[Any, ...]:
         return model, _file_tokenizer(opened["umt5"], model, files.tokenizer, None, files.spare_tokenizer)
 
     return (
-        load_transformer(opened["wan"], placement.dtype),
+        None if codec_only else load_transformer(opened["wan"], placement.dtype),
         load_vae(opened["wan_vae"], _vae_dtype(placement)),
         read_text,
     )
 
 
-def _stable_audio_from_folder(folder: Path, placement: Placement) -> tuple[Any, ...]:
+def _stable_audio_from_folder(folder: Path, placement: Placement, codec_only: bool) -> tuple[Any, ...]:
     from diffusers import StableAudioProjectionModel
 
     classes = folder_classes(folder, "stable_audio")
     return (
-        load_part(classes["transformer"], folder, "transformer", placement.dtype),
+        None if codec_only else load_part(classes["transformer"], folder, "transformer", placement.dtype),
         load_part(classes["vae"], folder, "vae", _vae_dtype(placement)),
         lambda: (
             load_part(classes["text_encoder"], folder, "text_encoder", placement.dtype),
@@ -205,7 +217,7 @@ def _stable_audio_from_folder(folder: Path, placement: Placement) -> tuple[Any, 
     )
 
 
-def _stable_audio_from_files(files: StableAudioFiles, placement: Placement) -> tuple[Any, ...]:
+def _stable_audio_from_files(files: StableAudioFiles, placement: Placement, codec_only: bool) -> tuple[Any, ...]:
     opened = _open(stable_audio=files.checkpoint, t5=files.text_encoder)
     checkpoint, encoder = require_kind(opened["stable_audio"], "stable_audio"), require_kind(opened["t5"], "t5")
     _require_text_width(checkpoint, encoder, files)
@@ -215,7 +227,7 @@ def _stable_audio_from_files(files: StableAudioFiles, placement: Placement) -> t
         model = load_t5(opened["t5"], placement.dtype)
         return model, projection, _file_tokenizer(opened["t5"], model, files.tokenizer, TEXT_LENGTH)
 
-    return transformer, vae, read_text
+    return None if codec_only else transformer, vae, read_text
 
 
 def _open(**paths: Path) -> dict[str, WeightFile]:

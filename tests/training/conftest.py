@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from small_models import PAV_WORLD, write_pav_dit_folder
+from small_models import PAV_WORLD, write_alignment, write_pav_dit_folder
 from sounding_video.training.config import TrainConfig
 from sounding_video.training.recipes import recipe
 from sounding_video.training.tasks import TRAINING_TASKS
+from sounding_video.training.tasks._conditioned import ConditionedTask
 from sounding_video.training.tasks._planes import PlanesTask
 
 _spec = importlib.util.spec_from_file_location("training_runs", Path(__file__).with_name("runs.py"))
@@ -33,14 +34,25 @@ def small_planes_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pav_dit_folder(tmp_path_factory.mktemp("pav_dit") / "planes", extent=PAV_WORLD)
 
 
+@pytest.fixture(scope="session")
+def small_alignment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An alignment file that no tower reads yet, with random adapters and a part of its dimensions kept."""
+    return write_alignment(tmp_path_factory.mktemp("alignment") / "first.safetensors")
+
+
 @pytest.fixture
-def small_run(small_models_dir: Path, small_planes_dir: Path, shared_cache: Path) -> Callable[..., TrainConfig]:
+def small_run(
+    small_models_dir: Path, small_planes_dir: Path, small_alignment: Path, shared_cache: Path
+) -> Callable[..., TrainConfig]:
     """``small_run("pocket_bridges", "num_steps=8", …)``."""
 
     def make(name: str = "pocket_bridges", *overrides: str) -> TrainConfig:
         of_planes = issubclass(TRAINING_TASKS.get(recipe(name).task), PlanesTask)
         root, cache = small_planes_dir if of_planes else small_models_dir, f"data.cache={shared_cache}"
-        return recipe(name, [f"models.root={root}", cache, *SMALL, *overrides])
+        task = next((o.partition("=")[2] for o in overrides if o.startswith("task=")), recipe(name).task)
+        reads = issubclass(TRAINING_TASKS.get(task), ConditionedTask)
+        start = [f"alignment.start={small_alignment}"] if reads else []
+        return recipe(name, [f"models.root={root}", cache, *SMALL, *start, *overrides])
 
     return make
 

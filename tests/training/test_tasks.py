@@ -80,7 +80,7 @@ def test_saving_does_not_touch_the_numbers(small_run, tmp_path, task: str) -> No
 def test_a_part_of_another_task_is_refused_with_its_own(small_run, task: str) -> None:
     with pytest.raises(InputError, match="a trainable part is not in this task: got 'text'; expected") as error:
         build_workbench(config := small_run(RECIPE_OF[task], "trainable=text"), Path(config.models.root))
-    assert any(word in str(error.value) for word in ("video", "audio", "transformer", "av_codec"))
+    assert any(word in str(error.value) for word in ("video", "audio", "transformer", "av_codec", "alignment"))
 
 
 def test_an_unknown_task_is_refused_with_the_choices() -> None:
