@@ -113,20 +113,28 @@ class JointModel(nn.Module):
         for index, (bridge, stops) in enumerate(zip(self.bridges or (), points, strict=False)):
             wanted = BOTH - given if stops is points[-1] else BOTH
             for side, tower in enumerate((self.video, self.audio)):
-                states[side] = tower.walk(states[side], starts[side], stops[side] + 1)
+                states[side] = tower.walk(_taken(states, side), starts[side], stops[side] + 1)
                 starts[side] = stops[side] + 1
-            before, states = states, self._cross(bridge, states, ropes, given, wanted)
-            for modality, old, new in zip((video, audio), before, states, strict=True):
-                note_heard(modality.heard, index, old.hidden, new.hidden)
+            crossed = self._cross(bridge, states, ropes, given, wanted)
+            _note_heard(index, (video, audio), states, crossed)
+            states = crossed
         if self.bridges is not None and not points:
             for side, (name, tower, modality) in enumerate(sides):
                 if states[side] is not None and modality.heard is not None:
                     stops = getattr(self.bridges.points, name)
-                    states[side], starts[side] = _said_again(tower, states[side], stops, modality.heard)
+                    states[side], starts[side] = _said_again(tower, _taken(states, side), stops, modality.heard)
         return tuple(
-            None if state is None or name in given else tower.leave(tower.walk(state, start, tower.num_blocks))
-            for (name, tower, _), state, start in zip(sides, states, starts, strict=True)
+            None
+            if states[side] is None or name in given
+            else tower.leave(tower.walk(_taken(states, side), starts[side], tower.num_blocks))
+            for side, (name, tower, _) in enumerate(sides)
         )
+
+    def forget_tables(self) -> None:
+        """Let go of positions that are kept for the next forward of the same size."""
+        self._rope_cache = None
+        for tower in filter(None, (self.video, self.audio)):
+            tower.forget_tables()
 
     def _first_block(self, video: Modality) -> Tensor:
         """What the first block adds to the video stream ``(B, L, D)``."""
@@ -154,6 +162,19 @@ class JointModel(nn.Module):
             on_device = tuple(tuple(table.to(video.hidden.device) for table in pair) for pair in tables)
             self._rope_cache = (key, on_device)
         return self._rope_cache[1]
+
+
+def _taken(states: list[TowerState | None], side: int) -> TowerState:
+    """A side's state, which the list holds no longer: a walk lets go of its first stream while it goes on."""
+    state, states[side] = states[side], None
+    return state
+
+
+def _note_heard(
+    bridge: int, modalities: tuple[Modality, Modality], before: list[TowerState], after: list[TowerState]
+) -> None:
+    for modality, old, new in zip(modalities, before, after, strict=True):
+        note_heard(modality.heard, bridge, old.hidden, new.hidden)
 
 
 def note_heard(heard: Heard | None, bridge: int, old: Tensor, new: Tensor) -> None:

@@ -62,11 +62,19 @@ def bridge_rope(kind: str, head_width: int, video: TokenGrid, audio: TokenGrid) 
 
 
 def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate pairs (x0, x1) of ``(B, L, N, D)`` by tables ``(L, D)``; product in float32, result in x's dtype."""
-    x32 = x.float()
-    even, odd = x32.unflatten(-1, (-1, 2)).unbind(-1)
-    turned = torch.stack((-odd, even), dim=-1).flatten(-2)
-    return (x32 * cos[:, None] + turned * sin[:, None]).to(x.dtype)
+    """Rotate pairs (x0, x1) of ``(B, L, N, D)`` by tables ``(L, D)``; product in float32, result in x's dtype.
+
+    Each half is written where it belongs, as stock Wan does it, so nothing is put together again. A float32 copy is
+    made only where x learns: both parts of its gradient are added before they are rounded.
+    """
+    learns = x.requires_grad and torch.is_grad_enabled()
+    source = x.float() if learns or x.dtype == torch.float64 else x
+    even, odd = source[..., 0::2], source[..., 1::2]
+    cos, sin = cos[:, None], sin[:, None]
+    turned = torch.empty_like(x)
+    turned[..., 0::2] = even * cos[..., 0::2] - odd * sin[..., 0::2]
+    turned[..., 1::2] = odd * cos[..., 1::2] + even * sin[..., 1::2]
+    return turned
 
 
 def rotate_half_split(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -104,15 +104,16 @@ class KnownPart:
         given: What is known.
         process: How this modality is noised.
         noise: ``(B, …)`` what the modality would start from.
+        place: Where all of it is kept.
     """
 
-    def __init__(self, given: Given, process: str, noise: Tensor) -> None:
+    def __init__(self, given: Given, process: str, noise: Tensor, place: torch.device | str = "cpu") -> None:
         if given.seed is not None:
             generator = seeded_generator(given.seed)
             noise = torch.randn(noise.shape, generator=generator, dtype=torch.float32, device="cpu")
-        self.given, self._process, self._noise = given, PROCESSES.get(process), noise.to("cpu", torch.float32)
-        self.clean = given.latents.to("cpu", torch.float32).expand_as(self._noise)
-        self._mask = None if given.mask is None else given.mask.to("cpu").bool().expand_as(self._noise[:, :1])
+        self.given, self._process, self._noise = given, PROCESSES.get(process), noise.to(place, torch.float32)
+        self.clean = given.latents.to(place, torch.float32).expand_as(self._noise)
+        self._mask = None if given.mask is None else given.mask.to(place).bool().expand_as(self._noise[:, :1])
         self._way, self._whole = SHOWN.get(given.how)(), Known(self.clean, self._noise, self._process, given.time)
 
     def view(self, sigma: Tensor, timestep: Tensor) -> tuple[Tensor, Tensor]:

@@ -132,7 +132,7 @@ class _Forward:
 
 @dataclass
 class _Predictions:
-    """What the passes of one step said, by modality and name of the pass; float32 on the CPU, where solvers work."""
+    """What the passes of one step said, by modality and name of the pass; float32, where the solvers work."""
 
     video: dict[str, Tensor] = field(default_factory=dict)
     audio: dict[str, Tensor] = field(default_factory=dict)
@@ -152,6 +152,7 @@ class GuidedDenoiser:
         num_positions: Video latent positions B·T·H·W, 0 without video; what ``auto`` looks at.
         given: Modalities that are known as a whole.
         cache: What steps are computed and what the others take instead; None computes all.
+        place: Where predictions are combined.
 
     Raises:
         InputError: a guider needs the negative embedding of a generated modality that has none; when called, a tower is
@@ -167,8 +168,10 @@ class GuidedDenoiser:
         num_positions: int,
         given: frozenset[str] = frozenset(),
         cache: CacheRun | None = None,
+        place: torch.device | str = "cpu",
     ) -> None:
         self._denoiser, self._guidance, self._given, self._cache = denoiser, guidance, given, cache
+        self._place = place
         self._num_computed, self._asked = 0, {}
         self._differences: dict[tuple[int, str], Tensor] = {}
         texts = Pair.of(conditioning)
@@ -185,7 +188,7 @@ class GuidedDenoiser:
     def __call__(
         self, video: View | None, audio: View | None, share: float = 0.0, step: int = 0
     ) -> tuple[Tensor | None, ...]:
-        """Guided predictions ``(B, …)``, float32 on the CPU; None for a modality that is not there, or given.
+        """Guided predictions ``(B, …)``, float32 on ``place``; None for a modality that is not there, or given.
 
         Args:
             video: What the video tower sees, or None.
@@ -312,7 +315,7 @@ class GuidedDenoiser:
                     expected=f"a model with a tower for {name}",
                     remedy=f"Join a {name} tower to the model, or generate without {name}.",
                 )
-            parts = output.to("cpu", torch.float32).chunk(len(forward.passes))
+            parts = output.to(self._place, torch.float32).chunk(len(forward.passes))
             getattr(predictions, name).update(zip((one.name for one in forward.passes), parts, strict=True))
 
     def _guided(self, name: str, predictions: dict[str, Tensor], turns: dict[int, bool]) -> Tensor:

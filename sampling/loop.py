@@ -46,7 +46,9 @@ def sample(
 ) -> JointLatents:
     """Denoise both modalities together; what ``noise`` holds takes part in the run.
 
-    Solvers work in float32 on the CPU, only model inputs travel: noise of the SDE too is the same on any device.
+    Solvers and guidance work in float32 on a CUDA device, or else on the CPU. All noise is drawn on the CPU, that of
+    the SDE too, so it is the same on any device. Beside it, one thing travels at a step: whether all predictions are
+    finite.
 
     Args:
         denoiser: One joint forward, for example a ``JointModel``.
@@ -71,23 +73,40 @@ def sample(
         NonFiniteError: NaN or infinity in the noise or in a prediction; names the step and the modality.
         Cancelled: or whatever ``progress.check_cancelled`` raises.
     """
-    tracks = _tracks(noise, schedule, given or Pair(), latent_dtype, seed)
+    place = _solver_device(device)
+    tracks = _tracks(noise, schedule, given or Pair(), latent_dtype, seed, place)
     remembered = _remembered(cache, noise, schedule.num_steps, progress)
     settings = {**_surroundings(noise, tracks), "cache": remembered}
-    predict = GuidedDenoiser(denoiser, _place(conditioning, noise, device, dtype), guidance, **settings)
+    predict = GuidedDenoiser(denoiser, _place(conditioning, noise, device, dtype), guidance, place=place, **settings)
     to_model = {"device": device, "dtype": dtype or latent_dtype}
     progress.check_cancelled()
     for step in range(schedule.num_steps):
         views = tracks.map(lambda track, step=step: track.view(step, **to_model))
         predictions = Pair(*predict(*views, share=step / schedule.num_steps, step=step))
+        _require_finite(predictions, f"at step {step + 1} of {schedule.num_steps}")
         for track, prediction in filter(None, tracks.zip(predictions)):
-            track.advance(step, prediction, f"at step {step + 1} of {schedule.num_steps}")
+            track.advance(step, prediction)
         if on_step is not None:
             on_step(step, _joint(tracks, "latents"))
-        estimate = _joint(tracks, "estimate")
-        progress.step("sample", step + 1, schedule.num_steps, preview=lambda estimate=estimate: estimate)
+        estimates = tracks.map(lambda track: track.estimate())
+        progress.step("sample", step + 1, schedule.num_steps, preview=lambda estimates=estimates: _on_host(estimates))
     _tell(remembered, progress)
     return _joint(tracks, "latents")
+
+
+def _solver_device(device: torch.device | str) -> torch.device:
+    """Where latents lie between the steps. Only CUDA is known to have all that the solvers ask for."""
+    device = torch.device(device)
+    return device if device.type == "cuda" else torch.device("cpu")
+
+
+def _require_finite(predictions: Pair[Tensor], where: str) -> None:
+    """Refuse NaN and infinity; the card is asked once, of both modalities."""
+    present = predictions.present
+    finite = torch.stack([prediction.isfinite().all() for prediction in present.values()])
+    for (name, prediction), is_finite in zip(present.items(), finite.to("cpu").tolist(), strict=True):
+        if not is_finite:
+            require_finite(f"the {name} prediction {where}", prediction, _PREDICTION_REMEDY)
 
 
 def _remembered(cache: StepCache | None, noise: JointLatents, num_steps: int, progress: Progress) -> CacheRun | None:
@@ -116,10 +135,15 @@ def _surroundings(noise: JointLatents, tracks: Pair[_Track | _GivenTrack]) -> di
 
 
 def _tracks(
-    noise: JointLatents, schedule: Schedule, given: Pair[Given], latent_dtype: torch.dtype, seed: int
+    noise: JointLatents,
+    schedule: Schedule,
+    given: Pair[Given],
+    latent_dtype: torch.dtype,
+    seed: int,
+    place: torch.device,
 ) -> Pair[_Track | _GivenTrack]:
     """Both modalities at their start; refused where all is given."""
-    settings = {"latent_dtype": latent_dtype, "generator": seeded_generator(seed)}
+    settings = {"latent_dtype": latent_dtype, "generator": seeded_generator(seed), "place": place}
     tracks = Pair(
         *(_begin(name, getattr(noise, name), getattr(schedule, name), given[name], **settings) for name in MODALITIES)
     )
@@ -139,6 +163,7 @@ class _Track:
         schedule: Points and solver.
         latent_dtype: Type the latents are kept in.
         generator: For a solver that draws noise.
+        place: Where latents and solver are.
         given: What of it is known, or None.
     """
 
@@ -149,17 +174,18 @@ class _Track:
         schedule: ModalitySchedule,
         latent_dtype: torch.dtype,
         generator: torch.Generator,
+        place: torch.device,
         given: Given | None,
     ) -> None:
         require_finite(f"the initial {name} noise", noise, "Draw it again or check where the latents come from.")
-        self.name, self._schedule = name, schedule
-        self._solver, self._sigmas = schedule.start(), schedule.sigmas
+        self._schedule, self._solver = schedule, schedule.start()
+        self._times = _Times(schedule)
         self._settings = {"generator": generator} if self._solver.stochastic else {}
-        self._latents = noise.to("cpu", latent_dtype) * self._solver.init_noise_sigma
-        self._known = None if given is None else KnownPart(given, schedule.process, noise)
+        self._latents = (noise.to("cpu", latent_dtype) * self._solver.init_noise_sigma).to(place)
+        self._known = None if given is None else KnownPart(given, schedule.process, noise, place)
 
     def latents(self) -> Tensor:
-        """Current latents ``(B, …)``, float32 on the CPU."""
+        """Current latents ``(B, …)``, float32."""
         latents = self._latents.float()
         return latents if self._known is None else self._known.over_result(latents)
 
@@ -169,17 +195,16 @@ class _Track:
 
     def view(self, step: int, device: torch.device | str, dtype: torch.dtype) -> View:
         """Model input and timestep of one step, on the model's device."""
-        timestep = self._schedule.timesteps[step : step + 1]
+        timestep = self._times.on(device)[step : step + 1]
         state = self._latents.float()
         if self._known is not None:
             state = self._known.over_state(state, self._solver.sigmas[step])
             self._latents = state.to(self._latents.dtype)
-        latents = self._solver.scale_model_input(state, timestep[0])
-        return View(latents.to(device, dtype), timestep.to(device), at=float(timestep))
+        latents = self._solver.scale_model_input(state, self._schedule.timesteps[step])
+        return View(latents.to(device, dtype), timestep, at=self._times.told[step])
 
-    def advance(self, step: int, prediction: Tensor, where: str) -> None:
+    def advance(self, step: int, prediction: Tensor) -> None:
         """Let the solver take one step."""
-        require_finite(f"the {self.name} prediction {where}", prediction, _PREDICTION_REMEDY)
         if self._known is not None:
             prediction = self._known.over_prediction(prediction, self._solver.sigmas[step])
         timestep = self._schedule.timesteps[step]
@@ -197,11 +222,12 @@ class _GivenTrack:
         given: All of it known.
         noise: ``(B, …)``.
         schedule: Where the others stand.
+        place: Where it is kept.
     """
 
-    def __init__(self, given: Given, noise: Tensor, schedule: ModalitySchedule) -> None:
-        self._known, self._schedule = KnownPart(replace(given, mask=None), schedule.process, noise), schedule
-        self._sigmas = schedule.start().sigmas
+    def __init__(self, given: Given, noise: Tensor, schedule: ModalitySchedule, place: torch.device) -> None:
+        self._known = KnownPart(replace(given, mask=None), schedule.process, noise, place)
+        self._sigmas, self._times = schedule.start().sigmas, _Times(schedule)
 
     def latents(self) -> Tensor:
         """The given ones, to the bit."""
@@ -211,11 +237,28 @@ class _GivenTrack:
 
     def view(self, step: int, device: torch.device | str, dtype: torch.dtype) -> View:
         """As the way to show it says."""
-        shown, timestep = self._known.view(self._sigmas[step], self._schedule.timesteps[step : step + 1])
-        return View(shown.to(device, dtype), timestep.to(device), given=True)
+        shown, timestep = self._known.view(self._sigmas[step], self._times.on(device)[step : step + 1])
+        return View(shown.to(device, dtype), timestep, given=True)
 
-    def advance(self, step: int, prediction: Tensor | None, where: str) -> None:
+    def advance(self, step: int, prediction: Tensor | None) -> None:
         """Nothing: nobody asks what the model says of it."""
+
+
+class _Times:
+    """What a tower is told of the time at every step: as numbers, and as a tensor that travels once.
+
+    Args:
+        schedule: Has them.
+    """
+
+    def __init__(self, schedule: ModalitySchedule) -> None:
+        self.told = schedule.timesteps.tolist()
+        self._tensor = schedule.timesteps
+
+    def on(self, device: torch.device | str) -> Tensor:
+        """``(n,)`` on a device."""
+        self._tensor = self._tensor.to(device)
+        return self._tensor
 
 
 def _begin(
@@ -242,13 +285,17 @@ def _begin(
             expected=str(tuple(noise.shape)),
         )
     if given.is_whole:
-        return _GivenTrack(given, noise, schedule)
+        return _GivenTrack(given, noise, schedule, settings["place"])
     return _Track(name, noise, schedule, given=given, **settings)
 
 
 def _joint(tracks: Pair[_Track | _GivenTrack], read: str) -> JointLatents:
-    """One value of every track, side by side."""
-    return JointLatents(*tracks.map(lambda track: getattr(track, read)()))
+    """One value of every track, side by side on the CPU."""
+    return _on_host(tracks.map(lambda track: getattr(track, read)()))
+
+
+def _on_host(values: Pair[Tensor]) -> JointLatents:
+    return JointLatents(*values.map(lambda value: value.to("cpu")))
 
 
 def _num_positions(noise: JointLatents) -> int:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # The video codec works latent frame by latent frame; from the third one on every step takes the same.
 STEADY_FRAMES = 3
+# Float32 copies of the latents that the sampler keeps: the latents, those before, and two estimates of x0 (UniPC).
+SOLVER_COPIES = 4
 _META = torch.device("meta")
 
 
@@ -73,19 +75,19 @@ def sampling(
                 continue
             view = torch.empty(shape, dtype=tower.dtype, device=_META)
             inputs.append(_modality(tower, view, length, rows))
-            # The other pass: its text waits on the device, and so does what the first pass gave.
+            # The other pass: its text waits on the device, and so does what the first pass gave; solvers work there.
             held += [view, *(_modality(tower, view, length, 1).text for _ in range(waiting))]
-            held += [torch.empty_like(view) for _ in range(waiting)]
+            held += [torch.empty(shape, device=_META) for _ in range(waiting + SOLVER_COPIES)]
         if work.kept_steps and None not in inputs:
             inputs[1] = replace(inputs[1], heard=_Kept(held, work.kept_steps * (1 + waiting)))
         return joint(*inputs), held
 
-    joint._rope_cache = None
+    joint.forget_tables()
     try:
         cost = dry_run(run, known)
         return cost._replace(operations=cost.operations * (1 + waiting))
     finally:
-        joint._rope_cache = None
+        joint.forget_tables()
 
 
 class _Kept:

@@ -138,6 +138,9 @@ class Tower(nn.Module, ABC):
     def run_block(self, block: nn.Module, state: TowerState) -> Tensor:
         """One stock block on the residual stream."""
 
+    def forget_tables(self) -> None:
+        """Let go of what is kept between forwards of one size; most towers keep nothing."""
+
     @abstractmethod
     def leave(self, state: TowerState) -> Tensor:
         """Head: residual stream to the prediction, shaped like the latents."""

@@ -39,8 +39,26 @@ class StableAudioTower(Tower):
         """Start and end side by side (1536)."""
         return self.model.config.global_states_input_dim
 
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__(model)
+        self._rotary: tuple[tuple[object, ...], tuple[Tensor, Tensor]] | None = None
+
     def rotary(self, num_tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The stock pipeline's table: half of each head rotated, positions 0..tokens-1, float32."""
+        """The stock pipeline's table: half of each head rotated, positions 0..tokens-1, float32.
+
+        Made on the CPU, and kept until the length or the device changes: once a run.
+        """
+        key = (num_tokens, device)
+        if self._rotary is None or self._rotary[0] != key:
+            self._rotary = (key, self._new_rotary(num_tokens, device))
+        return self._rotary[1]
+
+    def forget_tables(self) -> None:
+        """The rotary one."""
+        self._rotary = None
+
+    @torch.inference_mode(False)  # kept ones may be trained with later
+    def _new_rotary(self, num_tokens: int, device: torch.device) -> tuple[Tensor, Tensor]:
         from diffusers.models.embeddings import get_1d_rotary_pos_embed
 
         cos, sin = get_1d_rotary_pos_embed(

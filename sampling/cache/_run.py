@@ -33,7 +33,7 @@ class CacheRun:
         self._last: int | None = None
         self._seen: Tensor | None = None
         self._first_block: Tensor | None = None
-        self._errors: list[float] = []
+        self._errors: list[Tensor] = []  # where predictions are: nobody waits for them before the end
         self.num_computed = 0
 
     def computes(self, step: int, look: Callable[[], Tensor] | None) -> bool:
@@ -74,7 +74,7 @@ class CacheRun:
         """Keep a prediction ``(B, …)`` of a pass; what would have been extrapolated is held against it first."""
         known = self._predictions.setdefault((modality, name), History(self.cache.order))
         if name == _POSITIVE and len(known) == self.cache.kept:
-            self._errors.append(float((known(at) - prediction).norm() / prediction.norm().clamp_min(1e-12)))
+            self._errors.append((known(at) - prediction).norm() / prediction.norm().clamp_min(1e-12))
         known.note(at, prediction)
 
     def prediction(self, modality: str, name: str, at: float) -> Tensor:
@@ -96,7 +96,8 @@ class CacheRun:
         told = f"step cache: {self.num_computed} of {self._num_steps} steps computed"
         if not self._errors or self.num_computed == self._num_steps:
             return told
-        mean, worst = sum(self._errors) / len(self._errors), max(self._errors)
+        errors = torch.stack(self._errors)
+        mean, worst = float(errors.mean()), float(errors.max())
         return f"{told}; there the extrapolated prediction was off by {mean:.1%} on average, {worst:.1%} at most"
 
 

@@ -22,6 +22,6 @@ class Fixed(Shown):
         """The same at every step."""
         process = known.process
         level = FIXED_TIMES.get(process.name, 0.04) if known.level is None else known.level
-        time = torch.tensor([level])
+        time = torch.tensor(level)  # without an axis it goes with tensors on any device
         shown = process.add_noise(known.clean, known.noise, time)
-        return shown, (time * process.timestep_scale).to(timestep.dtype)
+        return shown, torch.full_like(timestep, float(time * process.timestep_scale))

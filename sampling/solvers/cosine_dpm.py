@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
 from diffusers import CosineDPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_cosine_dpmsolver_multistep import BrownianTreeNoiseSampler
 from torch import Tensor
 
 from . import SOLVERS
@@ -44,6 +48,29 @@ class CosineDPM(CosineDPMSolverMultistepScheduler):
         solver.sigmas, solver.timesteps = sigmas.clone(), timesteps.clone()
         solver.set_begin_index(0)
         return solver
+
+    def step(
+        self,
+        model_output: Tensor,
+        timestep: Tensor,
+        sample: Tensor,
+        generator: torch.Generator | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """One step; the noise is drawn on the CPU, where the stock step would draw another one on the sample's device.
+
+        Args:
+            model_output: Prediction ``(B, …)``.
+            timestep: Only counted.
+            sample: ``(B, …)``.
+            generator: Its initial seed is the Brownian path's entropy; None takes any.
+            kwargs: See diffusers.
+        """
+        if self.noise_sampler is None:
+            bounds = {"sigma_min": self.config.sigma_min, "sigma_max": self.config.sigma_max}
+            like = torch.empty_like(sample, device="cpu")
+            self.noise_sampler = BrownianTreeNoiseSampler(like, **bounds, seed=generator and generator.initial_seed())
+        return super().step(model_output, timestep, sample, **kwargs)
 
     def estimate(self) -> Tensor:
         """The newest converted output."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffusers import UniPCMultistepScheduler
 from torch import Tensor
 
@@ -41,6 +43,11 @@ class UniPC(UniPCMultistepScheduler):
         solver.sigmas[0] = solver.sigmas[0].clamp(max=1 - 1e-6)
         solver.set_begin_index(0)
         return solver
+
+    def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, **kwargs: Any) -> Any:
+        """One step; its points go to the sample's device once, where the stock step would send some every time."""
+        self.sigmas = self.sigmas.to(sample.device)
+        return super().step(model_output, timestep, sample, **kwargs)
 
     def estimate(self) -> Tensor:
         """The newest converted output."""
