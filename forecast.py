@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING, Any
 from .core.clock import Timeline
 from .core.pair import Pair
 from .core.progress import Progress
-from .core.room import clip_text, require_memory
+from .core.room import clip_text, require_memory, total_memory
 from .models.families.base import FamilyModel
 from .models.joined import join_towers
 from .models.plan.base import ModelOutline, Workload
 from .models.plan.duration import LONG_SECONDS, worded
 from .models.plan.fit import Stage, note
-from .models.plan.plans import FRAME_COPIES, plans
+from .models.plan.plans import FRAME_COPIES, iter_plans
 from .models.plan.runs import forecast, settle, tilings
 from .sampling.guidance import is_small
 from .sampling.options import SamplingOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .core.device import Placement
     from .core.types import Conditioning
     from .models.parts import AudioParts, VideoParts
+    from .models.plan.plans import Plan
 
 Shapes = Pair[tuple[int, ...]]
 FRAME_BYTES = 12  # of a pixel: three colours in float32
@@ -89,11 +92,24 @@ def settled(
     run, ways = _planning(model, timeline, options, tiling)
     if model.placement.offload != "auto":
         if model.placement.device.type == "cpu":
-            peaks = [plan.peak_bytes for plan in plans(lambda _: run[0], *run[1:], **ways)]
-            require_memory(min(peaks), f"what it takes to make {told}", of_all=True)
+            _require_any(iter_plans(lambda _: run[0], *run[1:], **ways), f"what it takes to make {told}")
         return model, tiling
     placement, tiling = settle(*run, **ways) or (model.placement, tiling)
     return replace(model, placement=placement), tiling
+
+
+def _require_any(candidates: Iterable[Plan], what: str) -> None:
+    """Refuse what no plan fits into the main memory; the first that does is enough.
+
+    Raises:
+        PlacementError: of the plan that takes least.
+    """
+    peaks = []
+    for plan in candidates:
+        peaks.append(plan.peak_bytes)
+        if plan.peak_bytes <= total_memory():
+            return
+    require_memory(min(peaks), what, of_all=True)
 
 
 def forecast_of(model: FamilyModel, timeline: Timeline | None = None) -> dict[str, Any]:

@@ -1,8 +1,14 @@
-"""What this pack adds to ComfyUI's start: the real server, with and without it. Needs COMFYUI_PATH.
+"""What this pack adds to ComfyUI's start (needs COMFYUI_PATH), and how long the command takes to its first step.
 
-``--quick-test-for-ci`` loads everything a start loads and ends. Printed are the whole start with and without the pack,
-ComfyUI's own line for it (best of the runs), and from one run under ``-X importtime`` what takes the time.
-Limit: under 0.5 s.
+    python benchmarks/startup.py             # the real server, with and without the pack
+    python benchmarks/startup.py --command   # sounding-video generate --models pocket
+
+Of the command the time until its captions are read is shown, from where on it samples, in seconds of all its threads,
+beside the floor: the imports of the stock classes that it runs, which it cannot do without.
+
+Of the server, ``--quick-test-for-ci`` loads everything a start loads and ends. Printed are the whole start with and
+without the pack, ComfyUI's own line for it (best of the runs), and from one run under ``-X importtime`` what takes the
+time. Limit: under 0.5 s.
 """
 
 from __future__ import annotations
@@ -20,6 +26,12 @@ from pathlib import Path
 PACK = "ComfyUI-SoundingVideo"
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_SECONDS = 0.5
+# Classes of the libraries that a run of the bundled model takes.
+STOCK = (
+    "import torch, av; from transformers import T5EncoderModel, UMT5EncoderModel, PreTrainedTokenizerFast; "
+    "from diffusers import AutoencoderKLWan, AutoencoderOobleck, StableAudioDiTModel, WanTransformer3DModel, "
+    "UniPCMultistepScheduler, CosineDPMSolverMultistepScheduler"
+)
 
 
 @dataclass(frozen=True)
@@ -87,11 +99,59 @@ def slowest(log: str, count: int) -> list[tuple[float, str]]:
     return sorted(ours, reverse=True)[:count]
 
 
+def cpu_seconds_until(command: list[str], mark: str) -> float:
+    """CPU seconds that a command takes until it prints a mark on stderr, or ends."""
+    import psutil
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        watched, seconds = psutil.Process(process.pid), 0.0
+        for line in process.stderr:
+            if mark in line:
+                times = watched.cpu_times()
+                seconds = times.user + times.system
+                break
+        process.stderr.read()
+    if process.returncode or not seconds:
+        raise SystemExit(f"the command did not come to {mark!r}: exit code {process.returncode}")
+    return seconds
+
+
+def command_table(runs: int) -> str:
+    """The command's start and its floor, best of the runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        generate = [sys.executable, "-m", "sounding_video", "generate", "a red ball bounces", "--models", "pocket"]
+        generate += ["--steps", "1", "-o"]
+        whole = min(
+            cpu_seconds_until([*generate, str(Path(folder) / f"{run}.mp4")], "reading captions") for run in range(runs)
+        )
+    floor = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-c",
+        f"{STOCK}; import sys; print('there', file=sys.stderr, flush=True); import time; time.sleep(1)",
+    ]
+    stock = min(cpu_seconds_until(floor, "there") for _ in range(runs))
+    rows = {"sounding-video generate --models pocket, to its first step": whole, "imports of the stock classes": stock}
+    return "\n".join(
+        [
+            "| start, best of runs | CPU seconds |",
+            "|---|---|",
+            *(f"| {name} | {value:.2f} |" for name, value in rows.items()),
+        ]
+    )
+
+
 def main() -> None:
     """Measure and print a table; exit 1 above the limit."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=3, help="starts of each kind (default: 3)")
-    runs = parser.parse_args().runs
+    parser.add_argument("--command", action="store_true", help="the command instead of the server")
+    args = parser.parse_args()
+    runs = args.runs
+    if args.command:
+        print(command_table(runs))
+        return
     if "COMFYUI_PATH" not in os.environ:
         print("COMFYUI_PATH is not set: nothing to measure against.")
         return

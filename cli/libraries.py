@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,8 +11,18 @@ from ..core.errors import PlacementError
 UNTRAINED = "The model is untrained: picture and sound are noise that only shows that every part works."
 
 
+# Packages of the extras: diffusers and transformers import them where they are installed, whatever a run uses, and they
+# complain of what they miss themselves.
+_BYSTANDERS = ("bitsandbytes", "torchao", "kernels", "peft", "accelerate")
+
+
 def quiet_libraries() -> None:
-    """Errors only and no progress bars from diffusers and transformers: they report each file they open."""
+    """Errors only and no progress bars from diffusers and transformers: they report each file they open.
+
+    Likewise from packages that these import and the run does not use.
+    """
+    for name in _BYSTANDERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
     from diffusers.utils import logging as diffusers_log
     from transformers.utils import logging as transformers_log
 

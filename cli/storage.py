@@ -29,12 +29,12 @@ def decide_storage(
     from ..core.clock import Timeline
     from ..models.loading import outline_found
     from ..models.plan.needs import Workload
-    from ..models.plan.plans import choose, free_bytes, plans
+    from ..models.plan.plans import choose, free_bytes, iter_plans
     from ..models.plan.runs import tilings
 
     outline = outline_found(found, placement, bridge=bridge, bridge_options=bridge_options)
     timeline = Timeline(**extent, geometry=outline.geometry)
-    candidates = plans(
+    candidates = iter_plans(
         lambda storage: outline.stored(storage, placement.dtype),
         Workload.of(timeline),
         placement,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 from .errors import OutputError, PlacementError
 from .sizes import size_text
@@ -24,9 +25,7 @@ def require_memory(num_bytes: int, what: str, *, of_all: bool = False) -> None:
     Raises:
         PlacementError: it does not fit.
     """
-    import psutil
-
-    memory = psutil.virtual_memory()
+    memory = _memory()
     room = memory.total if of_all else memory.available
     if num_bytes > room:
         raise PlacementError(
@@ -35,6 +34,17 @@ def require_memory(num_bytes: int, what: str, *, of_all: bool = False) -> None:
             expected=f"at least {size_text(num_bytes)}",
             remedy="Make it smaller or shorter.",
         )
+
+
+def total_memory() -> int:
+    """Bytes of main memory in all."""
+    return _memory().total
+
+
+def _memory() -> Any:
+    import psutil
+
+    return psutil.virtual_memory()
 
 
 def require_disk(folder: Path, num_bytes: int, what: str) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -18,6 +17,7 @@ from ...core.types import require_finite
 from ..counting import counted
 from ..execution import execution_device
 from . import CODECS
+from ._to_host import frames_to_host
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKLWan
@@ -259,17 +259,3 @@ class WanVAECodec(nn.Module):
                 expected=f"(1, {channels}, T, H, W)",
             )
         require_finite("the video latent", latents, "Sample again with other settings; a higher precision often helps.")
-
-
-@contextmanager
-def frames_to_host(decoder: nn.Module) -> Iterator[None]:
-    """Move every finished group of frames to the CPU, so that the device never holds more of the clip than that.
-
-    The stock VAE decodes latent frame by latent frame and joins what its decoder gave; joined on the CPU, the result is
-    the same and the memory does not grow with the length of the clip or the number of tiles.
-    """
-    handle = decoder.register_forward_hook(lambda module, args, frames: frames.to("cpu"))
-    try:
-        yield
-    finally:
-        handle.remove()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.types import Modality
-from ..codecs.wan_vae import frames_to_host
+from ..codecs._to_host import frames_to_host
 from .base import Workload
 from .tracking import Cost, dry_run
 

@@ -17,7 +17,7 @@ from ...core.device import Placement
 from ...core.residency import current_residency, expecting
 from ..placement import on_device
 from .base import ModelOutline, Workload
-from .plans import Plan, choose, free_bytes, more_frugal, plans
+from .plans import Plan, choose, free_bytes, iter_plans, more_frugal
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -106,10 +106,10 @@ class Stage:
 
         return run_fitting(self, placement, attempt)
 
-    def plans(self, placement: Placement, *, stays: bool = False) -> list[Plan]:
+    def plans(self, placement: Placement, *, stays: bool = False) -> Iterator[Plan]:
         """Ways to run the stage; with ``auto`` and unless it ``stays``, nothing is on the device between stages."""
         outline = replace(self.outline(), is_loaded=True)
-        return plans(
+        return iter_plans(
             lambda storage: outline,  # it is that of the loaded modules, with their storage
             self.workload,
             placement,
@@ -120,7 +120,7 @@ class Stage:
 
     def activation_bytes(self, placement: Placement, plan: Plan | None) -> int:
         """What the stage takes beside its weights, under a plan or as the placement says."""
-        peaks = (plan or self.plans(placement)[0]).stages
+        peaks = (plan or next(self.plans(placement))).stages
         return max((peak.activation_bytes for peak in peaks if peak.stage == self.name), default=0)
 
 
@@ -186,7 +186,7 @@ def _smaller(run: Stage, placement: Placement, plan: Plan | None, moved: int) ->
         plan: With which plan, or None for the placement as it was asked for.
         moved: Bytes of others that were on the device and have left.
     """
-    failed = plan or run.plans(placement)[0]
+    failed = plan or next(run.plans(placement))
     later = [other for other in run.plans(replace(placement, offload="auto")) if _rank(other) >= _rank(failed)]
     device, below = placement.device, failed.peak_of([run.name]) + moved
     return more_frugal(later, run.name, below=below, free_bytes=free_bytes(device), device=device)

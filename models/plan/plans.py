@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -135,6 +136,13 @@ class Choice:
 
 
 def plans(
+    outline_for: Callable[[str], ModelOutline], workload: Workload, placement: Placement, **ways: Any
+) -> list[Plan]:
+    """Every sensible way to run, fastest first; arguments as :func:`iter_plans`."""
+    return list(iter_plans(outline_for, workload, placement, **ways))
+
+
+def iter_plans(
     outline_for: Callable[[str], ModelOutline],
     workload: Workload,
     placement: Placement,
@@ -142,8 +150,8 @@ def plans(
     batchings: Sequence[str] = ("sequential",),
     tilings: Sequence[str] = ("off", "on"),
     stays: bool = True,
-) -> list[Plan]:
-    """Every sensible way to run, fastest first.
+) -> Iterator[Plan]:
+    """Every sensible way to run, fastest first; what a way takes is counted when it is asked for.
 
     Args:
         outline_for: Gives the modules with their weights stored in a way.
@@ -154,7 +162,6 @@ def plans(
         stays: Whether ``auto`` may leave weights on the device between stages (offload ``none``).
     """
     needs: dict[str, Needs] = {}
-    found = []
     for way in _ways(placement, stays=stays):
         storage = way[2]
         if needs and storage not in needs and not next(iter(needs.values())).outline.packed:
@@ -165,12 +172,8 @@ def plans(
         if not {*way[:2]} <= {*outline.offloads}:
             continue
         tiled = outline.tiles and set(TILED_STAGES) & set(needs[storage].stages())
-        found += [
-            _plan(needs[storage], placement, way, batching, tiling)
-            for tiling in (tilings if tiled else tilings[:1])
-            for batching in batchings
-        ]
-    return found
+        for tiling, batching in product(tilings if tiled else tilings[:1], batchings):
+            yield _plan(needs[storage], placement, way, batching, tiling)
 
 
 def _ways(placement: Placement, *, stays: bool) -> list[tuple[str, str, str]]:
@@ -218,11 +221,11 @@ def required_bytes(num_bytes: int, device: torch.device) -> int:
     return int(num_bytes * (1 + RESERVE_SHARE)) + RESERVE_BYTES
 
 
-def choose(candidates: Sequence[Plan], free_bytes: int, device: torch.device, *, stage: str | None = None) -> Choice:
-    """The first plan that fits.
+def choose(candidates: Iterable[Plan], free_bytes: int, device: torch.device, *, stage: str | None = None) -> Choice:
+    """The first plan that fits; those behind it are not asked for.
 
     Args:
-        candidates: From :func:`plans`, fastest first.
+        candidates: From :func:`iter_plans`, fastest first.
         free_bytes: Free memory of the device.
         device: Decides how much is kept in reserve.
         stage: Look at this stage only; None looks at all.
@@ -234,14 +237,16 @@ def choose(candidates: Sequence[Plan], free_bytes: int, device: torch.device, *,
     def need(plan: Plan) -> int:
         return required_bytes(plan.peak_bytes if stage is None else plan.peak_of([stage]), device)
 
-    for index, plan in enumerate(candidates):
+    too_large: list[Plan] = []
+    for plan in candidates:
         if need(plan) <= free_bytes:
             sentence = f"{plan.describe(stage)}: needs {size_text(need(plan))} of {size_text(free_bytes)} free memory"
-            if index:
-                faster = candidates[index - 1]
+            if too_large:
+                faster = too_large[-1]
                 sentence += f"; the next faster plan ({faster.describe(stage)}) needs {size_text(need(faster))}"
             return Choice(plan, free_bytes, sentence)
-    smallest = min(candidates, key=need)
+        too_large.append(plan)
+    smallest = min(too_large, key=need)
     worst = smallest.worst.stage if stage is None else stage
     raise PlacementError(
         f"no plan fits the memory of {device}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from .base import ModelOutline, PlannedModule, Workload
 from .duration import seconds_of, worded
 from .fit import Stage, note
 from .outline import Outline, rebuilt, without_weights
-from .plans import choose, free_bytes, plans, required_bytes
+from .plans import Plan, choose, free_bytes, iter_plans, required_bytes
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def settle(
     Raises:
         PlacementError: no plan fits the device's memory.
     """
-    candidates = plans(lambda _: outline, workload, placement, batchings=batchings, tilings=tilings)
+    candidates = iter_plans(lambda _: outline, workload, placement, batchings=batchings, tilings=tilings)
     choice = choose(candidates, free_bytes(placement.device), placement.device)
     log.info("offload auto: %s", choice.sentence)
     note(f"offload auto: {choice.sentence}")
@@ -136,15 +136,16 @@ def forecast(
         ``stages`` (bytes by name), and of the plan ``offload``, ``text_offload``, ``storage``, ``guidance_batching``
         and ``tiling``.
     """
-    candidates = plans(lambda _: outline, workload, placement, batchings=batchings, tilings=tilings)
+    considered: list[Plan] = []
+    candidates = iter_plans(lambda _: outline, workload, placement, batchings=batchings, tilings=tilings)
     free = free_bytes(placement.device)
     try:
-        choice = choose(candidates, free, placement.device)
+        choice = choose(_noted(candidates, considered), free, placement.device)
         plan, fits = choice.plan, True
         seconds = seconds_of(plan.stages, placement, num_steps)
         sentence = f"{worded(seconds)} for {num_steps} steps; {choice.sentence}"
     except PlacementError as error:
-        plan, sentence, fits = min(candidates, key=lambda plan: plan.peak_bytes), str(error), False
+        plan, sentence, fits = min(considered, key=lambda plan: plan.peak_bytes), str(error), False
         seconds = seconds_of(plan.stages, placement, num_steps)
     names = ("offload", "text_offload", "storage", "guidance_batching", "tiling", "peak_bytes", "host_bytes")
     return {
@@ -156,3 +157,10 @@ def forecast(
         "stages": {peak.stage: peak.bytes for peak in plan.stages},
         **{name: getattr(plan, name) for name in names},
     }
+
+
+def _noted(candidates: Iterable[Plan], considered: list[Plan]) -> Iterator[Plan]:
+    """The candidates, each put into a list when it is asked for."""
+    for plan in candidates:
+        considered.append(plan)
+        yield plan
