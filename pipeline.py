@@ -22,6 +22,7 @@ from .core.progress import SILENT, Progress, stoppable
 from .core.types import AVClip, Captions, Conditioning, JointLatents
 from .forecast import sampling_stage, settled, tell_of_length
 from .media.audio import fit_length
+from .models.attention import sage_advice
 from .models.bridge_use import SIDE_GIVEN, apart, given_level, misused
 from .models.clip_decoding import decode_clip
 from .models.conditioning import REMEMBERED, ConditioningCache
@@ -178,6 +179,8 @@ def sample_latents(
         _tell(options.deaf(model.hears), progress)
         tell_of_use(given, model.use, progress, options.schedule)
     tell_of_length(model, shapes, options, progress)
+    if model.placement.attention == "auto":
+        _tell(sage_advice(model.placement.device, model.placement.dtype), progress)
     with stoppable(progress):
         return stage.run(model.placement, denoise)
 

@@ -26,10 +26,10 @@ import torch
 from diffusers import StableAudioDiTModel, WanTransformer3DModel
 from sounding_video.core.types import Modality
 from sounding_video.models.bridges import BRIDGES
-from sounding_video.models.bridges.base import BridgeConfig
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
 from sounding_video.models.towers.stable_audio import StableAudioTower
 from sounding_video.models.towers.wan import WanTower
+from sounding_video.models.weights._build import kept_in_float32
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,20 @@ def _resident_bytes() -> int:
     return pages * 4096
 
 
+def typed(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """In a type, but for what the product keeps in float32 as the stock class asks."""
+    kept = kept_in_float32(model, dtype)
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(torch.float32 if kept.intersection(name.split(".")) else dtype)
+    return model
+
+
 def build(preset: Preset, device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
     """The configurations, by name, each a function that runs one step."""
     torch.manual_seed(0)
     wan = WanTransformer3DModel(num_attention_heads=12, ffn_dim=8960, num_layers=preset.video_blocks)
     audio = StableAudioDiTModel(num_layers=preset.audio_blocks)
-    wan, audio = (model.to(device, dtype).eval().requires_grad_(False) for model in (wan, audio))
+    wan, audio = (typed(model, dtype).to(device).eval().requires_grad_(False) for model in (wan, audio))
     video = Modality(
         torch.randn(1, 16, *preset.latent, device=device, dtype=dtype),
         torch.tensor([500], device=device),
@@ -117,7 +125,8 @@ def build(preset: Preset, device: torch.device, dtype: torch.dtype) -> dict[str,
     joint = JointModel(*towers).eval()
     runs["no bridges"] = lambda: joint(video, sound)
     for kind in BRIDGES:
-        stack = BridgeStack(kind, BridgeConfig(), preset.points).to(device, dtype).eval().requires_grad_(False)
+        config = BRIDGES.get(kind).Config()
+        stack = BridgeStack(kind, config, preset.points).to(device, dtype).eval().requires_grad_(False)
         bridged = JointModel(*towers, stack).eval()
         runs[kind] = lambda model=bridged: model(video, sound)
     return runs

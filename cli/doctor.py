@@ -151,13 +151,13 @@ def probe_kernels(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
     """Each attention kernel, run once."""
     from ..core.device import ATTENTION_KERNELS
     from ..core.errors import PlacementError
-    from ..models.attention import AttentionKernel
+    from ..models.attention import kernel_error
 
     results = {}
     for name in ATTENTION_KERNELS:
         try:
-            AttentionKernel(name).probe(device, dtype)
-            results[name] = "works"
+            error = kernel_error(name, device, dtype)
+            results[name] = "works" if name != "sage" else f"works; its results are off by {error:.1%}"
         except PlacementError as error:
             results[name] = f"fails: {error.got}"
     return results

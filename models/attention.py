@@ -5,11 +5,14 @@ Legend: B batch, L tokens, N heads, D head width.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from torch import Tensor, nn
 
 from ..core.errors import InputError, PlacementError, require_choice
+from ..core.optional import available
 from .rope import rotate_half_split
 
 # our name -> diffusers' name of the same kernel
@@ -49,6 +52,38 @@ class AttentionKernel:
                 expected="a kernel that is installed and supports this device",
                 remedy="Choose attention 'auto' or 'sdpa', which run everywhere.",
             ) from error
+
+
+def kernel_error(name: str, device: torch.device, dtype: torch.dtype) -> float:
+    """How far a kernel's results are from exact attention, relative to their size, on random tokens.
+
+    Raises:
+        PlacementError: it does not run on this device with this dtype.
+    """
+    kernel = AttentionKernel(name)
+    kernel.probe(device, dtype)
+    generator = torch.Generator().manual_seed(0)
+    tokens = [torch.randn(1, 1024, 4, 128, generator=generator).to(device, dtype) for _ in range(3)]
+    exact = DEFAULT_KERNEL(*(each.float() for each in tokens))
+    return float((kernel(*tokens).float() - exact).norm() / exact.norm())
+
+
+@lru_cache
+def sage_advice(device: torch.device, dtype: torch.dtype) -> str:
+    """A sentence for whoever leaves the kernel to ``auto`` while sage is installed and runs here; else empty.
+
+    ``auto`` does not take it by itself: it rounds queries and keys to eight bits.
+    """
+    if device.type != "cuda" or not available("sageattention"):
+        return ""
+    try:
+        sage, stock = (kernel_error(name, device, dtype) for name in ("sage", "sdpa"))
+    except PlacementError:
+        return ""
+    return (
+        "attention sage is installed and saves time on large clips, where attention takes two thirds; measured here, "
+        f"its results are off by {sage:.1%}, those of auto by {stock:.1%}"
+    )
 
 
 DEFAULT_KERNEL = AttentionKernel("auto")

@@ -8,8 +8,15 @@ from typing import Any
 import pytest
 import torch
 from sounding_video.core.device import resolve_placement
-from sounding_video.core.errors import InputError
-from sounding_video.models.attention import AttentionKernel, StableAudioKernelProcessor, use_kernel
+from sounding_video.core.errors import InputError, PlacementError
+from sounding_video.models import attention
+from sounding_video.models.attention import (
+    AttentionKernel,
+    StableAudioKernelProcessor,
+    kernel_error,
+    sage_advice,
+    use_kernel,
+)
 from sounding_video.models.joint import JointModel
 from sounding_video.pipeline import load_models
 
@@ -96,3 +103,22 @@ def test_unknown_kernels_are_refused() -> None:
         InputError, match="unknown attention kernel: got 'fast'; expected one of auto, sdpa, xformers, flash, sage"
     ):
         AttentionKernel("fast")
+
+
+def test_a_kernels_error_is_measured_and_one_that_is_missing_is_refused() -> None:
+    device = torch.device("cpu")
+    assert kernel_error("sdpa", device, torch.float32) < 1e-5 < kernel_error("sdpa", device, torch.bfloat16) < 0.02
+    with pytest.raises(PlacementError, match="does not run here"):
+        kernel_error("sage", device, torch.float32)
+
+
+@pytest.mark.parametrize(("where", "installed"), [("cpu", True), ("cuda", False), ("cuda", True)])
+def test_sage_is_recommended_where_it_is_installed_and_says_what_it_costs(where: str, installed: bool, monkeypatch):
+    sage_advice.cache_clear()
+    errors = {"sage": 0.0123, "sdpa": 0.002}
+    monkeypatch.setattr(attention, "available", lambda name: installed and name == "sageattention")
+    monkeypatch.setattr(attention, "kernel_error", lambda name, *_: errors[name])
+    told = sage_advice(torch.device(where), torch.bfloat16)
+    sage_advice.cache_clear()
+    assert bool(told) == (where == "cuda" and installed)
+    assert not told or ("sage" in told and "off by 1.2%, those of auto by 0.2%" in told)
