@@ -174,15 +174,13 @@ def sample_latents(
             progress=progress,
         )
 
-    stage = sampling_stage(model, conditioning, options, shapes)
     if all(sides.values()):
         _tell(options.deaf(model.hears), progress)
         tell_of_use(given, model.use, progress, options.schedule)
     tell_of_length(model, shapes, options, progress)
-    if model.placement.attention == "auto":
-        _tell(sage_advice(model.placement.device, model.placement.dtype), progress)
+    _tell(sage_advice(model.placement), progress)
     with stoppable(progress):
-        return stage.run(model.placement, denoise)
+        return sampling_stage(model, conditioning, options, shapes).run(model.placement, denoise)
 
 
 def as_trained(given: Pair[Given], use: BridgeUse | None) -> Pair[Given]:

@@ -11,6 +11,7 @@ import torch
 from diffusers.models.attention_dispatch import AttentionBackendName, dispatch_attention_fn
 from torch import Tensor, nn
 
+from ..core.device import Placement
 from ..core.errors import InputError, PlacementError, require_choice
 from ..core.optional import available
 from .rope import rotate_half_split
@@ -69,15 +70,15 @@ def kernel_error(name: str, device: torch.device, dtype: torch.dtype) -> float:
 
 
 @lru_cache
-def sage_advice(device: torch.device, dtype: torch.dtype) -> str:
+def sage_advice(placement: Placement) -> str:
     """A sentence for whoever leaves the kernel to ``auto`` while sage is installed and runs here; else empty.
 
     ``auto`` does not take it by itself: it rounds queries and keys to eight bits.
     """
-    if device.type != "cuda" or not available("sageattention"):
+    if placement.attention != "auto" or placement.device.type != "cuda" or not available("sageattention"):
         return ""
     try:
-        sage, stock = (kernel_error(name, device, dtype) for name in ("sage", "sdpa"))
+        sage, stock = (kernel_error(name, placement.device, placement.dtype) for name in ("sage", "sdpa"))
     except PlacementError:
         return ""
     return (

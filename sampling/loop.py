@@ -46,9 +46,8 @@ def sample(
 ) -> JointLatents:
     """Denoise both modalities together; what ``noise`` holds takes part in the run.
 
-    Solvers and guidance work in float32 on a CUDA device, or else on the CPU. All noise is drawn on the CPU, that of
-    the SDE too, so it is the same on any device. Beside it, one thing travels at a step: whether all predictions are
-    finite.
+    Solvers and guidance work in float32 on a CUDA device, or else on the CPU. All noise is drawn on the CPU, also that
+    of the SDE, so it is the same on any device. Beside it one answer travels at a step: whether predictions are finite.
 
     Args:
         denoiser: One joint forward, for example a ``JointModel``.
@@ -73,10 +72,8 @@ def sample(
         NonFiniteError: NaN or infinity in the noise or in a prediction; names the step and the modality.
         Cancelled: or whatever ``progress.check_cancelled`` raises.
     """
-    place = _solver_device(device)
-    tracks = _tracks(noise, schedule, given or Pair(), latent_dtype, seed, place)
-    remembered = _remembered(cache, noise, schedule.num_steps, progress)
-    settings = {**_surroundings(noise, tracks), "cache": remembered}
+    tracks = _tracks(noise, schedule, given or Pair(), latent_dtype, seed, place := _solver_device(device))
+    settings = {**_surroundings(noise, tracks), "cache": _remembered(cache, noise, schedule.num_steps, progress)}
     predict = GuidedDenoiser(denoiser, _place(conditioning, noise, device, dtype), guidance, place=place, **settings)
     to_model = {"device": device, "dtype": dtype or latent_dtype}
     progress.check_cancelled()
@@ -88,10 +85,15 @@ def sample(
             track.advance(step, prediction)
         if on_step is not None:
             on_step(step, _joint(tracks, "latents"))
-        estimates = tracks.map(lambda track: track.estimate())
-        progress.step("sample", step + 1, schedule.num_steps, preview=lambda estimates=estimates: _on_host(estimates))
-    _tell(remembered, progress)
+        _report(tracks, step + 1, schedule.num_steps, progress)
+    _tell(settings["cache"], progress)
     return _joint(tracks, "latents")
+
+
+def _report(tracks: Pair[_Track | _GivenTrack], done: int, total: int, progress: Progress) -> None:
+    """Tell of a step; its estimates come to the CPU where somebody looks at them."""
+    estimates = tracks.map(lambda track: track.estimate())
+    progress.step("sample", done, total, preview=lambda: _on_host(estimates))
 
 
 def _solver_device(device: torch.device | str) -> torch.device:

@@ -11,17 +11,17 @@ from sounding_video.cli import doctor
 
 
 def test_the_published_model_is_planned_for_without_weights(command) -> None:
-    outcome = command("doctor", "--plan", "--shapes", "wan-1.3b", "--memory", "8GB", "--json")
+    outcome = command("doctor", "--plan", "--shapes", "wan-1.3b", "--memory", "7.5GB", "--json")
     assert outcome.code == 0
     report = outcome.json
-    assert report["clip"] == {"frames": 81, "width": 832, "height": 480} and report["free_bytes"] == 8e9
+    assert report["clip"] == {"frames": 81, "width": 832, "height": 480} and report["free_bytes"] == 7.5e9
     assert report["weights_bytes"]["video tower"] == pytest.approx(2 * 1_418_996_800, rel=0.01)
     assert report["problem"] is None and report["choice"].startswith("offload group")
     fits = {(row["offload"], row["text_offload"], row["tiling"]): row["fits"] for row in report["plans"]}
     assert not fits["none", "none", "off"] and not fits["model", "model", "on"] and fits["group", "group", "on"]
     for row in report["plans"]:
         assert row["peak_bytes"] == max(stage["weights_bytes"] + stage["activation_bytes"] for stage in row["stages"])
-        assert row["fits"] == (row["required_bytes"] <= 8e9)
+        assert row["fits"] == (row["required_bytes"] <= 7.5e9)
     text = command("doctor", "--plan", "--shapes", "wan-1.3b", "--memory", "1 GB").out
     assert "problem: no plan fits the memory of cuda: got 1.0 GB free" in text
     assert text.splitlines()[2].split()[:4] == ["offload", "texts", "weights", "picture"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from sounding_video.core.device import resolve_placement
+from sounding_video.core.device import Placement, resolve_placement
 from sounding_video.core.errors import InputError, PlacementError
 from sounding_video.models import attention
 from sounding_video.models.attention import (
@@ -118,7 +118,8 @@ def test_sage_is_recommended_where_it_is_installed_and_says_what_it_costs(where:
     errors = {"sage": 0.0123, "sdpa": 0.002}
     monkeypatch.setattr(attention, "available", lambda name: installed and name == "sageattention")
     monkeypatch.setattr(attention, "kernel_error", lambda name, *_: errors[name])
-    told = sage_advice(torch.device(where), torch.bfloat16)
+    told = sage_advice(Placement(torch.device(where), torch.bfloat16))
+    assert sage_advice(Placement(torch.device(where), torch.bfloat16, attention="sdpa")) == ""
     sage_advice.cache_clear()
     assert bool(told) == (where == "cuda" and installed)
     assert not told or ("sage" in told and "off by 1.2%, those of auto by 0.2%" in told)
