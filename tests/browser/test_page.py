@@ -111,6 +111,26 @@ def test_the_preview_plays_and_the_clip_plays_after_it(page, workflow):
     assert page.errors == []
 
 
+def test_a_picture_that_is_decoded_late_still_stands(page, workflow):
+    page.load(workflow("text_to_sounding_video_pocket"))
+    make_small(page)
+    sampler = node_of(page, "T2SVJointSampler")
+    page.evaluate(
+        "() => { const decode = window.createImageBitmap.bind(window);"
+        " const asked = new Promise(done => { window.decodeAll = done; });"
+        " window.createImageBitmap = async (...given) => { await asked; return decode(...given); }; }"
+    )
+    page.run()
+    shown = f"!!window.app.graph.getNodeById({sampler}).widgets.find(w => w.name === 't2sv_preview')"
+    assert not page.evaluate(shown)
+    page.evaluate("() => window.decodeAll()")
+    page.wait_for(shown)
+    page.page.wait_for_timeout(900)
+    pictures = page.evaluate("() => [...document.querySelectorAll('.t2sv canvas')].map(c => c.toDataURL())")
+    assert any(len(each) > 2000 for each in pictures), "nothing is drawn on it"
+    assert page.errors == []
+
+
 def test_a_dropped_clip_brings_the_graph_back(page, workflow):
     page.load(workflow("text_to_sounding_video_pocket"))
     make_small(page)

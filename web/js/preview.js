@@ -19,8 +19,10 @@ const NOWHERE = "-1"; // no node has this id
 
 /** @type {Map<string, Layout>} layouts whose picture is still on its way */
 const announced = new Map();
-/** @type {Map<string, Blob>} the newest picture of a node that may be running */
-const newest = new Map();
+/** @type {Set<string>} nodes that may be running and have sent a picture */
+const sending = new Set();
+/** @type {Map<string, number>} the number of the picture that a node shows */
+const shownNumbers = new Map();
 /** @type {Map<string, Playing>} what is shown, by node */
 const playing = new Map();
 
@@ -61,6 +63,7 @@ function draw({ layout, bitmap, canvas }, seconds) {
 }
 
 let timer = null;
+let pictures = 0;
 
 /** Draw what is played, a few times a second: a page without a graphics card must not work harder than the server. */
 function tick() {
@@ -71,7 +74,7 @@ function tick() {
 
 /** Leave the last picture of every node standing that is not the running one. */
 function stopOthers(running) {
-  for (const id of newest.keys()) if (id !== running) newest.delete(id);
+  for (const id of sending) if (id !== running) sending.delete(id);
   for (const [id, shown] of playing) {
     if (id === running) continue;
     shown.bitmap.close();
@@ -90,14 +93,16 @@ function stopOthers(running) {
  * @param {Blob} blob
  */
 async function show(node, id, layout, blob) {
-  newest.set(id, blob);
+  const number = ++pictures;
+  sending.add(id);
   const bitmap = await createImageBitmap(blob);
-  // The run may have gone on while the picture was decoded.
-  if (newest.get(id) !== blob) {
-    bitmap.close();
+  if ((shownNumbers.get(id) ?? 0) > number) {
+    bitmap.close(); // a later one was decoded sooner
     return;
   }
+  shownNumbers.set(id, number);
   playing.get(id)?.bitmap.close();
+  playing.delete(id);
   // What the page showed while the node was not in view.
   node.imgs = undefined;
   close(node, "$$canvas-image-preview");
@@ -107,7 +112,14 @@ async function show(node, id, layout, blob) {
     canvas = document.createElement("canvas");
     element.replaceChildren(canvas);
   }
-  playing.set(id, { layout, bitmap, canvas });
+  const shown = { layout, bitmap, canvas };
+  if (!sending.has(id)) {
+    // The run has gone on while it was decoded: it stands as the last pictures of others do.
+    draw(shown, performance.now() / 1000);
+    bitmap.close();
+    return;
+  }
+  playing.set(id, shown);
   timer ??= setInterval(tick, DRAW_EVERY);
   tick();
 }
