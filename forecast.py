@@ -31,9 +31,19 @@ Shapes = Pair[tuple[int, ...]]
 FRAME_BYTES = 12  # of a pixel: three colours in float32
 
 
-def tell_of_length(model: FamilyModel, shapes: Shapes, options: SamplingOptions, progress: Progress) -> None:
-    """Say it where sampling takes longer than ten minutes here."""
-    slow = long_run_note(model, shapes, options)
+def tell_of_length(
+    model: FamilyModel, shapes: Shapes, options: SamplingOptions, progress: Progress, runs: int = 1
+) -> None:
+    """Say it where sampling takes longer than ten minutes here.
+
+    Args:
+        model: Of any family.
+        shapes: Of what is made at once.
+        options: Steps and scales.
+        progress: Told.
+        runs: How many windows of these shapes there are.
+    """
+    slow = long_run_note(model, shapes, options, runs)
     if slow:
         note(slow)
         progress.tell(slow)
@@ -76,11 +86,16 @@ def _planning(
 
 
 def settled(
-    model: FamilyModel, timeline: Timeline, options: SamplingOptions, *, tiling: str = "auto"
+    model: FamilyModel,
+    timeline: Timeline,
+    options: SamplingOptions,
+    *,
+    tiling: str = "auto",
+    at_once: Timeline | None = None,
 ) -> tuple[FamilyModel, str]:
     """Model and tiling with offload ``auto`` decided as far as the whole run shows it.
 
-    See :func:`~.models.plan.runs.settle`.
+    See :func:`~.models.plan.runs.settle`. ``at_once`` is the extent of a window of a longer clip; None is the clip's.
 
     Raises:
         PlacementError: no plan fits the device's memory, or the clip not the main memory.
@@ -89,7 +104,7 @@ def settled(
     pixels = timeline.num_frames * timeline.width * timeline.height
     told = clip_text(timeline.num_frames, timeline.width, timeline.height)
     require_memory(FRAME_COPIES * FRAME_BYTES * pixels if model.makes("video") else 0, told)
-    run, ways = _planning(model, timeline, options, tiling)
+    run, ways = _planning(model, at_once or timeline, options, tiling)
     if model.placement.offload != "auto":
         if model.placement.device.type == "cpu":
             _require_any(iter_plans(lambda _: run[0], *run[1:], **ways), f"what it takes to make {told}")
@@ -128,25 +143,28 @@ def forecast_of(model: FamilyModel, timeline: Timeline | None = None) -> dict[st
     return {"clip": clip, **told, "sentence": f"{size}: {told['sentence']}"}
 
 
-def long_run_note(model: FamilyModel, shapes: Shapes, options: SamplingOptions) -> str:
+def long_run_note(model: FamilyModel, shapes: Shapes, options: SamplingOptions, runs: int = 1) -> str:
     """A sentence where sampling takes longer than ten minutes here, to be told before it begins; else empty.
 
     Args:
         model: Of any family.
         shapes: Of the latents.
         options: Steps and scales.
+        runs: How many windows of these shapes there are.
     """
     if shapes.video is None or not model.makes("video"):
         return ""
     pushed = "video" in model.hears and options.video_modality_scale > 1
     work = _workload(options, shapes)
-    seconds = model.sampling_seconds(work, num_steps=options.num_computed, passes=1 + work.guided + pushed)
+    seconds = runs * model.sampling_seconds(work, num_steps=options.num_computed, passes=1 + work.guided + pushed)
     if seconds < LONG_SECONDS:
         return ""
     own, (frames, width, height) = model.own, model.geometry.extent_of(shapes.video)
     larger = width * height * frames > own.width * own.height * own.num_frames
     made_for = f"; this model was made for {own.extent}" if own.is_noted and larger else ""
-    told = f"sampling {frames} frames of {width}×{height} in {options.num_steps} steps takes {worded(seconds)}"
+    windows = f"{runs} windows of " if runs > 1 else ""
+    extent = f"{windows}{frames} frames of {width}×{height}"
+    told = f"sampling {extent} in {options.num_steps} steps takes {worded(seconds)}"
     return f"{told} on {model.placement.device}{made_for}"
 
 

@@ -19,8 +19,10 @@ from .core.dialect import caption_notes, read
 from .core.errors import InputError
 from .core.pair import MODALITIES, Pair
 from .core.progress import SILENT, Progress, stoppable
+from .core.script import together
 from .core.types import AVClip, Captions, Conditioning, JointLatents
 from .forecast import sampling_stage, settled, tell_of_length
+from .long_clips import of_windows, plan_of, sample_windows, window_frames, window_shapes
 from .media.audio import fit_length
 from .models.attention import sage_advice
 from .models.bridge_use import SIDE_GIVEN, apart, given_level, misused
@@ -42,6 +44,7 @@ from .sampling.options import SamplingOptions
 if TYPE_CHECKING:
     from .core.device import Placement
     from .core.protocols import AudioCodec, TextEncoder, VideoCodec
+    from .core.windows import LatentPlan
     from .models.bridge_use import BridgeUse
 
 __all__ = [
@@ -96,7 +99,8 @@ def encode_captions(
     Args:
         video: Video text encoder (or the parts that hold it); None leaves the modality out.
         audio: Audio text encoder, likewise.
-        captions: What is to be seen and heard, in ComfyUI's dialect (:mod:`.core.dialect`); empty ones are refused.
+        captions: What is to be seen and heard, in ComfyUI's dialect (:mod:`.core.dialect`); empty ones are refused. For
+            windows of a longer clip they may change with time (:mod:`.core.script`).
         negatives: What is not, likewise; may be empty by choice.
         seconds: Length the audio tower is told.
         placement: Where the encoders run.
@@ -108,17 +112,20 @@ def encode_captions(
         InputError: an empty caption.
     """
     encoders = [side.text if isinstance(side, VideoParts | AudioParts) else side for side in (video, audio)]
-    for name, encoder, caption in zip(("video", "audio"), encoders, (captions.video, captions.audio), strict=True):
-        if encoder is not None and not may_be_empty and not read(caption).plain.strip():
-            raise InputError(
-                f"the {name} caption is empty",
-                expected="a description of what is to be " + ("seen" if name == "video" else "heard"),
-            )
-    pairs = ((captions.video, negatives.video), (captions.audio, negatives.audio))
-    texts = [(read(positive).text, read(negative).text) for positive, negative in pairs]
+    made = []
+    rest = {"seconds": seconds, "placement": placement, "progress": progress, "cache": cache}
     with stoppable(progress):
-        made = encode_cached(encoders, texts, seconds=seconds, placement=placement, progress=progress, cache=cache)
-    return Conditioning(*made)
+        for start, each in together(captions.video, captions.audio):
+            for name, encoder, caption in zip(("video", "audio"), encoders, each, strict=True):
+                if encoder is not None and not may_be_empty and not read(caption).plain.strip():
+                    raise InputError(
+                        f"the {name} caption is empty",
+                        expected="a description of what is to be " + ("seen" if name == "video" else "heard"),
+                    )
+            pairs = zip(each, (negatives.video, negatives.audio), strict=True)
+            texts = [(read(positive).text, read(negative).text) for positive, negative in pairs]
+            made.append((start, Conditioning(*encode_cached(encoders, texts, **rest), seconds=seconds)))
+    return replace(made[0][1], later=tuple(made[1:]))
 
 
 def sample_latents(
@@ -132,7 +139,7 @@ def sample_latents(
     progress: Progress = SILENT,
     times: ClipTimes | None = None,
 ) -> JointLatents:
-    """Draw noise and denoise both modalities together, or what is not given of them.
+    """Draw noise and denoise both modalities together, or what is not given of them; in windows if asked for.
 
     Args:
         model: Of any family.
@@ -156,31 +163,44 @@ def sample_latents(
     sides = {side: shapes[side] is not None for side in MODALITIES}
     schedule = options.build_schedule(**sides, processes=model.processes)
     guidance, cache = options.guidance(model.hears), options.build_cache(walked=model.walked)
-    settings = {"seed": options.seed, "given": given, "cache": cache}
-    noise = draw_noise(options.seed, video_shape=video_shape, audio_shape=audio_shape)
-    denoiser = model.denoiser(model.times(shapes) if times is None else times)
+    plan = plan_of(model, options, shapes, times)
+    conditioning = _of_plan(model, plan, conditioning, progress)
+
+    rest = {"schedule": schedule, "cache": cache, "dtype": model.placement.dtype}
+    rest["latent_dtype"] = torch.bfloat16 if model.placement.cast_everything else torch.float32
 
     def denoise(how: How) -> JointLatents:
-        return sample(
-            denoiser,
-            conditioning,
-            noise,
-            schedule=schedule,
-            guidance=replace(guidance, batching=how.batching),
-            **settings,
-            device=how.device,
-            dtype=model.placement.dtype,
-            latent_dtype=torch.bfloat16 if model.placement.cast_everything else torch.float32,
-            progress=progress,
-        )
+        settings = {**rest, "guidance": replace(guidance, batching=how.batching), "device": how.device}
+        if plan is not None:
+            return sample_windows(model.denoiser, plan, conditioning, shapes, options, given, settings, progress)
+        noise = draw_noise(options.seed, video_shape=video_shape, audio_shape=audio_shape)
+        denoiser, last = model.denoiser(times or model.times(shapes)), {"given": given, "progress": progress}
+        return sample(denoiser, conditioning, noise, seed=options.seed, **settings, **last)
 
+    at_once, runs = (shapes, 1) if plan is None else (window_shapes(plan, shapes), len(plan.windows))
     if all(sides.values()):
         _tell(options.deaf(model.hears), progress)
         tell_of_use(given, model.use, progress, options.schedule)
-    tell_of_length(model, shapes, options, progress)
+    tell_of_length(model, at_once, options, progress, runs)
     _tell(sage_advice(model.placement), progress)
     with stoppable(progress):
-        return sampling_stage(model, conditioning, options, shapes).run(model.placement, denoise)
+        return sampling_stage(model, conditioning, options, at_once).run(model.placement, denoise)
+
+
+def _of_plan(
+    model: FamilyModel,
+    plan: LatentPlan | None,
+    conditioning: Conditioning,
+    progress: Progress,
+) -> Conditioning:
+    """Captions as windows need them; what is done, or not read, is told."""
+    if plan is not None:
+        note(plan.sentence)
+        return of_windows(model, conditioning, float(plan.seconds))
+    if conditioning.later:
+        start = float(conditioning.later[0][0])
+        _tell(f"captions from {start:g} s on are not read: the clip is made at once, without windows", progress)
+    return conditioning
 
 
 def as_trained(given: Pair[Given], use: BridgeUse | None) -> Pair[Given]:
@@ -279,13 +299,15 @@ def generate(
         with_picture: False decodes the sound alone, as long as the picture would be.
     """
     options, shapes = options or SamplingOptions(), model.shapes(timeline)
-    model, tiling = settled(model, timeline, options, tiling=tiling)
-    tell_of_length(model, shapes, options, progress)
+    at_once = _at_once(model, timeline, options)
+    model, tiling = settled(model, timeline, options, tiling=tiling, at_once=at_once)
+    if at_once == timeline:
+        tell_of_length(model, shapes, options, progress)
     conditioning = encode_captions(
         *model.texts,
         captions,
         negatives=negatives,
-        seconds=float(timeline.seconds),
+        seconds=float(at_once.seconds),
         placement=model.placement,
         progress=progress,
         cache=cache,
@@ -304,3 +326,10 @@ def generate(
     if with_picture or clip.audio is None:
         return clip
     return AVClip(None, fit_length(clip.audio, timeline.num_samples, fade_seconds=FADE_SECONDS))
+
+
+def _at_once(model: FamilyModel, timeline: Timeline, options: SamplingOptions) -> Timeline:
+    """The extent of one window, where a clip is made in several; else that of the clip."""
+    if plan_of(model, options, model.shapes(timeline), timeline.times) is None:
+        return timeline
+    return replace(timeline, num_frames=window_frames(model.geometry, model.own, options, timeline.fps))

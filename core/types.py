@@ -69,10 +69,23 @@ class ModalityConditioning:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Encoded text per modality; None for a modality that is not generated."""
+    """Encoded text per modality.
+
+    Args:
+        video: None for a modality that is not generated.
+        audio: Likewise.
+        later: What holds instead from a second of the clip on, in order; only windows of a longer clip read it.
+        seconds: Length that the audio tower is told, where that is known.
+    """
 
     video: ModalityConditioning | None = None
     audio: ModalityConditioning | None = None
+    later: tuple[tuple[Fraction, Conditioning], ...] = ()
+    seconds: float | None = None
+
+    def at(self, seconds: Fraction) -> Conditioning:
+        """What holds at a time of the clip."""
+        return next((each for start, each in reversed(self.later) if start <= seconds), self)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from .cache import SOUNDS, build_cache, cache_names
 from .schedules import SCHEDULES
 from .shown import shown_names
 from .solvers import SOLVERS
+from .windows import OFF, window_names
 from .words import (
     AUTO,
     BATCHING,
@@ -19,6 +20,7 @@ from .words import (
     MAX_SCALE,
     MAX_SEED,
     MAX_STEPS,
+    MAX_WINDOW_SECONDS,
     MIN_FLOW_SHIFT,
     UNCONDITIONAL,
 )
@@ -214,6 +216,25 @@ class SamplingOptions:
         advanced=True,
     )
     modality_every: int = option(1, "The same for the modality scales.", low=1, high=MAX_EVERY, advanced=True)
+    windows: str = option(
+        OFF,
+        "How a clip that is longer than the model's own is made. off: all of it at once. given: window by window, each "
+        "begins with the end of the one before. blended: all windows at once, which go over into each other.",
+        choices=window_names,
+        advanced=True,
+    )
+    window_seconds: float = option(
+        0.0, "Length of a window; 0 is the model's own.", low=0.0, high=MAX_WINDOW_SECONDS, step=0.1, advanced=True
+    )
+    overlap_seconds: float = option(
+        1.0,
+        "Seconds that neighbouring windows share; at most half a window is taken.",
+        low=0.001,
+        high=60.0,
+        step=0.1,
+        flag="overlap",
+        advanced=True,
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -18,6 +18,7 @@ FLOORS = {
     "media": 1,
     "world": 1,
     "forecast": 2,
+    "long_clips": 2,
     "previews": 2,
     "pipeline": 3,
     "training": 4,

@@ -19,14 +19,17 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...core.clock import WAN_STABLE_AUDIO
 from ...core.errors import InputError
 from ...core.pair import MODALITIES, Pair
 from ...core.progress import stoppable
 from ...core.types import Conditioning, JointLatents, ModalityConditioning
+from ...long_clips import plan_for, sample_windows, window_shapes
 from ...models.bridges import why_deaf
 from ...models.counting import stopping
 from ...models.joint import BridgeStack, require_fit
 from ...models.native import BridgedForwards
+from ...models.own import PUBLISHED
 from ...models.weights.native import native_replacements
 from ...pipeline import as_trained, tell_of_use
 from ...sampling.given import Given, require_use
@@ -39,6 +42,7 @@ from .native_towers import TOWERS, NativeDenoiser, NativeTower, ReadyTower
 if TYPE_CHECKING:
     from ...core.clock import ClipTimes
     from ...core.progress import Progress
+    from ...core.windows import LatentPlan
     from ...models.weights.bridges import LoadedBridges
     from ...sampling.cache.base import StepCache
     from ...sampling.options import SamplingOptions
@@ -106,8 +110,7 @@ def sample_native(
         sides: The video side, the audio side, or both in this order.
         bridges: Act when both modalities are there; blocks tuned with them are patched in for this run.
         options: Steps, scales, seed, schedule. The two guidance passes always run one after the other.
-        official_text: Give both models the text as the published bridges know it (zero rows up to 1024 for the
-            picture, no duration tokens for the sound) instead of as ComfyUI does.
+        official_text: Both models get the text as the published bridges know it, not as ComfyUI gives it.
         seconds: Length the audio model is told; 0 leaves it to the conditioning.
         progress: One unit a step.
         times: When the latent steps lie, for the bridges; None takes it from their numbers.
@@ -126,25 +129,29 @@ def sample_native(
         require_fit(bridges.stack, *towers)
     models = [_tuned(side, bridges) for side in sides]
     stack = _load_together(models, bridges and bridges.stack)
+    run = _run_of(sides, task, options, bridges, times)
+    seconds = seconds if run.plan is None else min(seconds, float(run.plan.seconds))
     texts = [_conditionings(side, official_text, seconds) for side in sides]
     points = [() if stack is None else getattr(stack.points, side.name) for side in sides]
     parts = [_Part(*values) for values in zip(sides, towers, models, texts, points, strict=True)]
-    run = _run_of(sides, task, options, bridges)
     if bridges is not None:
         tell_of_use(run.given, bridges.use, progress, options.schedule)
 
     def loop(ready: dict[str, ReadyTower]) -> JointLatents:
         if official_text and "audio" in ready:
             _drop_duration_tokens(ready["audio"].guider.conds)
-        bridged = None if stack is None else BridgedForwards(stack, times)
-        denoiser = NativeDenoiser(ready.get("video"), ready.get("audio"), bridged)
+
+        def denoiser(at: ClipTimes | None) -> NativeDenoiser:
+            bridged = None if stack is None else BridgedForwards(stack, at)
+            return NativeDenoiser(ready.get("video"), ready.get("audio"), bridged)
+
         with stoppable(progress), ExitStack() as layers:
             for net in (*(tower.net for tower in towers), *([] if stack is None else [stack])):
                 layers.enter_context(stopping(net))
             return _run_loop(denoiser, sides, run, progress)
 
     # The picture's guider innermost: what is loaded last is loaded with its need of memory, which is the larger one.
-    results = _inside_guiders(parts[::-1], {}, run.schedule, options.seed, loop)[1]
+    results = _inside_guiders(parts[::-1], {}, run, loop)[1]
     return {side.name: kept_as_given(results[side.name], side.latent, run.given[side.name]) for side in sides}
 
 
@@ -158,16 +165,22 @@ class _Run:
         given: What is known of each modality, in the models' own space.
         hears: Modalities that receive something from the other one.
         cache: What steps are computed.
+        times: When the latent steps lie.
+        plan: The windows of a longer clip.
     """
 
     schedule: Schedule
     options: SamplingOptions
     given: Pair[Given]
     hears: frozenset[str]
-    cache: StepCache | None = None
+    cache: StepCache | None
+    times: ClipTimes | None
+    plan: LatentPlan | None
 
 
-def _run_of(sides: list[NativeSide], task: str, options: SamplingOptions, bridges: LoadedBridges | None) -> _Run:
+def _run_of(
+    sides: list[NativeSide], task: str, options: SamplingOptions, bridges: LoadedBridges | None, times: ClipTimes | None
+) -> _Run:
     """The run of these sides; a given one that nothing leads from is refused."""
     stack, use = (None, None) if bridges is None else (bridges.stack, bridges.use)
     clean = {side.name: side.model.model.process_latent_in for side in sides}
@@ -176,27 +189,33 @@ def _run_of(sides: list[NativeSide], task: str, options: SamplingOptions, bridge
     hears = frozenset(name for name in MODALITIES if stack is not None and stack.hears(name))
     require_use(given, hears=hears, why_deaf=lambda side: why_deaf(side, bridged=stack is not None))
     schedule = options.build_schedule(video="video" in clean, audio="audio" in clean)
-    return _Run(schedule, options, given, hears, _cache_of(options))
+    plan = plan_for(WAN_STABLE_AUDIO, PUBLISHED, options, _shapes(sides), times)
+    return _Run(schedule, options, given, hears, _cache_of(options), times, plan)
 
 
-def _run_loop(denoiser: NativeDenoiser, sides: list[NativeSide], run: _Run, progress: Progress) -> JointLatents:
+def _shapes(sides: list[NativeSide]) -> Pair[tuple[int, ...]]:
+    return Pair(**{side.name: side.shape for side in sides})
+
+
+def _run_loop(
+    denoiser: Callable[[ClipTimes | None], NativeDenoiser], sides: list[NativeSide], run: _Run, progress: Progress
+) -> JointLatents:
     """Our loop over the native models."""
-    shapes = {f"{side.name}_shape": side.shape for side in sides}
     # The texts are ComfyUI's conditionings, which a tower finds by the name of the pass.
     absent = torch.zeros(1, 1, 1)
     texts = {side.name: ModalityConditioning(absent, None if side.negative is None else absent) for side in sides}
-    return sample(
-        denoiser,
-        Conditioning(**texts),
-        draw_noise(run.options.seed, **shapes),
-        schedule=run.schedule,
-        guidance=replace(run.options.guidance(run.hears), batching="sequential"),
-        seed=run.options.seed,
-        given=run.given,
-        cache=run.cache,
-        device=sides[0].model.load_device,
-        progress=progress,
-    )
+    settings = {
+        "schedule": run.schedule,
+        "guidance": replace(run.options.guidance(run.hears), batching="sequential"),
+        "cache": run.cache,
+        "device": sides[0].model.load_device,
+    }
+    shapes, conditioning = _shapes(sides), Conditioning(**texts)
+    if run.plan is not None:
+        return sample_windows(denoiser, run.plan, conditioning, shapes, run.options, run.given, settings, progress)
+    noise = draw_noise(run.options.seed, **{f"{side}_shape": shape for side, shape in shapes.present.items()})
+    rest = {"seed": run.options.seed, "given": run.given, "progress": progress}
+    return sample(denoiser(run.times), conditioning, noise, **settings, **rest)
 
 
 def _cache_of(options: SamplingOptions) -> StepCache | None:
@@ -232,8 +251,7 @@ class _Inside(comfy.samplers.Sampler):
 def _inside_guiders(
     parts: list[_Part],
     ready: dict[str, ReadyTower],
-    schedule: Schedule,
-    seed: int,
+    run: _Run,
     loop: Callable[[dict[str, ReadyTower]], JointLatents],
 ) -> tuple[JointLatents, dict[str, Tensor]]:
     """Enter one guider inside the other and run the loop there.
@@ -249,14 +267,16 @@ def _inside_guiders(
 
     def work(guider: comfy.samplers.CFGGuider, options: dict[str, Any]) -> Tensor:
         tower = ReadyTower(part.tower, guider, options, part.points)
-        inner.append(_inside_guiders(others, {**ready, name: tower}, schedule, seed, loop))
+        inner.append(_inside_guiders(others, {**ready, name: tower}, run, loop))
         return getattr(inner[0][0], name)
 
     guider = comfy.samplers.CFGGuider(part.model)
     guider.inner_set_conds(part.conditionings)
-    empty = torch.zeros(part.side.shape)
-    sigmas = getattr(schedule, name).sigmas
-    result = guider.sample(empty, empty, _Inside(work), sigmas, disable_pbar=True, seed=seed)
+    shapes = Pair(**{name: part.side.shape})
+    # What ComfyUI makes room for: a window of a longer clip.
+    empty = torch.zeros((shapes if run.plan is None else window_shapes(run.plan, shapes))[name])
+    sigmas = getattr(run.schedule, name).sigmas
+    result = guider.sample(empty, empty, _Inside(work), sigmas, disable_pbar=True, seed=run.options.seed)
     latents, results = inner[0]
     return latents, {name: result.to(model_management.intermediate_device()), **results}
 

@@ -8,7 +8,8 @@ from itertools import pairwise, product
 import pytest
 from sounding_video.core.clock import LatentGeometry, Timeline, frames_at
 from sounding_video.core.errors import GeometryError
-from sounding_video.core.windows import num_latents_of, windows
+from sounding_video.core.pair import Pair
+from sounding_video.core.windows import latent_windows, num_latents_of, windows
 
 TIMELINES = {
     "published": Timeline(),
@@ -72,3 +73,49 @@ def test_frames_of_another_rate_are_taken_by_exact_time() -> None:
     assert all(0 <= place / fps - index / source < 1 / source for place, index in enumerate(shown))
     assert frames_at(Fraction(1, 2), 3, Fraction(10), Fraction(20)) == [10, 12, 14]
     assert frames_at(Fraction(0), 4, Fraction(20), Fraction(10)) == [0, 1, 1, 2]
+
+
+def _counts(timeline: Timeline) -> Pair[int]:
+    return Pair(timeline.video_latent_shape[1], timeline.audio_latent_shape[1])
+
+
+@pytest.mark.parametrize("name", TIMELINES)
+@pytest.mark.parametrize("sides", ["both", "video", "audio"])
+def test_latent_windows_cover_both_sides_and_share_what_was_asked(name: str, sides: str) -> None:
+    window = TIMELINES[name]
+    stride, latent = window.times.video.step, window.times.audio.step
+    for num_frames, overlap in product((window.num_frames + 4, 4 * window.num_frames + 1, 901), (0.3, 1, 30)):
+        timeline = Timeline(num_frames, window.fps, 64, 64, window.geometry)
+        only = {side: _counts(timeline)[side] for side in ("video", "audio") if sides in ("both", side)}
+        whole, size = Pair(**only), Pair(**{side: _counts(window)[side] for side in only})
+        plan = latent_windows(timeline.times, whole, size, overlap)
+        assert len(plan.windows) > 1
+        for before, one in pairwise(plan.windows):
+            if whole.video is not None:
+                assert one.shared.video == before.first.video + size.video - one.first.video - 1 >= 1
+                assert one.first.video > before.first.video
+            if whole.audio is not None:
+                assert one.shared.audio == before.first.audio + size.audio - one.first.audio >= 1
+                assert one.first.audio > before.first.audio
+            if sides == "both":
+                skew = one.times.video.start - one.times.audio.start
+                assert skew == one.first.video * stride - one.first.audio * latent
+                assert abs(skew) <= stride / 2
+                assert min(one.times.video.start, one.times.audio.start) == 0
+        for side, count in whole.present.items():
+            assert plan.padded[side] >= count > plan.windows[-2].first[side]
+        assert plan.overlap >= min(overlap, min(map(float, (window.seconds / 2, plan.seconds / 2))) - 0.05)
+        # At most half a window is shared on purpose; the last window lies where the clip's end is.
+        lead = "video" if whole.audio is None else "audio"
+        assert all(one.shared[lead] <= size[lead] / 2 + 8 * stride / latent for one in plan.windows[1:-1])
+
+
+def test_a_clip_of_one_window_has_one_and_tiny_windows_are_refused() -> None:
+    window = TIMELINES["pocket"]
+    for count in (1, 17, 33):
+        timeline = Timeline(count, Fraction(15), 64, 64)
+        plan = latent_windows(timeline.times, _counts(timeline), _counts(window), 1)
+        assert len(plan.windows) == 1 and plan.size == plan.padded == plan.whole == _counts(timeline)
+    for size in (Pair(2, 12), Pair(3, 2), Pair(1, 1)):
+        with pytest.raises(GeometryError, match="too short to share something"):
+            latent_windows(window.times, Pair(113, 644), size, 0.1)

@@ -703,3 +703,30 @@ def test_another_vae_shows_no_sound(native, maps_of, parts, models):
     other = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
     with pytest.raises(InputError, match=r"not the VAE of Stable Audio: got PixelspaceConversionVAE.*Load Checkpoint"):
         maps_of([audio_side(native, parts, models)], other)
+
+
+@pytest.mark.parametrize("way", ["given", "blended"])
+def test_longer_native_clips_go_in_windows_as_with_our_towers(run, parts, models, way):
+    """The same windows over our towers, each told the same texts and the same length."""
+    from sounding_video.long_clips import plan_for, sample_windows
+    from sounding_video.models.own import PUBLISHED
+
+    shapes = Pair((1, 16, 8, 6, 8), (1, 64, 41))
+    options = replace(OPTIONS, windows=way, window_seconds=1.1, overlap_seconds=0.4)
+    bridges, times, told = parts.bridges(identity=False), WAN_STABLE_AUDIO.times(15), []
+    own = {side: {"samples": torch.zeros(shape)} for side, shape in shapes.present.items()}
+    made = run(bridges, own=own, options=options, times=times, progress=Progress(tell=told.append))
+    plan = plan_for(WAN_STABLE_AUDIO, PUBLISHED, options, shapes, times)
+    assert len(plan.windows) == 3 and told[0] == plan.sentence
+    joint = JointModel(models.wan, models.stable_audio, bridges.stack)
+    conditioning = Conditioning(**parts.our_conditioning(models, float(plan.seconds)))
+    settings = {
+        "schedule": build_schedule("lockstep", options.num_steps),
+        "guidance": options.guidance(),
+        "cache": None,
+    }
+    latents = sample_windows(
+        lambda at: partial(joint, times=at), plan, conditioning, shapes, options, Pair(), settings, SILENT
+    )
+    assert_close(made, in_vae_space(latents))
+    assert float((run(bridges, own=own, options=OPTIONS, times=times)["video"] - made["video"]).abs().max()) > 1e-2

@@ -1,0 +1,153 @@
+"""Windows ``blended``: all at the same time; at each step their predictions go over into each other (MultiDiffusion).
+
+One solver walks the latents of the whole clip. Where windows overlap, each has a say that falls towards its end, so
+nothing that one of them makes is final before the last step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from ...core.pair import MODALITIES, Pair
+from ...core.protocols import Denoiser
+from ...core.types import Heard, JointLatents, Modality, ModalityConditioning
+from ...core.windows import LatentPlan, LatentWindow
+from ..loop import sample
+from . import WINDOWS
+from .base import LongRun, Stream, Windows
+
+
+@WINDOWS.register("blended")
+class BlendedWindows(Windows):
+    """Side by side."""
+
+    def middle(self, window: LatentWindow, plan: LatentPlan) -> Fraction:
+        """Of the whole window: it shares what it decides on at both ends."""
+        return window.start + plan.seconds / 2
+
+    def sample(self, run: LongRun) -> JointLatents:
+        """One run of the sampler over the whole clip."""
+        stream = run.stream
+        made = sample(
+            _Blend(run),
+            run.conditionings[0],
+            run.noise,
+            seed=run.seed,
+            given=Pair(**{side: stream.given(side, one) for side, one in run.given.present.items()}),
+            **run.settings,
+            progress=run.watched(lambda estimate: estimate),
+        )
+        return stream.cropped(made)
+
+
+class _Blend:
+    """A denoiser of the whole stream that runs the model window by window.
+
+    Args:
+        run: What is sampled.
+    """
+
+    def __init__(self, run: LongRun) -> None:
+        self._stream, self._conditionings, self._stop = run.stream, run.conditionings, run.progress.check_cancelled
+        self._denoisers = [run.denoiser(window.times) for window in run.plan.windows]
+        self._weights = Pair(
+            *(size and blend_weights(self._stream, side) for side, size in zip(MODALITIES, run.plan.size, strict=True))
+        )
+
+    def __call__(self, video: Modality | None, audio: Modality | None) -> tuple[Tensor | None, Tensor | None]:
+        """Predictions of the stream, float32; of a first block, what it adds in all windows, side by side."""
+        asked = Pair(video, audio)
+        if video is not None and video.first_block:
+            parts = [self._run(number, denoise, asked)[0] for number, denoise in enumerate(self._denoisers)]
+            return torch.cat(parts, dim=1), None
+        whole: dict[str, Tensor] = {}
+        for number, denoise in enumerate(self._denoisers):
+            self._stop()
+            for side, part in zip(MODALITIES, self._run(number, denoise, asked), strict=True):
+                if part is None or asked[side] is None:
+                    continue
+                if side not in whole:
+                    whole[side] = torch.zeros_like(asked[side].latents, dtype=torch.float32)
+                weights = self._weights[side][number].to(part.device).view(1, 1, -1, *[1] * (part.ndim - 3))
+                places = self._stream.places(side, number).to(part.device)
+                whole[side].index_add_(2, places, part.float() * weights)
+        return whole.get("video"), whole.get("audio")
+
+    def _run(self, number: int, denoise: Denoiser, asked: Pair[Modality]) -> tuple[Tensor | None, Tensor | None]:
+        """One window through the model."""
+        sides = {side: self._part(number, side, modality) for side, modality in asked.present.items()}
+        return denoise(sides.get("video"), sides.get("audio"))
+
+    def _part(self, number: int, side: str, modality: Modality) -> Modality:
+        """What a window sees of one side, with its own caption."""
+        latents = self._stream.window(side, modality.latents, number)
+        heard = None if modality.heard is None else _HeardInWindow(modality.heard, number, len(self._denoisers))
+        part = replace(modality, latents=latents, heard=heard)
+        own = Pair.of(self._conditionings[number])[side]
+        if number == 0 or own is Pair.of(self._conditionings[0])[side]:
+            return part
+        return replace(part, **_text(own, modality))
+
+
+def blend_weights(stream: Stream, side: str) -> list[Tensor]:
+    """How much each window says of each of its latents, ``(T,)`` a window; of every latent all of them say 1.
+
+    Args:
+        stream: Of the clip.
+        side: ``video`` or ``audio``.
+    """
+    windows, size = stream.plan.windows, stream.plan.size[side]
+    ramps = []
+    for number, window in enumerate(windows):
+        before = window.shared[side]
+        after = windows[number + 1].shared[side] if number + 1 < len(windows) else 0
+        place = torch.arange(size, dtype=torch.float64) + (0 if side == "video" and number else 1)
+        rising = (place / (before + 1)).clamp(max=1)
+        falling = ((size - torch.arange(size, dtype=torch.float64)) / (after + 1)).clamp(max=1)
+        ramp = torch.minimum(rising, falling)
+        if side == "video" and number:
+            ramp[0] = 1  # its own, which nobody shares
+        ramps.append(ramp)
+    total = torch.zeros(stream.shape(side, (1, 1, size))[2], dtype=torch.float64)
+    for number, ramp in enumerate(ramps):
+        total.index_add_(0, stream.places(side, number), ramp)
+    return [(ramp / total[stream.places(side, number)]).float() for number, ramp in enumerate(ramps)]
+
+
+def _text(own: ModalityConditioning, modality: Modality) -> dict[str, Tensor | None]:
+    """The texts of another caption, row by row of the passes, where the model's own text lies."""
+    rows = len(modality.latents) // len(modality.passes)
+
+    def placed(tensor: Tensor) -> Tensor:
+        tensor = tensor.to(modality.text.device, modality.text.dtype)
+        return tensor.expand(rows, *tensor.shape[1:])
+
+    negative = own.positive if own.negative is None else own.negative
+    texts = [placed(negative if one.text == "negative" else own.positive) for one in modality.passes]
+    duration = modality.duration
+    return {"text": torch.cat(texts), "duration": duration}
+
+
+class _HeardInWindow:
+    """What a window's sound hears, kept under numbers of its own.
+
+    Args:
+        heard: Of the whole run.
+        number: Of the window.
+        count: Of all windows.
+    """
+
+    def __init__(self, heard: Heard, number: int, count: int) -> None:
+        self._heard, self._number, self._count = heard, number, count
+
+    def note(self, bridge: int, change: Tensor) -> None:
+        """As :class:`~...core.types.Heard`."""
+        self._heard.note(bridge * self._count + self._number, change)
+
+    def change(self, bridge: int) -> Tensor | None:
+        """As :class:`~...core.types.Heard`."""
+        return self._heard.change(bridge * self._count + self._number)
