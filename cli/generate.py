@@ -9,18 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..core.clock import FRAMES
 from ..core.errors import InputError, require_choice
-from ..core.rates import as_fps
 from .bridges import add_bridge_options, bridge_options, bridge_use
 from .clips import Told, Wanted, add_file_options, rehearse_writing, wanted_clips
 from .console import Console
 from .expand import MODES_HELP, add_backend_options, expand_prompt, tell_report
+from .extent import add_extent_options, extent_of, require_no_length, settle_windows, whole_clip
 from .given import FILE, MODEL, NEW_FILE, free_text
 from .libraries import explain_full_memory, quiet_libraries
 from .loras import Lora, add_lora_options, apply_loras, asked_loras
 from .models import MODELS_VARIABLE, choose_models
-from .options import Checked, add_sampling_options, read_size, sampling_options
+from .options import sampling_options
 from .storage import decide_storage
 
 if TYPE_CHECKING:
@@ -41,7 +40,8 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         "generate",
         help="make a video with sound from a prompt",
         description="Make a video with the sound that belongs to it. The prompt is expanded into a caption of what is "
-        "seen and one of what is heard; --video-caption and --audio-caption are taken as they are.",
+        "seen and one of what is heard; --video-caption and --audio-caption are taken as they are. Of a longer clip "
+        "the prompt may change with time: [0] rain falls [10] a drum is struck.",
         **options,
     )
     add = parser.add_argument
@@ -57,7 +57,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     file = partial(add, type=FILE)
     file("--first-frame", metavar="PICTURE", help="begin with this picture (a still, or a video's first frame)")
     file("--continue", dest="go_on", metavar="CLIP", help="go on where this video ends; what it has stays as it is")
-    _add_sampling(parser)
+    add_extent_options(parser)
     add_file_options(parser.add_argument_group("files").add_argument)
     add_model_options(parser)
     add_lora_options(parser)
@@ -65,29 +65,6 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     add("--no-expand", action="store_true", help="both models read the prompt as it is, as with --mode off")
     add_backend_options(parser, model_option="--caption-model")
     return parser
-
-
-def _add_sampling(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("clip").add_argument
-    add(
-        "--frames",
-        type=Checked(FRAMES.read),
-        metavar="N",
-        help="pictures, 4k+1 (default: 81; the pocket model's own, 33)",
-    )
-    add(
-        "--size",
-        type=Checked(read_size),
-        metavar="WxH",
-        help="pixels, multiples of 16 (default: 832x480; pocket: 64x64)",
-    )
-    add(
-        "--fps",
-        type=Checked(as_fps),
-        metavar="RATE",
-        help="frames per second, for example 15 or 30000/1001 (default: 15)",
-    )
-    add_sampling_options(parser.add_argument_group("sampling").add_argument)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -149,7 +126,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     found = chosen_models(args, console)
     own = found.own
     negatives = negatives_of(args, own)
-    extent = _extent(args, own)
+    extent = extent_of(args, own)
+    settle_windows(args, extent)
     options = options_of(args, found)
     placement = placement_of(args, found, extent)
     loras = asked_loras(args)
@@ -159,7 +137,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     captions = expanded(args, console, captions, own)
     told_captions = told_captions_of(console, captions, negatives, own)
     model = loaded(args, console, found, placement, loras)
-    timeline = Timeline(**extent, geometry=model.geometry)
+    timeline = whole_clip(args, console, Timeline(**extent, geometry=model.geometry))
     tags = partial(clip_tags, args, models=found, captions=captions, negatives=negatives, timeline=timeline)
     make = _maker(args, console, model, captions, timeline, negatives, has_picture(wanted[0].path))
     write = partial(write_clip, **encoding)
@@ -229,6 +207,7 @@ def _maker(
 
 def _require_given(args: argparse.Namespace) -> None:
     """Refuse files that cannot be begun with before anything is loaded."""
+    require_no_length(args)
     if args.first_frame and args.go_on:
         raise InputError("a clip begins with a picture or goes on from a video", got="both", expected="one of the two")
     given = args.first_frame or args.go_on
@@ -247,17 +226,6 @@ def chosen_models(args: argparse.Namespace, console: Console, made: str = "joint
     for note in filter(None, (*found.notes, found.bridge_note if args.bridge == "auto" else "")):
         console.note(f"note: {note}")
     return found
-
-
-def _extent(args: argparse.Namespace, own: OwnSettings) -> dict[str, Any]:
-    """Number of frames, frame rate and size in pixels: as asked for, else what the model was made for."""
-    width, height = args.size or (own.width, own.height)
-    return {
-        "num_frames": own.num_frames if args.frames is None else args.frames,
-        "fps": args.fps or own.fps,
-        "width": width,
-        "height": height,
-    }
 
 
 def placement_of(args: argparse.Namespace, found: Found, extent: dict[str, Any]) -> Placement:
@@ -313,9 +281,12 @@ def _captions(args: argparse.Namespace) -> tuple[Captions, Captions]:
         if text is not None and not text.strip():
             raise InputError(f"the {name} caption is empty", expected="a description, or no such option")
 
+    from ..core.script import together
     from ..core.types import Captions
 
-    return Captions(*(prompt if text is None else text for text in texts.values()))
+    captions = Captions(*(prompt if text is None else text for text in texts.values()))
+    together(captions.video, captions.audio)
+    return captions
 
 
 def negatives_of(args: argparse.Namespace, own: OwnSettings) -> Captions:
@@ -334,6 +305,7 @@ def expanded(args: argparse.Namespace, console: Console, captions: Captions, own
     Those are plain texts, in which parentheses are no weights.
     """
     from ..core.dialect import escaped
+    from ..core.script import parts_of, written
     from ..core.types import Captions
 
     mode = _mode(args)
@@ -347,11 +319,15 @@ def expanded(args: argparse.Namespace, console: Console, captions: Captions, own
                 expected="neither --no-expand nor --mode off, and a caption to be written",
             )
         return captions
-    made = expand_prompt(args, console, args.prompt, mode=mode, profile=own.captions, shared_options=("device",))
-    tell_report(console, made)
+    video, audio = [], []
+    for start, prompt in parts_of(args.prompt):
+        made = expand_prompt(args, console, prompt, mode=mode, profile=own.captions, shared_options=("device",))
+        tell_report(console, made)
+        video.append((start, escaped(made.captions.video)))
+        audio.append((start, escaped(made.captions.audio)))
     return Captions(
-        escaped(made.captions.video) if args.video_caption is None else args.video_caption,
-        escaped(made.captions.audio) if args.audio_caption is None else args.audio_caption,
+        written(video) if args.video_caption is None else args.video_caption,
+        written(audio) if args.audio_caption is None else args.audio_caption,
     )
 
 

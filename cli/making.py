@@ -27,7 +27,7 @@ from .generate import (
 from .given import FILE_OR_TEXT, NEW_FILE_OR_FOLDER, free_text
 from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
 from .loras import add_lora_options, asked_loras
-from .options import add_sampling_options
+from .options import WINDOWS, add_sampling_options
 
 if TYPE_CHECKING:
     from ..media.mux import MuxReport
@@ -86,7 +86,7 @@ def add_making_options(parser: argparse.ArgumentParser, *, suffixes: str, defaul
         metavar="TEXT",
         help="what the sound should not be (default: the model's own)",
     )
-    add_sampling_options(parser.add_argument_group("sampling").add_argument)
+    add_sampling_options(parser.add_argument_group("sampling").add_argument, left_out=WINDOWS)
     add_model_options(parser)
     add_lora_options(parser)
     add("--mode", metavar="NAME", help=f"how the text becomes captions: {MODES_HELP}")

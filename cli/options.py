@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from ..core.clock import SIDE
@@ -62,13 +62,20 @@ def read_blocks(text: str) -> tuple[int, ...]:
     return tuple(BLOCK.read(part) for part in text.split(","))
 
 
-def add_sampling_options(add: Callable[..., Any]) -> None:
+# Of a clip that is longer than the model's own; commands with windows of another kind leave them out.
+WINDOWS = ("windows", "window_seconds", "overlap_seconds")
+
+
+def add_sampling_options(add: Callable[..., Any], left_out: Collection[str] = ()) -> None:
     """One flag an option; those that a model may have a value of its own for have no default here.
 
     Args:
         add: ``add_argument`` of a parser or a group.
+        left_out: Options that the command does not have; they keep their defaults.
     """
     for setting in _settings().values():
+        if setting.name in left_out:
+            continue
         declared = setting.option
         kind = Checked(setting.bounds.read) if declared.choices is None else None
         metavar = {int: "N", float: "X"}.get(type(setting.default), "NAME")
@@ -84,7 +91,7 @@ def sampling_options(args: argparse.Namespace, own: OwnSettings) -> SamplingOpti
     """
     from ..sampling.options import SamplingOptions
 
-    values = {name: getattr(args, name) for name in _settings()}
+    values = {name: getattr(args, name, setting.default) for name, setting in _settings().items()}
     return SamplingOptions(**{name: getattr(own, name) if value is None else value for name, value in values.items()})
 
 

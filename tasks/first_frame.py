@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 
 from ..core.clock import Timeline
 from ..core.errors import InputError
@@ -37,10 +38,12 @@ def from_first_frame(run: Run, file: UserFile, timeline: Timeline) -> tuple[AVCl
     if not run.model.makes("video"):
         raise InputError("a first frame needs a video tower", got=run.model.description)
     timeline.require_parts()
-    clip, report = fit_file(replace(file, sound=None), timeline)
     # Only frame 0 counts: the video codec is causal, so its latent depends on nothing after it.
+    extent = replace(timeline, num_frames=min(timeline.num_frames, run.model.own.num_frames))
+    clip, report = fit_file(replace(file, sound=None), extent)
     still = VideoClip(clip.video.frames[:1].expand_as(clip.video.frames), timeline.fps)
-    picture = encode_clip(AVClip(still), timeline, **run.codecs()).video
+    picture = encode_clip(AVClip(still), extent, **run.codecs()).video
+    picture = F.pad(picture, (0, 0, 0, 0, 0, timeline.video_latent_shape[1] - picture.shape[2]))
     latents = sample_latents(
         run.model,
         run.conditioning(timeline),
