@@ -66,6 +66,12 @@ Press Run: the picture that the group *Your clip* makes becomes the first frame 
 
 For a picture of your own, put *Load Image* in place of that group: `IMAGE` goes to *Encode Clip*, which keeps its
 first frame and leaves what follows to the sampler. Say in *Encode Captions* what is seen and heard.""",
+    "long_clip_pocket": """## A longer clip
+Press Run: 6.5 seconds from a model that makes 2.2 at once. *Joint Sampler* makes them in windows that share a second
+(`windows`, `window_seconds`, `overlap_seconds`); the memory is that of one window. *Empty AV Latent* sets the length.
+
+Captions may change with time: `[0] a hammer strikes an anvil [3] rain falls`, the same times for the eye and the ear
+or others.""",
     "text_to_sounding_video_wan_1.3b": f"""## The real models
 Five files, 15 GB, in ComfyUI's folder `models`. Others of the same models do as well: choose yours in the loaders.
 {LINKS}

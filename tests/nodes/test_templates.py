@@ -44,8 +44,11 @@ OWN_CLIP = {
 AVLINK = "sound_for_a_video_avlink_pocket"
 # Frames and samples of a small run. Of the clip that goes on five frames are known, and four are put behind it.
 LENGTHS = {"extend_a_clip_pocket": (13, 6933)}
+# Its sampler makes windows.
+LONG = "long_clip_pocket"
 POCKET = (
     "text_to_sounding_video_pocket",
+    LONG,
     "expand_prompt_pocket",
     "separate_captions_pocket",
     "compare_bridges_pocket",
@@ -243,7 +246,8 @@ def test_the_page_s_layout_is_tidy_and_its_links_consistent(root, name):
         assert api[str(target)]["inputs"][nodes[target]["inputs"][target_slot]["name"]] == [str(source), slot]
     scale, flow_shift, push = (3.0, 1.0, 3.0) if name in POCKET else (6.0, 3.0, 1.0)
     rest = ["lockstep", "diffusers-0.36", "auto", flow_shift, True, 1.0, push, "as set here"]
-    later = [port.options["default"] for port in later_inputs()]
+    own = {"windows": "blended"} if name == LONG else {}
+    later = [own.get(port.id, port.options["default"]) for port in later_inputs()]
     tasks = set()
     samplers = [node["widgets_values"] for node in page["nodes"] if node["type"] == "T2SVJointSampler"]
     for seed, *values in samplers:
