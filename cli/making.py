@@ -174,13 +174,16 @@ def make_all(
         console.note(f"note: {path} is there already and is kept")
     done, failed, code = [], [], 0
     run = _loaded(args, console, text, made) if todo else None
+    heard = made != "v2a"  # the sound that a picture has is not listened to there
     with explain_full_memory():
         for number, each in enumerate(todo):
             begun = time.monotonic()
             try:
                 with noted() as told:
                     report, notes = make(
-                        _numbered(run, console, number, len(todo)), open_user_file(each.source), each.target
+                        _numbered(run, console, number, len(todo)),
+                        open_user_file(each.source, sound=heard),
+                        each.target,
                     )
             except Cancelled:
                 raise

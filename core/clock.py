@@ -312,7 +312,9 @@ def frames_at(start: Fraction, count: int, fps: Fraction, source_fps: Fraction, 
     return [math.floor((start + index / fps) * source_fps + shift) for index in range(count)]
 
 
-def frames_among(times: Sequence[Fraction], start: Fraction, count: int, fps: Fraction) -> list[int]:
+def frames_among(
+    times: Sequence[Fraction], start: Fraction, count: int, fps: Fraction, *, interval: Fraction | None = None
+) -> list[int]:
     """Which frames of a source with times of its own stand at the times of frames of a steady rate.
 
     That which is on screen half a usual frame later: at a steady rate the nearest one, as :func:`frames_at` has it; and
@@ -323,9 +325,12 @@ def frames_among(times: Sequence[Fraction], start: Fraction, count: int, fps: Fr
         start: Time of the first wanted frame.
         count: Wanted frames.
         fps: Their rate.
+        interval: What usually lies between two frames of the source, where that is known; it takes a look at all.
     """
-    intervals = sorted(after - before for before, after in pairwise(times))
-    half = intervals[len(intervals) // 2] / 2 if intervals else Fraction(0)
+    if interval is None:
+        intervals = sorted(after - before for before, after in pairwise(times))
+        interval = intervals[len(intervals) // 2] if intervals else Fraction(0)
+    half = interval / 2
     return [max(0, bisect_right(times, start + index / fps + half) - 1) for index in range(count)]
 
 

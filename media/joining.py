@@ -23,7 +23,7 @@ from ..core.clock import samples_for
 from ..core.errors import InputError
 from ..core.types import AudioClip, AVClip, VideoClip
 from ..core.windows import Window
-from .audio import resample
+from .audio import fade_out, resample
 
 CROSSFADE_SECONDS = 0.02
 
@@ -87,18 +87,56 @@ def join_sound(
     """
     _require_all(parts, plan)
     rate = parts[0].sample_rate
-    whole = parts[0].waveform
-    for part, window in zip(parts[1:], plan[1:], strict=True):
-        first = samples_for(window.start, rate)
-        shared = whole.shape[1] - first
-        fade = min(shared, samples_for(crossfade_seconds, rate))
-        middle = (shared - fade) // 2
-        phase = (torch.arange(fade, dtype=torch.float64) + 0.5) * (math.pi / max(1, fade))
-        rising = (0.5 - 0.5 * torch.cos(phase)).to(whole)
-        change = slice(first + middle, first + middle + fade)
-        mixed = whole[:, change] * (1 - rising) + part.waveform[:, middle : middle + fade] * rising
-        whole = torch.cat([whole[:, : change.start], mixed, part.waveform[:, middle + fade :]], dim=1)
-    return AudioClip(whole, rate)
+    joined = JoinedSound(samples_for(plan[-1].start, rate) + parts[-1].waveform.shape[1], crossfade_seconds)
+    for part, window in zip(parts, plan, strict=True):
+        joined.add(part, window)
+    return joined.whole()
+
+
+class JoinedSound:
+    """What :func:`join_sound` makes, taken window by window: each sample is kept once, in a sound of a wanted length.
+
+    Args:
+        num_samples: Wanted samples per channel; what lies behind them is left out.
+        crossfade_seconds: See :func:`join_sound`.
+    """
+
+    def __init__(self, num_samples: int, crossfade_seconds: float = CROSSFADE_SECONDS) -> None:
+        self._wanted, self._crossfade = num_samples, crossfade_seconds
+        self._sound: AudioClip | None = None
+        self._end = 0
+
+    def add(self, part: AudioClip, window: Window) -> None:
+        """The next window's sound ``(C, samples)``."""
+        wave, rate = part.waveform, part.sample_rate
+        if self._sound is None:
+            self._sound = AudioClip(wave.new_zeros(wave.shape[0], self._wanted), rate)
+            self._write(0, wave)
+        else:
+            first = samples_for(window.start, rate)
+            shared = self._end - first
+            fade = min(shared, samples_for(self._crossfade, rate))
+            middle = (shared - fade) // 2
+            phase = (torch.arange(fade, dtype=torch.float64) + 0.5) * (math.pi / max(1, fade))
+            rising = (0.5 - 0.5 * torch.cos(phase)).to(wave)
+            before = self._sound.waveform[:, first + middle : first + middle + fade]
+            count = before.shape[1]
+            mixed = before * (1 - rising[:count]) + wave[:, middle : middle + count] * rising[:count]
+            self._write(first + middle, mixed)
+            self._write(first + middle + fade, wave[:, middle + fade :])
+            self._end = first
+        self._end += wave.shape[1]
+
+    def _write(self, start: int, wave: Tensor) -> None:
+        room = self._sound.waveform[:, start : start + wave.shape[1]]
+        room.copy_(wave[:, : room.shape[1]])
+
+    def whole(self, fade_seconds: float = 0.0) -> AudioClip:
+        """The sound, exactly as long as wanted; faded where it ended early or was left out, as by ``fit_length``."""
+        if self._end != self._wanted:
+            made = self._sound.waveform[:, : min(self._end, self._wanted)]
+            fade_out(made, samples_for(fade_seconds, self._sound.sample_rate))
+        return self._sound
 
 
 def put_behind(first: AVClip, second: AVClip, *, start: Fraction | None = None) -> AVClip:

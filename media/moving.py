@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 
@@ -47,7 +49,7 @@ class MovingPicture:
         """Time of the first frame, in units of ``time_base``."""
         return self.times[0]
 
-    @property
+    @cached_property
     def begins(self) -> tuple[Fraction, ...]:
         """When each frame begins after the first one, in seconds; exact where a steady rate is only rounded."""
         noted = tuple((time - self.first) * self.time_base for time in self.times)
@@ -55,11 +57,31 @@ class MovingPicture:
         rounded = max(abs(one - other) for one, other in zip(noted, steady, strict=True))
         return steady if rounded * self.fps <= Fraction(1, 4) else noted
 
+    @cached_property
+    def usual_interval(self) -> Fraction:
+        """Seconds from one frame to the next, in the middle of all; 0 for a single frame."""
+        intervals = sorted(after - before for before, after in pairwise(self.begins))
+        return intervals[len(intervals) // 2] if intervals else Fraction(0)
+
     @property
     def is_steady(self) -> bool:
         """Whether frames follow each other at one interval; Matroska rounds it to milliseconds."""
         intervals = [after - before for before, after in pairwise(self.begins)]
         return not intervals or max(intervals) - min(intervals) <= max(intervals) / 4
+
+
+class _Packet(NamedTuple):
+    """When a packet is decoded and shown, in units of its stream's time base."""
+
+    pts: int | None
+    dts: int | None
+    duration: int | None
+    is_discard: bool
+
+    @classmethod
+    def of(cls, packet: av.Packet) -> _Packet:
+        """Of one of FFmpeg's."""
+        return cls(packet.pts, packet.dts, packet.duration, packet.is_discard)
 
 
 def picture_of(path: str | Path) -> MovingPicture:
@@ -71,9 +93,10 @@ def picture_of(path: str | Path) -> MovingPicture:
     path = Path(path)
     with opened(path) as source, reading(path):
         stream = moving_picture(path, source)
-        packets = [packet for packet in source.demux(stream) if packet.size]
+        # What is in the packets is left where it is: it is as large as the file.
+        packets = [_Packet.of(packet) for packet in source.demux(stream) if packet.size]
         if len(packets) == 1 and packets[0].pts is None:
-            packets[0].pts = 0  # a still
+            packets = [packets[0]._replace(pts=0)]  # a still
         context, unit = stream.codec_context, Fraction(stream.time_base)
         timed = all(packet.pts is not None for packet in packets)
         shown = [packet for packet in packets if not packet.is_discard]
@@ -119,7 +142,7 @@ def moving_picture(path: Path, source: av.container.InputContainer) -> av.VideoS
     return moving[0]
 
 
-def _shown_as_decoded(context: av.VideoCodecContext, packets: list[av.Packet]) -> bool:
+def _shown_as_decoded(context: av.VideoCodecContext, packets: list[_Packet]) -> bool:
     return not context.has_b_frames and all(packet.dts is not None for packet in packets)
 
 

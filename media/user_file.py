@@ -65,11 +65,12 @@ class UserFile:
         return self.sound.seconds if self.picture is None else self.picture.seconds
 
 
-def open_user_file(path: str | Path) -> UserFile:
+def open_user_file(path: str | Path, *, sound: bool = True) -> UserFile:
     """Look at a file, and decode its sound and its first frame.
 
     Args:
         path: A video, a sound or a picture; a picture that is attached to a sound is passed over.
+        sound: Whether the sound of a file with a picture is wanted; it is kept as a whole.
 
     Raises:
         InputError: no media file, a damaged one, or one with neither picture nor sound.
@@ -83,10 +84,10 @@ def open_user_file(path: str | Path) -> UserFile:
             )
     picture = None if is_sound else picture_of(path)
     size, turn, flipped, notes = (None, 0, False, []) if picture is None else _as_played(path, picture)
-    sound, told = _sound(path, picture)
-    if picture is None and sound is None:
+    heard, told = _sound(path, picture) if sound or picture is None else (None, [])
+    if picture is None and heard is None:
         raise InputError("nothing in this file can be decoded", got=path, expected="a video, a sound or a picture")
-    return UserFile(path, picture, size, turn, sound, (*notes, *told), flipped)
+    return UserFile(path, picture, size, turn, heard, (*notes, *told), flipped)
 
 
 def fit_file(
@@ -113,7 +114,8 @@ def fit_file(
 
 def _fit_picture(file: UserFile, timeline: Timeline, start: Fraction) -> tuple[VideoClip, PictureFit]:
     picture, size = file.picture, (timeline.width, timeline.height)
-    wanted = frames_among(picture.begins, start, timeline.num_frames, timeline.fps)
+    rest = {"interval": picture.usual_interval}
+    wanted = frames_among(picture.begins, start, timeline.num_frames, timeline.fps, **rest)
     area = middle_of(*file.size, *size)
     frames = torch.empty(timeline.num_frames, timeline.height, timeline.width, 3)
     places: dict[int, list[int]] = {}

@@ -9,8 +9,8 @@ from ..core.errors import InputError
 from ..core.pair import Pair
 from ..core.types import AudioClip, AVClip, Conditioning, JointLatents
 from ..core.windows import Window
-from ..media.audio import FADE_SECONDS, fit_length
-from ..media.joining import join_sound, known_end
+from ..media.audio import FADE_SECONDS
+from ..media.joining import JoinedSound, known_end
 from ..media.user_file import UserFile, fit_file
 from ..models.clip_encoding import encode_clip
 from ..pipeline import decode_latents, sample_latents
@@ -19,7 +19,7 @@ from .base import OVERLAP_SECONDS, Run, fit_told, own_timeline, planned_windows
 
 
 def sound_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -> tuple[AudioClip, list[str]]:
-    """Make the sound of a user's picture.
+    """Make the sound of a user's picture, of any length: pictures are read window by window, and one is kept at a time.
 
     Args:
         run: Model, captions, options. The picture is shown to the model as ``options.given_how`` says.
@@ -39,17 +39,16 @@ def sound_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -> 
     timeline = own_timeline(run.model, file)
     plan, told = planned_windows(timeline, file.seconds, overlap)
     conditioning = run.conditioning(timeline)
-    notes, parts, latents = list(file.notes), [], None
+    notes, latents = list(file.notes), None
+    joined = JoinedSound(samples_for(file.seconds, timeline.geometry.sample_rate))
     for number, window in enumerate(plan):
         clip, report = fit_file(file, timeline, start=window.start)
         if number == 0:
             notes += fit_told(report, plan)
         latents = _window(run.seeded(number), timeline, conditioning, clip, window, latents)
         decoded = decode_latents(JointLatents(audio=latents), fps=timeline.fps, **run.codecs())
-        parts.append(decoded.audio)
-    sound = join_sound(parts, plan)
-    wanted = samples_for(file.seconds, sound.sample_rate)
-    return fit_length(sound, wanted, fade_seconds=FADE_SECONDS), [*notes, *told]
+        joined.add(decoded.audio, window)
+    return joined.whole(FADE_SECONDS), [*notes, *told]
 
 
 def _window(

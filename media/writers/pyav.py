@@ -182,14 +182,16 @@ def _num_blocks(container: Container, audio: AudioClip, stream: av.AudioStream) 
 def audio_blocks(container: Container, audio: AudioClip, stream: av.AudioStream) -> Iterator[av.AudioFrame]:
     """The sound in frames of the size the encoder wants, stamped in samples; AAC's lead-in has negative times."""
     total, lead = _samples_with_lead(container, audio)
-    samples = np.pad(as_planes(audio.waveform), ((0, 0), (lead, 0)))
+    samples = as_planes(audio.waveform)
     as_integers = {"s32": as_int32, "s16": as_int16}.get(container.sample_format)
-    if as_integers:
-        samples = as_integers(samples)
     packed = container.sample_format != "fltp"
     size = _block_size(stream)
     for start in range(0, total, size):
-        block = samples[:, start : start + size]
+        block = samples[:, max(0, start - lead) : max(0, start - lead + size)]
+        if start < lead:
+            block = np.pad(block, ((0, 0), (min(size, lead - start), 0)))
+        if as_integers:
+            block = as_integers(block)
         block = np.ascontiguousarray(block.T.reshape(1, -1) if packed else block)
         frame = av.AudioFrame.from_ndarray(block, format=container.sample_format, layout=layout_of(audio.waveform))
         frame.sample_rate, frame.pts, frame.time_base = audio.sample_rate, start - lead, Fraction(1, audio.sample_rate)
