@@ -41,17 +41,17 @@ class Stream:
         own = len(self.plan.windows) - 1 if side == "video" else 0
         return (*shape[:_TIME], self.plan.padded[side] + own, *shape[_TIME + 1 :])
 
-    def places(self, side: str, number: int) -> Tensor:
-        """Where in the stream the latents of window ``number`` lie, ``(T,)``."""
-        first = self.plan.windows[number].first[side]
-        places = torch.arange(first, first + self.plan.size[side])
-        if side == "video" and number:
-            places[0] = self.plan.padded.video + number - 1
-        return places
+    def places(self, side: str, number: int) -> list[tuple[slice, slice]]:
+        """Where the latents of window ``number`` lie in the stream, and where in the window."""
+        first, size = self.plan.windows[number].first[side], self.plan.size[side]
+        if side == "audio" or not number:
+            return [(slice(first, first + size), slice(0, size))]
+        own = self.plan.padded.video + number - 1
+        return [(slice(own, own + 1), slice(0, 1)), (slice(first + 1, first + size), slice(1, size))]
 
     def window(self, side: str, latents: Tensor, number: int) -> Tensor:
         """A window's part of a stream."""
-        return latents.index_select(_TIME, self.places(side, number).to(latents.device))
+        return torch.cat([latents[:, :, there] for there, _ in self.places(side, number)], dim=_TIME)
 
     def cropped(self, latents: JointLatents) -> JointLatents:
         """The clip's own latents of a stream."""

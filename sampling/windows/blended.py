@@ -72,10 +72,16 @@ class _Blend:
                     continue
                 if side not in whole:
                     whole[side] = torch.zeros_like(asked[side].latents, dtype=torch.float32)
-                weights = self._weights[side][number].to(part.device).view(1, 1, -1, *[1] * (part.ndim - 3))
-                places = self._stream.places(side, number).to(part.device)
-                whole[side].index_add_(2, places, part.float() * weights)
+                for there, here in self._stream.places(side, number):
+                    whole[side][:, :, there] += part[:, :, here].float() * self._weight(side, number, part)[:, :, here]
         return whole.get("video"), whole.get("audio")
+
+    def _weight(self, side: str, number: int, part: Tensor) -> Tensor:
+        """``(1, 1, T, …)`` where the predictions are, brought there once."""
+        known = self._weights[side][number]
+        if known.device != part.device or known.ndim != part.ndim:
+            known = self._weights[side][number] = known.to(part.device).view(1, 1, -1, *[1] * (part.ndim - 3))
+        return known
 
     def _run(self, number: int, denoise: Denoiser, asked: Pair[Modality]) -> tuple[Tensor | None, Tensor | None]:
         """One window through the model."""
@@ -114,8 +120,9 @@ def blend_weights(stream: Stream, side: str) -> list[Tensor]:
         ramps.append(ramp)
     total = torch.zeros(stream.shape(side, (1, 1, size))[2], dtype=torch.float64)
     for number, ramp in enumerate(ramps):
-        total.index_add_(0, stream.places(side, number), ramp)
-    return [(ramp / total[stream.places(side, number)]).float() for number, ramp in enumerate(ramps)]
+        for there, here in stream.places(side, number):
+            total[there] += ramp[here]
+    return [(ramp / stream.window(side, total[None, None], number)[0, 0]).float() for number, ramp in enumerate(ramps)]
 
 
 def _text(own: ModalityConditioning, modality: Modality) -> dict[str, Tensor | None]:

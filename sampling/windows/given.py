@@ -40,15 +40,20 @@ class GivenWindows(Windows):
         done = made.map(lambda latents: torch.zeros(latents.shape[2], dtype=torch.bool))
         asked = Pair(**{side: stream.given(side, one) for side, one in run.given.present.items()})
         for number in range(count):
-            places = Pair(**{side: stream.places(side, number) for side in made.present})
-            given = Pair(
-                **{side: _known(stream, side, number, asked[side], made[side], done[side]) for side in places.present}
-            )
-            part = Pair.of(_window(run, number, given, made, places))
-            for side, where in places.present.items():
-                made[side].index_copy_(2, where, part[side])
-                done[side][where] = True
+            sides = {side: _known(stream, side, number, asked[side], made[side], done[side]) for side in made.present}
+            part = Pair.of(_window(run, number, Pair(**sides), made))
+            for side, latents in part.present.items():
+                _put(stream, side, number, made[side], latents)
+                for there, _ in stream.places(side, number):
+                    done[side][there] = True
         return stream.cropped(JointLatents(*made))
+
+
+def _put(stream: Stream, side: str, number: int, made: Tensor, latents: Tensor) -> Tensor:
+    """A window's latents into the stream's, which is changed."""
+    for there, here in stream.places(side, number):
+        made[:, :, there] = latents[:, :, here]
+    return made
 
 
 def _known(stream: Stream, side: str, number: int, asked: Given | None, made: Tensor, done: Tensor) -> Given | None:
@@ -65,14 +70,16 @@ def _known(stream: Stream, side: str, number: int, asked: Given | None, made: Te
     return replace(asked, latents=torch.where(mask.bool(), own, latents), mask=torch.maximum(mask, before))
 
 
-def _window(run: LongRun, number: int, given: Pair[Given], made: Pair[Tensor], places: Pair[Tensor]) -> JointLatents:
+def _window(run: LongRun, number: int, given: Pair[Given], made: Pair[Tensor]) -> JointLatents:
     """The latents of one window."""
     if all(one.is_whole for one in given.present.values()):
         return JointLatents(*given.map(lambda one: one.latents))
 
     def whole(estimate: JointLatents) -> JointLatents:
         parts = Pair.of(estimate).present
-        return JointLatents(**{side: made[side].index_copy(2, places[side], part) for side, part in parts.items()})
+        return JointLatents(
+            **{side: _put(stream, side, number, made[side].clone(), part) for side, part in parts.items()}
+        )
 
     stream = run.stream
     noise = {side: stream.window(side, noise, number) for side, noise in Pair.of(run.noise).present.items()}
