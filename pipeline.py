@@ -250,6 +250,7 @@ def decode_latents(
     placement: Placement,
     tiling: str = "auto",
     progress: Progress = SILENT,
+    own_seconds: float | None = None,
 ) -> AVClip:
     """Decode one clip and fit its sound to its picture, to the sample.
 
@@ -261,8 +262,10 @@ def decode_latents(
         placement: Where the codecs run.
         tiling: ``auto``, ``on`` or ``off``.
         progress: As :func:`~.models.clip_decoding.decode_clip`.
+        own_seconds: Likewise.
     """
-    codecs, rest = Pair(video_codec, audio_codec), {"tiling": tiling, "progress": progress}
+    codecs = Pair(video_codec, audio_codec)
+    rest = {"tiling": tiling, "progress": progress, "own_seconds": own_seconds}
     return _as_long(decode_clip(latents, codecs, fps=fps, placement=placement, **rest))
 
 

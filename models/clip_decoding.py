@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -27,6 +28,7 @@ def decode_clip(
     placement: Placement,
     tiling: str = "auto",
     progress: Progress = SILENT,
+    own_seconds: float | None = None,
 ) -> AVClip:
     """Decode one clip; its sound is as long as the audio latents, which need not be the picture's length.
 
@@ -38,6 +40,8 @@ def decode_clip(
         tiling: Of the picture's codec: ``auto``, ``on`` or ``off``.
         progress: Stage ``decode`` with a unit a latent frame (and tile) of the picture, then ``decode sound`` with one
             a block of its decoder. What decodes both at once tells ``decode``.
+        own_seconds: How long the model's own clip is: a longer sound is decoded in pieces of that, which takes the
+            memory of one. None decodes it as a whole. (A picture's codec goes from latent frame to latent frame.)
 
     Raises:
         InputError: a latent without its codec.
@@ -46,7 +50,7 @@ def decode_clip(
     for modality in Pair.of(latents).present:
         _require_codec(codecs[modality], modality)
     with stoppable(progress):
-        decoded = _decoded(latents, codecs, placement, tiling, progress)
+        decoded = _decoded(latents, codecs, placement, tiling, progress, own_seconds)
     return AVClip(
         None if decoded.video is None else VideoClip(decoded.video, fps),
         None if decoded.audio is None else AudioClip(decoded.audio, codecs.audio.sample_rate),
@@ -54,7 +58,12 @@ def decode_clip(
 
 
 def _decoded(
-    latents: JointLatents, codecs: Pair[VideoCodec | AudioCodec], placement: Placement, tiling: str, progress: Progress
+    latents: JointLatents,
+    codecs: Pair[VideoCodec | AudioCodec],
+    placement: Placement,
+    tiling: str,
+    progress: Progress,
+    own_seconds: float | None,
 ) -> Pair[Tensor]:
     """Frames and waveform."""
     whole = _whole(latents, codecs)
@@ -69,9 +78,52 @@ def _decoded(
             placement, lambda how: codecs.video.decode(latents.video, tiling=how.tiling, progress=progress)
         )
     if latents.audio is not None:
-        stage, told = decoding_audio(codecs.audio, latents.audio.shape), progress.told_as("decode sound")
-        waveform = stage.run(placement, lambda _: codecs.audio.decode(latents.audio, progress=told))
+        told, size = progress.told_as("decode sound"), _piece(codecs.audio, own_seconds, latents.audio.shape[2])
+        stage = decoding_audio(codecs.audio, (*latents.audio.shape[:2], size))
+        waveform = stage.run(placement, lambda _: decode_sound(codecs.audio, latents.audio, size, told))
     return Pair(frames, waveform)
+
+
+def _piece(codec: AudioCodec, own_seconds: float | None, count: int) -> int:
+    """Latents that are decoded at once: all, or as many as the model's own clip has."""
+    context = getattr(codec, "context", None)
+    if own_seconds is None or context is None:
+        return count
+    return min(count, max(3 * context, round(own_seconds * codec.sample_rate / codec.hop)))
+
+
+def decode_sound(codec: AudioCodec, latents: Tensor, size: int, progress: Progress = SILENT) -> Tensor:
+    """Decode a sound in pieces that see all that reaches them from their neighbours, so that they have no seams.
+
+    Args:
+        codec: Of a finite reach: ``context`` latents to either side.
+        latents: ``(1, C, L)``.
+        size: Latents of a piece with its context.
+        progress: Told of the blocks of all pieces; asked for a stop after each.
+
+    Returns:
+        ``(channels, L · hop)``; from several pieces it is that of one, to a rounding.
+    """
+    count = latents.shape[2]
+    if size >= count:
+        return codec.decode(latents, progress=progress)
+    context, hop = codec.context, codec.hop
+    step = size - 2 * context
+    starts = range(0, max(1, count - 2 * context), step)
+    whole: Tensor | None = None
+    for number, start in enumerate(starts):
+        # Pieces are of one size; the last one begins as early as the end asks for.
+        first = min(start, count - size)
+
+        def report(stage: str, done: int, total: int, preview: Any = None, number: int = number) -> None:
+            progress.report(stage, number * total + done, len(starts) * total, preview)
+
+        piece = codec.decode(latents[:, :, first : first + size], progress=replace(progress, report=report))
+        if whole is None:
+            whole = piece.new_empty(piece.shape[0], count * hop)
+        skipped = context if first else 0
+        whole[:, (first + skipped) * hop : (first + size) * hop] = piece[:, skipped * hop :]
+    return whole
 
 
 def _whole(latents: JointLatents, codecs: Pair[VideoCodec | AudioCodec]) -> JointCodec | None:

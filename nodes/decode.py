@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.clock import as_fps
 from ..core.errors import InputError
 from ..core.types import JointLatents
+from ..models.own import joint_settings
 from .av import av_input, parted
 from .host import io, progress
 from .listing import ADVANCED, listing
@@ -103,6 +104,8 @@ class DecodeAV(io.ComfyNode):
                     placement=(video_codec or audio_codec).placement,
                     tiling=tiling,
                     progress=watched,
+                    own_seconds=audio_codec
+                    and joint_settings(video_codec and video_codec.own, audio_codec.own).seconds,
                 )
                 for item in items
             ]

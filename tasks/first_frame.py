@@ -54,6 +54,6 @@ def from_first_frame(run: Run, file: UserFile, timeline: Timeline) -> tuple[AVCl
         progress=run.progress,
         times=timeline.times,
     )
-    made = decode_latents(latents, fps=timeline.fps, **run.codecs())
+    made = decode_latents(latents, fps=timeline.fps, **run.codecs(), own_seconds=run.model.own.seconds)
     frames = torch.cat([clip.video.frames[:1], made.video.frames[1:]])
     return AVClip(VideoClip(frames, timeline.fps), made.audio), [*file.notes, *sizes_told(report)]

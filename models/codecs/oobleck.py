@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from fractions import Fraction
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -116,6 +118,17 @@ class OobleckCodec(nn.Module):
     def latent_channels(self) -> int:
         """C of a latent (64 for Stable Audio Open)."""
         return self.vae.config.decoder_input_channels
+
+    @property
+    def context(self) -> int:
+        """Latents to either side that a decoded latent's samples depend on: 10 of Stable Audio Open's."""
+        # The first convolution, then of each block what is stretched and three units of dilation 1, 3 and 9.
+        reach, rate = Fraction(3), 1
+        for stride in reversed(self.vae.config.downsampling_ratios):
+            reach += Fraction(1, rate)
+            rate *= stride
+            reach += Fraction(3 * (1 + 3 + 9), rate)
+        return math.ceil(reach + Fraction(3, rate))
 
     @property
     def channels(self) -> int:

@@ -287,7 +287,7 @@ class FamilyModel(ABC):
     ) -> AVClip:
         """A clip of latents; arguments and errors as :func:`~..clip_decoding.decode_clip`."""
         rest = {"placement": self.placement, "tiling": tiling, "progress": progress}
-        return decode_clip(latents, self.codecs, fps=fps, **rest)
+        return decode_clip(latents, self.codecs, fps=fps, **rest, own_seconds=self.own.seconds)
 
     def sampling_seconds(self, work: Workload, *, num_steps: int, passes: int) -> float:
         """How long sampling takes here, of the right order; 0 for what is quick anywhere.

@@ -422,3 +422,23 @@ def test_mono_goes_to_both_channels(oobleck):
 def test_anything_but_a_waveform_is_refused(oobleck, sound, message):
     with pytest.raises(InputError, match=message):
         oobleck.encode(sound)
+
+
+@pytest.mark.parametrize("share", [0.1, 1, 3, 3.05, 4, 7.3])
+def test_a_sound_in_pieces_is_that_of_one(oobleck, share):
+    """Each piece sees all that reaches it, and none is larger than asked for."""
+    from sounding_video.core.progress import Progress
+    from sounding_video.models.clip_decoding import decode_sound
+
+    codec, seen, told = oobleck, [], []
+    size, count = 3 * codec.context, max(1, round(share * codec.context))
+    latents = noise(1, codec.latent_channels, count)
+    whole = codec.decode(latents)
+    handle = codec.vae.decoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[-1]))
+    try:
+        pieces = decode_sound(codec, latents, size, Progress(lambda stage, done, total, _: told.append((done, total))))
+    finally:
+        handle.remove()
+    torch.testing.assert_close(pieces, whole, atol=1e-5 * float(whole.abs().max()), rtol=0)
+    assert max(seen) <= size and len(seen) == max(1, -(-(count - 2 * codec.context) // codec.context))
+    assert told[-1][0] == told[-1][1] and [done for done, _ in told] == sorted(done for done, _ in told)
