@@ -64,7 +64,7 @@ def sampling_stage(model: FamilyModel, conditioning: Conditioning, options: Samp
 
 def _workload(options: SamplingOptions, shapes: Shapes) -> Workload:
     cache = options.build_cache()
-    kept = int(cache is not None and cache.sound == "fresh")
+    kept = int(cache is not None and cache.sound != "cached")
     guided = max(options.video_guidance_scale, options.audio_guidance_scale) > 1
     return Workload(*shapes, guided=guided, kept_steps=kept)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .calibration import calibrated
 from .core.clock import ClipTimes, Timeline
 from .core.dialect import caption_notes, read
 from .core.errors import InputError
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from .core.protocols import AudioCodec, TextEncoder, VideoCodec
     from .core.windows import LatentPlan
     from .models.bridge_use import BridgeUse
+    from .sampling.cache.base import StepCache
 
 __all__ = [
     "DEFAULT_NEGATIVES",
@@ -162,7 +164,7 @@ def sample_latents(
     require_use(given, hears=model.hears, why_deaf=model.why_deaf)
     sides = {side: shapes[side] is not None for side in MODALITIES}
     schedule = options.build_schedule(**sides, processes=model.processes)
-    guidance, cache = options.guidance(model.hears), options.build_cache(walked=model.walked)
+    guidance, cache = options.guidance(model.hears), _cache_of(model, options, progress)
     plan = plan_of(model, options, shapes, times)
     conditioning = _of_plan(model, plan, conditioning, progress)
 
@@ -201,6 +203,10 @@ def _of_plan(
         start = float(conditioning.later[0][0])
         _tell(f"captions from {start:g} s on are not read: the clip is made at once, without windows", progress)
     return conditioning
+
+
+def _cache_of(model: FamilyModel, options: SamplingOptions, progress: Progress) -> StepCache | None:
+    return calibrated(options.build_cache(walked=model.walked), model.description, progress)
 
 
 def as_trained(given: Pair[Given], use: BridgeUse | None) -> Pair[Given]:

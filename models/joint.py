@@ -92,13 +92,13 @@ class JointModel(nn.Module):
         Returns:
             Predictions shaped like the latents: flow ``noise − x0`` for video, v for audio; None for one that is absent
             or given. Bridges act only when both modalities are present; a side that is there alone and has ``heard``
-            something is told that in their place. Of a video of which only the ``first_block`` is wanted, its part.
+            something is told that in their place. Of a side of which only the ``first_block`` is wanted, its part.
 
         Raises:
             InputError: a given modality without a tower to read it.
         """
-        if video is not None and video.first_block:
-            return self._first_block(video), None
+        if any(side is not None and side.first_block for side in (video, audio)):
+            return _first_block(self.video, video), _first_block(self.audio, audio)
         sides = (("video", self.video, video), ("audio", self.audio, audio))
         given = frozenset(name for name, tower, modality in sides if _is_given(name, tower, modality))
         states = [None if tower is None or modality is None else tower.enter(modality) for _, tower, modality in sides]
@@ -136,11 +136,6 @@ class JointModel(nn.Module):
         for tower in filter(None, (self.video, self.audio)):
             tower.forget_tables()
 
-    def _first_block(self, video: Modality) -> Tensor:
-        """What the first block adds to the video stream ``(B, L, D)``."""
-        state = self.video.enter(video)
-        return self.video.walk(state, 0, 1).hidden - state.hidden
-
     @staticmethod
     def _cross(
         bridge: nn.Module,
@@ -162,6 +157,14 @@ class JointModel(nn.Module):
             on_device = tuple(tuple(table.to(video.hidden.device) for table in pair) for pair in tables)
             self._rope_cache = (key, on_device)
         return self._rope_cache[1]
+
+
+def _first_block(tower: Tower, modality: Modality | None) -> Tensor | None:
+    """What the first block adds to the stream ``(B, L, D)`` of a side that is asked for it."""
+    if modality is None or not modality.first_block:
+        return None
+    state = tower.enter(modality)
+    return tower.walk(state, 0, 1).hidden - state.hidden
 
 
 def _taken(states: list[TowerState | None], side: int) -> TowerState:

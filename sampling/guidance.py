@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,7 +16,8 @@ from torch import Tensor
 from ..core.errors import InputError, require_choice
 from ..core.pair import MODALITIES, Pair
 from ..core.protocols import Denoiser, Guider
-from ..core.types import POSITIVE, Conditioning, Heard, Modality, ModalityConditioning, Pass
+from ..core.types import POSITIVE, Conditioning, Heard, ModalityConditioning, Pass
+from ._passes import PassForward, Predictions, View, in_order, joined, modality_of, rows_of
 from .cache._run import CacheRun
 from .guiders import GUIDERS
 from .words import BATCHING, UNCONDITIONAL
@@ -105,39 +107,6 @@ def dual_guidance(
     return Guidance((text, modality), batching)
 
 
-@dataclass(frozen=True)
-class View:
-    """What a tower sees of its modality at one step, before the text is added.
-
-    Args:
-        latents: ``(B, …)`` scaled model input on the model's device.
-        timestep: ``(1,)``.
-        given: Whether all of it is known.
-        at: The timestep as a number, so that nobody has to wait for the device to tell it.
-    """
-
-    latents: Tensor
-    timestep: Tensor
-    given: bool = False
-    at: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Forward:
-    """One call of the model: the passes whose rows it holds, and their texts."""
-
-    passes: tuple[Pass, ...]
-    rows: Pair[ModalityConditioning]
-
-
-@dataclass
-class _Predictions:
-    """What the passes of one step said, by modality and name of the pass; float32, where the solvers work."""
-
-    video: dict[str, Tensor] = field(default_factory=dict)
-    audio: dict[str, Tensor] = field(default_factory=dict)
-
-
 class GuidedDenoiser:
     """A joint denoiser with guidance folded in.
 
@@ -179,11 +148,11 @@ class GuidedDenoiser:
         for name in self._generated:
             _require_negative(name, texts[name], guidance)
         passes = [POSITIVE, *(needed for name in self._generated for needed in guidance.passes(name))]
-        self._rows = {needed: texts.map(lambda text, needed=needed: _rows(text, needed)) for needed in passes}
+        self._rows = {needed: texts.map(lambda text, needed=needed: rows_of(text, needed)) for needed in passes}
         together = [needed for needed in passes if not needed.alone]
-        self._batched: _Forward | None = None
+        self._batched: PassForward | None = None
         if len(together) > 1 and _batched(guidance.batching, num_positions):
-            self._batched = self._forward(_in_order(together))
+            self._batched = self._forward(in_order(together))
 
     def __call__(
         self, video: View | None, audio: View | None, share: float = 0.0, step: int = 0
@@ -197,15 +166,16 @@ class GuidedDenoiser:
             step: From 0, what the cache counts.
         """
         views = Pair(video, audio)
-        look = None if video is None else lambda: self._first_block(video)
-        computed = self._cache is None or self._cache.computes(step, look)
+        places = self._places(views)
+        looks = {name: partial(self._first_block, name, views[name]) for name in self._seen(views)}
+        computed = self._cache is None or self._cache.computes(step, looks, places)
         turns, wanted = self._wanted(views, share, computed)
         if not computed and not self._known(wanted):
             computed = True
             turns, wanted = self._wanted(views, share, computed)
-        if computed and self._cache is not None:
-            self._cache.begin(step, look)
-        predictions = (self._computed if computed else self._reused)(views, wanted, self._places(views))
+        if self._cache is not None:
+            (self._cache.begin if computed else self._cache.rest)(step, looks)
+        predictions = (self._computed if computed else self._reused)(views, wanted, places)
         result = tuple(
             None if view is None or name in self._given else self._guided(name, getattr(predictions, name), turns)
             for name, view in zip(MODALITIES, views, strict=True)
@@ -233,27 +203,27 @@ class GuidedDenoiser:
             return True
         return computed and self._num_computed - self._asked[index] >= every
 
-    def _computed(self, views: Pair[View], wanted: dict[str, list[Pass]], at: dict[str, float]) -> _Predictions:
+    def _computed(self, views: Pair[View], wanted: dict[str, list[Pass]], at: dict[str, float]) -> Predictions:
         """All passes of the modalities in ``wanted``, run; a cache is told."""
-        predictions = _Predictions()
+        predictions = Predictions()
         for forward in self._together({needed for passes in wanted.values() for needed in passes if not needed.alone}):
             self._run(forward, views, predictions, self._heard(forward, at))
         for name, passes in wanted.items():
             for needed in passes:
                 if needed.alone:
                     self._run(self._forward((needed,)), Pair(**{name: views[name]}), predictions)
-        for name in self._cached():
-            if name in wanted:
+        for name in self._generated if self._cache is not None else ():
+            if name in wanted and name in self._cache.kept:
                 for passed, prediction in getattr(predictions, name).items():
                     self._cache.note(name, passed, at[name], prediction)
         return predictions
 
-    def _reused(self, views: Pair[View], wanted: dict[str, list[Pass]], at: dict[str, float]) -> _Predictions:
+    def _reused(self, views: Pair[View], wanted: dict[str, list[Pass]], at: dict[str, float]) -> Predictions:
         """Extrapolated passes, and those of a modality that runs without the others."""
-        cached = self._cached()
+        cached = self._resting()
         fresh = {name: passes for name, passes in wanted.items() if name not in cached}
-        live = Pair(**{name: view for name, view in views.present.items() if name not in self._cache.reused})
-        predictions = self._computed(live, fresh, at) if fresh else _Predictions()
+        live = Pair(**{name: view for name, view in views.present.items() if name not in self._cache.resting})
+        predictions = self._computed(live, fresh, at) if fresh else Predictions()
         for name in cached:
             extrapolated = {
                 one.name: self._cache.prediction(name, one.name, at[name]) for one in (POSITIVE, *wanted[name])
@@ -261,49 +231,55 @@ class GuidedDenoiser:
             getattr(predictions, name).update(extrapolated)
         return predictions
 
-    def _cached(self) -> list[str]:
-        """Modalities whose predictions are extrapolated."""
-        return [] if self._cache is None else [name for name in self._generated if name in self._cache.reused]
+    def _resting(self) -> list[str]:
+        """Modalities whose predictions are extrapolated at this step."""
+        return [name for name in self._generated if name in self._cache.resting]
 
     def _known(self, wanted: dict[str, list[Pass]]) -> bool:
         """Whether the cache has something of all that would be extrapolated, and of what the sound would hear."""
-        cached = self._cached()
+        cached = self._resting()
         heard = {one for name in wanted if name not in cached for one in (POSITIVE, *wanted[name]) if not one.alone}
         return self._cache.has_heard(heard) and all(
             self._cache.knows(name, (POSITIVE, *wanted[name])) for name in cached
         )
 
-    def _heard(self, forward: _Forward, at: dict[str, float]) -> Heard | None:
+    def _heard(self, forward: PassForward, at: dict[str, float]) -> Heard | None:
         """What the bridges give the sound in the passes of a forward, where it runs without the picture at times."""
         if self._cache is None or "audio" in self._cache.reused or "audio" not in self._generated:
             return None
         return self._cache.heard(forward.passes, next(iter(at.values())))
 
-    def _first_block(self, video: View) -> Tensor:
-        """What the first block adds to the stream of the picture in the positive pass."""
-        inputs = _modality(video, self._rows[POSITIVE].video, (POSITIVE,))
-        return self._denoiser(replace(inputs, first_block=True), None)[0]
+    def _seen(self, views: Pair[View]) -> list[str]:
+        """Modalities at which a cache may look: the picture, and a sound that is made."""
+        return [name for name in views.present if name == "video" or name in self._generated]
+
+    def _first_block(self, name: str, view: View) -> Tensor:
+        """What the first block adds to the stream of a modality in the positive pass."""
+        inputs = replace(modality_of(view, self._rows[POSITIVE][name], (POSITIVE,)), first_block=True)
+        return Pair(*self._denoiser(*Pair(**{name: inputs})))[name]
 
     def _places(self, views: Pair[View]) -> dict[str, float]:
         """Where the run is, in each modality's time; of a given one in that of the other, for its own may rest."""
         made = {name: view.at for name, view in views.present.items() if name in self._generated}
         return dict.fromkeys(views.present, next(iter(made.values()), 0.0)) | made
 
-    def _together(self, needed: set[Pass]) -> list[_Forward]:
+    def _together(self, needed: set[Pass]) -> list[PassForward]:
         """Forwards of the passes in which both modalities run; the positive one is always among them."""
-        passes = _in_order([POSITIVE, *needed])
+        passes = in_order([POSITIVE, *needed])
         if self._batched is not None and set(self._batched.passes) == set(passes):
             return [self._batched]
         return [self._forward((one,)) for one in passes]
 
-    def _forward(self, passes: tuple[Pass, ...]) -> _Forward:
+    def _forward(self, passes: tuple[Pass, ...]) -> PassForward:
         rows = [self._rows[one] for one in passes]
         if len(rows) == 1:
-            return _Forward(passes, rows[0])
-        return _Forward(passes, Pair(_joined([one.video for one in rows]), _joined([one.audio for one in rows])))
+            return PassForward(passes, rows[0])
+        return PassForward(passes, Pair(joined([one.video for one in rows]), joined([one.audio for one in rows])))
 
-    def _run(self, forward: _Forward, views: Pair[View], predictions: _Predictions, heard: Heard | None = None) -> None:
-        inputs = views.zip(forward.rows).map(lambda pair: _modality(*pair, forward.passes))
+    def _run(
+        self, forward: PassForward, views: Pair[View], predictions: Predictions, heard: Heard | None = None
+    ) -> None:
+        inputs = views.zip(forward.rows).map(lambda pair: modality_of(*pair, forward.passes))
         if heard is not None:
             inputs = Pair(inputs.video, replace(inputs.audio, heard=heard))
         for name, output in zip(MODALITIES, self._denoiser(*inputs), strict=True):
@@ -367,30 +343,3 @@ def is_small(video_shape: tuple[int, ...] | None) -> bool:
         video_shape: Latent ``(B, C, T, H, W)``, or None without video.
     """
     return video_shape is None or _fits_one_batch(math.prod(video_shape) // video_shape[1])
-
-
-def _in_order(passes: list[Pass]) -> tuple[Pass, ...]:
-    """Each once, the positive one last, as the official system orders its rows."""
-    unique = sorted(set(passes), key=lambda one: one.name)
-    return (*(one for one in unique if one != POSITIVE), POSITIVE)
-
-
-def _rows(text: ModalityConditioning, needed: Pass) -> ModalityConditioning:
-    """The text of one pass, as ``positive``."""
-    negative = needed.text == "negative" and text.negative is not None
-    return ModalityConditioning(text.negative if negative else text.positive, duration=text.duration)
-
-
-def _joined(rows: list[ModalityConditioning | None]) -> ModalityConditioning | None:
-    """Several passes as one batch."""
-    if rows[0] is None:
-        return None
-    durations = [row.duration for row in rows]
-    duration = None if durations[0] is None else torch.cat(durations)
-    return ModalityConditioning(torch.cat([row.positive for row in rows]), duration=duration)
-
-
-def _modality(view: View, text: ModalityConditioning, passes: tuple[Pass, ...]) -> Modality:
-    """Latents repeated to the rows of these passes, with their text."""
-    latents = torch.cat([view.latents] * len(passes))
-    return Modality(latents, view.timestep, text.positive, text.duration, passes, view.given)

@@ -73,7 +73,7 @@ def sample(
         Cancelled: or whatever ``progress.check_cancelled`` raises.
     """
     tracks = _tracks(noise, schedule, given or Pair(), latent_dtype, seed, place := _solver_device(device))
-    settings = {**_surroundings(noise, tracks), "cache": _remembered(cache, noise, schedule.num_steps, progress)}
+    settings = {**_surroundings(noise, tracks), "cache": _remembered(cache, tracks, schedule.num_steps, progress)}
     predict = GuidedDenoiser(denoiser, _place(conditioning, noise, device, dtype), guidance, place=place, **settings)
     to_model = {"device": device, "dtype": dtype or latent_dtype}
     progress.check_cancelled()
@@ -111,23 +111,35 @@ def _require_finite(predictions: Pair[Tensor], where: str) -> None:
             require_finite(f"the {name} prediction {where}", prediction, _PREDICTION_REMEDY)
 
 
-def _remembered(cache: StepCache | None, noise: JointLatents, num_steps: int, progress: Progress) -> CacheRun | None:
+def _remembered(
+    cache: StepCache | None, tracks: Pair[_Track | _GivenTrack], num_steps: int, progress: Progress
+) -> CacheRun | None:
     """The state of a cache for this run; None, and a sentence, where there is nothing that it could leave out."""
     if cache is None:
         return None
-    present = Pair.of(noise).present
+    present = tracks.present
+    made = {name for name, track in present.items() if isinstance(track, _Track)}
     reused = frozenset(present) & (frozenset(MODALITIES) if cache.sound == "cached" else {"video"})
     if not reused or (cache.looks and "video" not in present):
         progress.tell("the step cache does nothing here: it leaves out work on the picture, and none is made")
         return None
-    return CacheRun(cache, num_steps, reused)
+    if cache.measured and ("video" if "video" in reused else "audio") not in made:
+        progress.tell("the step cache does nothing here: it goes by predictions of the picture, and none are made")
+        return None
+    return CacheRun(cache, num_steps, reused, frozenset({"audio"} & made if cache.sound == "itself" else ()))
 
 
 def _tell(remembered: CacheRun | None, progress: Progress) -> None:
-    """What a cache did, to the log and to the user."""
-    if remembered is not None:
-        _log.info(remembered.summary())
-        progress.tell(remembered.summary())
+    """What a cache did, to the log and to the user; what it measured is kept."""
+    if remembered is None:
+        return
+    _log.info(remembered.summary())
+    progress.tell(remembered.summary())
+    cache, curves = remembered.cache, remembered.measured() if remembered.cache.measured else {}
+    if curves and not curves.keys() <= cache.curves.keys():
+        if cache.keep is not None:
+            cache.keep(curves)
+        progress.tell("the step cache has measured this model: later runs leave steps out")
 
 
 def _surroundings(noise: JointLatents, tracks: Pair[_Track | _GivenTrack]) -> dict[str, Any]:

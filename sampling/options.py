@@ -187,7 +187,8 @@ class SamplingOptions:
     )
     step_cache_threshold: float = option(
         0.0,
-        "Step cache first_block: the first block's relative change from which a step is computed. 0 is its own: 0.2.",
+        "Step caches first_block and magnitude: the relative change of the first block, or of the predictions' size, "
+        "from which a step is computed. 0 is their own: 0.2 and 0.1.",
         low=0.0,
         high=10.0,
         step=0.01,
@@ -203,7 +204,8 @@ class SamplingOptions:
     step_cache_sound: str = option(
         "auto",
         "The sound at steps where the picture is extrapolated. fresh: computed all the same, which costs next to "
-        "nothing. cached: extrapolated too; it loses onsets. auto: fresh wherever the model can.",
+        "nothing. cached: extrapolated too; it loses onsets. itself: extrapolated where it has not changed much "
+        "either. auto: fresh wherever the model can.",
         choices=lambda: SOUNDS,
         advanced=True,
     )

@@ -158,6 +158,15 @@ def _override(case: str, folder: Path) -> None:
     _ = _config().override([case]).hash
 
 
+@reader("curves of a step cache", odd_json([{"video": [[1.0, 2.0], [3.0, 4.0]], "audio": [[0, 1], [1, 2.5]]}]))
+def _curves(case: bytes, folder: Path) -> None:
+    from sounding_video.captions.cache import CaptionCache
+    from sounding_video.sampling.cache._curve import read_curves
+
+    written(case, folder, "k.json")
+    read_curves(CaptionCache(folder).load("k"))
+
+
 @reader("captions in the cache", odd_json([json.loads("""{"video": "a", "audio": "b", "anchors": null, "report": {
     "mode": "full", "profile": "short", "backend": "x", "problems": [], "repaired": [], "notes": [], "unknown": [],
     "remaining": [], "attempts": {"checker": 1}, "cached": false}}""")]))  # fmt: skip

@@ -17,6 +17,7 @@ FLOORS = {
     "sampling": 1,
     "media": 1,
     "world": 1,
+    "calibration": 2,
     "forecast": 2,
     "long_clips": 2,
     "previews": 2,

@@ -19,6 +19,7 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
+from ...calibration import calibrated
 from ...core.clock import WAN_STABLE_AUDIO
 from ...core.errors import InputError
 from ...core.pair import MODALITIES, Pair
@@ -207,7 +208,7 @@ def _run_loop(
     settings = {
         "schedule": run.schedule,
         "guidance": replace(run.options.guidance(run.hears), batching="sequential"),
-        "cache": run.cache,
+        "cache": calibrated(run.cache, _name_of(sides, run), progress),
         "device": sides[0].model.load_device,
     }
     shapes, conditioning = _shapes(sides), Conditioning(**texts)
@@ -218,6 +219,12 @@ def _run_loop(
     return sample(denoiser(run.times), conditioning, noise, **settings, **rest)
 
 
+def _name_of(sides: list[NativeSide], run: _Run) -> str:
+    """Tells these models from others, as far as ComfyUI's classes do, for what a step cache measures."""
+    classes = " + ".join(type(side.model.model).__name__ for side in sides)
+    return f"ComfyUI {classes}, hearing: {', '.join(sorted(run.hears))}"
+
+
 def _cache_of(options: SamplingOptions) -> StepCache | None:
     """The step cache; one that looks into the model is refused, for a native forward cannot stop behind a block."""
     cache = options.build_cache()
@@ -225,7 +232,7 @@ def _cache_of(options: SamplingOptions) -> StepCache | None:
         raise InputError(
             "ComfyUI's own models cannot stop behind their first block",
             got=f"step cache {options.step_cache}",
-            expected="off, gentle, fast, fastest or interval",
+            expected="off, gentle, fast, fastest, interval or magnitude",
             remedy="Choose one of those, or load the models with Load Wan Tower and Load Stable Audio Tower.",
         )
     return cache

@@ -9,7 +9,8 @@ What is extrapolated, and what is not:
   the others that is repeated in the bridge's place. It is a few megabytes where the picture's streams at the bridges
   would be two gigabytes. Repeated, not continued along a line: the sound's solver draws noise at every step, and a
   slope makes it louder (on three pocket clips of 25 steps the sound came out two thirds as far off when repeated).
-  ``sound="cached"`` extrapolates its predictions as well, for comparison, and for models that are one transformer.
+  ``sound="cached"`` extrapolates its predictions as well, for comparison, and for models that are one transformer;
+  ``sound="itself"`` where the kind finds that the sound has not changed enough either.
 * A given picture has no prediction; its tower is left out all the same, and the sound hears it as above.
 
 The hooks of diffusers (``FirstBlockCacheConfig`` and others) replace the forwards of blocks in one tower: in walked
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 CACHES: Registry[type[StepCache]] = Registry("step cache", __name__)
 OFF = "off"
-SOUNDS = ("auto", "fresh", "cached")
+SOUNDS = ("auto", "fresh", "cached", "itself")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def build_cache(name: str, *, order: int = 1, sound: str = "auto", walked: bool 
     Args:
         name: One of :func:`cache_names`.
         order: Of the extrapolation, 0 to 2.
-        sound: ``fresh``, ``cached``, or ``auto``: fresh where the model's towers can run without each other.
+        sound: ``fresh``, ``cached``, ``itself``, or ``auto``: fresh where the model's towers can run by themselves.
         walked: Whether they can.
         own: Settings of the kind; 0 leaves each as the preset or the kind has it.
 
@@ -85,10 +86,10 @@ def build_cache(name: str, *, order: int = 1, sound: str = "auto", walked: bool 
             expected="0, or a cache that has it: "
             + ", ".join(each for each in CACHES if set(foreign) <= {field.name for field in fields(CACHES.get(each))}),
         )
-    if not walked and (sound == "fresh" or kind.looks):
+    if not walked and (sound in ("fresh", "itself") or kind.looks):
         raise InputError(
             "this model is one whole, of which no part can run by itself",
-            got=f"step cache {name}" + (", sound fresh" if sound == "fresh" else ""),
+            got=f"step cache {name}" + (f", sound {sound}" if sound in ("fresh", "itself") else ""),
             expected="sound auto or cached, and a cache that does not look into the model, such as interval",
         )
     sound = ("fresh" if walked else "cached") if sound == "auto" else sound

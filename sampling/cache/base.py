@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ...core.errors import InputError
+from ._curve import Curve
 
 MAX_ORDER = 2
 # Shares of the run. At its beginning predictions turn quickly, and its end decides on fine detail.
@@ -21,7 +22,8 @@ class StepCache(ABC):
 
     Args:
         order: Of the polynomial through the last computed values: 0 repeats the last one. Higher ones diverge.
-        sound: ``fresh``: computed at every step; ``cached``: extrapolated together with the picture.
+        sound: ``fresh``: computed at every step; ``cached``: extrapolated together with the picture; ``itself``: where
+            the picture is extrapolated, the kind decides on the sound too, by what it knows of it.
 
     Raises:
         InputError: a value that cannot be used.
@@ -30,7 +32,9 @@ class StepCache(ABC):
     order: int = 1
     sound: str = "fresh"
 
-    looks: ClassVar[bool] = False  # whether it asks for the change of the video tower's first block
+    looks: ClassVar[bool] = False  # whether it asks for the change of a tower's first block
+    measured: ClassVar[bool] = False  # whether it goes by curves of an earlier run
+    curves: ClassVar[Mapping[str, Curve]] = {}
 
     def __post_init__(self) -> None:
         if not 0 <= self.order <= MAX_ORDER:
@@ -53,8 +57,8 @@ class StepCache(ABC):
             step: From 0.
             num_steps: Of the run.
             since: How many steps ago the last computed one was, from 1.
-            change: Looks how much the first block's part in the video stream differs from that of the last computed
-                step, relative to it; costs that block.
+            change: How much has changed since the last computed step: by looking at the first block's part in the
+                stream, relative to it, which costs that block; or by a curve.
         """
         return step not in self.between(num_steps) or self.due(since, change)
 

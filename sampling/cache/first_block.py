@@ -16,6 +16,7 @@ class FirstBlock(StepCache):
     """The first block runs at every step between the ends, in the positive pass.
 
     Only the picture's is looked at: the audio solver draws noise, so its first block changes by half at every step.
+    With sound ``itself`` that is looked at as well where the picture is extrapolated.
 
     Args:
         threshold: Relative change from which a step is computed.

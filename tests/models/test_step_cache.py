@@ -7,6 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from sounding_video import calibration
+from sounding_video.core.pair import Pair
+from sounding_video.core.progress import Progress
 from sounding_video.core.types import Conditioning, JointLatents, Modality, ModalityConditioning
 from sounding_video.models.bridges import BRIDGES
 from sounding_video.models.joint import BridgePoints, JointModel
@@ -15,8 +18,11 @@ from sounding_video.models.plan.base import Workload
 from sounding_video.models.plan.costs import sampling
 from sounding_video.models.plan.outline import without_weights
 from sounding_video.sampling.cache import CACHES, build_cache
+from sounding_video.sampling.cache._curve import Curve
 from sounding_video.sampling.cache._history import History
 from sounding_video.sampling.cache._run import HeardRows
+from sounding_video.sampling.cache.base import StepCache
+from sounding_video.sampling.given import Given, known
 from sounding_video.sampling.guidance import dual_guidance
 from sounding_video.sampling.loop import sample
 from sounding_video.sampling.schedule import build_schedule
@@ -133,19 +139,19 @@ def run(joint, conditioning, cache, batching="sequential", **rest) -> JointLaten
 @pytest.mark.parametrize("batching", ["batched", "sequential"])
 @pytest.mark.parametrize("name", CACHES.names())
 def test_law_the_picture_is_left_out_and_the_sound_never(name, batching, joint, conditioning, walked) -> None:
-    cache = build_cache(name)
+    cache = cached(name)
     made = run(joint, conditioning, cache, batching)
     passes = 1 if batching == "batched" else 2
     assert bool(made.video.isfinite().all() and made.audio.isfinite().all())
     assert walked["audio"] == 3 * STEPS * passes
     assert walked["video"] < 3 * STEPS * passes
-    if not cache.looks:
+    if not cache.looks and not cache.measured:
         assert walked["video"] == 3 * cache.num_computed(STEPS) * passes
 
 
 @pytest.mark.parametrize("name", CACHES.names())
 def test_batched_and_sequential_are_one(name, joint, conditioning) -> None:
-    one, two = (run(joint, conditioning, build_cache(name), batching) for batching in ("batched", "sequential"))
+    one, two = (run(joint, conditioning, cached(name), batching) for batching in ("batched", "sequential"))
     torch.testing.assert_close(one.video, two.video, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(one.audio, two.audio, rtol=1e-3, atol=1e-3)
 
@@ -168,3 +174,79 @@ def test_what_the_sound_heard_is_in_the_plan(joint) -> None:
         )
         of_one = 4097 * joint.audio.width * 4
         assert kept - plain == pytest.approx(2 * 2 * 2 * of_one, rel=0.3)
+
+
+def cached(name: str, sound: str = "auto") -> StepCache:
+    """A kind with curves of an earlier run, where it goes by them."""
+    flat = Curve((0.0, 1000.0), (1.0, 1.0))
+    cache = build_cache(name, sound=sound)
+    return replace(cache, curves={"video": flat, "audio": flat}) if cache.measured else cache
+
+
+@pytest.mark.parametrize("name", CACHES.names())
+@pytest.mark.parametrize("sound", ["fresh", "itself"])
+@pytest.mark.parametrize("batching", ["batched", "sequential"])
+@pytest.mark.parametrize("how", ["free", "mask", "sound fixed", "sound replaced", "alone"])
+def test_every_kind_goes_with_what_is_given_previews_and_guiders(
+    name: str, sound: str, batching: str, how: str, joint, conditioning, walked
+) -> None:
+    """The picture rests at some steps, what is given comes back to the bit, each step has a preview to show."""
+    clean, previews = torch.randn(1, 4, 3, 4, 6), []
+    sides = {
+        "mask": Pair(video=known(clean, 0, 1)),
+        "sound fixed": Pair(audio=Given(torch.ones(1, 6, 11), how="fixed")),
+        "sound replaced": Pair(audio=Given(torch.ones(1, 6, 11))),
+    }
+    guidance = dual_guidance(3, 3, batching, unconditional="alone" if how == "alone" else "texts")
+    made = run(
+        joint,
+        conditioning,
+        cached(name, sound),
+        guidance=guidance,
+        given=sides.get(how),
+        progress=Progress(report=lambda stage, done, total, preview=None: previews.append(preview())),
+    )
+    steps_of_a_picture = walked["video"] / joint.video.num_blocks
+    assert 0 < steps_of_a_picture < STEPS * (1 if batching == "batched" and how != "alone" else 2)
+    assert len(previews) == STEPS and all(bool(one.video.isfinite().all()) for one in previews)
+    if how == "mask":
+        assert torch.equal(made.video[:, :, :1], clean[:, :, :1])
+        assert all(torch.equal(one.video[:, :, :1], clean[:, :, :1]) for one in previews)
+    if how.startswith("sound"):
+        assert torch.equal(made.audio, torch.ones(1, 6, 11))
+
+
+@pytest.mark.parametrize("how", ["fixed", "replace"])
+@pytest.mark.parametrize("name", [each for each in CACHES.names() if each != "magnitude"])
+def test_a_given_picture_rests_too(name: str, how: str, joint, conditioning, walked) -> None:
+    clean = torch.randn(1, 4, 3, 4, 6)
+    made = run(joint, conditioning, cached(name), given=Pair(video=Given(clean, how=how)))
+    assert torch.equal(made.video, clean) and bool(made.audio.isfinite().all())
+    assert 0 < walked["video"] / joint.video.num_blocks < 2 * STEPS
+
+
+def test_the_first_block_of_the_sound_alone(joint, audio_tower, inputs) -> None:
+    state = audio_tower.enter(inputs["audio"])
+    picture, change = joint(None, replace(inputs["audio"], first_block=True))
+    assert picture is None and torch.equal(change, audio_tower.walk(state, 0, 1).hidden - state.hidden)
+
+
+def test_what_was_measured_of_a_model_is_kept_for_later_runs_and_processes(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(calibration, "_KNOWN", {})
+    told: list[str] = []
+    progress = Progress(tell=told.append)
+    assert calibration.calibrated(None, "model", progress) is None
+    interval = build_cache("fast")
+    assert calibration.calibrated(interval, "model", progress) is interval and not told
+    first = calibration.calibrated(build_cache("magnitude"), "model", progress)
+    assert first.curves == {} and "computed whole" in told[0]
+    curve = Curve((1.0, 2.0), (3.0, 4.0))
+    first.keep({"video": curve})
+    for _ in range(2):
+        assert calibration.calibrated(build_cache("magnitude"), "model", progress).curves == {"video": curve}
+        calibration._KNOWN.clear()  # as in another process
+    assert calibration.calibrated(build_cache("magnitude"), "another", progress).curves == {}
+    for file in tmp_path.rglob("*.json"):
+        file.write_text('{"video": [[1]]}', encoding="utf-8")
+    assert calibration.calibrated(build_cache("magnitude"), "model", progress).curves == {}

@@ -10,7 +10,9 @@ from sounding_video.core.errors import Cancelled, InputError
 from sounding_video.core.pair import Pair
 from sounding_video.core.progress import Progress
 from sounding_video.core.types import JointLatents
-from sounding_video.sampling.cache import CACHES, PRESETS, build_cache, cache_names
+from sounding_video.sampling.cache import CACHES, PRESETS, cache_names
+from sounding_video.sampling.cache import build_cache as build_as_asked
+from sounding_video.sampling.cache._curve import Curve, curves_as_json, made_curve, read_curves
 from sounding_video.sampling.cache._history import History
 from sounding_video.sampling.cache._run import CacheRun
 from sounding_video.sampling.given import Given
@@ -22,6 +24,15 @@ from sounding_video.sampling.schedule import build_schedule
 STEPS = 20
 EVERY = pytest.mark.parametrize("name", CACHES.names())
 EVERY_NAME = pytest.mark.parametrize("name", cache_names()[1:])
+
+
+FLAT, STEEP = Curve((0.0, 1000.0), (1.0, 1.0)), Curve((0.0, 1.0), (1e-4, 1e4))
+
+
+def build_cache(name, **settings):
+    """As from the options; one that goes by an earlier run has seen one in which predictions stayed as long."""
+    cache = build_as_asked(name, **settings)
+    return replace(cache, curves={"video": FLAT, "audio": FLAT}) if cache is not None and cache.measured else cache
 
 
 class Bridged:
@@ -38,6 +49,9 @@ class Bridged:
         if video is not None and video.first_block:
             self.calls.append(("first block", ()))
             return torch.ones(1, 2, 3) * float(video.timestep), None
+        if audio is not None and audio.first_block:
+            self.calls.append(("first block of the sound", ()))
+            return None, torch.ones(1, 2, 3) * float(audio.timestep) ** 6
         names = "+".join(name for name, one in (("video", video), ("audio", audio)) if one is not None)
         self.calls.append((names, tuple(one.name for one in (video or audio).passes)))
         told = [None if one is None else one.text.float().flatten(1).mean(1) for one in (video, audio)]
@@ -200,6 +214,8 @@ def test_a_picture_alone_and_a_given_picture(name, conditioning, noise):
     silent = Bridged()
     run(silent, conditioning(audio=False), JointLatents(noise.video, None), build_cache(name))
     assert 0 < silent.count("video") < STEPS
+    if build_cache(name).measured:
+        return  # nothing is predicted of a given picture, see below
     shown = Bridged()
     made = run(shown, conditioning(), noise, build_cache(name), scales=(1, 3), given=Pair(video=Given(noise.video)))
     assert torch.equal(made.video, noise.video) and bool(made.audio.isfinite().all())
@@ -288,7 +304,11 @@ def test_cancel_ends_an_extrapolated_step(conditioning, noise):
     ("name", "settings", "message"),
     [
         ("fats", {}, "step cache"),
-        ("fast", {"threshold": 0.1}, "has no such setting: got threshold 0.1; expected 0, or a cache that has it: fir"),
+        (
+            "fast",
+            {"threshold": 0.1},
+            "has no such setting: got threshold 0.1; expected 0, or a cache that has it: fir.*, magn",
+        ),
         ("first_block", {"every": 3}, "has no such setting"),
         ("first_block", {"walked": False}, "one whole"),
         ("fast", {"walked": False, "sound": "fresh"}, "one whole"),
@@ -297,6 +317,9 @@ def test_cancel_ends_an_extrapolated_step(conditioning, noise):
         ("interval", {"every": -1}, "interval of the step cache"),
         ("first_block", {"threshold": -1.0}, "threshold of the step cache"),
         ("first_block", {"threshold": float("nan")}, "threshold of the step cache"),
+        ("magnitude", {"threshold": -1.0}, "threshold of the step cache"),
+        ("magnitude", {"every": 2}, "has no such setting"),
+        ("interval", {"walked": False, "sound": "itself"}, "one whole"),
     ],
 )
 def test_what_cannot_be_is_refused(name, settings, message):
@@ -368,3 +391,77 @@ def test_an_interval_and_turns_go_together(mixing, conditioning, noise):
 def test_no_turn_at_all_is_refused():
     with pytest.raises(InputError, match="steps of the guidance"):
         dual_guidance(every=(0, 1))
+
+
+def measuring(kept):
+    return replace(build_as_asked("magnitude"), keep=kept.append)
+
+
+def test_the_first_run_is_computed_whole_and_measured_and_later_ones_leave_steps_out(conditioning, noise):
+    kept, told, first = [], [], Bridged()
+    tell = {"progress": Progress(tell=told.append)}
+    whole = run(first, conditioning(), noise, measuring(kept), scales=(4, 3), **tell)
+    plain = run(Bridged(), conditioning(), noise, None, scales=(4, 3))
+    assert torch.equal(whole.video, plain.video) and first.count("video+audio") == 2 * STEPS
+    assert told == [f"step cache: {STEPS} of {STEPS} steps computed", told[-1]] and "measured this model" in told[-1]
+    (curves,) = kept
+    assert set(curves) == {"video"} and len(curves["video"].times) == STEPS
+    counts = {}
+    for threshold in (1e-9, 0.05, 9.0):
+        later = Bridged()
+        told.clear()
+        run(later, conditioning(), noise, replace(measuring(kept), curves=curves, threshold=threshold), **tell)
+        counts[threshold] = later.count("video+audio")
+    assert counts[1e-9] == STEPS > counts[0.05] > counts[9.0] and len(kept) == 1
+    assert "off by" in told[0] and len(told) == 1
+
+
+def test_a_curve_serves_other_numbers_of_steps(conditioning, noise):
+    kept, later = [], Bridged()
+    run(Bridged(), conditioning(), noise, measuring(kept))
+    run(later, conditioning(), noise, replace(measuring(kept), curves=kept[0], threshold=9.0), steps=33)
+    between = len(build_cache("magnitude").between(33))
+    assert later.count("video+audio") == 33 - between + between // 5
+
+
+def test_a_given_picture_has_no_predictions_to_go_by(conditioning, noise):
+    told, denoiser = [], Bridged()
+    given, progress = Pair(video=Given(noise.video)), Progress(tell=told.append)
+    run(denoiser, conditioning(), noise, build_cache("magnitude"), given=given, progress=progress)
+    assert denoiser.count("video+audio") == STEPS and "does nothing here" in told[0]
+
+
+def test_curves_come_back_from_a_file_and_what_is_none_is_measured_anew():
+    curve = made_curve([(900.0, 2.0), (100.0, 8.0), (900.0, 4.0)])
+    assert (curve.times, curve.lengths) == ((100.0, 900.0), (8.0, 4.0))
+    assert curve(1000.0) == pytest.approx(4.0) and curve(500.0) == pytest.approx(32**0.5)
+    assert read_curves(curves_as_json({"video": curve})) == {"video": curve}
+    points = (3, [], [[1, 2]], [[1, 2], [2, 0]], [[1, 2], [2, "3"]], [[1, 2], [True, 3]], [[1, 2], [2, 1e31]], [1, 2])
+    for wrong in (None, [], {"sound": [[1, 2], [2, 3]]}, *({"video": each} for each in points)):
+        assert read_curves(wrong) == {}
+    assert made_curve([(1.0, float("nan")), (2.0, 1.0)]) is None
+
+
+def test_a_sound_that_decides_for_itself_rests_where_it_has_not_changed(conditioning, noise):
+    """By count like the picture; by curves where its own is flat; by its first block hardly ever."""
+    counts = {}
+    for name, curves in (("interval", {}), ("magnitude", {"audio": FLAT}), ("magnitude", {"audio": STEEP})):
+        cache = build_cache(name, sound="itself")
+        cache = replace(cache, curves={"video": FLAT, **curves}) if curves else cache
+        denoiser, told = Bridged(), []
+        run(denoiser, conditioning(), noise, cache, scales=(4, 3), progress=Progress(tell=told.append))
+        both, alone = (denoiser.count(names) // 2 for names in ("video+audio", "audio"))
+        assert 0 < both < STEPS and (f"the sound rested at {STEPS - both - alone}" in told[0]) == (both + alone < STEPS)
+        counts[name, curves.get("audio") is STEEP] = alone
+    assert counts == {("interval", False): 0, ("magnitude", False): 0, ("magnitude", True): counts["magnitude", True]}
+    assert counts["magnitude", True] > 0
+
+
+def test_the_first_block_of_the_sound_is_looked_at_only_where_the_picture_rests(conditioning, noise):
+    denoiser = Bridged()
+    run(denoiser, conditioning(), noise, build_cache("first_block", sound="itself", threshold=0.15))
+    both, alone = denoiser.count("video+audio"), denoiser.count("audio")
+    assert denoiser.count("first block of the sound") == STEPS and alone > 0 and both + alone < STEPS
+    denoiser = Bridged()
+    run(denoiser, conditioning(), noise, build_cache("first_block", threshold=0.15))
+    assert denoiser.count("first block of the sound") == 0

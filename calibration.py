@@ -1,0 +1,57 @@
+"""What step caches have measured of a model in an earlier run, kept in memory and in the user's cache folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+from .captions.cache import CaptionCache, default_cache_folder
+from .core.errors import OutputError
+from .core.progress import Progress
+from .sampling.cache._curve import Curve, curves_as_json, read_curves
+from .sampling.cache.base import StepCache
+
+_log = logging.getLogger(__name__)
+_KNOWN: dict[str, dict[str, Curve]] = {}
+
+
+def calibrated(cache: StepCache | None, model: str, progress: Progress) -> StepCache | None:
+    """The cache with what is known of a model; where it needs to know and does not, that is told.
+
+    Args:
+        cache: From the options; one that measures nothing comes back as it is.
+        model: The model's own description, which tells it from others.
+        progress: Told that this run is computed whole.
+    """
+    if cache is None or not cache.measured:
+        return cache
+    key = CaptionCache.key({"model": model, "form": 1})
+    curves = _KNOWN.get(key) or _from_disk(key)
+    if not curves:
+        progress.tell("the step cache measures this model now: this run is computed whole")
+    return replace(cache, curves=curves, keep=partial(_keep, key))
+
+
+def _store() -> CaptionCache | None:
+    try:
+        return CaptionCache(default_cache_folder().parent / "magnitudes")
+    except OutputError:
+        return None
+
+
+def _from_disk(key: str) -> dict[str, Curve]:
+    store = _store()
+    return read_curves(store.load(key)) if store is not None else {}
+
+
+def _keep(key: str, curves: Mapping[str, Curve]) -> None:
+    """In memory, and where the folder can be written also on disk."""
+    _KNOWN[key] = dict(curves)
+    store = _store()
+    try:
+        if store is not None:
+            store.store(key, curves_as_json(curves))
+    except OutputError as error:
+        _log.warning("What the step cache has measured is not kept on disk: %s", error)

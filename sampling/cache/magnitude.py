@@ -1,0 +1,53 @@
+"""Computed where predictions of this model are known to have grown or shrunk by much since the last computed step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from ...core.errors import InputError
+from . import CACHES
+from ._curve import Curve
+from .base import StepCache
+
+
+@CACHES.register("magnitude")
+@dataclass(frozen=True)
+class Magnitude(StepCache):
+    """Goes by a curve that was measured once: how long a model's predictions are, from noise to data.
+
+    The ratio of two neighbouring lengths hardly depends on the prompt (MagCache), so a whole run of any prompt is
+    enough. A run without curves is computed whole and measures them. At a step the ratios to the last computed step of
+    all steps since then are held against 1, and their distances summed.
+
+    Args:
+        threshold: Sum from which a step is computed.
+        most: Steps that are extrapolated in a row, at most.
+        curves: By modality, of an earlier run of the model.
+        keep: Given the curves of a run that measured them.
+    """
+
+    threshold: float = 0.1
+    most: int = 4
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    keep: Callable[[Mapping[str, Curve]], None] | None = None
+
+    measured: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.threshold > 0 or self.most < 1:
+            raise InputError(
+                "the threshold of the step cache cannot be used",
+                got=f"threshold {self.threshold:g}, {self.most} steps in a row",
+                expected="more than 0, and 1 step or more",
+            )
+
+    def due(self, since: int, change: Callable[[], float]) -> bool:
+        """By the curve."""
+        return since > self.most or not change() < self.threshold
+
+    def num_computed(self, num_steps: int) -> int:
+        """All, in the run that measures."""
+        return num_steps
