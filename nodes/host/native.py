@@ -205,10 +205,12 @@ def _run_loop(
     # The texts are ComfyUI's conditionings, which a tower finds by the name of the pass.
     absent = torch.zeros(1, 1, 1)
     texts = {side.name: ModalityConditioning(absent, None if side.negative is None else absent) for side in sides}
+    # Tells these models from others, as far as ComfyUI's classes do, for what a step cache measures.
+    name = f"ComfyUI {[type(side.model.model).__name__ for side in sides]}, hearing: {sorted(run.hears)}"
     settings = {
         "schedule": run.schedule,
         "guidance": replace(run.options.guidance(run.hears), batching="sequential"),
-        "cache": calibrated(run.cache, _name_of(sides, run), progress),
+        "cache": calibrated(run.cache, name, progress),
         "device": sides[0].model.load_device,
     }
     shapes, conditioning = _shapes(sides), Conditioning(**texts)
@@ -217,12 +219,6 @@ def _run_loop(
     noise = draw_noise(run.options.seed, **{f"{side}_shape": shape for side, shape in shapes.present.items()})
     rest = {"seed": run.options.seed, "given": run.given, "progress": progress}
     return sample(denoiser(run.times), conditioning, noise, **settings, **rest)
-
-
-def _name_of(sides: list[NativeSide], run: _Run) -> str:
-    """Tells these models from others, as far as ComfyUI's classes do, for what a step cache measures."""
-    classes = " + ".join(type(side.model.model).__name__ for side in sides)
-    return f"ComfyUI {classes}, hearing: {', '.join(sorted(run.hears))}"
 
 
 def _cache_of(options: SamplingOptions) -> StepCache | None:
