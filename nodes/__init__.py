@@ -14,6 +14,7 @@ from .loaders import JoinTowers, LoadBridge, LoadStableAudioTower, LoadWanTower
 from .lora import LoadLora
 from .native import NativeSampler
 from .output import Mux
+from .pav_dit import LoadPavDit
 from .renames import RENAMES
 from .sampling import JointSampler
 
@@ -36,6 +37,7 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     DownloadModels,
     EncodeClip,
     JoinClips,
+    LoadPavDit,
 )
 
 

@@ -50,6 +50,7 @@ SEARCH_WORDS = {
     "T2SVCaptionVideo": ("describe video", "video to text", "video to prompt"),
     "T2SVEncodeClip": ("vae encode", "vae encode audio", "encode video", "foley", "sound for a video", "extend video"),
     "T2SVJoinClips": ("concatenate video", "extend video", "append", "combine clips", "crossfade"),
+    "T2SVLoadPavDit": ("PAV-DiT", "ProAV-DiT", "sounding video model", "one model for picture and sound"),
     "T2SVDownloadModels": ("missing models", "hugging face", "get models"),
 }
 # Servers send the results of these again by themselves; the others stand in the middle of a graph.

@@ -287,6 +287,41 @@ def write_pav_dit_folder(
     return path
 
 
+def pav_dit_graph() -> dict[str, dict[str, object]]:
+    """A workflow with the model ``planes``: a text to a clip, then a sound for its picture, a picture for its sound."""
+
+    def node(class_type: str, **inputs: object) -> dict[str, object]:
+        return {"class_type": class_type, "inputs": inputs}
+
+    model, codecs = ["1", 0], {"video_codec": ["1", 3], "audio_codec": ["1", 4]}
+    extent = {"width": 832, "height": 480, "num_frames": 81, "batch_size": 1, "defaults": "from the model"}
+    options = {
+        "steps": 2, "video_guidance_scale": 3.0, "audio_guidance_scale": 3.0, "seed": 0, "schedule": "lockstep",
+        "flow_sigmas": "diffusers-0.36", "guidance_batching": "auto", "defaults": "from the model",
+    }  # fmt: skip
+    texts = {"video_caption": "a dog", "audio_caption": "a bark", "video_negative": "", "audio_negative": ""}
+    graph = {
+        "1": node("T2SVLoadPavDit", pav_dit_model="planes", dtype="float32", attention="auto", offload="auto"),
+        "2": node("T2SVEmptyAVLatent", **extent, fps=15.0, **codecs),
+        "3": node("T2SVEncodeCaptions", **texts, seconds=["2", 3], video_text_encoder=["1", 1],
+                  audio_text_encoder=["1", 2]),
+        "7": node("T2SVEncodeClip", images=["5", 0], audio=["5", 1], fps=["2", 2], start=0.0, model_fps=15.0,
+                  after_the_end="hold and silence", tiling="auto", **extent, **codecs),
+    }  # fmt: skip
+    tasks = ({"task": "sound for the picture"}, {"task": "picture for the sound"})
+    for sampler, source, task in (("4", "2", {}), ("8", "7", tasks[0]), ("11", "7", tasks[1])):
+        decoder, mux = str(int(sampler) + 1), str(int(sampler) + 2)
+        graph |= {
+            sampler: node("T2SVJointSampler", model=model, conditioning=["3", 0], video_latent=[source, 0],
+                          audio_latent=[source, 1], **options, **task),
+            decoder: node("T2SVDecodeAV", video_samples=[sampler, 0], audio_samples=[sampler, 1], fps=["2", 2],
+                          tiling="auto", **codecs),
+            mux: node("T2SVMux", images=[decoder, 0], audio=[decoder, 1], fps=["2", 2], filename_prefix="planes",
+                      format="mp4", writer="pyav"),
+        }  # fmt: skip
+    return graph
+
+
 def hooked_forward(tower: Tower, modality: Modality, points: tuple[int, ...]) -> Callable[[Stop], torch.Tensor]:
     """A whole forward with a hook behind the blocks at ``points``, as a foreign model has it."""
 

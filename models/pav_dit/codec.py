@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.errors import InputError
+from ...core.pair import Pair
 from ...core.progress import SILENT, Progress
 from ...core.types import require_finite
 from ..execution import execution_device
@@ -16,6 +17,9 @@ from ..plan.base import DryStage, PlainOutline, PlannedModule, Workload
 from ..plan.outline import without_weights
 from .forms import ProjectedGeometry
 from .mdsa import SIDES, PavDitAutoencoder
+
+# Of a preview of sound, from its loudest place down, in natural logarithms: 70 dB.
+SHOWN_RANGE = 8.0
 
 
 class WholeCodec(PlannedModule):
@@ -69,6 +73,34 @@ class WholeCodec(PlannedModule):
     def decode_both(self, video: Tensor, audio: Tensor, *, progress: Progress = SILENT) -> tuple[Tensor, Tensor]:
         """Frames and a waveform of latents ``(1, C, 1, 1, L)`` and ``(1, C, L)``; errors as :meth:`decode`."""
         return tuple(self.decode(progress, video=video, audio=audio))
+
+    def shown(self, video: Tensor | None, audio: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """What latents hold, to look at: frames ``(F, H, W, 3)`` uint8, and mel images as one ``(bands, columns)``.
+
+        The latter lies in 0..1, low bands first, 1 the loudest. No sound is made: the images are there.
+
+        Args:
+            video: Normalised, ``(1, C, 1, 1, L)``, or None.
+            audio: Normalised, ``(1, C, L)``, or None.
+        """
+        model, raw = self.model, {}
+        for side, one in Pair(video, audio).present.items():
+            raw[side] = model.denormalise(side, one.flatten(2).to(execution_device(model), model.dtype))
+        with torch.no_grad():
+            media = model.decode(**raw).map(lambda one: one[0].to("cpu", torch.float32))
+        frames = levels = None
+        if media.video is not None:
+            frames = media.video.permute(1, 2, 3, 0).add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
+        if media.audio is not None:
+            whole = media.audio.mean(0).movedim(0, 1).flatten(1) * model.mel.spread  # natural logarithms
+            levels = ((whole - whole.max()) / SHOWN_RANGE + 1).clamp(0, 1)
+        return frames, levels
+
+    def operations(self) -> int:
+        """Of decoding both sides once."""
+        channels, length = self.model.config.latent_channels, self.model.grid.length
+        work = Workload((1, channels, 1, 1, length), (1, channels, length))
+        return self.outline().cost("decode video", work, batched=False, tiled=False).operations
 
     def outline(self) -> PlainOutline:
         """Of this part alone."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ...core.disk import is_file, look, suffix_of
 from ...core.errors import MissingModelError
+from ...models.loading import found_folders
 from ...models.weights._tokenizers import tokenizer_places
 from ...models.weights.find import (
     PEFT_CONFIG,
@@ -32,14 +33,23 @@ from ...models.weights.refused import refused_towers
 from . import lora_roots, model_roots, t5_tokenizer_folder, weight_roots
 
 # Inputs of loader nodes whose values are names of models.
-MODEL_INPUTS = {"video_model": "wan", "audio_model": "stable_audio", "bridge_file": "bridge"}
-KINDS = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open", "bridge": "bridge"}
+MODEL_INPUTS = {
+    "video_model": "wan",
+    "audio_model": "stable_audio",
+    "bridge_file": "bridge",
+    "pav_dit_model": "pav_dit",
+}
+KINDS = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open", "bridge": "bridge", "pav_dit": "PAV-DiT model"}
+# Kinds of which none is bundled: models that are one folder, by the family that recognises it.
+WHOLE = ("pav_dit",)
 Model = Path | WanFiles | StableAudioFiles
 # Levels of LoRA folders that are listed.
 LORA_DEPTH = 12
 
 
 def _found(kind: str) -> dict[str, Model]:
+    if kind in WHOLE:
+        return _found_wholes(kind)
     found: dict[str, Model] = _bundled_bridges() if kind == "bridge" else {}
     for root in model_roots():
         paths = find_bridges(root) if kind == "bridge" else find_folders(root, kind)
@@ -55,6 +65,16 @@ def _found(kind: str) -> dict[str, Model]:
     for repository, folder in snapshots.items():
         if folder in find_folders(folder, kind):
             found.setdefault(repository, folder)
+    return found
+
+
+def _found_wholes(family: str) -> dict[str, Model]:
+    """Folders that a family recognises."""
+    found: dict[str, Model] = {}
+    for root in model_roots():
+        for each in found_folders([root]):
+            if each.family == family and each.path != root:
+                found.setdefault(each.path.relative_to(root).as_posix(), each.path)
     return found
 
 
@@ -76,9 +96,14 @@ def list_models(kind: str) -> list[str]:
     """Names to choose from.
 
     Args:
-        kind: "wan", "stable_audio" or "bridge".
+        kind: "wan", "stable_audio", "bridge" or "pav_dit".
     """
-    return [POCKET, *(name for name in sorted(_found(kind)) if name != POCKET)]
+    return _listed(kind, _found(kind))
+
+
+def _listed(kind: str, found: Iterable[str]) -> list[str]:
+    bundled = [] if kind in WHOLE else [POCKET]
+    return [*bundled, *(name for name in sorted(found) if name not in bundled)]
 
 
 def resolve_model(kind: str, name: str) -> Model:
@@ -87,7 +112,7 @@ def resolve_model(kind: str, name: str) -> Model:
     Raises:
         MissingModelError: nothing of that name is there; the message lists what is, and where was looked.
     """
-    if name == POCKET:
+    if name == POCKET and kind not in WHOLE:
         models = find_models(POCKET)
         path = {"wan": models.video, "stable_audio": models.audio, "bridge": models.bridge}[kind]
         if path is None:
@@ -95,7 +120,7 @@ def resolve_model(kind: str, name: str) -> Model:
         return path
     found = _found(kind)
     if name not in found:
-        raise _missing(kind, name, [POCKET, *sorted(found)])
+        raise _missing(kind, name, _listed(kind, found))
     model = found[name]
     if isinstance(model, StableAudioFiles) and not tokenizer_places(model.text_encoder.parent):
         return replace(model, tokenizer=t5_tokenizer_folder())
@@ -108,7 +133,7 @@ def why_unusable(port: str, name: str) -> list[str]:
     The file of that name says it if there is one, else all that lies there and cannot be used.
     """
     kind = MODEL_INPUTS.get(port)
-    if kind is None or Path(name).is_absolute() or ".." in Path(name).parts:
+    if kind is None or kind in WHOLE or Path(name).is_absolute() or ".." in Path(name).parts:
         return []
     roots = [*model_roots(), *weight_roots()]
     problems = [inspect(root / name).problem for root in roots if is_file(root / name)]
@@ -127,7 +152,7 @@ def _missing(kind: str, name: str, listed: list[str]) -> MissingModelError:
     return MissingModelError(
         f"no {KINDS[kind]} of that name was found",
         got=repr(name),
-        expected="one of " + ", ".join(listed),
+        expected="one of " + ", ".join(listed) if listed else "a folder with transformer, autoencoder, text_encoder",
         refused=why_unusable(port, name),
         remedy=f"Models are looked for in {', '.join(str(root) for root in model_roots())}.",
     )

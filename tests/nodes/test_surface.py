@@ -14,7 +14,7 @@ from sounding_video.nodes import NODES
 from sounding_video.nodes.host import standalone
 
 # Lists of files differ from machine to machine; of the others every frozen choice must stay.
-FILE_LISTS = {"video_model", "audio_model", "bridge_file", "lora_file"}
+FILE_LISTS = {"video_model", "audio_model", "bridge_file", "lora_file", "pav_dit_model"}
 FROZEN_OPTIONS = ("default", "min", "max", "multiline", "control_after_generate", "options")
 HELP = "Only optional inputs and outputs may be appended: see the text at the top of this test."
 
@@ -79,4 +79,5 @@ def test_the_file_lists_start_with_the_bundled_model(tmp_path, small_models_dir)
             *(f"pocket/bridge_{name}.safetensors" for name in ("adaptor", "v2a")),
         ],
         "lora_file": ["none"],
+        "pav_dit_model": [],
     }
