@@ -136,6 +136,7 @@ def backward(loss: Tensor) -> None:
     """
     ready, waiting = [loss.grad_fn], _num_uses(loss.grad_fn)
     arrived: dict[Any, dict[int, Tensor]] = {loss.grad_fn: {0: torch.ones_like(loss)}}
+    loss.detach_()  # or its node would hold all others, and what they saved, to the end
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         # Checkpoints compute again once a backward pass.
         patch.setattr(torch._C, "_current_graph_task_id", lambda: 1)
@@ -145,7 +146,8 @@ def backward(loss: Tensor) -> None:
 
 def _visit(ready: list[Any], waiting: dict[Any, int], arrived: dict[Any, dict[int, Tensor]]) -> None:
     """One node: what it gives goes to the nodes after it, and those that miss nothing more are ready."""
-    node = ready.pop()
+    node = max(ready, key=lambda one: one._sequence_nr())  # what was made last goes first, as in torch's own engine
+    ready.remove(node)
     del waiting[node]
     grads = arrived.pop(node)
     found = node(*(grads.get(index) for index in range(len(node._input_metadata))))

@@ -189,3 +189,59 @@ def _tags(case: Any, folder: Path) -> None:
     if isinstance(case, dict):
         decode_tags({key: str(value) for key, value in case.items()}, from_comment=True)
         encode_tags(case)
+
+
+# Folders of PAV-DiT.
+NOTES = [{"num_steps": 30, "video_cfg": 3.0, "fps": "15", "size": [64, 64], "captions": "short", "trained": True,
+          "trained_parts": ["autoencoder"], "knows": {"a ball": ["ball"]}}]  # fmt: skip
+
+
+@cache
+def _planes() -> dict[str, bytes]:
+    """Every file of a small folder, by its path in it."""
+    import tempfile
+
+    from small_models import write_pav_dit_folder
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = write_pav_dit_folder(Path(folder, "planes"))
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def _with_file(name: str, case: bytes, folder: Path) -> None:
+    """A folder one of whose files is odd: what it was made for, and its outline, as plans and loaders read them."""
+    from sounding_video.core.device import resolve_placement
+    from sounding_video.models.families import FAMILIES
+    from sounding_video.models.loading import outline_found
+
+    root, cpu = folder / "planes", resolve_placement(device="cpu")
+    for path, content in {**_planes(), name: case}.items():
+        place = root / path
+        if not place.is_file() or place.read_bytes() != content:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            written(content, place.parent, place.name)
+    found = FAMILIES.get("pav_dit")().recognise(root)
+    for read in _each(lambda _: found and found.own, lambda _: found and outline_found(found, cpu), path=root):
+        read()
+
+
+def _odd_config(part: str) -> Callable[[random.Random], bytes]:
+    return lambda rng: odd_json([json.loads(_planes()[f"{part}/config.json"])])(rng)
+
+
+@reader("model.json", odd_json(NOTES))
+def _model_note(case: bytes, folder: Path) -> None:
+    from sounding_video.models.pav_dit.new import read_own_note
+
+    _with_file("model.json", case, folder)
+    read_own_note(folder / "planes")
+
+
+@reader("PAV-DiT transformers", _odd_config("transformer"))
+def _planes_transformer(case: bytes, folder: Path) -> None:
+    _with_file("transformer/config.json", case, folder)
+
+
+@reader("PAV-DiT autoencoders", _odd_config("autoencoder"))
+def _planes_autoencoder(case: bytes, folder: Path) -> None:
+    _with_file("autoencoder/config.json", case, folder)

@@ -68,15 +68,15 @@ class Critics(nn.Module):
 def critics_loss(true: list[list[Tensor]], made: list[list[Tensor]]) -> Tensor:
     """What critics lose: true patches shall be above 1, made ones below −1."""
     pairs = zip(true, made, strict=True)
-    return sum((F.relu(1 - a[-1]).mean() + F.relu(1 + b[-1]).mean()) / 2 for a, b in pairs)
+    return sum((F.relu(1 - a[-1].float()).mean() + F.relu(1 + b[-1].float()).mean()) / 2 for a, b in pairs)
 
 
 def deceiving_loss(made: list[list[Tensor]]) -> Tensor:
     """What the autoencoder loses by the verdicts."""
-    return -sum(seen[-1].mean() for seen in made)
+    return -sum(seen[-1].float().mean() for seen in made)
 
 
 def feature_loss(true: list[list[Tensor]], made: list[list[Tensor]]) -> Tensor:
     """The mean difference of what the layers before the verdict see."""
     pairs = [(a, b) for each in zip(true, made, strict=True) for a, b in zip(each[0][:-1], each[1][:-1], strict=True)]
-    return sum(F.l1_loss(b, a.detach()) for a, b in pairs) / len(pairs)
+    return sum(F.l1_loss(b.float(), a.detach().float()) for a, b in pairs) / len(pairs)

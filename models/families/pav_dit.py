@@ -195,7 +195,8 @@ class PavDit(Family):
         folder, modules = found.path, []
         for part, kind in {**PARTS, "text_encoder": _text_class(folder)}.items():
             module = part_outline(kind, folder / part, part_weights(folder / part))[1]
-            modules.append(module.to(_dtype(part, placement)).eval().requires_grad_(False))
+            # Of nn.Module: diffusers' own warns of parts that stay in float32, of which there are none.
+            modules.append(nn.Module.to(module, _dtype(part, placement)).eval().requires_grad_(False))
         transformer, autoencoder, encoder = modules
         _require_fit(folder, transformer, autoencoder, encoder)
         length = _text_length(tokenizer_from_folder(folder / "tokenizer").model_max_length)

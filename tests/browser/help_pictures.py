@@ -42,6 +42,7 @@ ALONE = (
     "T2SVEncodeClip",
     "T2SVJoinClips",
     "T2SVLoadLora",
+    "T2SVLoadPavDit",
     "T2SVNativeSampler",
 )
 
