@@ -16,6 +16,7 @@ from sounding_video.sampling.noise import draw_noise
 from sounding_video.sampling.schedule import build_schedule
 from sounding_video.sampling.schedules import SCHEDULES
 from sounding_video.sampling.solvers import SOLVERS
+from sounding_video.sampling.solvers.euler import reflected
 from sounding_video.sampling.words import FLOW_SIGMAS
 
 OFF = dual_guidance(1.0, 1.0)
@@ -121,3 +122,27 @@ def test_any_number_of_steps_is_finite_and_silent(conditioning, mixing, noise, n
         assert isinstance(result, JointLatents)
         assert bool(result.video.isfinite().all())
         assert bool(result.audio.isfinite().all())
+
+
+def test_a_reflected_flow_is_folded_by_a_triangle_wave_and_left_alone_inside():
+    """Law 13 of PAV-DiT's reference."""
+    inside = torch.linspace(-1, 1, 401)
+    assert torch.equal(reflected(inside), inside)
+    outside = torch.tensor([1.25, 2.0, 3.0, 3.5, 5.0, -1.25, -3.0, -5.0, 9.5])
+    assert torch.allclose(reflected(outside), torch.tensor([0.75, 0.0, -1.0, -0.5, 1.0, -0.75, 1.0, -1.0, 0.5]))
+    many = 20 * torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+    assert reflected(many).abs().max() <= 1 and torch.allclose(reflected(many + 4), reflected(many), atol=1e-4)
+    slope = (reflected(many + 1e-3) - reflected(many)).abs() / 1e-3
+    assert float(slope.max()) < 1.01, "no place is stretched"
+
+
+def test_euler_reflects_where_it_is_told_and_walks_as_ever_inside():
+    sigmas, timesteps = torch.tensor([1.0, 0.5, 0.0]), torch.tensor([1000.0, 500.0])
+    plain, folding = (SOLVERS.get("euler").start("flow", sigmas, timesteps, reflect=told) for told in (False, True))
+    velocity, state = torch.tensor([[0.2, -3.0]]), torch.tensor([[0.5, 0.4]])
+    first = [solver.step(velocity, timesteps[0], state).prev_sample for solver in (plain, folding)]
+    assert torch.allclose(first[0], torch.tensor([[0.4, 1.9]])) and torch.allclose(first[1], torch.tensor([[0.4, 0.1]]))
+    assert folding.estimate().abs().max() <= 1 < plain.estimate().abs().max()
+    assert torch.equal(folding.scale_model_input(3 * state, timesteps[0]), reflected(3 * state))
+    with pytest.raises(InputError, match="only a flow is reflected: got cosine_v; expected flow"):
+        SOLVERS.get("euler").start("cosine_v", sigmas, timesteps, reflect=True)
