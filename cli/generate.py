@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError, require_choice
+from .alignment import add_alignment_options, cascade_clip, reading_of, require_cascade
 from .bridges import add_bridge_options, bridge_options, bridge_use
 from .clips import Told, Wanted, add_file_options, rehearse_writing, wanted_clips
 from .console import Console
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..models.families.base import FamilyModel, Found
     from ..models.own import OwnSettings
     from ..sampling.options import SamplingOptions
+    from ..tasks.reading import Reading
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -58,6 +60,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     file("--first-frame", metavar="PICTURE", help="begin with this picture (a still, or a video's first frame)")
     file("--continue", dest="go_on", metavar="CLIP", help="go on where this video ends; what it has stays as it is")
     add_extent_options(parser)
+    add_alignment_options(parser.add_argument_group("one side after the other").add_argument, cascade=True)
     add_file_options(parser.add_argument_group("files").add_argument)
     add_model_options(parser)
     add_lora_options(parser)
@@ -114,6 +117,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     """Check everything that can be checked, load, generate, write."""
     started = time.monotonic()
     captions = _captions(args)
+    require_cascade(args)
     _require_given(args)
 
     from ..core.clock import Timeline
@@ -136,10 +140,11 @@ def run(args: argparse.Namespace, console: Console) -> None:
     rehearse_writing(wanted[-1].path, **encoding)
     captions = expanded(args, console, captions, own)
     told_captions = told_captions_of(console, captions, negatives, own)
+    reading = reading_of(args, console, found)
     model = loaded(args, console, found, placement, loras)
     timeline = whole_clip(args, console, Timeline(**extent, geometry=model.geometry))
     tags = partial(clip_tags, args, models=found, captions=captions, negatives=negatives, timeline=timeline)
-    make = _maker(args, console, model, captions, timeline, negatives, has_picture(wanted[0].path))
+    make = _maker(args, console, model, captions, timeline, negatives, has_picture(wanted[0].path), reading)
     write = partial(write_clip, **encoding)
     told = Told(console, model, timeline, wanted, started=started, captions=told_captions)
     with explain_full_memory(), told.kept():
@@ -180,11 +185,15 @@ def _maker(
     timeline: Timeline,
     negatives: Captions,
     with_picture: bool,
+    reading: Reading | None,
 ) -> Callable[..., AVClip]:
-    """What makes one clip of some options: from nothing, from a picture, or from the end of a video."""
+    """What makes one clip of some options: from nothing, from a picture, from the end of a video, or in turn."""
     from ..pipeline import generate
 
     common = {"negatives": negatives, "tiling": args.tiling, "cache": caption_cache(args)}
+    if reading is not None:
+        common |= {"with_picture": with_picture, "reading": reading}
+        return partial(cascade_clip, args.cascade, timeline, model, captions, **common)
     if not (args.first_frame or args.go_on):
         return partial(generate, model, captions, timeline=timeline, with_picture=with_picture, **common)
 

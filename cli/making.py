@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
+from .alignment import add_alignment_options, reading_of, require_cascade
 from .console import Console
 from .expand import MODES_HELP, add_backend_options
 from .generate import (
@@ -89,6 +90,7 @@ def add_making_options(parser: argparse.ArgumentParser, *, suffixes: str, defaul
     add_sampling_options(parser.add_argument_group("sampling").add_argument, left_out=WINDOWS)
     add_model_options(parser)
     add_lora_options(parser)
+    add_alignment_options(add, cascade=False)
     add("--mode", metavar="NAME", help=f"how the text becomes captions: {MODES_HELP}")
     add("--no-expand", action="store_true", help="both models read the text as it is, as with --mode off")
     add_backend_options(parser, model_option="--caption-model")
@@ -238,6 +240,7 @@ def _loaded(args: argparse.Namespace, console: Console, text: str, made: str) ->
 
     if not console.verbose:
         quiet_libraries()
+    require_cascade(args)
     found = chosen_models(args, console, made)
     own, options = found.own, options_of(args, found, made)
     extent = {"num_frames": own.num_frames, "fps": own.fps, "width": own.width, "height": own.height}
@@ -247,8 +250,9 @@ def _loaded(args: argparse.Namespace, console: Console, text: str, made: str) ->
     negatives = negatives_of(args, own)
     if captions.video and captions.audio:
         told_captions_of(console, captions, negatives, own)
+    reading = reading_of(args, console, found)
     model = loaded(args, console, found, placement, loras)
-    return Run(model, captions, negatives, options, args.tiling, console.progress, caption_cache(args))
+    return Run(model, captions, negatives, options, args.tiling, console.progress, caption_cache(args), reading)
 
 
 def _captions(args: argparse.Namespace, console: Console, text: str, own: Any) -> Any:

@@ -71,6 +71,9 @@ def clip_tags(
         "models": names,
         "loras": [{"file": lora_name(lora.path), "strength": lora.strength, "part": lora.part} for lora in loras],
     }
+    if args.cascade:
+        settings |= {"cascade": args.cascade, "condition_strength": args.condition_strength}
+        return {"sounding_video": settings}, "a cascade is several samplers, which the template of one cannot be set to"
     if not has_nodes:
         return {"sounding_video": settings}, f"no node loads {models.name} ({family_of(models).title})"
     graph = with_lora_nodes(read_workflow(TEMPLATE), loras)

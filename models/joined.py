@@ -132,6 +132,17 @@ class JoinedModel(FamilyModel):
             return 0.0
         return sampling_seconds(self.joint.video, work.video_shape, self.placement, passes=num_steps * passes)
 
+    def alone(self, modality: str) -> JoinedModel:
+        """One tower, with the LoRAs that lie beside it."""
+        if not self.makes(modality):
+            what = f"there is no {modality} tower in this model"
+            raise InputError(what, got=self.description, expected=f"a model with a {modality} tower")
+        sides = {side: getattr(self, side) if side == modality else None for side in MODALITIES}
+        towers = [getattr(self.joint, side) if side == modality else None for side in MODALITIES]
+        loras = tuple(lora for lora in self.loras if lora.part == modality)
+        joint = JointModel(*towers).eval()
+        return replace(self, joint=joint, **sides, bridges=None, bridges_trained=True, use=None, loras=loras)
+
     def with_lora(self, lora: LoraFile, strength: float = 1.0, *, part: str | None = None) -> JoinedModel:
         """See :func:`add_lora`."""
         joint, report = with_lora(self.joint, lora, strength, part=part)

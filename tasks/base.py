@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from torch import Tensor
+
 from ..core.clock import Timeline
+from ..core.pair import Pair
 from ..core.progress import SILENT, Progress
 from ..core.types import Captions, Conditioning
 from ..core.windows import Window, windows
 from ..media.fit_report import FitReport
 from ..media.user_file import UserFile
+from ..models.alignment.condition import reading
+from ..models.alignment.selective import OTHER
 from ..models.conditioning import REMEMBERED, ConditioningCache
-from ..pipeline import DEFAULT_NEGATIVES, FamilyModel, SamplingOptions, encode_captions
+from ..pipeline import DEFAULT_NEGATIVES, FamilyModel, SamplingOptions, encode_captions, sample_latents
+from ..sampling.given import Given
+from .reading import Reading
 
 OVERLAP_SECONDS = 1  # of neighbouring windows
 
@@ -30,6 +37,7 @@ class Run:
         tiling: Of the video codec.
         progress: Stages encode, sample, decode.
         cache: Where encoded captions are kept.
+        reading: How a tower is told of the other side by an alignment, instead of by bridges; None without one.
     """
 
     model: FamilyModel
@@ -39,6 +47,7 @@ class Run:
     tiling: str = "auto"
     progress: Progress = SILENT
     cache: ConditioningCache = REMEMBERED
+    reading: Reading | None = None
 
     def conditioning(self, timeline: Timeline) -> Conditioning:
         """Both captions, encoded; empty ones are no error here."""
@@ -66,6 +75,43 @@ class Run:
             "tiling": self.tiling,
             "progress": self.progress,
         }
+
+
+def made_alone(
+    run: Run,
+    side: str,
+    timeline: Timeline,
+    conditioning: Conditioning,
+    *,
+    told_of: Tensor | None = None,
+    known: Given | None = None,
+) -> Tensor:
+    """Latents of one side, by its tower alone.
+
+    Args:
+        run: Model and options; ``run.reading`` where it is told of the other side.
+        side: ``video`` or ``audio``.
+        timeline: The clip's extent.
+        conditioning: Both captions.
+        told_of: The other side's latents; None for the text alone, and then no LoRA of the alignment is on.
+        known: What is known of this side already.
+    """
+    model = run.model.alone(side)
+    if told_of is not None:
+        conditioning = run.reading.told(conditioning, OTHER[side], told_of, timeline)
+        model = reading(model, run.reading.loaded, side)
+    shapes = model.shapes(timeline)
+    latents = sample_latents(
+        model,
+        conditioning,
+        video_shape=shapes.video,
+        audio_shape=shapes.audio,
+        options=run.options,
+        given=Pair(**{side: known}),
+        progress=run.progress,
+        times=timeline.times,
+    )
+    return getattr(latents, side)
 
 
 def own_timeline(model: FamilyModel, file: UserFile | None = None) -> Timeline:

@@ -22,7 +22,7 @@ from ..media.user_file import UserFile, fit_file
 from ..models.clip_encoding import encode_clip
 from ..pipeline import decode_latents, sample_latents
 from ..sampling.given import Given, known
-from .base import OVERLAP_SECONDS, Run, fit_told, own_timeline, planned_windows
+from .base import OVERLAP_SECONDS, Run, fit_told, made_alone, own_timeline, planned_windows
 
 # The model is asked for this many times its own length before windows are made.
 LONGEST_PASS = 2
@@ -48,6 +48,8 @@ def picture_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -
         )
     if not (run.model.makes("video") and run.model.makes("audio")):
         raise InputError("a picture for a sound needs both towers", got=run.model.description)
+    if run.reading is not None:
+        run.reading.require(run.model, "video")
     heard, timeline = replace(file, picture=None, size=None), own_timeline(run.model)
     stride = timeline.geometry.temporal_stride
     num_frames = max(1, math.ceil((math.ceil(file.sound.seconds * timeline.fps) - 1) / stride)) * stride + 1
@@ -85,6 +87,9 @@ def _window(
         fitted, _ = fit_clip(AVClip(before), timeline)
         num_latents = (before.frames.shape[0] - 1) // timeline.geometry.temporal_stride + 1
         seen = known(encode_clip(fitted, timeline, **run.codecs()).video, stop=num_latents)
+    if run.reading is not None:
+        latents = made_alone(run, "video", timeline, conditioning, told_of=sound, known=seen)
+        return decode_latents(JointLatents(video=latents), fps=timeline.fps, **run.codecs()).video
     latents = sample_latents(
         run.model,
         conditioning,

@@ -15,7 +15,7 @@ from ..media.user_file import UserFile, fit_file
 from ..models.clip_encoding import encode_clip
 from ..pipeline import decode_latents, sample_latents
 from ..sampling.given import Given, known
-from .base import OVERLAP_SECONDS, Run, fit_told, own_timeline, planned_windows
+from .base import OVERLAP_SECONDS, Run, fit_told, made_alone, own_timeline, planned_windows
 
 
 def sound_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -> tuple[AudioClip, list[str]]:
@@ -36,6 +36,8 @@ def sound_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -> 
         raise InputError("there is no picture to make a sound for", got=file.path, expected="a video or a picture")
     if not (run.model.makes("video") and run.model.makes("audio")):
         raise InputError("a sound for a picture needs both towers", got=run.model.description)
+    if run.reading is not None:
+        run.reading.require(run.model, "audio")
     timeline = own_timeline(run.model, file)
     plan, told = planned_windows(timeline, file.seconds, overlap)
     conditioning = run.conditioning(timeline)
@@ -62,6 +64,8 @@ def _window(
         content = picture.new_zeros(shape)
         content[..., : window.known_latents] = known_end(before, window)
         sound = known(content, stop=window.known_latents)
+    if run.reading is not None:
+        return made_alone(run, "audio", timeline, conditioning, told_of=picture, known=sound)
     return sample_latents(
         run.model,
         conditioning,

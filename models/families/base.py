@@ -300,6 +300,14 @@ class FamilyModel(ABC):
         step = self.outline().cost("sample", work, batched=False, tiled=False).operations
         return quick_or_seconds(num_steps * step, self.placement)
 
+    def alone(self, modality: str) -> FamilyModel:
+        """The model of one side only, without what leads to the other; only its tower is moved to the device.
+
+        Raises:
+            InputError: this family makes both sides at once, or there is no such side.
+        """
+        raise InputError("this model makes picture and sound at once", got=self.description, expected="two towers")
+
     def with_lora(self, lora: LoraFile, strength: float = 1.0, *, part: str | None = None) -> FamilyModel:
         """The model with a LoRA beside its layers.
 

@@ -63,6 +63,17 @@ class LoadedAlignment:
         untrained = "" if self.trained else "; UNTRAINED weights"
         return f"{config.width} dimensions, kept {kept}; one vector {frames}; {whom}{untrained}"
 
+    def warnings(self) -> list[str]:
+        """What a user should know before tokens are made of it."""
+        told, config = [], self.alignment.config
+        for side, thing in (("video", "picture"), ("audio", "sound")):
+            kept = self.alignment.kept(side)
+            if not kept:
+                told.append(f"this alignment keeps no dimension of the {thing}, so it tells nothing of it")
+            elif kept == config.width:
+                told.append(f"this alignment keeps every dimension of the {thing}: its masks chose nothing")
+        return [*told, *([] if self.trained else ["this alignment has random weights and only shows the form"])]
+
 
 def load_alignment(path: str | Path) -> LoadedAlignment:
     """Load an alignment file, strictly.
