@@ -14,6 +14,8 @@ from .telling import told
 # What the family offers, written out because a node's choices are frozen with its surface; a test holds them equal.
 ATTENTIONS = ("auto", "sdpa")
 OFFLOADS = ("none", "model", "auto")
+# Stands where no folder lies; the check before a run says where they belong.
+NONE_FOUND = "none found"
 
 
 class LoadPavDit(io.ComfyNode):
@@ -32,7 +34,7 @@ class LoadPavDit(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "pav_dit_model",
-                    options=list_models("pav_dit"),
+                    options=list_models("pav_dit") or [NONE_FOUND],
                     tooltip="A folder with transformer, autoencoder, text_encoder, tokenizer and model.json in "
                     "models/sounding_video or models/diffusers, as sounding-video train pav_dit writes it. Nobody has "
                     "published weights.",

@@ -90,7 +90,7 @@ def train(config: TrainConfig, output: str | Path, *, resume: bool = False, prog
     output = user_path(output)
     if config.saving.plot:
         require("matplotlib", "drawing the loss curve (saving.plot)")
-    alternates = TRAINING_TASKS.get(config.task).alternates
+    alternates = TRAINING_TASKS.get(config.task)(config).alternates
     accelerator = Accelerator(
         cpu=config.device == "cpu", gradient_accumulation_steps=config.accumulation,
         step_scheduler_with_optimizer=False,
@@ -162,6 +162,12 @@ def _require_supported(config: TrainConfig, accelerator: Accelerator) -> None:
             "the moving average needs whole weights, which FSDP and DeepSpeed do not keep",
             got=f"optimizer.ema_decay={config.optimizer.ema_decay}",
             expected="optimizer.ema_decay=0 under FSDP and DeepSpeed",
+        )
+    if accelerator.distributed_type in SHARDED and TRAINING_TASKS.get(config.task)(config).alternates:
+        raise InputError(
+            "parts that learn in turn need whole weights, which FSDP and DeepSpeed do not keep",
+            got=f"trainable={','.join(config.trainable)}",
+            expected="one process, or several without sharding (multi_gpu)",
         )
 
 

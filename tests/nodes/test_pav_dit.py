@@ -69,7 +69,8 @@ def test_folders_are_listed_and_a_missing_one_is_refused(models):
             LoadPavDit.execute("gone", **ASK)
     with standalone.session(standalone.Session((models / "absent",), device="cpu")):
         assert list_models("pav_dit") == []
-        assert "expected a folder with transformer, autoencoder" in LoadPavDit.validate_inputs("planes")
+        for name in ("planes", *LoadPavDit.define_schema().inputs[0].options["options"]):
+            assert "expected a folder with transformer, autoencoder" in LoadPavDit.validate_inputs(name)
 
 
 def test_its_choices_are_what_the_family_offers(loaded):

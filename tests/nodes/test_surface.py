@@ -79,5 +79,5 @@ def test_the_file_lists_start_with_the_bundled_model(tmp_path, small_models_dir)
             *(f"pocket/bridge_{name}.safetensors" for name in ("adaptor", "v2a")),
         ],
         "lora_file": ["none"],
-        "pav_dit_model": [],
+        "pav_dit_model": ["none found"],
     }

@@ -38,7 +38,10 @@ DIFFERENCE_WEIGHT = 4.0
 class AVCodec(PlanesTask):
     """The autoencoder of PAV-DiT, on windows of clips; its critics learn in turn with it where they are named."""
 
-    alternates = True
+    @property
+    def alternates(self) -> bool:
+        """Whether there are critics."""
+        return CRITIC in self.config.trainable
 
     def load(self, models: Path) -> Sides:
         """Both faces of the autoencoder; captions are not read."""

@@ -52,7 +52,7 @@ class TrainingTask(ABC):
     """
 
     sides: ClassVar[tuple[str, ...]] = MODALITIES  # what of the models and of the clips it needs
-    alternates: ClassVar[bool] = False  # whether some of what is trained has no gradient at some steps (see turn)
+    alternates = False  # whether some of what is trained has no gradient at some steps (see turn)
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config

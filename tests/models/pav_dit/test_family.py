@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from dataclasses import replace
@@ -9,12 +10,12 @@ from fractions import Fraction
 
 import pytest
 import torch
-from small_models import PAV_GRID, write_pav_dit_folder
+from small_models import PAV_GRID, PAV_TEXT, write_pav_dit_folder
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import GeometryError, IncompatibleWeightsError, InputError, SoundingVideoError
 from sounding_video.core.pair import Pair
-from sounding_video.core.types import AudioClip, AVClip, Captions, JointLatents, VideoClip
+from sounding_video.core.types import AudioClip, AVClip, Captions, JointLatents, Modality, VideoClip
 from sounding_video.forecast import forecast_of
 from sounding_video.models.conditioning import ConditioningCache
 from sounding_video.models.families import FAMILIES
@@ -170,6 +171,23 @@ def test_law_14_guidance_is_a_row_more_and_modality_guidance_the_model_without_t
                 video_modality_scale=modality, audio_modality_scale=modality, guidance_batching="batched")  # fmt: skip
         assert rows == wanted * 2, "two steps"
     handle.remove()
+
+
+def test_picture_and_sound_can_be_kept_apart_to_see_what_planes_do(model, timeline, root, monkeypatch):
+    """As the benchmark does, whose figure without that attention has to be chance."""
+    monkeypatch.syspath_prepend(str(root / "benchmarks" / "pocket"))
+    apart = importlib.import_module("pav_dit").apart
+    latents = model.encode(clip(), timeline)
+    text = torch.randn(1, 5, PAV_TEXT, generator=torch.Generator().manual_seed(0))
+    sides = [Modality(one, torch.tensor([500.0]), text) for one in (latents.video, latents.audio)]
+    other = replace(sides[1], latents=sides[1].latents + 1)
+    with torch.no_grad():
+        together = [model.root(sides[0], sound)[0] for sound in (sides[1], other)]
+        with apart(model):
+            alone = [model.root(sides[0], sound)[0] for sound in (sides[1], other)]
+        again = model.root(*sides)[0]
+    assert not torch.allclose(*together, atol=1e-4) and torch.equal(*alone) and alone[0].isfinite().all()
+    assert torch.equal(again, together[0]) and not torch.allclose(alone[0], together[0], atol=1e-4)
 
 
 def test_it_is_planned_before_and_after_loading(model, folder, timeline):
