@@ -63,4 +63,5 @@ def written(parts: Sequence[Part]) -> str:
     """Parts as one text that :func:`parts_of` reads; a single one as it is."""
     if len(parts) == 1:
         return parts[0][1]
-    return " ".join(f"[{float(start):g}] {text}" for start, text in parts)
+    times = (f"{float(start):.3f}".rstrip("0").rstrip(".") for start, _ in parts)
+    return " ".join(f"[{time}] {text}" for time, (_, text) in zip(times, parts, strict=True))

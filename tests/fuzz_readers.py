@@ -291,6 +291,14 @@ def _prompt(case: str, folder: Path) -> None:
     _ = read(case).text
 
 
+@reader("captions that change with time", odd_text("[0] rain", "[1:05]", " a drum ", "[2.5 s]", "[", "]", "[0]", "\n"))
+def _script(case: str, folder: Path) -> None:
+    from sounding_video.core.script import parts_of, together, written
+
+    assert parts_of(written(parts_of(case))) == parts_of(case)
+    together(case, "rain")
+
+
 @reader("prompt by rules", odd_text("a dog barks", " then ", "rain", " at 2 s", " twice", "ein Hund", "\n"))
 def _rules(case: str, folder: Path) -> None:
     from sounding_video.captions.backends import open_backend

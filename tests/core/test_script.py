@@ -23,6 +23,7 @@ def test_a_text_that_does_not_begin_with_a_time_is_one_part(text):
             ((0, "rain falls"), (2.5, "a drum,\nstruck"), (65, "snow")),
         ),
         ("[00:00.0] a\n[00:10.5] b", ((0, "a"), (10.5, "b"))),
+        ("[0] a [1234.567] b [99:59.999] c", ((0, "a"), (Fraction("1234.567"), "b"), (Fraction("5999.999"), "c"))),
         ("[0s] a (b:1.2) [c] [7] d", ((0, "a (b:1.2) [c]"), (7, "d"))),
     ],
 )

@@ -10,7 +10,15 @@ from sounding_video.core.clock import Timeline
 from sounding_video.core.errors import InputError
 from sounding_video.core.types import AudioClip, AVClip, VideoClip
 from sounding_video.core.windows import num_latents_of, windows
-from sounding_video.media.joining import join_latents, join_pictures, join_sound, known_end, put_behind
+from sounding_video.media.audio import FADE_SECONDS, fit_length
+from sounding_video.media.joining import (
+    JoinedSound,
+    join_latents,
+    join_pictures,
+    join_sound,
+    known_end,
+    put_behind,
+)
 
 TIMELINE = Timeline(33, Fraction(15), 64, 64)
 HOP, RATE = TIMELINE.geometry.audio_hop, TIMELINE.geometry.sample_rate
@@ -122,3 +130,19 @@ def test_clips_that_cannot_be_joined_are_refused() -> None:
         put_behind(AVClip(picture), AVClip(audio=_sine(1.0, 8000)))
     with pytest.raises(InputError, match="ends inside the first"):
         put_behind(AVClip(picture), AVClip(VideoClip(picture.frames[:3], Fraction(10))), start=Fraction(1, 2))
+
+
+@pytest.mark.parametrize("missing", [-5000, 0, 3000])
+def test_a_sound_that_is_joined_window_by_window_has_the_wanted_length_and_is_kept_once(missing):
+    """What is joined is what ``join_sound`` and ``fit_length`` make of all windows together."""
+    plan = windows(TIMELINE, 9, 0.5)
+    length = TIMELINE.audio_latent_shape[1] * HOP
+    parts = [AudioClip(torch.randn(2, length), RATE) for _ in plan]
+    whole = join_sound(parts, plan)
+    wanted = whole.waveform.shape[1] - missing
+    joined = JoinedSound(wanted)
+    for part, window in zip(parts, plan, strict=True):
+        joined.add(part, window)
+    made = joined.whole(FADE_SECONDS)
+    assert torch.equal(made.waveform, fit_length(whole, wanted, fade_seconds=FADE_SECONDS).waveform)
+    assert made.waveform.untyped_storage().nbytes() == 2 * 4 * wanted

@@ -13,8 +13,9 @@ from PIL import Image
 from sounding_video.core.clock import Timeline
 from sounding_video.core.errors import InputError
 from sounding_video.core.progress import Progress, stoppable
-from sounding_video.core.types import AVClip
+from sounding_video.core.types import AudioClip, AVClip, VideoClip
 from sounding_video.media.fit import fit_clip
+from sounding_video.media.mux import write_clip
 from sounding_video.media.probe import probe, read_clip
 from sounding_video.media.user_file import fit_file, open_user_file
 from user_files import write_file
@@ -133,3 +134,14 @@ def test_what_is_no_clip_is_told_and_a_stop_is_heard(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         fit_file(file, TIMELINE)
     assert isinstance(AVClip(None, open_user_file(write_file(tmp_path / "b.mp4", sound="aac")).sound), AVClip)
+
+
+def test_the_sound_of_a_video_is_left_alone_where_nobody_wants_it(tmp_path):
+    """Ten minutes of it would be 200 MB; a file of sound alone is still one."""
+    both = AVClip(VideoClip(torch.rand(5, 16, 16, 3), Fraction(10)), AudioClip(torch.rand(2, 22_050) - 0.5, 44_100))
+    video = write_clip(both, tmp_path / "both.mkv").path
+    sound = write_clip(AVClip(None, both.audio), tmp_path / "alone.wav").path
+    assert open_user_file(video).sound is not None
+    assert open_user_file(video, sound=False).sound is None
+    assert open_user_file(video, sound=False).picture == open_user_file(video).picture
+    assert open_user_file(sound, sound=False).sound.waveform.shape == (2, 22_050)
