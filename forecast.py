@@ -18,6 +18,7 @@ from .models.plan.plans import FRAME_COPIES, iter_plans
 from .models.plan.runs import forecast, settle, tilings
 from .sampling.guidance import is_small
 from .sampling.options import SamplingOptions
+from .sampling.windows import WINDOWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,22 +50,33 @@ def tell_of_length(
         progress.tell(slow)
 
 
-def sampling_stage(model: FamilyModel, conditioning: Conditioning, options: SamplingOptions, shapes: Shapes) -> Stage:
-    """The sampling stage as the planner sees it."""
+def sampling_stage(
+    model: FamilyModel, conditioning: Conditioning, options: SamplingOptions, shapes: Shapes, runs: int = 1
+) -> Stage:
+    """The sampling stage as the planner sees it.
+
+    Args:
+        model: Of any family.
+        conditioning: Encoded captions.
+        options: Steps, scales, cache, windows.
+        shapes: Of what is made at once.
+        runs: How many windows of these shapes there are.
+    """
     lengths = tuple(text.positive.shape[1] if text else 0 for text in Pair.of(conditioning))
     return Stage(
         "sample",
         lambda: model.sampling_outline(lengths),
-        _workload(options, shapes),
+        _workload(options, shapes, runs),
         (model.root,),
         batchings=_batchings(options, shapes),
         resident=model.resident,
     )
 
 
-def _workload(options: SamplingOptions, shapes: Shapes) -> Workload:
+def _workload(options: SamplingOptions, shapes: Shapes, runs: int = 1) -> Workload:
     cache = options.build_cache()
-    kept = int(cache is not None and cache.sound != "cached")
+    together = runs > 1 and WINDOWS.get(options.windows).together
+    kept = int(cache is not None and cache.sound != "cached") * (runs if together else 1)
     guided = max(options.video_guidance_scale, options.audio_guidance_scale) > 1
     return Workload(*shapes, guided=guided, kept_steps=kept)
 

@@ -186,7 +186,7 @@ def sample_latents(
     tell_of_length(model, at_once, options, progress, runs)
     _tell(sage_advice(model.placement), progress)
     with stoppable(progress):
-        return sampling_stage(model, conditioning, options, at_once).run(model.placement, denoise)
+        return sampling_stage(model, conditioning, options, at_once, runs).run(model.placement, denoise)
 
 
 def _of_plan(

@@ -75,9 +75,9 @@ def settle_windows(args: argparse.Namespace, extent: dict[str, Any]) -> None:
 
 def whole_clip(args: argparse.Namespace, console: Console, at_once: Timeline) -> Timeline:
     """The whole clip, where its length was asked for in seconds."""
-    if args.seconds is None:
+    wanted = None if args.seconds is None else args.seconds * float(at_once.fps)
+    if wanted is None or round(wanted) == at_once.num_frames:
         return at_once
-    wanted = args.seconds * float(at_once.fps)
     near = nearest_frames(round(wanted), at_once.geometry.temporal_stride)
     whole = replace(at_once, num_frames=min(near, key=lambda frames: abs(frames - wanted)))
     if abs(whole.num_frames - wanted) >= 1:

@@ -13,6 +13,7 @@ from sounding_video.core.errors import Cancelled, GeometryError, InputError
 from sounding_video.core.pair import Pair
 from sounding_video.core.progress import Progress
 from sounding_video.core.types import Captions
+from sounding_video.forecast import sampling_stage
 from sounding_video.long_clips import of_windows, plan_of
 from sounding_video.pipeline import SamplingOptions, encode_captions, generate, load_models, sample_latents
 from sounding_video.sampling.windows import WINDOWS
@@ -185,3 +186,11 @@ def test_windows_of_any_length(model, seconds):
     plan = plan_of(model, replace(OPTIONS, windows="given", window_seconds=seconds), model.shapes(timeline(model, 97)))
     assert abs(float(plan.seconds) - seconds) <= 2 / 15 + 0.02
     assert plan.overlap <= plan.seconds / 2 + Fraction(1, 3)
+
+
+@pytest.mark.parametrize(("way", "kept"), [("blended", 5), ("given", 1)])
+def test_the_planner_knows_what_a_cache_keeps_of_all_windows(model, way, kept):
+    conditioning = encode_captions(*model.texts, CAPTIONS, negatives=NONE, seconds=2.2, placement=model.placement)
+    options = replace(OPTIONS, windows=way, step_cache="interval")
+    stage = sampling_stage(model, conditioning, options, model.shapes(timeline(model, 33)), 5)
+    assert stage.workload.kept_steps == kept

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -130,6 +130,8 @@ class LongRun:
 
 class Windows(ABC):
     """A way: a value without state."""
+
+    together: ClassVar[bool] = False  # whether a step cache keeps something of all windows at the same time
 
     @abstractmethod
     def middle(self, window: LatentWindow, plan: LatentPlan) -> Fraction:

@@ -25,6 +25,8 @@ from .base import LongRun, Stream, Windows
 class BlendedWindows(Windows):
     """Side by side."""
 
+    together = True
+
     def middle(self, window: LatentWindow, plan: LatentPlan) -> Fraction:
         """Of the whole window: it shares what it decides on at both ends."""
         return window.start + plan.seconds / 2

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 from PIL import Image
+from small_models import write_pav_dit_folder
 from sounding_video.media.probe import probe, read_clip
 
 SCRIPT = "[0] rain on a roof [1] a drum"
@@ -84,3 +85,14 @@ def test_what_cannot_be_is_one_sentence(generate, tmp_path, arguments, sentence)
     outcome = generate(*arguments)
     assert outcome.code != 0 and sentence in outcome.err
     assert not list(tmp_path.glob("*.mp4"))
+
+
+@pytest.mark.parametrize("way", ["given", "blended"])
+def test_a_model_that_makes_clips_as_a_whole_makes_its_own_length_and_refuses_another(command, tmp_path, way):
+    folder = write_pav_dit_folder(tmp_path / "models" / "planes")
+    ask = ("generate", "a dog", "--no-expand", "--models", folder, "--steps", 1, "--windows", way, "--json")
+    made = command(*ask, "-o", tmp_path / "own.mp4", "--seconds", 1)
+    assert made.code == 0 and made.json["num_frames"] == 8, made.err
+    longer = command(*ask, "-o", tmp_path / "longer.mp4", "--seconds", 5)
+    assert longer.code == 2 and "expected 8 frames" in longer.err
+    assert not (tmp_path / "longer.mp4").exists()
