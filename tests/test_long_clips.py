@@ -157,12 +157,15 @@ def test_a_stop_in_the_middle_is_one(model, way):
     assert steps == ["sample"]
 
 
-@pytest.mark.parametrize(("way", "cache"), [("blended", "first_block"), ("blended", "interval"), ("given", "interval")])
-def test_step_caches_work_in_windows(model, way, cache):
-    told = []
-    options = replace(
-        OPTIONS, num_steps=6, windows=way, step_cache=cache, step_cache_threshold=9 * (cache != "interval")
-    )
+@pytest.mark.parametrize(
+    ("way", "cache", "sound"),
+    [("blended", "first_block", "itself"), ("blended", "interval", "fresh"), ("given", "interval", "fresh")],
+)
+def test_step_caches_work_in_windows(model, way, cache, sound):
+    """A cache that looks at first blocks sees those of all windows."""
+    told, settings = [], {"step_cache": cache, "step_cache_sound": sound}
+    settings |= {"step_cache_threshold": 9} if cache != "interval" else {}
+    options = replace(OPTIONS, num_steps=6, windows=way, **settings)
     made = latents_of(model, 49, options, progress=Progress(tell=told.append))
     assert bool(made.audio.isfinite().all())
     computed = next(int(one.split()[2]) for one in told if one.startswith("step cache"))

@@ -63,9 +63,9 @@ class _Blend:
     def __call__(self, video: Modality | None, audio: Modality | None) -> tuple[Tensor | None, Tensor | None]:
         """Predictions of the stream, float32; of a first block, what it adds in all windows, side by side."""
         asked = Pair(video, audio)
-        if video is not None and video.first_block:
-            parts = [self._run(number, denoise, asked)[0] for number, denoise in enumerate(self._denoisers)]
-            return torch.cat(parts, dim=1), None
+        if any(one.first_block for one in asked.present.values()):
+            parts = [self._run(number, denoise, asked) for number, denoise in enumerate(self._denoisers)]
+            return tuple(None if side[0] is None else torch.cat(side, dim=1) for side in zip(*parts, strict=True))
         whole: dict[str, Tensor] = {}
         for number, denoise in enumerate(self._denoisers):
             self._stop()
