@@ -8,8 +8,10 @@ in one place beside the way (:class:`.models.plan.fit.Stage`).
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,6 +30,7 @@ from .media.audio import fit_length
 from .models.attention import sage_advice
 from .models.bridge_use import SIDE_GIVEN, apart, given_level, misused
 from .models.clip_decoding import decode_clip
+from .models.compiled import compiled, why_not_compiled
 from .models.conditioning import REMEMBERED, ConditioningCache
 from .models.encoding import encode_cached
 from .models.families.base import FamilyModel
@@ -43,6 +46,8 @@ from .sampling.noise import draw_noise
 from .sampling.options import SamplingOptions
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from .core.device import Placement
     from .core.protocols import AudioCodec, TextEncoder, VideoCodec
     from .core.windows import LatentPlan
@@ -173,11 +178,12 @@ def sample_latents(
 
     def denoise(how: How) -> JointLatents:
         settings = {**rest, "guidance": replace(guidance, batching=how.batching), "device": how.device}
-        if plan is not None:
-            return sample_windows(model.denoiser, plan, conditioning, shapes, options, given, settings, progress)
-        noise = draw_noise(options.seed, video_shape=video_shape, audio_shape=audio_shape)
-        denoiser, last = model.denoiser(times or model.times(shapes)), {"given": given, "progress": progress}
-        return sample(denoiser, conditioning, noise, seed=options.seed, **settings, **last)
+        with _compiled(model, how.placement, options, progress):
+            if plan is not None:
+                return sample_windows(model.denoiser, plan, conditioning, shapes, options, given, settings, progress)
+            noise = draw_noise(options.seed, video_shape=video_shape, audio_shape=audio_shape)
+            denoiser, last = model.denoiser(times or model.times(shapes)), {"given": given, "progress": progress}
+            return sample(denoiser, conditioning, noise, seed=options.seed, **settings, **last)
 
     at_once, runs = (shapes, 1) if plan is None else (window_shapes(plan, shapes), len(plan.windows))
     if all(sides.values()):
@@ -203,6 +209,17 @@ def _of_plan(
         start = float(conditioning.later[0][0])
         _tell(f"captions from {start:g} s on are not read: the clip is made at once, without windows", progress)
     return conditioning
+
+
+def _compiled(
+    model: FamilyModel, placement: Placement, options: SamplingOptions, progress: Progress
+) -> AbstractContextManager[None]:
+    """The model's blocks compiled, where that was asked for and can be; where it cannot, that is told."""
+    why = why_not_compiled(model.root, placement) if options.compile else ""
+    _tell(why, progress)
+    if why or not options.compile:
+        return nullcontext()
+    return compiled(model.root, partial(_tell, progress=progress))
 
 
 def _cache_of(model: FamilyModel, options: SamplingOptions, progress: Progress) -> StepCache | None:

@@ -77,6 +77,9 @@ def add_sampling_options(add: Callable[..., Any], left_out: Collection[str] = ()
         if setting.name in left_out:
             continue
         declared = setting.option
+        if setting.is_switch:
+            add(f"--{setting.flag}", dest=setting.name, action="store_true", help=_help(setting))
+            continue
         kind = Checked(setting.bounds.read) if declared.choices is None else None
         metavar = {int: "N", float: "X"}.get(type(setting.default), "NAME")
         default = None if declared.follows else setting.default
@@ -105,6 +108,8 @@ def _help(setting: Setting) -> str:
     declared = setting.option
     words = declared.text[0].lower() + declared.text[1:].rstrip(".")
     choices = f"; one of {', '.join(declared.choices())}" if declared.choices else ""
+    if setting.is_switch:
+        return words.replace("%", "%%")
     value = f"{setting.default:g}" if isinstance(setting.default, float) else setting.default
     own = "; the pocket model, or bridges for a given side: their own" if declared.follows else ""
     return f"{words.replace('%', '%%')}{choices} (default: {value}{own})"

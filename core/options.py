@@ -142,6 +142,11 @@ class Setting:
         return self.option.flag or self.name.replace("_", "-")
 
     @property
+    def is_switch(self) -> bool:
+        """Whether it is on or off."""
+        return isinstance(self.default, bool)
+
+    @property
     def title(self) -> str:
         """How messages name it."""
         return self.name.replace("num_", "number of ").replace("_", " ")
@@ -157,7 +162,10 @@ class Setting:
         Raises:
             InputError: names the setting, the value and the range.
         """
-        if self.option.choices is not None:
+        if self.is_switch:
+            if not isinstance(value, bool):
+                raise InputError(f"the {self.title} cannot be used", got=shown(value), expected="true or false")
+        elif self.option.choices is not None:
             require_choice(self.title, value, tuple(self.option.choices()))
         else:
             self.bounds.check(value)

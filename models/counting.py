@@ -53,7 +53,10 @@ def stopping(root: nn.Module) -> Iterator[None]:
 
 
 def _ask(*_: Any) -> None:
-    ask_to_stop()
+    if (
+        not torch.compiler.is_compiling()
+    ):  # inside a compiled block nobody is asked, but before each (models/compiled.py)
+        ask_to_stop()
 
 
 @contextmanager

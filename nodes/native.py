@@ -92,7 +92,7 @@ class NativeSampler(io.ComfyNode):
                 *(input_of(name, optional=True) for name in PLACED[8:]),
                 av_input("av_latent", "video_latent and audio_latent"),
                 task_input(),
-                *later_inputs(),
+                *later_inputs(("compile",)),  # ComfyUI has a node for that
             ],
             outputs=[
                 io.Latent.Output(

@@ -47,6 +47,8 @@ def _made(setting: Setting, settings: dict[str, Any]) -> io.Input:
     declared = setting.option
     if declared.choices is not None:
         return io.Combo.Input(setting.port, options=list(declared.choices()), **settings)
+    if setting.is_switch:
+        return io.Boolean.Input(setting.port, **settings)
     settings |= {"min": declared.low, "max": declared.high}
     if isinstance(setting.default, int):
         if setting.name == "seed":

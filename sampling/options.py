@@ -237,6 +237,12 @@ class SamplingOptions:
         flag="overlap",
         advanced=True,
     )
+    compile: bool = option(
+        False,
+        "Compiles the models' blocks: takes a minute or two at the first step, then saves time at every step and for "
+        "every clip of this size.",
+        advanced=True,
+    )
 
     def __post_init__(self) -> None:
         check_options(self)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...core.clock import Timeline
 from ...core.errors import InputError
 from ...core.pair import MODALITIES, Pair
+from ...models.compiled import regions
 from ...models.joint import BridgeStack, JointModel
 from ...sampling.processes import PROCESSES
 from ...sampling.schedules.lockstep import lockstep_times
@@ -48,9 +49,9 @@ class DenoisingTask(TrainingTask):
         for tower in filter(None, (joint.video, joint.audio)):
             if config.models.gradient_checkpointing:
                 tower.model.enable_gradient_checkpointing()
-            if config.models.compile:
-                for block in tower.blocks:
-                    block.compile()
+        if config.models.compile:
+            for region in regions(joint):
+                region.compile()
         return self.Step(joint, config.objective, config.precision, timeline.times, counted=self.counted)
 
     def make_bridges(self, sides: Sides, timeline: Timeline) -> BridgeStack | None:
