@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from sounding_video.core.clock import LatentGeometry, Timeline
 from sounding_video.core.device import Placement
 from sounding_video.core.errors import InputError
 from sounding_video.core.progress import Progress, stoppable
@@ -18,8 +17,6 @@ from sounding_video.models.joint import JointModel
 from sounding_video.models.placement import running
 from sounding_video.pipeline import load_models, sample_latents
 from sounding_video.sampling.options import SamplingOptions
-from sounding_video.training.recipes import recipe
-from sounding_video.training.tasks import TRAINING_TASKS
 from torch._dynamo.utils import counters
 
 CPU = Placement(torch.device("cpu"), torch.float32)
@@ -137,15 +134,3 @@ def test_where_it_cannot_be_that_is_said(offload: str, said: str, joint) -> None
     told = why_not_compiled(joint, replace(CPU, offload=offload))
     assert said in told and bool(told) == bool(said)
     assert "not made of two towers" in why_not_compiled(torch.nn.Linear(1, 1), CPU)
-
-
-def test_training_compiles_the_same_regions(small_models_dir) -> None:
-    """Lazily: nothing is compiled before the first step."""
-    config = recipe("pocket_bridges", [f"models.root={small_models_dir}", "models.compile=true"])
-    task = TRAINING_TASKS.get(config.task)(config)
-    step = task.make_step(
-        task.load(small_models_dir),
-        Timeline(5, 15, 32, 32, LatentGeometry(4, audio_channels=6, audio_hop=16, sample_rate=8000)),
-    )
-    assert all(region._compiled_call_impl is not None for region in regions(step.joint))
-    assert len(regions(step.joint)) > 6

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from sounding_video.cli import main
 from sounding_video.core.errors import InputError
 from sounding_video.core.pair import MODALITIES
+from sounding_video.models.compiled import regions
 from sounding_video.models.weights.bridges import load_bridges, use_of
 from sounding_video.models.weights.find import find_models
 from sounding_video.training.assembly import assemble, build_workbench, exported
@@ -143,3 +144,11 @@ def test_a_recipe_is_one_file_too(small_run, tmp_path, monkeypatch, capsys) -> N
         assert small_run("throw_away").seed == 5
     finally:
         RECIPES._entries.pop("throw_away", None)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_towers_and_bridges_are_compiled_by_region_where_that_is_asked_for(small_run, small_models_dir, compiled):
+    """The regions that sampling compiles; nothing is compiled before the first step."""
+    config = small_run("pocket_bridges", f"models.compile={str(compiled).lower()}")
+    found = regions(build_workbench(config, small_models_dir).step.joint)
+    assert len(found) > 6 and all((region._compiled_call_impl is not None) == compiled for region in found)
