@@ -24,6 +24,7 @@ class LoadPavDit(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         """Inputs, outputs and texts."""
+        found = list_models("pav_dit") or [NONE_FOUND]
         return io.Schema(
             node_id="T2SVLoadPavDit",
             display_name="Load PAV-DiT",
@@ -34,7 +35,8 @@ class LoadPavDit(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "pav_dit_model",
-                    options=list_models("pav_dit") or [NONE_FOUND],
+                    options=found,
+                    default=found[0],
                     tooltip="A folder with transformer, autoencoder, text_encoder, tokenizer and model.json in "
                     "models/sounding_video or models/diffusers, as sounding-video train pav_dit writes it. Nobody has "
                     "published weights.",

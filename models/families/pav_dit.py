@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from ...core.clock import ClipTimes
-from ...core.disk import is_file
-from ...core.errors import IncompatibleWeightsError, SoundingVideoError, TextError
+from ...core.errors import IncompatibleWeightsError, TextError
 from ...core.json_text import read_json
 from ...core.pair import Pair
 from ...core.types import Modality
 from ..own import MODEL_NOTE, PUBLISHED, OwnSettings, folder_settings
 from ..pav_dit.codec import Face, WholeCodec, dry_autoencoder
+from ..pav_dit.finding import is_planes
 from ..pav_dit.forms import POCKET, Extent, ProjectedGeometry, read_part
 from ..pav_dit.mdsa import SIDES, PavDitAutoencoder
 from ..pav_dit.stdit import PavDitTransformer
@@ -163,13 +163,7 @@ class PavDit(Family):
 
     def recognise(self, folder: Path) -> FoundPavDit | None:
         """By the class that the transformer's configuration names."""
-        config = folder / "transformer" / "config.json"
-        try:
-            said = read_json(config) if is_file(config) else None
-        except (SoundingVideoError, OSError):
-            return None
-        own = isinstance(said, dict) and said.get("_class_name") == PavDitTransformer.__name__
-        return FoundPavDit("pav_dit", folder) if own else None
+        return FoundPavDit("pav_dit", folder) if is_planes(folder) else None
 
     def require(self, placement: Placement, wishes: Wishes, *, loras: bool = False) -> None:
         """As of every family; and no kernel that takes no masks."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...core.disk import is_file, look, suffix_of
 from ...core.errors import MissingModelError
-from ...models.loading import found_folders
+from ...models.pav_dit.finding import planes_below
 from ...models.weights._tokenizers import tokenizer_places
 from ...models.weights.find import (
     PEFT_CONFIG,
@@ -49,7 +49,7 @@ LORA_DEPTH = 12
 
 def _found(kind: str) -> dict[str, Model]:
     if kind in WHOLE:
-        return _found_wholes(kind)
+        return _found_planes()
     found: dict[str, Model] = _bundled_bridges() if kind == "bridge" else {}
     for root in model_roots():
         paths = find_bridges(root) if kind == "bridge" else find_folders(root, kind)
@@ -68,13 +68,11 @@ def _found(kind: str) -> dict[str, Model]:
     return found
 
 
-def _found_wholes(family: str) -> dict[str, Model]:
-    """Folders that a family recognises."""
+def _found_planes() -> dict[str, Model]:
+    """Folders of PAV-DiT."""
     found: dict[str, Model] = {}
-    for root in model_roots():
-        for each in found_folders([root]):
-            if each.family == family and each.path != root:
-                found.setdefault(each.path.relative_to(root).as_posix(), each.path)
+    for root, folder in planes_below(model_roots()):
+        found.setdefault(folder.relative_to(root).as_posix(), folder)
     return found
 
 

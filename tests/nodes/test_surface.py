@@ -15,6 +15,7 @@ from sounding_video.nodes.host import standalone
 
 # Lists of files differ from machine to machine; of the others every frozen choice must stay.
 FILE_LISTS = {"video_model", "audio_model", "bridge_file", "lora_file", "pav_dit_model"}
+NONE_BUNDLED = {"pav_dit_model"}  # starts with the first that lies there
 FROZEN_OPTIONS = ("default", "min", "max", "multiline", "control_after_generate", "options")
 HELP = "Only optional inputs and outputs may be appended: see the text at the top of this test."
 
@@ -26,6 +27,8 @@ def surface(node) -> dict:
         options = {key: port.options[key] for key in FROZEN_OPTIONS if key in port.options}
         if port.id in FILE_LISTS:
             options.pop("options")
+        if port.id in NONE_BUNDLED:
+            options.pop("default")
         inputs.append({"id": port.id, "type": port.io_type, "optional": port.optional, **options})
     return {
         "display_name": schema.display_name,

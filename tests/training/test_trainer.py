@@ -268,6 +268,17 @@ def test_two_processes_are_one_with_the_doubled_batch(small_run, python_with_pac
     torch.testing.assert_close(curve(tmp_path / "accumulated"), curve(tmp_path / "one"), rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_two_processes_with_critics_are_one_with_the_doubled_batch(small_run, python_with_package, tmp_path) -> None:
+    """Who has not the turn has no gradient to exchange."""
+    settings = ("num_steps=4", "trainable=av_codec,critic", "objective.critic_channels=4", "optimizer.lr=1e-3")
+    one = small_run("pocket_pav_dit_mdsa", *settings, "batch_size=4")
+    train(one, tmp_path / "one")
+    two = small_run("pocket_pav_dit_mdsa", *settings, "batch_size=2", f"data.cache={tmp_path / 'cache'}")
+    launch(two, tmp_path / "two", python_with_package, tmp_path)
+    torch.testing.assert_close(curve(tmp_path / "two", "total"), curve(tmp_path / "one", "total"), rtol=0, atol=1e-4)
+
+
 def test_other_clips_than_at_the_start_are_refused(small_run, tmp_path) -> None:
     config = small_run("pocket_bridges")
     train(config, tmp_path)
