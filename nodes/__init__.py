@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .alignment import ConditionOnPicture, ConditionOnSound, LoadAlignment
 from .captions import CaptionVideo, EditAnchors, ExpandPrompt, anchors_problem
 from .conditioning import EmptyAVLatent, EncodeCaptions
 from .decode import DecodeAV
@@ -38,6 +39,9 @@ NODES: tuple[type[io.ComfyNode], ...] = (
     EncodeClip,
     JoinClips,
     LoadPavDit,
+    LoadAlignment,
+    ConditionOnPicture,
+    ConditionOnSound,
 )
 
 

@@ -50,6 +50,9 @@ SEARCH_WORDS = {
     "T2SVCaptionVideo": ("describe video", "video to text", "video to prompt"),
     "T2SVEncodeClip": ("vae encode", "vae encode audio", "encode video", "foley", "sound for a video", "extend video"),
     "T2SVJoinClips": ("concatenate video", "extend video", "append", "combine clips", "crossfade"),
+    "T2SVLoadAlignment": ("SAVA", "cascade", "one after the other"),
+    "T2SVConditionOnPicture": ("sound for a video", "foley", "video to audio", "SAVA", "cascade"),
+    "T2SVConditionOnSound": ("picture for a sound", "audio to video", "SAVA", "cascade"),
     "T2SVLoadPavDit": ("PAV-DiT", "ProAV-DiT", "sounding video model", "one model for picture and sound"),
     "T2SVDownloadModels": ("missing models", "hugging face", "get models"),
 }

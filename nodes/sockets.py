@@ -17,5 +17,6 @@ AudioTower = io.Custom("T2SV_AUDIO_TOWER")  # models.parts.AudioParts
 AudioText = io.Custom("T2SV_AUDIO_TEXT")  # models.parts.AudioParts
 AudioCodec = io.Custom("T2SV_AUDIO_CODEC")  # models.parts.AudioParts
 Bridge = io.Custom("T2SV_BRIDGE")  # models.weights.bridges.LoadedBridges
+Alignment = io.Custom("T2SV_ALIGNMENT")  # models.weights.alignment.LoadedAlignment
 JointModel = io.Custom("T2SV_MODEL")  # pipeline.FamilyModel
 Conditioning = io.Custom("T2SV_CONDITIONING")  # core.types.Conditioning

@@ -201,6 +201,25 @@ def write_alignment(path: str | Path, *, reads: tuple[str, ...] = (), seed: int 
     return Path(path)
 
 
+def cascade_graph(graph: dict) -> dict:
+    """The pocket template as text, then picture, then sound."""
+    nodes = {node["class_type"]: number for number, node in graph.items()}
+    sampler, empty = graph[nodes["T2SVJointSampler"]], nodes["T2SVEmptyAVLatent"]
+    graph[nodes["T2SVJoinTowers"]]["inputs"].pop("bridge")
+    graph.pop(nodes["T2SVLoadBridge"])
+    second = {"class_type": "T2SVJointSampler", "inputs": dict(sampler["inputs"])}
+    sampler["inputs"].pop("audio_latent", None)
+    second["inputs"].pop("video_latent", None)
+    told = {"model": sampler["inputs"]["model"], "conditioning": sampler["inputs"]["conditioning"],
+            "alignment": ["80", 0], "video_latent": [nodes["T2SVJointSampler"], 0], "strength": 1.0}  # fmt: skip
+    graph["80"] = {"class_type": "T2SVLoadAlignment", "inputs": {"alignment_file": "both.safetensors"}}
+    graph["81"] = {"class_type": "T2SVConditionOnPicture", "inputs": told}
+    second["inputs"] |= {"model": ["81", 0], "conditioning": ["81", 1], "audio_latent": [empty, 1]}
+    graph["82"] = second
+    graph[nodes["T2SVDecodeAV"]]["inputs"]["audio_samples"] = ["82", 1]
+    return graph
+
+
 def write_models(root: str | Path, seed: int = 0) -> Path:
     """Both folders and the bridge file under one root: ``wan``, ``stable_audio``, ``bridge.safetensors``."""
     root = Path(root)

@@ -29,6 +29,7 @@ from ...models.weights.find import (
     pocket_folder,
 )
 from ...models.weights.layouts import StableAudioFiles, WanFiles
+from ...models.weights.listing import find_alignments
 from ...models.weights.refused import refused_towers
 from . import lora_roots, model_roots, t5_tokenizer_folder, weight_roots
 
@@ -38,10 +39,22 @@ MODEL_INPUTS = {
     "audio_model": "stable_audio",
     "bridge_file": "bridge",
     "pav_dit_model": "pav_dit",
+    "alignment_file": "alignment",
 }
-KINDS = {"wan": "Wan 2.1", "stable_audio": "Stable Audio Open", "bridge": "bridge", "pav_dit": "PAV-DiT model"}
+KINDS = {
+    "wan": "Wan 2.1",
+    "stable_audio": "Stable Audio Open",
+    "bridge": "bridge",
+    "pav_dit": "PAV-DiT model",
+    "alignment": "alignment",
+}
 # Kinds of which none is bundled: models that are one folder, by the family that recognises it.
 WHOLE = ("pav_dit",)
+UNBUNDLED = (*WHOLE, "alignment")
+NONE_YET = {
+    "pav_dit": "a folder with transformer, autoencoder, text_encoder",
+    "alignment": "an alignment file, as sounding-video train writes it",
+}
 Model = Path | WanFiles | StableAudioFiles
 # Levels of LoRA folders that are listed.
 LORA_DEPTH = 12
@@ -51,12 +64,13 @@ def _found(kind: str) -> dict[str, Model]:
     if kind in WHOLE:
         return _found_planes()
     found: dict[str, Model] = _bundled_bridges() if kind == "bridge" else {}
+    finders = {"bridge": find_bridges, "alignment": find_alignments}
     for root in model_roots():
-        paths = find_bridges(root) if kind == "bridge" else find_folders(root, kind)
+        paths = finders[kind](root) if kind in finders else find_folders(root, kind)
         for path in paths:
             if path != root:
                 found.setdefault(path.relative_to(root).as_posix(), path)
-    if kind == "bridge":
+    if kind in finders:
         return found
     snapshots = hub_snapshots()
     roots = [*model_roots(), *weight_roots(), *snapshots.values()]
@@ -94,13 +108,13 @@ def list_models(kind: str) -> list[str]:
     """Names to choose from.
 
     Args:
-        kind: "wan", "stable_audio", "bridge" or "pav_dit".
+        kind: "wan", "stable_audio", "bridge", "pav_dit" or "alignment".
     """
     return _listed(kind, _found(kind))
 
 
 def _listed(kind: str, found: Iterable[str]) -> list[str]:
-    bundled = [] if kind in WHOLE else [POCKET]
+    bundled = [] if kind in UNBUNDLED else [POCKET]
     return [*bundled, *(name for name in sorted(found) if name not in bundled)]
 
 
@@ -110,7 +124,7 @@ def resolve_model(kind: str, name: str) -> Model:
     Raises:
         MissingModelError: nothing of that name is there; the message lists what is, and where was looked.
     """
-    if name == POCKET and kind not in WHOLE:
+    if name == POCKET and kind not in UNBUNDLED:
         models = find_models(POCKET)
         path = {"wan": models.video, "stable_audio": models.audio, "bridge": models.bridge}[kind]
         if path is None:
@@ -135,7 +149,9 @@ def why_unusable(port: str, name: str) -> list[str]:
         return []
     roots = [*model_roots(), *weight_roots()]
     problems = [inspect(root / name).problem for root in roots if is_file(root / name)]
-    return [problem for problem in problems if problem] or ([] if kind == "bridge" else refused_towers(kind, roots))
+    return [problem for problem in problems if problem] or (
+        [] if kind in ("bridge", "alignment") else refused_towers(kind, roots)
+    )
 
 
 def why_not_listed(port: str, name: str | None) -> str | bool:
@@ -150,7 +166,7 @@ def _missing(kind: str, name: str, listed: list[str]) -> MissingModelError:
     return MissingModelError(
         f"no {KINDS[kind]} of that name was found",
         got=repr(name),
-        expected="one of " + ", ".join(listed) if listed else "a folder with transformer, autoencoder, text_encoder",
+        expected="one of " + ", ".join(listed) if listed else NONE_YET[kind],
         refused=why_unusable(port, name),
         remedy=f"Models are looked for in {', '.join(str(root) for root in model_roots())}.",
     )

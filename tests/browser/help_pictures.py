@@ -38,9 +38,12 @@ GRAPHS = ("text_to_sounding_video_native", "text_to_sounding_video_wan_1.3b")
 GRAPH_WIDTH = 1100
 ALONE = (
     "T2SVCaptionVideo",
+    "T2SVConditionOnPicture",
+    "T2SVConditionOnSound",
     "T2SVDownloadModels",
     "T2SVEncodeClip",
     "T2SVJoinClips",
+    "T2SVLoadAlignment",
     "T2SVLoadLora",
     "T2SVLoadPavDit",
     "T2SVNativeSampler",

@@ -14,8 +14,8 @@ from sounding_video.nodes import NODES
 from sounding_video.nodes.host import standalone
 
 # Lists of files differ from machine to machine; of the others every frozen choice must stay.
-FILE_LISTS = {"video_model", "audio_model", "bridge_file", "lora_file", "pav_dit_model"}
-NONE_BUNDLED = {"pav_dit_model"}  # starts with the first that lies there
+FILE_LISTS = {"video_model", "audio_model", "bridge_file", "lora_file", "pav_dit_model", "alignment_file"}
+NONE_BUNDLED = {"pav_dit_model", "alignment_file"}  # starts with the first that lies there
 FROZEN_OPTIONS = ("default", "min", "max", "multiline", "control_after_generate", "options")
 HELP = "Only optional inputs and outputs may be appended: see the text at the top of this test."
 
@@ -83,4 +83,5 @@ def test_the_file_lists_start_with_the_bundled_model(tmp_path, small_models_dir)
         ],
         "lora_file": ["none"],
         "pav_dit_model": ["none found"],
+        "alignment_file": ["none found"],
     }

@@ -31,6 +31,9 @@ NOT_IN_A_TEMPLATE = {
     "T2SVCaptionVideo",
     "T2SVLoadLora",
     "T2SVNativeSampler",
+    "T2SVLoadAlignment",
+    "T2SVConditionOnPicture",
+    "T2SVConditionOnSound",
 }
 # Of those that begin with a clip: the sampler's task, and which side of the file is the clip's own.
 OWN_CLIP = {
