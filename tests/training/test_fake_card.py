@@ -170,7 +170,9 @@ def prepared(config: TrainConfig) -> tuple[object, Batches]:
     return bench, Batches(config, bench, Path(config.data.cache))
 
 
-@pytest.mark.parametrize("name", ["pocket_bridges", "pocket_video", "pocket_audio"])
+@pytest.mark.parametrize(
+    "name", ["pocket_bridges", "pocket_video", "pocket_audio", "pocket_pav_dit", "pocket_pav_dit_mdsa"]
+)
 def test_rows_are_shaped_as_planned(name: str, small_run: Callable[..., TrainConfig]) -> None:
     _, batches = prepared(small_run(name))
     batches.prepare(torch.device("cpu"), Share(), Progress())

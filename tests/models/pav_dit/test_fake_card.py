@@ -99,7 +99,13 @@ def model_codecs(whole: WholeCodec):
     return Pair(Face(whole, "video"), Face(whole, "audio"))
 
 
-@pytest.mark.parametrize("sides", [("video", "audio"), ("audio",)], ids=" and ".join)
+@pytest.mark.parametrize(
+    "sides",
+    [
+        pytest.param(("video", "audio"), id="both"),
+        pytest.param(("audio",), id="sound alone", marks=pytest.mark.slow),
+    ],
+)
 def test_a_guided_step_of_the_sampler(sides: tuple[str, ...]) -> None:
     like = {"dtype": torch.bfloat16, "device": "cpu"}
     shapes = {f"{side}_shape": SHAPES[side] if side in sides else None for side in SHAPES}
@@ -153,7 +159,8 @@ def test_a_training_step_of_the_transformer_takes_what_is_foretold() -> None:
     )
 
 
-@pytest.mark.parametrize("checkpointing", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [True, False])
 def test_a_training_step_of_the_autoencoder_with_critics_takes_what_is_foretold(checkpointing: bool) -> None:
     autoencoder = empty_autoencoder().requires_grad_(True).train()
     if checkpointing:
