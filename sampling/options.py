@@ -188,7 +188,7 @@ class SamplingOptions:
     step_cache_threshold: float = option(
         0.0,
         "Step caches first_block and magnitude: the relative change of the first block, or of the predictions' size, "
-        "from which a step is computed. 0 is their own: 0.2 and 0.1.",
+        "from which a step is computed. 0 is their own: 0.2 and 0.02.",
         low=0.0,
         high=10.0,
         step=0.01,

@@ -394,7 +394,7 @@ def test_no_turn_at_all_is_refused():
 
 
 def measuring(kept):
-    return replace(build_as_asked("magnitude"), keep=kept.append)
+    return replace(build_as_asked("magnitude"), keep=kept.append, most=4)
 
 
 def test_the_first_run_is_computed_whole_and_measured_and_later_ones_leave_steps_out(conditioning, noise):
