@@ -94,5 +94,5 @@ def test_a_model_that_makes_clips_as_a_whole_makes_its_own_length_and_refuses_an
     made = command(*ask, "-o", tmp_path / "own.mp4", "--seconds", 1)
     assert made.code == 0 and made.json["num_frames"] == 8, made.err
     longer = command(*ask, "-o", tmp_path / "longer.mp4", "--seconds", 5)
-    assert longer.code == 2 and "expected 8 frames" in longer.err
+    assert longer.code == 2 and longer.json["error"]["expected"].startswith("8 frames")
     assert not (tmp_path / "longer.mp4").exists()
