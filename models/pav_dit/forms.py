@@ -130,8 +130,8 @@ def read_part(kind: type[T], part: str, values: Mapping[str, Any]) -> T:
             # A type is a name here, since annotations are not evaluated.
             if name in settings and type(value).__name__ != settings[name].type in ("int", "str", "bool"):
                 raise TypeError(f"{name} is no {settings[name].type}")
-            if type(value) is int and not 1 <= value <= MOST:
-                raise TypeError(f"{name} is not from 1 to {MOST}")
+            if type(value) is int and not 0 <= value <= MOST:  # no blocks are blocks too
+                raise TypeError(f"{name} is not from 0 to {MOST}")
         return kind(**values)
     except (TypeError, AttributeError) as error:
         expected = ", ".join(settings)
