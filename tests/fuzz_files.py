@@ -36,6 +36,17 @@ def _bridge_header() -> dict[str, Any]:
     return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
 
 
+@cache
+def _alignment_header() -> dict[str, Any]:
+    import tempfile
+
+    from small_models import write_alignment
+
+    with tempfile.TemporaryDirectory() as folder:
+        content = write_alignment(Path(folder, "alignment.safetensors"), reads=("video", "audio")).read_bytes()
+    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+
+
 @reader("safetensors files", lambda rng: odd_safetensors([*HEADERS, _bridge_header()])(rng))
 def _safetensors(case: bytes, folder: Path) -> None:
     from sounding_video.models.weights._header import open_weights, require_float
@@ -58,6 +69,13 @@ def _bridges(case: bytes, folder: Path) -> None:
     from sounding_video.models.weights.bridges import outline_bridges
 
     outline_bridges(written(case, folder, "bridge.safetensors"))
+
+
+@reader("alignment files", lambda rng: odd_safetensors([_alignment_header()])(rng))
+def _alignments(case: bytes, folder: Path) -> None:
+    from sounding_video.models.weights.alignment import load_alignment
+
+    load_alignment(written(case, folder, "alignment.safetensors"))
 
 
 @reader(
