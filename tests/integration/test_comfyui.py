@@ -55,7 +55,8 @@ def changed(graph, inputs):
 def test_the_pack_loads_with_every_node(comfyui):
     info = get_json(f"{comfyui.url}/object_info")
     assert [name for name in node_classes() if name not in info] == []
-    log = comfyui.log.read_text()
+    # of the start alone: a run that another file expects to be refused is told with a traceback by ComfyUI itself
+    log = comfyui.log.read_text().partition("got prompt")[0]
     assert "IMPORT FAILED" not in log
     assert "Traceback" not in log
 

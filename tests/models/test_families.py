@@ -22,6 +22,7 @@ from sounding_video.models.lora.files import read_lora
 from sounding_video.models.plan import fit, runs
 from sounding_video.models.plan.fit import noted
 from sounding_video.models.plan.needs import STAGES, Needs, Workload
+from sounding_video.models.plan.plans import plans
 from sounding_video.models.weights.bridges import BridgeOptions
 from sounding_video.pipeline import (
     SamplingOptions,
@@ -168,9 +169,7 @@ def test_it_is_planned_before_and_after_loading(model, throw_away_family, timeli
     before, work = outline_found(find_model(throw_away_family), CPU), Workload(*model.shapes(timeline))
     assert Needs(before, work).weights() == Needs(model.outline(), work).weights()
     card = Placement(torch.device("cuda"), torch.float32, "auto", storage="auto")
-    ways = {
-        (plan.offload, plan.storage) for plan in fit.plans(lambda storage: before.stored(storage, None), work, card)
-    }
+    ways = {(plan.offload, plan.storage) for plan in plans(lambda storage: before.stored(storage, None), work, card)}
     assert ways == {("none", "native"), ("model", "native")}, "what cannot be streamed or packed is not planned so"
     with pytest.raises(InputError, match="weights of this model cannot be kept so: got fp8"):
         before.stored("fp8", torch.float32)
