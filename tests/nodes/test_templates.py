@@ -27,6 +27,7 @@ _spec.loader.exec_module(templates)
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 # What needs files, models or an edit of one's own.
 NOT_IN_A_TEMPLATE = {
+    "T2SVLoadPavDit",  # no trained folder is bundled
     "T2SVEditAnchors",
     "T2SVCaptionVideo",
     "T2SVLoadLora",
