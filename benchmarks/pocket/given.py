@@ -184,7 +184,9 @@ def main() -> None:
             notes += after_the_seam(folder)
         print("\n".join(lines), *notes, sep="\n", flush=True)
     text = "\n".join(lines) + "\n\n" + " ".join(notes)
-    seconds = f"{time.monotonic() - started:.0f} s on {os.cpu_count()} CPU cores, of clips that were not there yet."
+    seconds = (
+        f"{time.monotonic() - started:.0f} s on {os.cpu_count()} CPU cores; clips that were there were only measured."
+    )
     if args.write:
         only = "" if len(args.only) == len(TASKS) else f" --only {' '.join(args.only)}"
         command = f"`python benchmarks/pocket/given.py --clips {args.clips} --steps {args.steps}{only} --write`"
