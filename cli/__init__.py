@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from copy import copy
 from functools import partial
 from typing import Any, NoReturn
 
@@ -71,9 +72,10 @@ class Parser(argparse.ArgumentParser):
         self._is_mixing = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
-        """Read the options first, then what is left; as argparse, which reads mixed lines only where it is asked to."""
-        if self._is_mixing or self._subparsers is not None:
-            return super().parse_known_args(args, namespace)
+        """As argparse; where words are left over, the options are read first and then all words together."""
+        plain = super().parse_known_args(args, copy(namespace))
+        if not plain[1] or self._is_mixing or self._subparsers is not None:
+            return plain
         self._is_mixing = True
         try:
             return self.parse_known_intermixed_args(args, namespace)

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import torch
 from sounding_video.core.device import Placement
+from sounding_video.models.codecs import _to_host
+from sounding_video.models.joint import JointModel
 from sounding_video.models.plan.outline import Outline, outline_shapes
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
@@ -99,6 +101,7 @@ def fake_card() -> Iterator[CardBytes]:
         patch.setattr(FakeTensor, "data", property(_DATA.__get__, _give_data), raising=False)
         patch.setattr(torch.utils, "swap_tensors", _give_data)
         patch_autocast(patch)
+        patch.setattr(_to_host, "wait_for", lambda device: None)  # nothing is under way on a card that is not there
         with FakeTensorMode(allow_non_fake_inputs=True), FlashAttention(), CardBytes() as card:
             yield card
 
@@ -122,6 +125,9 @@ def published(name: str, dtype: torch.dtype = ON_CARD.dtype) -> Outline:
 
 def on_card(module: nn.Module, device: str = "cuda") -> nn.Module:
     """A twin of an empty module whose tensors are fake ones on a device; inside :func:`fake_card`."""
+    for each in module.modules():
+        if isinstance(each, JointModel):
+            each.forget_tables()  # those of a run on the CPU are no fake ones
     memo: dict[int, Tensor] = {}
     for tensor in (*module.parameters(), *module.buffers()):
         empty = torch.empty_like(tensor, device=device)

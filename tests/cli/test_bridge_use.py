@@ -7,6 +7,7 @@ import shutil
 import pytest
 from sounding_video.cli import build_parser
 from sounding_video.cli.console import Console
+from sounding_video.cli.extent import settle_windows
 from sounding_video.cli.generate import chosen_models, options_of
 from sounding_video.models.weights.bridges import load_bridges, save_bridges
 from sounding_video.models.weights.find import pocket_folder
@@ -38,6 +39,8 @@ def options(name, made, *words):
     """The sampling options of a command line."""
     text = ["a", "-o", "x.mp4"] if name == "generate" else ["x.wav", "-o", "x.mp4"]
     args = build_parser().parse_args([name, *text, *map(str, words)])
+    if name == "generate":
+        settle_windows(args, {})
     return options_of(args, chosen_models(args, Console(as_json=True, quiet=True, verbose=False), made), made)
 
 
