@@ -42,10 +42,10 @@ def test_the_clip_is_the_stock_one_to_the_bit(vae: AutoencoderKLWan, frames: int
 def test_a_card_is_waited_for_once(vae: AutoencoderKLWan, tiling: str, flying: int, monkeypatch) -> None:
     """However many frames and tiles; where little memory may be held still, once for each of them, as before."""
     waits, latents = [], torch.randn(1, vae.config.z_dim, 4, 40, 36)
-    monkeypatch.setattr(_to_host, "wait_for", waits.append)
     monkeypatch.setattr(_to_host, "MOST_FLYING_BYTES", flying)
     monkeypatch.setattr("sounding_video.models.codecs.wan_vae.require_finite", lambda *_: None)
     with fake_card():
+        monkeypatch.setattr(_to_host, "wait_for", waits.append)
         pictures = WanVAECodec(on_card(vae)).decode(latents, tiling=tiling)
     assert pictures.shape == (13, 320, 288, 3)
     assert len(waits) == (1 if flying > 1 else 4 * (4 if tiling == "on" else 1))

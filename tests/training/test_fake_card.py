@@ -108,6 +108,7 @@ def test_a_step_of_loras_takes_what_is_foretold(shape: str) -> None:
     step = made_step(shape, "dual_cross", "trainable=video_lora:16:8,audio_lora:16")
     assert {name.rpartition(".")[2] for name, p in step.named_parameters() if p.requires_grad} == {"down_0", "up_0"}
     assert_foretold(step)
+    published.cache_clear()  # its layers have LoRAs beside them now
 
 
 @pytest.mark.parametrize("shape", [SHAPES[0], *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[1:])])
