@@ -9,6 +9,9 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 U = TypeVar("U")
 MODALITIES = ("video", "audio")
+OTHER = {"video": "audio", "audio": "video"}
+# What a side is called in sentences.
+THINGS = {"video": "picture", "audio": "sound"}
 
 
 @dataclass(frozen=True)

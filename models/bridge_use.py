@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..core.errors import InputError
+from ..core.pair import THINGS
 from .own import OwnSettings
 
 # What a bridge file may say under ``task``, in words. The third and the fourth have a given side (AV-Link).
@@ -22,7 +23,6 @@ _FIRST = {
     "a2v": ("a2v", "both", "joint", "v2a"),
 }
 SIDE_GIVEN = {"v2a": "video", "a2v": "audio"}
-_THINGS = {"video": "picture", "audio": "sound"}
 # Published AV-Link: 64 even steps of Euler, guidance 5 away from the tower alone.
 _STEPS, _SCALE = 64, 5.0
 # Levels that differ less are one: no bridge tells them apart.
@@ -75,8 +75,8 @@ class BridgeUse:
     @property
     def words(self) -> str:
         """What it was trained for, with the times of what is given."""
-        times = {side: self.given_time(side) for side in _THINGS}
-        told = [f"{_THINGS[side]} given at {time:g}" for side, time in times.items() if time is not None]
+        times = {side: self.given_time(side) for side in THINGS}
+        told = [f"{THINGS[side]} given at {time:g}" for side, time in times.items() if time is not None]
         told = ["given at any level of noise"] if self.any_time else told
         told += ["always equally clear"] * self.one_level
         return f"{USES[self.task]} ({', '.join([self.task, *told])})"
@@ -166,7 +166,7 @@ def misused(use: BridgeUse | None, made: str, *, how: str = "", level: float | N
     if made not in SIDE_GIVEN:
         return ""
     side = SIDE_GIVEN[made]
-    thing, trained = _THINGS[side], use.given_time(side)
+    thing, trained = THINGS[side], use.given_time(side)
     if how != "fixed":
         return f"the {thing} is given by {how}, but these bridges were trained with it at one level of noise (fixed)"
     if level is None or trained is None or use.any_time or abs(level - trained) <= _NEAR:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
+from ..core.pair import OTHER, THINGS
 from ..core.progress import stoppable
 from .av import parted
 from .host import io, progress
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 SUPPORTS = ("learned", "all")
 NONE_FOUND = "none found"
-_THINGS = {"video": "picture", "audio": "sound"}
-_OTHER = {"video": "audio", "audio": "video"}
 
 
 class LoadAlignment(io.ComfyNode):
@@ -77,7 +76,7 @@ class LoadAlignment(io.ComfyNode):
 
 def _inputs(given: str) -> list[io.Input]:
     """What both nodes have."""
-    thing, made = _THINGS[given], _THINGS[_OTHER[given]]
+    thing, made = THINGS[given], THINGS[OTHER[given]]
     return [
         JointModel.Input("model", tooltip="From Join Towers, with both towers; without bridges is best."),
         Conditioning.Input("conditioning", tooltip="From Encode Captions."),
@@ -105,7 +104,7 @@ def _inputs(given: str) -> list[io.Input]:
 
 
 def _outputs(made: str) -> list[io.Output]:
-    thing = _THINGS[made]
+    thing = THINGS[made]
     return [
         JointModel.Output(
             "model_out",
@@ -130,7 +129,7 @@ def _condition(
     """The made side's tower with what it learned, and captions with tokens of the given side."""
     from ..models.alignment.condition import conditioned, reading
 
-    made, codec = _OTHER[given], model.codecs[given]
+    made, codec = OTHER[given], model.codecs[given]
     if codec is None:
         raise incomplete(
             f"there is no {given} tower in the joint model, whose codec the latent is read by",
@@ -140,7 +139,7 @@ def _condition(
         raise InputError(
             f"the {given} latent is empty, so it tells nothing",
             got="zeros only, as from an empty latent node",
-            expected=f"a {_THINGS[given]} that was made or encoded",
+            expected=f"a {THINGS[given]} that was made or encoded",
             remedy="Connect a Joint Sampler or Encode Clip.",
         )
     if samples.shape[1] != codec.latent_channels:
@@ -153,7 +152,7 @@ def _condition(
         changed = reading(model.alone(made), alignment, made)
         longer = conditioned(conditioning, alignment, given, codec.from_raw(samples), **how)
     before, after = (getattr(each, made).positive.shape[1] for each in (conditioning, longer))
-    lines = [f"{after - before} tokens of the {_THINGS[given]} at strength {how['strength']:g}"]
+    lines = [f"{after - before} tokens of the {THINGS[given]} at strength {how['strength']:g}"]
     lines += [lora.summary() for lora in changed.loras]
     report = "\n".join([*lines, *alignment.warnings()])
     return io.NodeOutput(changed, longer, report, ui=told(report))

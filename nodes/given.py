@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..core.errors import InputError, require_choice
-from ..core.pair import MODALITIES, Pair
+from ..core.pair import MODALITIES, THINGS, Pair
 from ..core.protocols import Codec
 from ..core.types import JointLatents
 from ..sampling.given import Given
@@ -20,7 +20,6 @@ from .host import io
 BOTH, SOUND, PICTURE = "both", "sound for the picture", "picture for the sound"
 TASKS = (BOTH, SOUND, PICTURE)
 GIVEN_BY = {SOUND: "video", PICTURE: "audio"}
-_WORDS = {"video": "picture", "audio": "sound"}
 
 
 def task_input() -> io.Input:
@@ -65,7 +64,7 @@ def given_latents(
     """
     require_choice("task", task, TASKS)
     whole = GIVEN_BY.get(task)
-    return Pair(**{name: _given(name, name == whole, latents.get(name), options, clean.get(name)) for name in _WORDS})
+    return Pair(**{name: _given(name, name == whole, latents.get(name), options, clean.get(name)) for name in THINGS})
 
 
 def _given(
@@ -78,7 +77,7 @@ def _given(
     if latent is None or clean is None:
         if whole:
             raise InputError(
-                f"the task needs a {_WORDS[name]} and none is connected",
+                f"the task needs a {THINGS[name]} and none is connected",
                 expected=f"a {name} latent with content",
                 remedy="Connect Encode Clip.",
             )
@@ -91,7 +90,7 @@ def _given(
         raise InputError(
             f"the {name} latent is empty, but its content is to be kept",
             got="zeros only, as from an empty latent node",
-            expected=f"a {_WORDS[name]} that was encoded",
+            expected=f"a {THINGS[name]} that was encoded",
             remedy="Connect Encode Clip, or choose the task both and take the mask off.",
         )
     if whole:

@@ -9,14 +9,13 @@ from fractions import Fraction
 from torch import Tensor
 
 from ..core.clock import Timeline
-from ..core.pair import Pair
+from ..core.pair import OTHER, Pair
 from ..core.progress import SILENT, Progress
 from ..core.types import Captions, Conditioning
 from ..core.windows import Window, windows
 from ..media.fit_report import FitReport
 from ..media.user_file import UserFile
 from ..models.alignment.condition import reading
-from ..models.alignment.selective import OTHER
 from ..models.conditioning import REMEMBERED, ConditioningCache
 from ..pipeline import DEFAULT_NEGATIVES, FamilyModel, SamplingOptions, encode_captions, sample_latents
 from ..sampling.given import Given

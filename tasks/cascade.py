@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..core.clock import Timeline
 from ..core.errors import InputError, require_choice
+from ..core.pair import OTHER
 from ..core.types import AVClip, JointLatents
-from ..models.alignment.selective import OTHER
 from ..pipeline import decode_latents
 from ..sampling.windows import OFF
 from .base import Run, made_alone

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.pair import MODALITIES, Pair
-from ..models.alignment.selective import OTHER, Selection
+from ..core.pair import MODALITIES, OTHER, Pair
+from ..models.alignment.selective import Selection
 
 # Dimensions at which the printed λ is a price.
 UNIT = 512

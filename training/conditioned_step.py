@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.alignment.selective import OTHER, Alignment
+from ..core.pair import OTHER
+from ..models.alignment.selective import Alignment
 from ..models.joint import JointModel
 from .step import JointStep
 

@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from ...core.errors import IncompatibleWeightsError, InputError
+from ...core.pair import OTHER, THINGS
 from ...core.types import Conditioning, ModalityConditioning
-from .selective import OTHER
 
 if TYPE_CHECKING:
     from ..families.base import FamilyModel
     from ..weights.alignment import LoadedAlignment
-
-_THINGS = {"video": "picture", "audio": "sound"}
 
 
 @torch.no_grad()
@@ -50,8 +48,8 @@ def conditioned(
     made, alignment = OTHER[given], loaded.alignment
     text = getattr(conditioning, made)
     if text is None:
-        what = f"there is no encoded {made} caption behind which the {_THINGS[given]} can be told"
-        raise InputError(what, expected=f"a caption for the {_THINGS[made]}")
+        what = f"there is no encoded {made} caption behind which the {THINGS[given]} can be told"
+        raise InputError(what, expected=f"a caption for the {THINGS[made]}")
     if not (math.isfinite(strength) and 0 <= strength <= 10):
         raise InputError("the strength of a condition is out of range", got=strength, expected="0 to 10, usually 1")
     weights = require_reader(loaded, made, text.positive.shape[2])

@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from ...core.clock import LatentGeometry
 from ...core.errors import InputError, require_choice
-from ...core.pair import MODALITIES, Pair
+from ...core.pair import MODALITIES, OTHER, Pair
 from .folding import fold_audio, fold_video, middles
 from .masks import MASKS
 
-OTHER = {"video": "audio", "audio": "video"}
 # Every mask is open at the start: p = 0.88.
 OPEN_LOGIT = 2.0
 # What a mask is computed from: nothing (all is kept), its own side, or both as printed (SAVA Table 3).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...core.pair import THINGS
 from ...core.registry import Registry
 
 BRIDGES: Registry[type] = Registry("bridge kind", __name__)
@@ -14,7 +15,7 @@ def kinds_that_hear(side: str) -> list[str]:
 
 def why_deaf(side: str, *, bridged: bool) -> tuple[str, str]:
     """Of a side that hears nothing of the other one: what there is, and which bridges would do."""
-    thing = {"video": "picture", "audio": "sound"}[side]
+    thing = THINGS[side]
     return (
         f"bridges that do not change the {thing}" if bridged else "a model without bridges",
         f"bridges of a kind that changes the {thing}: {', '.join(kinds_that_hear(side))}",

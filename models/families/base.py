@@ -14,7 +14,7 @@ from torch import nn
 
 from ...core.clock import ClipTimes, LatentGeometry, Timeline
 from ...core.errors import InputError
-from ...core.pair import Pair
+from ...core.pair import THINGS, Pair
 from ...core.progress import SILENT, Progress
 from ...core.types import AVClip, JointLatents
 from ..clip_decoding import decode_clip
@@ -272,7 +272,7 @@ class FamilyModel(ABC):
 
     def why_deaf(self, modality: str) -> tuple[str, str]:
         """Of a side that hears nothing of the other one: what there is, and what would do."""
-        thing = {"video": "picture", "audio": "sound"}[modality]
+        thing = THINGS[modality]
         return f"a model whose {thing} does not hear the other side", f"a model that makes the {thing} for it"
 
     def encode(

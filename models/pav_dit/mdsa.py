@@ -16,7 +16,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor, nn
 
 from ...core.errors import InputError, require_choice
-from ...core.pair import Pair
+from ...core.pair import THINGS, Pair
 from .forms import BOUNDS, POCKET, Body, Extent, Fusion, ProjectedGeometry, patches, read_part
 from .fusion import PlaneFusion, TimeBlocks
 from .mel import MelImages
@@ -208,7 +208,7 @@ class PavDitAutoencoder(ModelMixin, ConfigMixin):
     def _require_media(self, side: str, media: Tensor) -> None:
         expected = self.media_shape(side)
         if tuple(media.shape[1:]) != expected:
-            thing = {"video": "picture", "audio": "sound"}[side]
+            thing = THINGS[side]
             raise InputError(
                 f"the {thing} does not fit the autoencoder", got=tuple(media.shape), expected=f"(B, {expected})"
             )

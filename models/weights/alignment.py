@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...core.disk import user_path
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError
-from ...core.pair import MODALITIES
+from ...core.pair import MODALITIES, THINGS
 from ..alignment.selective import Alignment
 from ..lora.files import LoraFile
 from ._alignment_metadata import AlignmentNote, LoraNote, read_note
@@ -55,10 +55,9 @@ class LoadedAlignment:
     def summary(self) -> str:
         """One sentence for the user: dimensions kept, moments, and whom it can tell of the other side."""
         config = self.alignment.config
-        things = {"video": "picture", "audio": "sound"}
-        kept = " and ".join(f"{self.alignment.kept(side)} of the {thing}" for side, thing in things.items())
+        kept = " and ".join(f"{self.alignment.kept(side)} of the {thing}" for side, thing in THINGS.items())
         frames = "a latent frame" if config.segment == 1 else f"{config.segment} latent frames"
-        reads = [f"the {things[side]}'s tower" for side in MODALITIES if self.alignment.reads(side)]
+        reads = [f"the {THINGS[side]}'s tower" for side in MODALITIES if self.alignment.reads(side)]
         whom = f"read by {' and '.join(reads)}" if reads else "read by no tower yet"
         untrained = "" if self.trained else "; UNTRAINED weights"
         return f"{config.width} dimensions, kept {kept}; one vector {frames}; {whom}{untrained}"
@@ -66,7 +65,7 @@ class LoadedAlignment:
     def warnings(self) -> list[str]:
         """What a user should know before tokens are made of it."""
         told, config = [], self.alignment.config
-        for side, thing in (("video", "picture"), ("audio", "sound")):
+        for side, thing in THINGS.items():
             kept = self.alignment.kept(side)
             if not kept:
                 told.append(f"this alignment keeps no dimension of the {thing}, so it tells nothing of it")

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ...core.clock import Timeline
 from ...core.errors import IncompatibleWeightsError, InputError
-from ...core.pair import MODALITIES, Pair
-from ...models.alignment.selective import OTHER, Alignment
+from ...core.pair import MODALITIES, OTHER, Pair
+from ...models.alignment.selective import Alignment
 from ...models.weights.alignment import LoadedAlignment, LoraNote, factors_of, load_alignment, save_alignment
 from ...models.weights.find import find_models
 from ...models.weights.load import load_stable_audio, load_wan

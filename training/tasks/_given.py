@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...core.clock import Timeline
 from ...core.errors import InputError
-from ...core.pair import MODALITIES, Pair
+from ...core.pair import MODALITIES, OTHER, Pair
 from ...models.bridges import why_deaf
 from ...models.joint import BridgeStack
 from ...sampling.processes import PROCESSES
@@ -18,8 +18,6 @@ from ..randomness import derived_generator
 from ..trainable import Part
 from .base import Sides
 from .joint import Joint
-
-OTHER = {"video": "audio", "audio": "video"}
 
 
 class GivenTask(Joint):
