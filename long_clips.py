@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from .core.clock import ClipTimes, LatentGeometry, nearest_frames, samples_for
+from .core.clock import ClipTimes, LatentGeometry, closest_frames, samples_for
 from .core.errors import GeometryError
 from .core.pair import Pair
 from .core.types import Conditioning, JointLatents
@@ -80,8 +80,7 @@ def window_frames(geometry: LatentGeometry, own: OwnSettings, options: SamplingO
     """Pictures of a window: the model's own number, or the nearest to what is asked for."""
     if not options.window_seconds:
         return own.num_frames
-    wanted = round(options.window_seconds * fps)
-    return min(nearest_frames(wanted, geometry.temporal_stride), key=lambda frames: abs(frames - wanted))
+    return closest_frames(round(options.window_seconds * fps), geometry.temporal_stride)
 
 
 def window_shapes(plan: LatentPlan, shapes: Shapes) -> Shapes:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..core.clock import FRAMES, nearest_frames
+from ..core.clock import FRAMES, closest_frames
 from ..core.errors import InputError
 from ..core.options import Bounds
 from ..core.rates import as_fps
@@ -78,8 +78,7 @@ def whole_clip(args: argparse.Namespace, console: Console, at_once: Timeline) ->
     wanted = None if args.seconds is None else args.seconds * float(at_once.fps)
     if wanted is None or round(wanted) == at_once.num_frames:
         return at_once
-    near = nearest_frames(round(wanted), at_once.geometry.temporal_stride)
-    whole = replace(at_once, num_frames=min(near, key=lambda frames: abs(frames - wanted)))
+    whole = replace(at_once, num_frames=closest_frames(wanted, at_once.geometry.temporal_stride))
     if abs(whole.num_frames - wanted) >= 1:
         console.note(f"note: {whole.num_frames} frames, {float(whole.seconds):.3f} s: the nearest whole latents")
     return whole

@@ -255,6 +255,11 @@ def nearest_frames(num_frames: object, stride: int = 4) -> tuple[int, int]:
     return low, low + stride
 
 
+def closest_frames(wanted: float, stride: int = 4) -> int:
+    """That of the two lengths around a wanted one which is closer to it; of two as close, the shorter."""
+    return min(nearest_frames(round(wanted), stride), key=lambda frames: abs(frames - wanted))
+
+
 def samples_for(seconds: Fraction | float, sample_rate: int) -> int:
     """Whole samples nearest to a duration (half a sample rounds up)."""
     return math.floor(Fraction(seconds) * sample_rate + Fraction(1, 2))
@@ -312,6 +317,12 @@ def frames_at(start: Fraction, count: int, fps: Fraction, source_fps: Fraction, 
     return [math.floor((start + index / fps) * source_fps + shift) for index in range(count)]
 
 
+def usual_interval(times: Sequence[Fraction]) -> Fraction:
+    """What lies between one time and the next, in the middle of all; 0 for a single one."""
+    intervals = sorted(after - before for before, after in pairwise(times))
+    return intervals[len(intervals) // 2] if intervals else Fraction(0)
+
+
 def frames_among(
     times: Sequence[Fraction], start: Fraction, count: int, fps: Fraction, *, interval: Fraction | None = None
 ) -> list[int]:
@@ -328,8 +339,7 @@ def frames_among(
         interval: What usually lies between two frames of the source, where that is known; it takes a look at all.
     """
     if interval is None:
-        intervals = sorted(after - before for before, after in pairwise(times))
-        interval = intervals[len(intervals) // 2] if intervals else Fraction(0)
+        interval = usual_interval(times)
     half = interval / 2
     return [max(0, bisect_right(times, start + index / fps + half) - 1) for index in range(count)]
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import av
 
+from ..core.clock import usual_interval
 from ..core.errors import InputError
 from .source import LOWEST_FPS, MOST_SECONDS, opened, rate_of, reading
 
@@ -60,8 +61,7 @@ class MovingPicture:
     @cached_property
     def usual_interval(self) -> Fraction:
         """Seconds from one frame to the next, in the middle of all; 0 for a single frame."""
-        intervals = sorted(after - before for before, after in pairwise(self.begins))
-        return intervals[len(intervals) // 2] if intervals else Fraction(0)
+        return usual_interval(self.begins)
 
     @property
     def is_steady(self) -> bool:

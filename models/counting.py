@@ -53,9 +53,8 @@ def stopping(root: nn.Module) -> Iterator[None]:
 
 
 def _ask(*_: Any) -> None:
-    if (
-        not torch.compiler.is_compiling()
-    ):  # inside a compiled block nobody is asked, but before each (models/compiled.py)
+    # Inside a compiled block nobody is asked, but before each (models/compiled.py).
+    if not torch.compiler.is_compiling():
         ask_to_stop()
 
 

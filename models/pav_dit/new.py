@@ -68,9 +68,9 @@ def write_note(folder: Path, note: Mapping[str, Any]) -> None:
     (folder / MODEL_NOTE).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
 
 
-def read_own_note(folder: Path) -> dict[str, Any]:
-    """What ``model.json`` of a folder says; nothing where there is none, or where it is no object."""
-    note = folder / MODEL_NOTE
+def read_own_note(folder: Path, name: str = MODEL_NOTE) -> dict[str, Any]:
+    """What a note of a folder says; nothing where there is none, or where it is no object."""
+    note = folder / name
     said = read_json(note) if note.is_file() else {}
     return said if isinstance(said, dict) else {}
 

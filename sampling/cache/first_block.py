@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...core.errors import InputError
 from . import CACHES
-from .base import StepCache
+from ._threshold import ThresholdCache
 
 
 @CACHES.register("first_block")
 @dataclass(frozen=True)
-class FirstBlock(StepCache):
+class FirstBlock(ThresholdCache):
     """The first block runs at every step between the ends, in the positive pass.
 
     Only the picture's is looked at: the audio solver draws noise, so its first block changes by half at every step.
@@ -27,20 +25,3 @@ class FirstBlock(StepCache):
     most: int = 4
 
     looks = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.threshold > 0 or self.most < 1:
-            raise InputError(
-                "the threshold of the step cache cannot be used",
-                got=f"threshold {self.threshold:g}, {self.most} steps in a row",
-                expected="more than 0, and 1 step or more",
-            )
-
-    def due(self, since: int, change: Callable[[], float]) -> bool:
-        """By looking; a change that is no number is one."""
-        return since > self.most or not change() < self.threshold
-
-    def num_computed(self, num_steps: int) -> int:
-        """All, where much changes."""
-        return num_steps

@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from ...core.errors import InputError
 from . import CACHES
 from ._curve import Curve
-from .base import StepCache
+from ._threshold import ThresholdCache
 
 
 @CACHES.register("magnitude")
 @dataclass(frozen=True)
-class Magnitude(StepCache):
+class Magnitude(ThresholdCache):
     """Goes by a curve that was measured once: how long a model's predictions are, from noise to data.
 
     The ratio of two neighbouring lengths hardly depends on the prompt (MagCache), so a whole run of any prompt is
@@ -38,20 +37,3 @@ class Magnitude(StepCache):
     keep: Callable[[Mapping[str, Curve]], None] | None = None
 
     measured: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.threshold > 0 or self.most < 1:
-            raise InputError(
-                "the threshold of the step cache cannot be used",
-                got=f"threshold {self.threshold:g}, {self.most} steps in a row",
-                expected="more than 0, and 1 step or more",
-            )
-
-    def due(self, since: int, change: Callable[[], float]) -> bool:
-        """By the curve."""
-        return since > self.most or not change() < self.threshold
-
-    def num_computed(self, num_steps: int) -> int:
-        """All, in the run that measures."""
-        return num_steps

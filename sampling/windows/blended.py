@@ -16,6 +16,7 @@ from ...core.pair import MODALITIES, Pair
 from ...core.protocols import Denoiser
 from ...core.types import Heard, JointLatents, Modality, ModalityConditioning
 from ...core.windows import LatentPlan, LatentWindow
+from .._passes import rows_of
 from ..loop import sample
 from . import WINDOWS
 from .base import LongRun, Stream, Windows
@@ -98,7 +99,7 @@ class _Blend:
         own = Pair.of(self._conditionings[number])[side]
         if number == 0 or own is Pair.of(self._conditionings[0])[side]:
             return part
-        return replace(part, **_text(own, modality))
+        return replace(part, text=_text(own, modality))
 
 
 def blend_weights(stream: Stream, side: str) -> list[Tensor]:
@@ -127,18 +128,11 @@ def blend_weights(stream: Stream, side: str) -> list[Tensor]:
     return [(ramp / stream.window(side, total[None, None], number)[0, 0]).float() for number, ramp in enumerate(ramps)]
 
 
-def _text(own: ModalityConditioning, modality: Modality) -> dict[str, Tensor | None]:
+def _text(own: ModalityConditioning, modality: Modality) -> Tensor:
     """The texts of another caption, row by row of the passes, where the model's own text lies."""
     rows = len(modality.latents) // len(modality.passes)
-
-    def placed(tensor: Tensor) -> Tensor:
-        tensor = tensor.to(modality.text.device, modality.text.dtype)
-        return tensor.expand(rows, *tensor.shape[1:])
-
-    negative = own.positive if own.negative is None else own.negative
-    texts = [placed(negative if one.text == "negative" else own.positive) for one in modality.passes]
-    duration = modality.duration
-    return {"text": torch.cat(texts), "duration": duration}
+    texts = [rows_of(own, one).positive.to(modality.text) for one in modality.passes]
+    return torch.cat([text.expand(rows, *text.shape[1:]) for text in texts])
 
 
 class _HeardInWindow:

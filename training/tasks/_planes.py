@@ -11,7 +11,7 @@ from ...core.errors import MissingModelError
 from ...models.families.base import FoundFolder
 from ...models.loading import found_folders
 from ...models.own import NOTE
-from ...models.pav_dit.new import write_new
+from ...models.pav_dit.new import read_own_note, write_new
 from ...models.weights.find import find_towers
 from .base import TrainingTask
 
@@ -61,8 +61,5 @@ def _found(base: Path) -> list[FoundFolder]:
 
 def _note(texts: Path) -> dict[str, Any]:
     """What the bundled model knows, a model knows that learns from the same world with its text encoder."""
-    from ...core.json_text import read_json
-
-    note = texts.parent / NOTE
-    said = read_json(note) if note.is_file() else {}
-    return {key: said[key] for key in ("knows",) if isinstance(said, dict) and key in said}
+    said = read_own_note(texts.parent, NOTE)
+    return {key: said[key] for key in ("knows",) if key in said}
