@@ -35,7 +35,7 @@ from sounding_video.training.trainer import train
 
 sys.path.insert(0, str(Path(__file__).with_name("pocket")))
 from clips import load_pocket, make_clips, measure, pocket_options, pocket_size, wishes
-from intervals import Counts, f1_difference
+from intervals import Counts, events_of, f1_difference
 
 FILE = Path(__file__).with_suffix(".md")
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -173,13 +173,8 @@ def counts_of(rope: str, seeds: Iterable[int], args: argparse.Namespace) -> dict
     for seed in seeds:
         for line in (clips_of(rope, seed, args) / "clips.jsonl").read_text(encoding="utf-8").splitlines():
             row = json.loads(line)
-            # rain and an engine have no events to count
-            counts = row["event_f1"].get("details", {}).get("counts", {})
-            if counts:
-                found[seed, row["file"]] = {
-                    within: (both, seen + heard) for within, (both, seen, heard) in counts.items()
-                }
-    return found
+            found[seed, row["file"]] = events_of(row["event_f1"].get("details", {}))
+    return {key: counts for key, counts in found.items() if counts}
 
 
 def decided(results: dict[str, dict[int, Result]], args: argparse.Namespace) -> str:

@@ -46,6 +46,7 @@ from .randomness import derived_seed
 from .room import foretell
 from .schedule import learning_rate
 from .tasks import TRAINING_TASKS
+from .tasks.base import TrainingTask
 
 CONFIG = "config.json"
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
@@ -90,7 +91,7 @@ def train(config: TrainConfig, output: str | Path, *, resume: bool = False, prog
     output = user_path(output)
     if config.saving.plot:
         require("matplotlib", "drawing the loss curve (saving.plot)")
-    alternates = TRAINING_TASKS.get(config.task)(config).alternates
+    alternates = _task_of(config).alternates
     accelerator = Accelerator(
         cpu=config.device == "cpu", gradient_accumulation_steps=config.accumulation,
         step_scheduler_with_optimizer=False,
@@ -163,7 +164,7 @@ def _require_supported(config: TrainConfig, accelerator: Accelerator) -> None:
             got=f"optimizer.ema_decay={config.optimizer.ema_decay}",
             expected="optimizer.ema_decay=0 under FSDP and DeepSpeed",
         )
-    if accelerator.distributed_type in SHARDED and TRAINING_TASKS.get(config.task)(config).alternates:
+    if accelerator.distributed_type in SHARDED and _task_of(config).alternates:
         raise InputError(
             "parts that learn in turn need whole weights, which FSDP and DeepSpeed do not keep",
             got=f"trainable={','.join(config.trainable)}",
@@ -171,12 +172,17 @@ def _require_supported(config: TrainConfig, accelerator: Accelerator) -> None:
         )
 
 
+def _task_of(config: TrainConfig) -> TrainingTask:
+    return TRAINING_TASKS.get(config.task)(config)
+
+
 def _models(config: TrainConfig, output: Path, accelerator: Accelerator) -> Path:
     """The model folder; in the run's folder, and made once, a new model or a copy that overlays are laid over."""
     base: str | Path = config.models.root
-    begin = TRAINING_TASKS.get(config.task)(config).begin(pocket_folder() if base == POCKET else user_path(base))
+    folder = pocket_folder() if base == POCKET else user_path(base)
+    begin = _task_of(config).begin(folder)
     if not config.models.overlays and begin is None:
-        return pocket_folder() if base == POCKET else user_path(base)
+        return folder
     target = output / "models"
     if accelerator.is_main_process and not (target.is_dir() and latest_checkpoint(output)):
         if begin is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.stats import bootstrap
@@ -51,13 +52,21 @@ def counts_of(result: Evaluation, side: str = "") -> dict[str, Counts]:
         result: A measured folder.
         side: Empty for the sound against the picture, ``sound_`` or ``picture_`` for a side against the true times.
     """
-    found = {}
-    for clip in result.clips:
-        counts = clip.measurements["event_f1"].details.get("counts", {})
-        rows = {within: counts.get(f"{side}{within}") for within in TOLERANCES_FRAMES}
-        if all(rows.values()):
-            found[clip.file] = {within: (row[0], row[1] + row[2]) for within, row in rows.items()}
-    return found
+    details = {clip.file: clip.measurements["event_f1"].details for clip in result.clips}
+    found = {file: events_of(each, side) for file, each in details.items()}
+    return {file: counts for file, counts in found.items() if counts}
+
+
+def events_of(details: Mapping[str, Any], side: str = "") -> Counts:
+    """Pairs and events of one clip; nothing where there are none to count, as of rain and an engine.
+
+    Args:
+        details: Of its event F1, as measured or as written into ``clips.jsonl``.
+        side: As of :func:`counts_of`.
+    """
+    counts = details.get("counts", {})
+    rows = {within: counts.get(f"{side}{within}") for within in TOLERANCES_FRAMES}
+    return {within: (row[0], row[1] + row[2]) for within, row in rows.items()} if all(rows.values()) else {}
 
 
 def f1(clips: Mapping[object, Counts], within: str) -> Estimate:

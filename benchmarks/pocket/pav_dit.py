@@ -16,7 +16,7 @@ import argparse
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -163,9 +163,7 @@ class Judged:
         conditioning = encode_captions(*model.texts, captions_of(wish), **rest)
         asked = {"video_shape": shapes.video, "audio_shape": shapes.audio}
         options = replace(self.options, seed=wish.seed)
-        if variant == MADE:
-            return sample_latents(model, conditioning, **asked, options=options)
-        with apart(model):
+        with apart(model) if variant == MASKED else nullcontext():
             return sample_latents(model, conditioning, **asked, options=options)
 
     def _other(self, index: int) -> int:

@@ -26,7 +26,7 @@ from ...core.json_text import parse_json, read_json
 from ..weights._header import WeightFile, open_weights
 from ..weights.convert import hash_file
 from ..weights.find import PEFT_CONFIG
-from ..weights.layouts import ALIGNMENT, TITLES, WAN_WIDTHS, looks_like
+from ..weights.layouts import WAN_WIDTHS, looks_like, refuse_alignment
 from .forms import Form, Whole, check_form, missing_half, read_form
 from .names import MODELS, TEXT_ENCODER, layer_of, refused_kind, role_of
 
@@ -178,13 +178,8 @@ def read_lora(path: str | Path) -> LoraFile:
         names = [path / f"{PEFT_WEIGHTS}{suffix}" for suffix in (".safetensors", ".bin")]
         path = next((name for name in names if is_file(name)), names[0])
     file = open_weights(path, "the LoRA file")
-    if file.metadata.get("format") == ALIGNMENT:
-        raise IncompatibleWeightsError(
-            "the file is not a LoRA",
-            got=f"{path}, which is a {TITLES['alignment']}: its LoRAs go with what they were trained to read",
-            expected="a LoRA file",
-            remedy="Load it by Load Alignment, or as --alignment.",
-        )
+    more = ": its LoRAs go with what they were trained to read"
+    refuse_alignment(file.metadata, "the file is not a LoRA", path, "a LoRA file", more)
     layers: dict[str, dict[str, str]] = {}
     other, text = [], []
     for name in file:

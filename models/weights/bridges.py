@@ -38,7 +38,7 @@ from ._bridge_metadata import BridgeNote, config_of, read_note
 from ._header import open_weights
 from ._limits import made, outlined, require_numbers
 from .files import read_weights, write_safetensors
-from .layouts import ALIGNMENT, TITLES
+from .layouts import refuse_alignment
 
 __all__ = [
     "BridgeOptions",
@@ -54,6 +54,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 OWN_METADATA = ("format", "version", "fusion", "config", "points", "trained")
 OFFICIAL_HEAD_WIDTH = 128
+NO_BRIDGES = "the file holds no bridges"
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def load_bridges(path: str | Path, options: BridgeOptions | None = None) -> Load
     options = options or BridgeOptions()
     path = bridge_file(user_path(path))
     contents, metadata = read_weights(path, "the bridge file")
-    _require_bridges(metadata, path)
+    refuse_alignment(metadata, NO_BRIDGES, path, "a bridge file")
     groups, ignored = split_groups(contents, path, options.tuned_blocks)
     note = read_note(metadata, path)
     make, fusion_source = made(lambda: _stack_of(groups["bridges"], note, path, options), path)
@@ -160,7 +161,7 @@ def outline_bridges(path: str | Path, options: BridgeOptions | None = None) -> B
     """
     options = options or BridgeOptions()
     file = open_weights(bridge_file(user_path(path)), "the bridge file")
-    _require_bridges(file.metadata, file.path)
+    refuse_alignment(file.metadata, NO_BRIDGES, file.path, "a bridge file")
     contents = {name: torch.empty(info.shape, device="meta") for name, info in file.infos.items()}
     groups, _ = split_groups(contents, file.path, options.tuned_blocks)
     note = read_note(file.metadata, file.path)
@@ -168,16 +169,6 @@ def outline_bridges(path: str | Path, options: BridgeOptions | None = None) -> B
     outline = outlined(make, len(groups["bridges"]), file.path)
     require_fit(outline, groups["bridges"], f"the bridge file {file.path.name}")
     return outline
-
-
-def _require_bridges(metadata: Mapping[str, str], path: Path) -> None:
-    if metadata.get("format") == ALIGNMENT:
-        raise IncompatibleWeightsError(
-            "the file holds no bridges",
-            got=f"{path}, which is a {TITLES['alignment']}",
-            expected="a bridge file",
-            remedy="Load it by Load Alignment, or as --alignment.",
-        )
 
 
 def _stack_of(

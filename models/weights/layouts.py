@@ -291,6 +291,21 @@ def _alignment(file: WeightFile) -> tuple[str, str, int] | None:
     return ("ours", "", 0) if file.metadata.get("format") == ALIGNMENT else None
 
 
+def refuse_alignment(metadata: Mapping[str, str], what: str, path: Path, expected: str, more: str = "") -> None:
+    """Refuse an alignment file where another kind is wanted.
+
+    Raises:
+        IncompatibleWeightsError: it is one.
+    """
+    if metadata.get("format") == ALIGNMENT:
+        raise IncompatibleWeightsError(
+            what,
+            got=f"{path}, which is a {TITLES['alignment']}{more}",
+            expected=expected,
+            remedy="Load it by Load Alignment, or as --alignment.",
+        )
+
+
 def has_bridge_names(names: Iterable[str]) -> bool:
     """Whether a bridge's tensors are among the names."""
     return any(name.endswith(BRIDGE_ENDS) for name in names)

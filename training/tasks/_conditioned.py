@@ -16,15 +16,13 @@ from ...core.errors import IncompatibleWeightsError, InputError
 from ...core.pair import MODALITIES, OTHER, Pair
 from ...models.alignment.selective import Alignment
 from ...models.weights.alignment import LoadedAlignment, LoraNote, factors_of, load_alignment, save_alignment
-from ...models.weights.find import find_models
-from ...models.weights.load import load_stable_audio, load_wan
 from ..conditioned_step import ConditionedStep
 from ..exports import ALIGNMENT_FILE, notes_of
 from ..lora import linear_layers, lora_part, loras_of
 from ..randomness import derived_generator
 from ..trainable import Part, whole
 from ._denoising import DenoisingTask
-from .base import LOADING, Sides, Trained
+from .base import Sides, Trained
 
 # What a stage I run says of its alignment, which later stages pass on.
 PASSED_ON = ("mask", "mask_input", "explained_sound", "explained_picture", "leak_sound", "leak_picture")
@@ -39,14 +37,10 @@ class ConditionedTask(DenoisingTask):
     made: ClassVar[str]
     sides = MODALITIES
 
-    def load(self, models: Path) -> Sides:
-        """One whole side, and the other's codec."""
-        found, length = find_models(models), self.config.models.text_length
-        codec_only = OTHER[self.made]
-        return Pair(
-            load_wan(found.video, LOADING, text_length=length, codec_only=codec_only == "video"),
-            load_stable_audio(found.audio, LOADING, codec_only=codec_only == "audio"),
-        )
+    @property
+    def codecs_alone(self) -> tuple[str, ...]:
+        """Of the given side."""
+        return (OTHER[self.made],)
 
     def make_step(self, sides: Sides, timeline: Timeline) -> ConditionedStep:
         """The tower and the alignment of the run's file.

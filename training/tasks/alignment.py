@@ -14,8 +14,6 @@ from ...core.pair import MODALITIES, Pair
 from ...core.progress import Progress
 from ...models.alignment.selective import Alignment, AlignmentConfig, Selection
 from ...models.weights.alignment import save_alignment
-from ...models.weights.find import find_models
-from ...models.weights.load import load_stable_audio, load_wan
 from ..align_step import AlignStep, explained, find_support, probed_leak
 from ..data import Source
 from ..exports import ALIGNMENT_FILE, holding, notes_of
@@ -23,7 +21,7 @@ from ..randomness import derived_seed
 from ..samples import LatentSamples, Place, Share
 from ..trainable import Part, whole
 from . import TRAINING_TASKS
-from .base import LOADING, Sides, Trained, TrainingTask
+from .base import Sides, Trained, TrainingTask
 
 # Clips over which the support is found and the leak is probed, and of which vectors are kept in memory.
 SUPPORT_CLIPS, MOST_KEPT = 256, 4096
@@ -35,12 +33,7 @@ RAMP = 0.1
 class AlignmentTask(TrainingTask):
     """What picture and sound share, from latents alone: adapters, masks and decoders (SAVA stage I); no tower."""
 
-    def load(self, models: Path) -> Sides:
-        """Both codecs."""
-        found = find_models(models)
-        return Pair(
-            load_wan(found.video, LOADING, codec_only=True), load_stable_audio(found.audio, LOADING, codec_only=True)
-        )
+    codecs_alone = MODALITIES
 
     def make_step(self, sides: Sides, timeline: Timeline) -> AlignStep:
         """A new alignment, which follows from the run's seed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -52,6 +53,7 @@ class TrainingTask(ABC):
     """
 
     sides: ClassVar[tuple[str, ...]] = MODALITIES  # what of the models and of the clips it needs
+    codecs_alone: tuple[str, ...] = ()  # sides of which nothing but the codec is loaded
     alternates = False  # whether some of what is trained has no gradient at some steps (see turn)
 
     def __init__(self, config: TrainConfig) -> None:
@@ -62,18 +64,17 @@ class TrainingTask(ABC):
         return None
 
     def load(self, models: Path) -> Sides:
-        """The models of a folder, in float32: two towers.
+        """The models of a folder, in float32: two towers, or what ``sides`` and ``codecs_alone`` leave of them.
 
         Raises:
             MissingModelError, WeightsError: see the messages.
         """
-        found = find_models(models)
-        return Pair(
-            load_wan(found.video, LOADING, text_length=self.config.models.text_length)
-            if "video" in self.sides
-            else None,
-            load_stable_audio(found.audio, LOADING) if "audio" in self.sides else None,
-        )
+        found, length = find_models(models), self.config.models.text_length
+        readers = {
+            "video": partial(load_wan, found.video, LOADING, text_length=length),
+            "audio": partial(load_stable_audio, found.audio, LOADING),
+        }
+        return Pair(**{side: readers[side](codec_only=side in self.codecs_alone) for side in self.sides})
 
     def turn(self, step: nn.Module, learning: Mapping[str, nn.Parameter], number: int) -> None:  # noqa: B027
         """Before an optimizer step: whose turn it is, where some learn at some steps only. By default all always do.
