@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.errors import InputError
 from ..core.options import Bounds
+from ..tasks.orders import ORDERS
 from .console import Console
 from .given import FILE
 from .options import Checked
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from ..models.families.base import FamilyModel, Found
     from ..tasks.reading import Reading
 
-ORDERS = ("video-first", "audio-first", "both-ways")
 STRENGTH = Bounds("condition strength", 0, 10, whole=False)
 
 
@@ -33,7 +33,7 @@ def add_alignment_options(add: Callable[..., Any], *, cascade: bool) -> None:
     if cascade:
         add(
             "--cascade",
-            choices=ORDERS,
+            choices=tuple(ORDERS),
             metavar="ORDER",
             help="make one side after the other, without bridges: video-first, audio-first, or both-ways, where the "
             "picture is made again after the sound; half the memory",

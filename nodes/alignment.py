@@ -9,7 +9,7 @@ from ..core.pair import OTHER, THINGS
 from ..core.progress import stoppable
 from .av import parted
 from .host import io, progress
-from .host.folders import list_models, resolve_model, why_not_listed
+from .host.folders import NONE_FOUND, list_models, resolve_model, why_not_listed
 from .listing import ADVANCED, listing
 from .sockets import CATEGORY, Alignment, Conditioning, JointModel
 from .telling import told
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..pipeline import FamilyModel
 
 SUPPORTS = ("learned", "all")
-NONE_FOUND = "none found"
 
 
 class LoadAlignment(io.ComfyNode):

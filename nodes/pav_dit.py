@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..core.device import DTYPE_NAMES, resolve_placement
 from ..core.progress import stoppable
 from .host import default_device, io, progress
-from .host.folders import list_models, resolve_model, why_not_listed
+from .host.folders import NONE_FOUND, list_models, resolve_model, why_not_listed
 from .listing import ADVANCED, listing
 from .loaders import PLAN_KEY
 from .sockets import CATEGORY, AudioCodec, AudioText, JointModel, VideoCodec, VideoText
@@ -14,8 +14,6 @@ from .telling import told
 # What the family offers, written out because a node's choices are frozen with its surface; a test holds them equal.
 ATTENTIONS = ("auto", "sdpa")
 OFFLOADS = ("none", "model", "auto")
-# Stands where no folder lies; the check before a run says where they belong.
-NONE_FOUND = "none found"
 
 
 class LoadPavDit(io.ComfyNode):

@@ -15,13 +15,7 @@ from ..core.types import AVClip, JointLatents
 from ..pipeline import decode_latents
 from ..sampling.windows import OFF
 from .base import Run, made_alone
-
-# The side that is made from its text alone, and the sides that are made after it.
-ORDERS = {
-    "video-first": ("video", "audio"),
-    "audio-first": ("audio", "video"),
-    "both-ways": ("video", "audio", "video"),
-}
+from .orders import ORDERS
 
 
 def cascade(run: Run, timeline: Timeline, order: str) -> AVClip:

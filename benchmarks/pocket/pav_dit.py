@@ -24,11 +24,9 @@ from typing import Any
 
 import torch
 from clips import NO_NEGATIVES, Wish, captions_of, measure, table, wishes, write_manifest
-from sounding_video.cli.bar import StageBars
-from sounding_video.cli.train import finish_the_step
+from resumed import train_on
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_placement
-from sounding_video.core.progress import Progress
 from sounding_video.core.types import JointLatents
 from sounding_video.evaluation.runner import Evaluation
 from sounding_video.media.fit import FitStyle, fit_clip
@@ -40,7 +38,6 @@ from sounding_video.pipeline import SamplingOptions, encode_captions, load_model
 from sounding_video.training.assembly import exported
 from sounding_video.training.checkpoint import latest_checkpoint
 from sounding_video.training.recipes import recipe
-from sounding_video.training.trainer import train
 
 STAGES = ("pocket_pav_dit_mdsa", "pocket_pav_dit_mdsa_2", "pocket_pav_dit")
 FILE = Path(__file__).with_suffix(".md")
@@ -60,19 +57,8 @@ def run_stages(output: Path, only: str | None, overrides: list[str]) -> None:
             continue
         before = f"models.overlays={output / STAGES[index - 1]}" if index else "models.overlays="
         config = recipe(name, [f"data.cache={output / 'cache'}", before, *overrides])
-        folder, bars = output / name, StageBars()
         print(f"== {name}", file=sys.stderr)
-        try:
-            with finish_the_step() as check_cancelled:
-                report = train(
-                    config,
-                    folder,
-                    resume=latest_checkpoint(folder) is not None,
-                    progress=Progress(bars.report, check_cancelled),
-                )
-        finally:
-            bars.close()
-        print(f"{name}: {report.num_steps} steps, {report.seconds_per_step:.2f} s a step, {report.losses}")
+        train_on(config, output / name)
     if latest_checkpoint(output / STAGES[-1]) is not None:
         store(exported(output / STAGES[-1]), output / "model")
 

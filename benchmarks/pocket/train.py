@@ -19,16 +19,13 @@ from pathlib import Path
 
 import torch
 from build import readme
-from sounding_video.cli.bar import StageBars
-from sounding_video.cli.train import finish_the_step
-from sounding_video.core.progress import Progress
+from resumed import train_on
 from sounding_video.models.weights.files import read_safetensors, write_safetensors
 from sounding_video.models.weights.find import pocket_folder
 from sounding_video.training.assembly import assemble, exported
 from sounding_video.training.checkpoint import latest_checkpoint
 from sounding_video.training.log import LOSS_LOG, LOSS_PICTURE, read_log
 from sounding_video.training.recipes import recipe
-from sounding_video.training.trainer import train
 
 # Each recipe and the runs that it is laid over.
 VIDEO_CODEC = ("pocket_wan_vae", "pocket_wan_vae_long")
@@ -89,19 +86,10 @@ def run_stage(name: str, output: Path, size: int, overrides: list[str]) -> None:
     overlays = ",".join(str(run) for run in runs_before(name, output))
     settings = [f"data.width={size}", f"data.height={size}", f"data.cache={output / 'cache'}"]
     config = recipe(name, [*settings, f"models.overlays={overlays}", *overrides])
-    folder, bars = output / name, StageBars()
     try:
-        with finish_the_step() as check_cancelled:
-            report = train(
-                config,
-                folder,
-                resume=latest_checkpoint(folder) is not None,
-                progress=Progress(bars.report, check_cancelled),
-            )
+        train_on(config, output / name)
     finally:
-        bars.close()
-        keep_log(name, folder)
-    print(f"{name}: {report.num_steps} steps, {report.seconds_per_step:.2f} s a step, {report.losses}")
+        keep_log(name, output / name)
 
 
 def keep_log(name: str, folder: Path) -> None:

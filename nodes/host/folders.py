@@ -48,6 +48,8 @@ KINDS = {
     "pav_dit": "PAV-DiT model",
     "alignment": "alignment",
 }
+# Stands in a list where nothing lies; the check before a run says where models belong.
+NONE_FOUND = "none found"
 # Kinds of which none is bundled: models that are one folder, by the family that recognises it.
 WHOLE = ("pav_dit",)
 UNBUNDLED = (*WHOLE, "alignment")

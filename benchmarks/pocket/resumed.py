@@ -1,0 +1,34 @@
+"""A training run of a benchmark, from its beginning or on from its last checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sounding_video.cli.bar import StageBars
+from sounding_video.cli.train import finish_the_step
+from sounding_video.core.progress import Progress
+from sounding_video.training.checkpoint import latest_checkpoint
+from sounding_video.training.config import TrainConfig
+from sounding_video.training.trainer import TrainReport, train
+
+
+def train_on(config: TrainConfig, folder: Path) -> TrainReport:
+    """Train with bars; Ctrl-C ends the running step and writes a checkpoint. What was done is told in one line.
+
+    Args:
+        config: Of the run.
+        folder: Where its state lies.
+    """
+    bars = StageBars()
+    try:
+        with finish_the_step() as check_cancelled:
+            report = train(
+                config,
+                folder,
+                resume=latest_checkpoint(folder) is not None,
+                progress=Progress(bars.report, check_cancelled),
+            )
+    finally:
+        bars.close()
+    print(f"{config.recipe}: {report.num_steps} steps, {report.seconds_per_step:.2f} s a step, {report.losses}")
+    return report
