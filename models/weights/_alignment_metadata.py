@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError
-from ...core.json_text import parse_json
+from ...core.errors import CorruptWeightsError, InputError
 from ..alignment.selective import AlignmentConfig
+from ._metadata import OwnMetadata
 
-VERSION = "1"
 MOST_RANK, MOST_ALPHA = 1 << 14, 1e6
 
 
@@ -51,53 +51,36 @@ def read_note(metadata: Mapping[str, str], path: Path) -> AlignmentNote:
         CorruptWeightsError: an entry that is missing, no JSON, or not of the right form.
         IncompatibleWeightsError: a newer version.
     """
-    if metadata.get("version", VERSION) != VERSION:
-        raise IncompatibleWeightsError(
-            "the alignment file is of another version",
-            got=f"{metadata['version']!r:.40} in {path}",
-            expected=VERSION,
-            remedy="Update the package, or write the file again.",
-        )
-    trained = metadata.get("trained", "true")
-    if trained not in ("true", "false"):
-        raise _unreadable("trained", trained, path, "it is neither true nor false")
+    own = OwnMetadata("alignment file", "save_alignment", metadata, path)
+    own.require_version()
+    trained = own.trained()
     try:
-        config = AlignmentConfig.from_dict(_object("config", metadata, path))
+        config = AlignmentConfig.from_dict(_object("config", own))
     except InputError as error:
         raise CorruptWeightsError(error.what, got=f"{error.got} in {path}", expected=error.expected) from error
-    loras = _object("loras", metadata, path)
+    loras = _object("loras", own)
     unknown = sorted(set(loras) - {"video", "audio"})
     if unknown:
-        raise _unreadable("loras", metadata["loras"], path, f"there is no tower {unknown[0][:40]}")
-    return AlignmentNote(config, {side: _lora(said, metadata["loras"], path) for side, said in loras.items()},
-                         trained == "true")  # fmt: skip
+        raise own.unreadable("loras", metadata["loras"], f"there is no tower {unknown[0][:40]}")
+    return AlignmentNote(config, {side: _lora(said, own) for side, said in loras.items()}, trained)
 
 
-def _object(name: str, metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
-    text = metadata.get(name)
-    if text is None:
-        raise _unreadable(name, "nothing", path, "it is missing")
-    told = f"the alignment file's metadata {name!r}"
-    value = parse_json(text, what=told, where=path, error=CorruptWeightsError, expected="what save_alignment writes")
+def _object(name: str, own: OwnMetadata) -> dict[str, Any]:
+    if name not in own.entries:
+        raise own.unreadable(name, "nothing", "it is missing")
+    value = own.json(name)
     if not isinstance(value, dict):
-        raise _unreadable(name, text, path, "it is no JSON object")
+        raise own.unreadable(name, own.entries[name], "it is no JSON object")
     return value
 
 
-def _lora(said: Any, text: str, path: Path) -> LoraNote:
+def _lora(said: Any, own: OwnMetadata) -> LoraNote:
+    unreadable = partial(own.unreadable, "loras", own.entries["loras"])
     if not isinstance(said, dict) or set(said) != {"rank", "alpha"}:
-        raise _unreadable("loras", text, path, "a LoRA is no JSON object with rank and alpha")
+        raise unreadable("a LoRA is no JSON object with rank and alpha")
     rank, alpha = said["rank"], said["alpha"]
     if type(rank) is not int or not 1 <= rank <= MOST_RANK:
-        raise _unreadable("loras", text, path, "the rank is no whole number of a LoRA")
+        raise unreadable("the rank is no whole number of a LoRA")
     if type(alpha) not in (int, float) or not math.isfinite(alpha) or not 0 < alpha <= MOST_ALPHA:
-        raise _unreadable("loras", text, path, "alpha is no number of a LoRA")
+        raise unreadable("alpha is no number of a LoRA")
     return LoraNote(rank, float(alpha))
-
-
-def _unreadable(name: str, text: str, path: Path, problem: str) -> CorruptWeightsError:
-    return CorruptWeightsError(
-        f"the alignment file's metadata {name!r} cannot be read",
-        got=f"{text[:80]} in {path} ({problem})",
-        expected="what save_alignment writes",
-    )

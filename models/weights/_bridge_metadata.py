@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError
-from ...core.json_text import parse_json
 from ..bridge_use import BridgeUse
 from ..bridges import BRIDGES
 from ..bridges.base import Bridge, BridgeConfig
 from ..points import BridgePoints
 from ._bridge_layouts import FORMAT
+from ._metadata import OwnMetadata
 from ._weight_file import QUANTISED_METADATA
 
 T = TypeVar("T")
-VERSION = "1"
-TRUTHS = {"true": True, "false": False}
 SIDES = ("video", "audio")
 # More than any tower has blocks, and wider than any is: what lies beyond is no size.
 MOST_BLOCKS, MOST_WIDTH = 4096, 1 << 24
@@ -61,27 +59,22 @@ def read_note(metadata: Mapping[str, str], path: Path) -> BridgeNote:
             expected="weights in float32, float16 or bfloat16",
             remedy="Get the bridges unpacked; --storage packs them after loading.",
         )
-    if metadata.get("format") == FORMAT and metadata.get("version", VERSION) != VERSION:
-        raise IncompatibleWeightsError(
-            "the bridge file is of another version",
-            got=f"{metadata['version']!r:.40} in {path}",
-            expected=VERSION,
-            remedy="Update the package, or write the file again.",
-        )
-    fusion, trained = metadata.get("fusion"), metadata.get("trained", "true")
+    own = _own(metadata, path)
+    if metadata.get("format") == FORMAT:
+        own.require_version()
+    fusion = metadata.get("fusion")
     if fusion is not None and fusion not in BRIDGES.names():
         raise IncompatibleWeightsError(
             "the bridge file is of a kind that is not known",
             got=f"{fusion!r:.80} in {path}",
             expected="one of " + ", ".join(BRIDGES),
         )
-    if trained not in TRUTHS:
-        raise _unreadable("trained", trained, path, "it is neither true nor false")
+    trained = own.trained()
     return BridgeNote(
         fusion,
-        _entry(metadata, "config", _config_fields, path),
-        _entry(metadata, "points", _points, path),
-        TRUTHS[trained],
+        _entry(own, "config", _config_fields),
+        _entry(own, "points", _points),
+        trained,
         _use(metadata, path),
     )
 
@@ -99,14 +92,14 @@ def config_of(kind: type[Bridge], values: Mapping[str, Any], path: Path) -> Brid
     Raises:
         CorruptWeightsError: a field that the kind does not have, of another type, or out of its range.
     """
-    own = {field.name: field.default for field in fields(kind.Config)}
+    own, unreadable = {field.name: field.default for field in fields(kind.Config)}, _own({}, path).unreadable
     for name, value in values.items():
         wanted = type(own.get(name))
         is_number = wanted is float and type(value) is int
         if name in own and type(value) is not wanted and not is_number:
-            raise _unreadable("config", f"{name} {value!r}", path, f"{name} is no {_WORDS.get(wanted, 'such value')}")
+            raise unreadable("config", f"{name} {value!r}", f"{name} is no {_WORDS.get(wanted, 'such value')}")
         if type(value) is int and abs(value) > MOST_WIDTH:
-            raise _unreadable("config", f"{name} {value}", path, f"no model is larger than {MOST_WIDTH}")
+            raise unreadable("config", f"{name} {value}", f"no model is larger than {MOST_WIDTH}")
     try:
         return kind.Config.from_dict(dict(values))
     except InputError as error:
@@ -116,18 +109,20 @@ def config_of(kind: type[Bridge], values: Mapping[str, Any], path: Path) -> Brid
 _WORDS = {int: "whole number", str: "text", float: "number", bool: "truth value"}
 
 
-def _entry(metadata: Mapping[str, str], name: str, read: Callable[[Any], T], path: Path) -> T | None:
-    if name not in metadata:
+def _own(metadata: Mapping[str, str], path: Path) -> OwnMetadata:
+    return OwnMetadata("bridge file", "save_bridges", metadata, path)
+
+
+def _entry(own: OwnMetadata, name: str, read: Callable[[Any], T]) -> T | None:
+    if name not in own.entries:
         return None
-    text = metadata[name]
-    told = f"the bridge file's metadata {name!r}"
-    value = parse_json(text, what=told, where=path, error=CorruptWeightsError, expected="what save_bridges writes")
+    value = own.json(name)
     try:
         return read(value)
     except InputError as error:  # of the points themselves
-        raise CorruptWeightsError(error.what, got=f"{error.got} in {path}", expected=error.expected) from error
+        raise CorruptWeightsError(error.what, got=f"{error.got} in {own.path}", expected=error.expected) from error
     except (ValueError, TypeError) as error:
-        raise _unreadable(name, text, path, str(error)) from error
+        raise own.unreadable(name, own.entries[name], str(error)) from error
 
 
 def _config_fields(value: Any) -> Mapping[str, Any]:
@@ -146,11 +141,3 @@ def _points(value: Any) -> BridgePoints:
         if any(not 0 <= number < MOST_BLOCKS for number in numbers):
             raise ValueError(f"{side} has numbers of blocks that no tower has")
     return BridgePoints(*(tuple(value[side]) for side in SIDES))
-
-
-def _unreadable(name: str, text: str, path: Path, problem: str) -> CorruptWeightsError:
-    return CorruptWeightsError(
-        f"the bridge file's metadata {name!r} cannot be read",
-        got=f"{text[:80]} in {path} ({problem})",
-        expected="what save_bridges writes",
-    )
