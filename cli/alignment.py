@@ -11,7 +11,7 @@ from ..core.errors import InputError
 from ..core.options import Bounds
 from ..tasks.orders import ORDERS
 from .console import Console
-from .given import FILE
+from .given import AUTO, FILE_OR_AUTO
 from .options import Checked
 
 if TYPE_CHECKING:
@@ -38,8 +38,13 @@ def add_alignment_options(add: Callable[..., Any], *, cascade: bool) -> None:
             help="make one side after the other, without bridges: video-first, audio-first, or both-ways, where the "
             "picture is made again after the sound; half the memory",
         )
-    where = "; default for --cascade: the one beside the models" if cascade else ""
-    add("--alignment", type=FILE, metavar="FILE", help=f"alignment file (SAVA) by which a side reads the other{where}")
+    where = ", the default for --cascade" if cascade else ""
+    add(
+        "--alignment",
+        type=FILE_OR_AUTO,
+        metavar="FILE",
+        help=f"alignment file (SAVA) by which a side reads the other; {AUTO}: the one beside the models{where}",
+    )
     add(
         "--condition-strength",
         type=Checked(STRENGTH.read),
@@ -89,7 +94,7 @@ def reading_of(args: argparse.Namespace, console: Console, found: Found) -> Read
     from ..models.weights.alignment import load_alignment
     from ..tasks.reading import Reading
 
-    loaded = load_alignment(args.alignment or _beside(found))
+    loaded = load_alignment(_beside(found) if args.alignment in (None, AUTO) else args.alignment)
     for sentence in (f"alignment {loaded.source.name}: {loaded.summary()}", *loaded.warnings()):
         console.note(f"note: {sentence}")
     return Reading(loaded, args.condition_strength)

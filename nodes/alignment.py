@@ -45,7 +45,7 @@ class LoadAlignment(io.ComfyNode):
                     options=found,
                     default=found[0],
                     tooltip="A file in models/sounding_video, as sounding-video train writes it for the recipes "
-                    "sava_align, sava_audio and sava_video. Nobody has published one.",
+                    "sava_align, sava_audio and sava_video. pocket is the bundled model's.",
                 ),
             ],
             outputs=[
@@ -150,8 +150,12 @@ def _condition(
     with stoppable(progress()):
         changed = reading(model.alone(made), alignment, made)
         longer = conditioned(conditioning, alignment, given, codec.from_raw(samples), **how)
-    before, after = (getattr(each, made).positive.shape[1] for each in (conditioning, longer))
-    lines = [f"{after - before} tokens of the {THINGS[given]} at strength {how['strength']:g}"]
+    before, after = (getattr(each, made) for each in (conditioning, longer))
+    if after.frames is before.frames:
+        words = f"{after.positive.shape[1] - before.positive.shape[1]} tokens of the {THINGS[given]}"
+    else:
+        words = f"{after.frames.positive.shape[1]} moments of the {THINGS[given]}, told frame by frame,"
+    lines = [f"{words} at strength {how['strength']:g}"]
     lines += [lora.summary() for lora in changed.loras]
     report = "\n".join([*lines, *alignment.warnings()])
     return io.NodeOutput(changed, longer, report, ui=told(report))

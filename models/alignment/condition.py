@@ -1,4 +1,7 @@
-"""What a tower is told of the other side: tokens behind its text, for a picture or a sound that is there."""
+"""What a tower is told of the other side, a picture or a sound that is there, in the way that it has learned.
+
+Tokens behind its text, or vectors that are added to its stream moment by moment.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from torch import Tensor
 
 from ...core.errors import IncompatibleWeightsError, InputError
 from ...core.pair import OTHER, THINGS
-from ...core.types import Conditioning, ModalityConditioning
+from ...core.types import Conditioning, FrameShifts, ModalityConditioning
 
 if TYPE_CHECKING:
     from ..families.base import FamilyModel
@@ -29,14 +32,14 @@ def conditioned(
     support: str = "learned",
     num_frames: int | None = None,
 ) -> Conditioning:
-    """Captions, and behind that of the side to be made what the other side shows.
+    """Captions, and with that of the side to be made what the other side shows.
 
     Args:
         conditioning: Encoded captions; the text rows stay as they are, to the bit.
         loaded: The alignment.
         given: The side that is there, ``video`` or ``audio``.
         latents: Its latents in the towers' space ``(B, C, T, H, W)`` or ``(B, C, L)``.
-        strength: From null tokens (0), which say nothing, to those of the clip (1); more exaggerates.
+        strength: From what says nothing (0) to what the clip says (1); more exaggerates.
         support: ``learned``, or ``all`` dimensions as printed.
         num_frames: Of a sound, the latent frames of the picture to be made; None as in training.
 
@@ -55,16 +58,21 @@ def conditioned(
     weights = require_reader(loaded, made, text.positive.shape[2])
     frames = latents.shape[2] if given == "video" else num_frames or alignment.config.frames_of(latents.shape[2])
     vectors = alignment.fold(given, latents.to(weights.null.device), frames)
-    tokens = alignment.tokens(given, vectors, alignment.times(frames), support=support)
-    nulls = weights.null.expand_as(tokens)
-    return replace(conditioning, **{made: _longer(text, torch.lerp(nulls, tokens, float(strength)), nulls)})
+    told = alignment.told(given, vectors, alignment.times(frames), support=support)
+    nulls = weights.null.expand_as(told)
+    told = torch.lerp(nulls, told, float(strength))
+    if alignment.way(made) == "tokens":
+        return replace(conditioning, **{made: _longer(text, told, nulls)})
+    _batch_of(text, told)
+    shifts = FrameShifts(told, nulls, alignment.edges(made, frames), frames if made == "video" else None)
+    return replace(conditioning, **{made: replace(text, frames=shifts)})
 
 
 def require_reader(loaded: LoadedAlignment, side: str, text_width: int) -> torch.nn.Module:
-    """What makes the tokens for a side's tower.
+    """What makes for a side's tower what it reads.
 
     Raises:
-        IncompatibleWeightsError: there is none, or it is for a tower of another width.
+        IncompatibleWeightsError: there is none, or its tokens are for a tower of another width.
     """
     alignment = loaded.alignment
     if not alignment.reads(side):
@@ -74,25 +82,30 @@ def require_reader(loaded: LoadedAlignment, side: str, text_width: int) -> torch
             expected=f"the file that recipe sava_{side} writes",
         )
     width = alignment.config.text_widths[side]
-    if width != text_width:
+    if alignment.way(side) == "tokens" and width != text_width:
         raise IncompatibleWeightsError(
             f"the alignment was made for another {side} tower",
             got=f"tokens of width {width} in {loaded.source}",
             expected=f"width {text_width}, that of this model's {side} text",
         )
-    return alignment.tokens_for(side)
+    return alignment.reader_for(side)
 
 
-def _longer(text: ModalityConditioning, tokens: Tensor, nulls: Tensor) -> ModalityConditioning:
-    """Both texts with tokens behind them; a batch of one serves any."""
-    batches = {len(text.positive), len(tokens)} - {1}
+def _batch_of(text: ModalityConditioning, told: Tensor) -> int:
+    """The batch of both; one of one serves any."""
+    batches = {len(text.positive), len(told)} - {1}
     if len(batches) > 1:
         raise InputError(
             "the captions are not as many as the clips that they are told of",
-            got=f"{len(text.positive)} captions and {len(tokens)} clips",
+            got=f"{len(text.positive)} captions and {len(told)} clips",
             expected="as many, or one for all",
         )
-    batch = max(batches, default=1)
+    return max(batches, default=1)
+
+
+def _longer(text: ModalityConditioning, tokens: Tensor, nulls: Tensor) -> ModalityConditioning:
+    """Both texts with tokens behind them."""
+    batch = _batch_of(text, tokens)
 
     def behind(rows: Tensor | None, more: Tensor) -> Tensor | None:
         if rows is None:
@@ -104,9 +117,9 @@ def _longer(text: ModalityConditioning, tokens: Tensor, nulls: Tensor) -> Modali
 
 
 def reading(model: FamilyModel, loaded: LoadedAlignment, side: str) -> FamilyModel:
-    """The model whose tower of a side reads the other side's tokens: with the LoRA that it learned with.
+    """The model whose tower of a side is told of the other side: with the LoRA that it learned with.
 
-    Without such tokens in its text it is another model, so the LoRA is on in these stages only.
+    Without being told it is another model, so the LoRA is on in these stages only.
 
     Args:
         model: Stays as it is.
@@ -114,8 +127,15 @@ def reading(model: FamilyModel, loaded: LoadedAlignment, side: str) -> FamilyMod
         side: ``video`` or ``audio``, which is made.
 
     Raises:
-        IncompatibleWeightsError: a LoRA for another tower.
+        IncompatibleWeightsError: a LoRA, or something to be added to the stream, for another tower.
         InputError: a family that takes none.
     """
-    lora = loaded.loras.get(side)
+    lora, width = loaded.loras.get(side), loaded.alignment.config.stream_widths[side]
+    tower = getattr(model.sides[side], "tower", None)
+    if width and tower is not None and tower.width != width:
+        raise IncompatibleWeightsError(
+            f"the alignment was made for another {side} tower",
+            got=f"a stream of width {width} in {loaded.source}",
+            expected=f"width {tower.width}, that of this model's {side} tower",
+        )
     return model if lora is None else model.with_lora(lora, part=side)

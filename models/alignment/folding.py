@@ -7,6 +7,8 @@ of an unknown frame rate can be folded too.
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,6 +31,22 @@ def middles(num_frames: int, segment: int, geometry: LatentGeometry) -> Tensor:
     steps = geometry.times_from_counts(num_frames, 1).video
     whole = steps.edge(num_frames)
     return torch.tensor([float((steps.edge(a) + steps.edge(b)) / 2 / whole) for a, b in moments(num_frames, segment)])
+
+
+def edges(num_frames: int, segment: int, geometry: LatentGeometry, side: str) -> tuple[Fraction, ...]:
+    """Where moments begin, as shares of a side's latent steps in 0..1, and where the last one ends: ``N + 1``.
+
+    Args:
+        num_frames: Latent frames of the picture.
+        segment: Latent frames of a moment.
+        geometry: How many frames a latent frame is.
+        side: ``video``, whose first step is shorter than the others, or ``audio``, whose steps are even.
+    """
+    starts = [*(first for first, _ in moments(num_frames, segment)), num_frames]
+    if side == "video":
+        return tuple(Fraction(start, num_frames) for start in starts)
+    steps = geometry.times_from_counts(num_frames, 1).video
+    return tuple(Fraction(steps.edge(start) / steps.edge(num_frames)) for start in starts)
 
 
 def sound_spans(num_frames: int, num_latents: int, segment: int, geometry: LatentGeometry) -> list[tuple[int, int]]:

@@ -1,15 +1,15 @@
-"""The alignment of picture and sound: adapters into one space, masks over its dimensions, tokens for the towers.
+"""The alignment of picture and sound: adapters into one space, masks over its dimensions, what the towers read.
 
-:class:`Alignment` is what is kept for use: latents to vectors a moment, of which the support is kept, to tokens that a
-tower reads behind its text. :class:`Selection` is what is learned around it first (SAVA eq. 3-6): masks, and decoders
-that predict the other side's vectors and are never used afterwards.
+:class:`Alignment` is what is kept for use: latents to vectors a moment, of which the support is kept, to what a tower
+reads of them: tokens behind its text, or what is added to its stream. :class:`Selection` is what is learned around it
+first (SAVA eq. 3-6): masks, and decoders that predict the other side's vectors and are never used afterwards.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -18,16 +18,17 @@ from torch import Tensor, nn
 from ...core.clock import LatentGeometry
 from ...core.errors import InputError, require_choice
 from ...core.pair import MODALITIES, OTHER, Pair
-from .folding import fold_audio, fold_video, middles
+from .folding import edges, fold_audio, fold_video, middles
 from .masks import MASKS
+from .readers import READERS, WIDTHS, ClipFrames, ClipTokens
 
 # Every mask is open at the start: p = 0.88.
 OPEN_LOGIT = 2.0
 # What a mask is computed from: nothing (all is kept), its own side, or both as printed (SAVA Table 3).
 MASK_INPUTS = {"none": 0, "own": 1, "both": 2}
-# Positions of moments: numbers of a sinusoid, and the axis of the time-aligned bridges, 0..116 over a clip.
-SINUSOID, AXIS, PERIOD = 64, 116.0, 10_000.0
 MOST_SIZE = 1 << 16  # of anything that an alignment has
+# Sizes that are younger than files that people have: there they are 0.
+YOUNGER = ("video_stream_width", "audio_stream_width")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class AlignmentConfig:
         video_text_width: Of tokens for the video tower; 0 without.
         audio_text_width: Of tokens for the audio tower; 0 without.
         sound_rate: Audio latents a frame of the picture in training: how many frames a sound alone belongs to.
+        video_stream_width: Of what is added to the video tower's stream, instead of tokens; 0 without.
+        audio_stream_width: Likewise for the audio tower.
 
     Raises:
         InputError: sizes that cannot be.
@@ -62,16 +65,22 @@ class AlignmentConfig:
     video_text_width: int = 0
     audio_text_width: int = 0
     sound_rate: float = 44_100 / 2048 / 15
+    video_stream_width: int = 0
+    audio_stream_width: int = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value, least = getattr(self, field.name), 0 if field.name.endswith("text_width") else 1
+            value, least = getattr(self, field.name), 0 if field.name.endswith("_width") else 1
             whole = field.type == "int"
             if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
                 raise InputError(f"{field.name} of an alignment is no {'whole ' * whole}number", got=repr(value))
             if not (least if whole else 1e-3) <= value <= MOST_SIZE:
                 bounds = f"{least if whole else 'more than 0'} to {MOST_SIZE}"
                 raise InputError(f"{field.name} of an alignment is out of range", got=value, expected=bounds)
+        for side in MODALITIES:
+            if self.text_widths[side] and self.stream_widths[side]:
+                what = f"the {side} tower is told of the other side in two ways"
+                raise InputError(what, got="tokens and frames", expected="one of them")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AlignmentConfig:
@@ -81,7 +90,7 @@ class AlignmentConfig:
             InputError: a field that is not there, or one that is missing.
         """
         names = {field.name for field in fields(cls)}
-        wrong = sorted(set(values) ^ names)
+        wrong = sorted((set(values) ^ names) - (set(YOUNGER) - set(values)))
         if wrong:
             raise InputError(
                 "an alignment has other settings", got=", ".join(wrong[:5]), expected=", ".join(sorted(names))
@@ -99,6 +108,15 @@ class AlignmentConfig:
         return Pair(self.video_text_width, self.audio_text_width)
 
     @property
+    def stream_widths(self) -> Pair[int]:
+        """Of what is added to a tower's stream, by the tower."""
+        return Pair(self.video_stream_width, self.audio_stream_width)
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a file says; what older ones do not know is left out where it says nothing."""
+        return {name: value for name, value in asdict(self).items() if value or name not in YOUNGER}
+
+    @property
     def geometry(self) -> LatentGeometry:
         """How the moments lie in time."""
         return LatentGeometry(temporal_stride=self.temporal_stride)
@@ -114,38 +132,8 @@ def layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))
 
 
-class ClipTokens(nn.Module):
-    """Vectors of moments to tokens of a tower's text (SAVA's φ), each of which says its time.
-
-    The tower's cross-attention gives keys no positions. All begins as zeros, which are what padding rows of a text are.
-
-    Args:
-        width: Of the vectors.
-        text_width: Of the tokens.
-    """
-
-    def __init__(self, width: int, text_width: int) -> None:
-        super().__init__()
-        self.latent, self.time = nn.Linear(width, text_width), nn.Linear(SINUSOID, text_width)
-        self.null = nn.Parameter(torch.zeros(text_width))  # for every moment where nothing is given
-        for parameter in self.parameters():
-            nn.init.zeros_(parameter)
-
-    def forward(self, vectors: Tensor, times: Tensor) -> Tensor:
-        """``(B, N, D)`` and ``(N,)`` in 0..1 to ``(B, N, W)``."""
-        return self.latent(vectors) + self.time(sinusoid(times).to(vectors))
-
-
-def sinusoid(times: Tensor) -> Tensor:
-    """Times ``(N,)`` in 0..1 as ``(N, 64)`` sines and cosines."""
-    half = SINUSOID // 2
-    rates = torch.exp(-math.log(PERIOD) * torch.arange(half, device=times.device) / half)
-    angles = times[:, None] * AXIS * rates
-    return torch.cat([angles.sin(), angles.cos()], 1)
-
-
 class Alignment(nn.Module):
-    """Latents of either side to vectors in one space, and from those tokens for the other side's tower.
+    """Latents of either side to vectors in one space, and from those what the other side's tower reads.
 
     Args:
         config: Sizes.
@@ -161,9 +149,11 @@ class Alignment(nn.Module):
             # How often each dimension was open over the training clips, and whether it is kept.
             self.register_buffer(f"{side}_open", torch.ones(config.width))
             self.register_buffer(f"{side}_support", torch.ones(config.width))
-        for side, text_width in config.text_widths.present.items():
-            if text_width:
-                setattr(self, f"{side}_tokens", ClipTokens(config.width, text_width))
+        for way, reader in READERS.items():
+            for side in MODALITIES:
+                width = getattr(config, f"{side}_{WIDTHS[way]}")
+                if width:
+                    setattr(self, f"{side}_{way}", reader(config.width, width))
 
     def fold(self, side: str, latents: Tensor, num_frames: int | None = None) -> Tensor:
         """Latents of a side as standardised vectors ``(B, N, F)``, which are also what is to be predicted.
@@ -200,12 +190,16 @@ class Alignment(nn.Module):
         """Standardised vectors ``(B, N, F)`` in the shared space ``(B, N, D)`` (SAVA eq. 3)."""
         return getattr(self, side)(vectors)
 
-    def reads(self, side: str) -> bool:
-        """Whether there are tokens for this side's tower."""
-        return hasattr(self, f"{side}_tokens")
+    def way(self, side: str) -> str | None:
+        """How this side's tower is told of the other one, a key of :data:`~.readers.READERS`; None where it is not."""
+        return next((way for way in READERS if hasattr(self, f"{side}_{way}")), None)
 
-    def tokens(self, given: str, vectors: Tensor, times: Tensor, *, support: str = "learned") -> Tensor:
-        """Tokens for the tower of the other side ``(B, N, W)``.
+    def reads(self, side: str) -> bool:
+        """Whether this side's tower has learned to be told."""
+        return self.way(side) is not None
+
+    def told(self, given: str, vectors: Tensor, times: Tensor, *, support: str = "learned") -> Tensor:
+        """What the tower of the other side reads ``(B, N, W)``, in the way that it has learned.
 
         Args:
             given: The side whose vectors these are.
@@ -217,15 +211,19 @@ class Alignment(nn.Module):
         adapted = self.adapted(given, vectors)
         if support == "learned":
             adapted = adapted * getattr(self, f"{given}_support")
-        return self.tokens_for(OTHER[given])(adapted, times)
+        return self.reader_for(OTHER[given])(adapted, times)
 
-    def tokens_for(self, side: str) -> ClipTokens:
-        """What makes the tokens that a side's tower reads."""
-        return getattr(self, f"{side}_tokens")
+    def reader_for(self, side: str) -> ClipTokens | ClipFrames:
+        """What makes of vectors what a side's tower reads."""
+        return getattr(self, f"{side}_{self.way(side)}")
 
     def times(self, num_frames: int) -> Tensor:
         """The middle of every moment of a picture of so many latent frames ``(N,)``, in 0..1."""
         return middles(num_frames, self.config.segment, self.config.geometry).to(self.video_mean.device)
+
+    def edges(self, side: str, num_frames: int) -> tuple[Fraction, ...]:
+        """Where the moments of a picture of so many latent frames begin, as shares of a side's latent steps; and 1."""
+        return edges(num_frames, self.config.segment, self.config.geometry, side)
 
     def kept(self, side: str) -> int:
         """Dimensions of a side that are kept."""

@@ -57,7 +57,12 @@ class LoadedAlignment:
         config = self.alignment.config
         kept = " and ".join(f"{self.alignment.kept(side)} of the {thing}" for side, thing in THINGS.items())
         frames = "a latent frame" if config.segment == 1 else f"{config.segment} latent frames"
-        reads = [f"the {THINGS[side]}'s tower" for side in MODALITIES if self.alignment.reads(side)]
+        ways = {"tokens": "", "frames": ", frame by frame"}
+        reads = [
+            f"the {THINGS[side]}'s tower{ways[self.alignment.way(side)]}"
+            for side in MODALITIES
+            if self.alignment.reads(side)
+        ]
         whom = f"read by {' and '.join(reads)}" if reads else "read by no tower yet"
         untrained = "" if self.trained else "; UNTRAINED weights"
         return f"{config.width} dimensions, kept {kept}; one vector {frames}; {whom}{untrained}"
@@ -200,7 +205,7 @@ def save_alignment(
         **(notes or {}),
         "format": ALIGNMENT,
         "version": "1",
-        "config": json.dumps(asdict(alignment.config)),
+        "config": json.dumps(alignment.config.as_dict()),
         "loras": json.dumps({side: asdict(note) for side, (note, _) in (loras or {}).items()}),
         "support": ", ".join(f"{side} {alignment.kept(side)} of {alignment.config.width}" for side in MODALITIES),
         "trained": "true" if trained else "false",

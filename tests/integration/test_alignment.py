@@ -27,7 +27,7 @@ def test_it_is_listed_by_its_node_and_not_as_a_bridge(with_alignment):
             found = json.load(answer)[node]["input"]["required"][port]
         return found[1]["options"] if len(found) > 1 and "options" in found[1] else found[0]
 
-    assert options("T2SVLoadAlignment", "alignment_file") == ["both.safetensors"]
+    assert options("T2SVLoadAlignment", "alignment_file") == ["pocket", "both.safetensors"]
     assert "both.safetensors" not in options("T2SVLoadBridge", "bridge_file")
 
 

@@ -43,7 +43,7 @@ def test_parameters_are_as_counted_in_the_reference(config: AlignmentConfig, wan
         alignment = Alignment(config)
         selection = Selection(alignment)
     masks = count(selection.video_mask, selection.audio_mask)
-    tokens = [count(alignment.tokens_for(side)) - config.text_widths[side] for side in ("audio", "video")]  # no nulls
+    tokens = [count(alignment.reader_for(side)) - config.text_widths[side] for side in ("audio", "video")]  # no nulls
     decoders = (selection.audio_decoder, selection.video_decoder)
     first = count(alignment.video, alignment.audio) + masks + count(*decoders)
     kept = count(alignment.video, alignment.audio) + sum(tokens)

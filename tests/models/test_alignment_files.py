@@ -86,6 +86,33 @@ def test_law_14_a_file_comes_back(path: Path, alignment: Alignment, pairs: dict)
     assert path.with_name("again.safetensors").read_bytes() == path.read_bytes()
 
 
+def test_law_14_what_is_told_frame_by_frame_comes_back_too(alignment: Alignment, tmp_path: Path) -> None:
+    streams = replace(CONFIG, video_text_width=0, video_stream_width=24)
+    made = Alignment(streams)
+    torch.nn.init.normal_(made.video_frames.latent.weight)
+    save_alignment(tmp_path / "frames.safetensors", made)
+    loaded = load_alignment(tmp_path / "frames.safetensors")
+    assert loaded.alignment.config == streams
+    assert all(torch.equal(t, loaded.alignment.state_dict()[name]) for name, t in made.state_dict().items())
+    assert "read by the picture's tower, frame by frame and the sound's tower" in loaded.summary()
+    config = json.loads(metadata_of(tmp_path / "frames.safetensors")["config"])
+    assert config["video_stream_width"] == 24 and "audio_stream_width" not in config
+    with pytest.raises(CorruptWeightsError, match="told of the other side in two ways"):
+        both = json.dumps(config | {"video_text_width": 16})
+        load_alignment(rewritten(tmp_path / "frames.safetensors", config=both))
+    with pytest.raises(IncompatibleWeightsError):
+        load_alignment(
+            rewritten(tmp_path / "frames.safetensors", config=json.dumps(config | {"video_stream_width": 0}))
+        )
+
+
+def test_files_of_older_versions_say_nothing_of_frames(path: Path) -> None:
+    """And those that tell by tokens alone still read as they did there."""
+    config = json.loads(metadata_of(path)["config"])
+    assert not [name for name in config if name.endswith("stream_width")]
+    assert load_alignment(path).alignment.config == CONFIG
+
+
 def test_an_alignment_without_towers_comes_back_too(tmp_path: Path) -> None:
     plain = replace(CONFIG, video_text_width=0, audio_text_width=0)
     save_alignment(tmp_path / "x.safetensors", Alignment(plain), trained=False)

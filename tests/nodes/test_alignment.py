@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from sounding_video.headless.runner import run_workflow
 from sounding_video.media.probe import probe
 from sounding_video.nodes.alignment import ConditionOnPicture, ConditionOnSound, LoadAlignment
 from sounding_video.nodes.conditioning import EncodeCaptions
-from sounding_video.nodes.host import standalone
+from sounding_video.nodes.host import folders, standalone
 from sounding_video.nodes.host.folders import list_models
 from sounding_video.nodes.loaders import JoinTowers, LoadStableAudioTower, LoadWanTower
 from sounding_video.nodes.sampling import JointSampler
@@ -51,19 +52,47 @@ def latent(side: str) -> dict:
 
 def test_files_are_listed_and_what_they_say_is_shown(models) -> None:
     with standalone.session(standalone.Session((models,), device="cpu")):
-        assert list_models("alignment") == ["both.safetensors", "first.safetensors"]
+        assert list_models("alignment") == ["pocket", "both.safetensors", "first.safetensors"]
         assert list_models("bridge") == ["pocket", "bridge.safetensors", *list_models("bridge")[2:]]
         assert "both.safetensors" not in list_models("bridge")
         assert LoadAlignment.validate_inputs("both.safetensors") is True
-        assert "no alignment of that name was found: got 'pocket'" in LoadAlignment.validate_inputs("pocket")
+        assert "no alignment of that name was found: got 'other'" in LoadAlignment.validate_inputs("other")
+        assert "64 dimensions" in LoadAlignment.execute("pocket").args[1]
         made = LoadAlignment.execute("first.safetensors")
         assert "8 dimensions, kept 6 of the picture and 5 of the sound" in made.args[1]
         assert "random weights" in made.args[1] and made.ui
         with pytest.raises(MissingModelError, match="no alignment of that name was found: got 'gone'"):
             LoadAlignment.execute("gone")
     with standalone.session(standalone.Session((models / "absent",), device="cpu")):
+        assert list_models("alignment") == ["pocket"]
+        assert "got 'x'; expected one of pocket." in LoadAlignment.validate_inputs("x")
+
+
+def test_an_alignment_beside_the_bundled_model_is_called_pocket(models, tmp_path, monkeypatch) -> None:
+    assert folders.list_models("alignment")[0] == "pocket"
+    bundle = shutil.copytree(folders.pocket_folder(), tmp_path / "pocket", copy_function=os.link)
+    (bundle / "alignment.safetensors").unlink()
+    monkeypatch.setattr(folders, "pocket_folder", lambda: bundle)
+    with standalone.session(standalone.Session((models,), device="cpu")):
+        assert list_models("alignment") == ["both.safetensors", "first.safetensors"]
+        assert "no alignment of that name was found: got 'pocket'" in LoadAlignment.validate_inputs("pocket")
+    with standalone.session(standalone.Session((models / "absent",), device="cpu")):
         assert list_models("alignment") == []
         assert "expected an alignment file, as sounding-video train writes it" in LoadAlignment.validate_inputs("x")
+
+
+def test_what_is_told_frame_by_frame_is_reported_so(loaded, tmp_path) -> None:
+    model, captions, _ = loaded
+    write_alignment(tmp_path / "frames.safetensors", reads=MODALITIES, frames=("video",))
+    with standalone.session(standalone.Session((tmp_path,), device="cpu")):
+        alignment = LoadAlignment.execute("frames.safetensors").args[0]
+    out = ConditionOnSound.execute(model, captions, alignment, latent("audio"), strength=1.0)
+    alone, longer, report = out.args
+    assert "3 moments of the sound, told frame by frame, at strength 1" in report
+    assert longer.video.positive is captions.video.positive
+    sampled = JointSampler.execute(alone, longer, video_latent=latent("video"), **SAMPLING).args[0]["samples"]
+    plain = JointSampler.execute(alone, captions, video_latent=latent("video"), **SAMPLING).args[0]["samples"]
+    assert not torch.equal(sampled, plain)
 
 
 @pytest.mark.parametrize(("node", "given", "made"), [(ConditionOnPicture, "video", "audio"),

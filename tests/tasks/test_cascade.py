@@ -9,21 +9,19 @@ from fractions import Fraction
 
 import pytest
 import torch
-from small_models import write_alignment
+from small_models import random_texts, write_alignment
 from sounding_video.cli import main
-from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import IncompatibleWeightsError, InputError
-from sounding_video.core.pair import MODALITIES
-from sounding_video.core.types import AudioClip, AVClip, Captions, Conditioning, ModalityConditioning, VideoClip
+from sounding_video.core.pair import MODALITIES, OTHER
+from sounding_video.core.types import AudioClip, AVClip, Conditioning, ModalityConditioning, VideoClip
 from sounding_video.media.mux import write_clip
 from sounding_video.media.probe import read_clip
 from sounding_video.media.user_file import open_user_file
 from sounding_video.models.alignment.condition import conditioned, reading
-from sounding_video.models.alignment.selective import OTHER
 from sounding_video.models.weights.alignment import load_alignment
-from sounding_video.pipeline import SamplingOptions, load_models, sample_latents
-from sounding_video.tasks.base import Run, own_timeline
+from sounding_video.pipeline import load_models, sample_latents
+from sounding_video.tasks.base import own_timeline
 from sounding_video.tasks.cascade import ORDERS, cascade, cascade_latents
 from sounding_video.tasks.picture import picture_for
 from sounding_video.tasks.reading import Reading
@@ -52,31 +50,8 @@ def path(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def loaded(path):
-    return load_alignment(path)
-
-
-@pytest.fixture(scope="module")
-def run(model, loaded):
-    options = SamplingOptions(num_steps=2, seed=3, video_guidance_scale=2, audio_guidance_scale=2)
-    return Run(model, Captions("a ball", "a knock"), Captions("", ""), options, reading=Reading(loaded))
-
-
-@pytest.fixture(scope="module")
-def timeline(model):
-    return Timeline(9, 15, 32, 32, model.geometry)
-
-
-@pytest.fixture(scope="module")
 def one_way(run, timeline):
     return cascade_latents(run, timeline, "video-first")
-
-
-def texts() -> Conditioning:
-    generator = torch.Generator().manual_seed(0)
-    rows = [torch.randn(1, length, 16, generator=generator) for length in (5, 5, 7, 7)]
-    duration = torch.randn(1, 1, 32, generator=generator)
-    return Conditioning(ModalityConditioning(*rows[:2]), ModalityConditioning(*rows[2:], duration))
 
 
 def latents(side: str, batch: int = 1) -> torch.Tensor:
@@ -86,19 +61,19 @@ def latents(side: str, batch: int = 1) -> torch.Tensor:
 
 @BOTH
 def test_law_10_tokens_stand_behind_both_texts_which_stay_to_the_bit(loaded, given: str) -> None:
-    plain, made = texts(), OTHER[given]
+    plain, made = random_texts(), OTHER[given]
     told = conditioned(plain, loaded, given, latents(given), num_frames=3)
     assert getattr(told, given) is getattr(plain, given), "the given side is told nothing"
     before, after = getattr(plain, made), getattr(told, made)
     length = before.positive.shape[1]
-    null = loaded.alignment.tokens_for(made).null
+    null = loaded.alignment.reader_for(made).null
     for name in ("positive", "negative"):
         rows = getattr(after, name)
         assert rows.shape == (1, length + 3, 16)
         assert torch.equal(rows[:, :length], getattr(before, name))
     assert torch.equal(after.negative[:, length:], null.expand(1, 3, -1))
     assert after.duration is before.duration
-    tokens = loaded.alignment.tokens(given, loaded.alignment.fold(given, latents(given), 3), loaded.alignment.times(3))
+    tokens = loaded.alignment.told(given, loaded.alignment.fold(given, latents(given), 3), loaded.alignment.times(3))
     assert torch.equal(after.positive[:, length:], tokens)
 
 
@@ -107,10 +82,10 @@ def test_law_10_strength_leads_from_null_tokens_to_the_clips(loaded, given: str)
     made = OTHER[given]
 
     def rows(strength: float) -> torch.Tensor:
-        told = conditioned(texts(), loaded, given, latents(given), strength=strength, num_frames=3)
+        told = conditioned(random_texts(), loaded, given, latents(given), strength=strength, num_frames=3)
         return getattr(told, made).positive[:, -3:]
 
-    assert torch.equal(rows(0), loaded.alignment.tokens_for(made).null.expand(1, 3, -1))
+    assert torch.equal(rows(0), loaded.alignment.reader_for(made).null.expand(1, 3, -1))
     torch.testing.assert_close(rows(0.25), 0.75 * rows(0) + 0.25 * rows(1))
     for wrong in (-0.1, float("nan"), float("inf"), 11):
         with pytest.raises(InputError, match="the strength of a condition is out of range"):
@@ -119,16 +94,16 @@ def test_law_10_strength_leads_from_null_tokens_to_the_clips(loaded, given: str)
 
 def test_dimensions_outside_the_support_are_not_told(loaded) -> None:
     told = {
-        how: conditioned(texts(), loaded, "video", latents("video"), support=how).audio.positive
+        how: conditioned(random_texts(), loaded, "video", latents("video"), support=how).audio.positive
         for how in ("learned", "all")
     }
     assert not torch.equal(told["learned"], told["all"])
     with pytest.raises(InputError, match="unknown support"):
-        conditioned(texts(), loaded, "video", latents("video"), support="some")
+        conditioned(random_texts(), loaded, "video", latents("video"), support="some")
 
 
 def test_batches_and_texts_without_negatives(loaded) -> None:
-    plain = texts()
+    plain = random_texts()
     three = conditioned(plain, loaded, "video", latents("video", 3)).audio
     assert three.positive.shape == (3, 10, 16) and three.negative.shape == (3, 10, 16)
     quiet = replace(plain, audio=replace(plain.audio, negative=None))
@@ -143,7 +118,7 @@ def test_batches_and_texts_without_negatives(loaded) -> None:
 
 def test_a_sound_of_unknown_length_is_as_long_as_in_training(loaded) -> None:
     """9 frames at 15 per second are 300 audio latents of this codec."""
-    length = conditioned(texts(), loaded, "audio", torch.zeros(1, 6, 300)).video.positive.shape[1] - 5
+    length = conditioned(random_texts(), loaded, "audio", torch.zeros(1, 6, 300)).video.positive.shape[1] - 5
     assert length == 3
 
 
@@ -151,7 +126,7 @@ def test_a_sound_of_unknown_length_is_as_long_as_in_training(loaded) -> None:
 def test_an_alignment_that_nobody_reads_or_for_another_tower_is_refused(loaded, tmp_path, given: str) -> None:
     unread = load_alignment(write_alignment(tmp_path / "x.safetensors", reads=(given,)))
     with pytest.raises(IncompatibleWeightsError, match=f"no {OTHER[given]} tower has learned to read") as error:
-        conditioned(texts(), unread, given, latents(given))
+        conditioned(random_texts(), unread, given, latents(given))
     assert f"recipe sava_{OTHER[given]}" in str(error.value)
     wide = ModalityConditioning(torch.zeros(1, 5, 24))
     with pytest.raises(IncompatibleWeightsError, match=r"tokens of width 16 in .*; expected width 24"):
@@ -278,3 +253,11 @@ def test_sound_reads_an_alignment_too(models_dir, path, clip, tmp_path, capsys) 
     words = ("--models", models_dir, "--alignment", path, "--steps", "2", "--device", "cpu", "--no-expand")
     code, told = command(capsys, "sound", clip, "a knock", "-o", tmp_path / "x.wav", *words)
     assert code == 0 and (tmp_path / "x.wav").exists() and "kept 6 of the picture" in told, told
+
+
+def test_auto_is_the_alignment_beside_the_models(clip, tmp_path, capsys) -> None:
+    words = ("--alignment", "auto", "--steps", "2", "--device", "cpu", "--no-expand")
+    code, told = command(capsys, "sound", clip, "a knock", "-o", tmp_path / "x.wav", "--models", "pocket", *words)
+    assert code == 0 and "alignment alignment.safetensors: 64 dimensions" in told, told
+    code, told = command(capsys, "sound", clip, "a knock", "-o", tmp_path / "y.wav", "--alignment", "autos")
+    assert code == 3 and "autos" in told and not (tmp_path / "y.wav").exists()

@@ -223,7 +223,7 @@ def test_law_7_who_learns_from_what(mask_input: str, loss: str) -> None:
     wanted = {f"alignment.{given}", f"{given}_mask", f"{made}_decoder"}
     wanted |= {f"alignment.{made}"} if mask_input == "both" else set()
     assert learning(step, batch, loss) == wanted
-    tokens = [p for side in MODALITIES for p in step.selection.alignment.tokens_for(side).parameters()]
+    tokens = [p for side in MODALITIES for p in step.selection.alignment.reader_for(side).parameters()]
     assert all(p.grad is None for p in tokens)
 
 

@@ -152,7 +152,7 @@ def test_law_10_tokens_stand_behind_the_text_and_drop_as_null_tokens(small_run, 
     (text,), length = seen, batch.tensors[f"{made}_text"].shape[1]
     assert text.shape[1] == length + 3
     assert torch.equal(text[:, :length], batch.tensors[f"{made}_text"])
-    null = bench.step.alignment.tokens_for(made).null
+    null = bench.step.alignment.reader_for(made).null
     assert torch.equal(text[0, length:], null.detach().expand(3, -1))
     assert len(text[1, length:].unique(dim=0)) == 3, "each moment has its own"
 
@@ -194,11 +194,11 @@ def test_the_condition_is_noised_and_the_made_side_is_not_read(small_run, made: 
     for bench in (quiet, loud):
         wake(bench.parameters)
     with torch.no_grad():
-        plain = quiet.step._tokens(batch, given)
-        assert torch.equal(quiet.step._tokens({**batch, f"{given}_noise": torch.zeros(1)}, given), plain)
-        assert not torch.equal(loud.step._tokens(batch, given), plain)
+        plain = quiet.step._told(batch, given)
+        assert torch.equal(quiet.step._told({**batch, f"{given}_noise": torch.zeros(1)}, given), plain)
+        assert not torch.equal(loud.step._told(batch, given), plain)
         again = {**batch, f"{made}_latents": torch.randn_like(batch[f"{made}_latents"])}
-        assert torch.equal(quiet.step._tokens(again, given), plain)
+        assert torch.equal(quiet.step._told(again, given), plain)
 
 
 @STAGE_2
@@ -223,7 +223,7 @@ def test_law_14_the_file_of_the_second_stage_is_whole(small_run, small_models_di
     assert kept[0] == passed[0] and all(
         torch.equal(a, b) for n in kept[1] for a, b in zip(kept[1][n], passed[1][n], strict=True)
     )
-    assert bool(after.alignment.tokens_for(made).latent.weight.any())
+    assert bool(after.alignment.reader_for(made).latent.weight.any())
 
 
 def test_law_11_the_loaded_lora_is_what_was_trained(small_run, tmp_path) -> None:

@@ -22,7 +22,7 @@ def pocket_sava_audio() -> TrainConfig:
         batch_size=8,
         precision="float32",
         models=POCKET_MODELS,
-        data=replace(POCKET_DATA, num_clips=1_200),
+        data=replace(POCKET_DATA, num_clips=2_400, looks=0),
         objective=ObjectiveConfig(times="lockstep", flow_shift=1.0),
         optimizer=replace(POCKET_OPTIMIZER, lr=1e-3, warmup_steps=100),
         saving=SavingConfig(every=200),

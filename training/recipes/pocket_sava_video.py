@@ -17,4 +17,5 @@ def pocket_sava_video() -> TrainConfig:
         recipe="pocket_sava_video",
         task="conditioned_video",
         trainable=("video_tokens", "video_lora:8::attn2"),
+        num_steps=1_200,
     )

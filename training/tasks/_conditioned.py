@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...core.clock import Timeline
 from ...core.errors import IncompatibleWeightsError, InputError
 from ...core.pair import MODALITIES, OTHER, Pair
+from ...models.alignment.readers import READERS, WIDTHS
 from ...models.alignment.selective import Alignment
 from ...models.weights.alignment import LoadedAlignment, LoraNote, factors_of, load_alignment, save_alignment
 from ..conditioned_step import ConditionedStep
@@ -29,7 +30,7 @@ PASSED_ON = ("mask", "mask_input", "explained_sound", "explained_picture", "leak
 
 
 class ConditionedTask(DenoisingTask):
-    """Tokens and a LoRA for one tower; the alignment itself and the tower's own weights stay as they are.
+    """What one tower reads, and a LoRA for it; the alignment itself and the tower's own weights stay as they are.
 
     Both latents are read, but only the made side's tower and text encoder are loaded.
     """
@@ -57,16 +58,18 @@ class ConditionedTask(DenoisingTask):
             )
         self._loaded = load_alignment(self.config.alignment.start)
         _require_fit(self._loaded, timeline)
-        alignment = _with_tokens(self._loaded.alignment, self.made, sides[self.made].tower.text_width)
-        self.Step = partial(_step, alignment, self.config.alignment.condition_noise)
+        section, tower = self.config.alignment, sides[self.made].tower
+        width = {"tokens": tower.text_width, "frames": tower.width}[section.inject]
+        alignment = _told_by(self._loaded.alignment, self.made, section.inject, width)
+        self.Step = partial(_step, alignment, section.condition_noise)
         return super().make_step(sides, timeline)
 
     def parts(self, step: nn.Module) -> dict[str, Part]:
-        """The tokens, and a LoRA beside linear layers of the tower's blocks."""
+        """What makes tokens, or what is added to the stream; and a LoRA beside linear layers of the tower's blocks."""
         tower = getattr(step.joint, self.made)
         layers = partial(linear_layers, tower.blocks, tower.block_names)
-        tokens = whole(f"{self.made}_tokens", step.alignment.tokens_for(self.made))
-        return tokens | lora_part(f"{self.made}_lora", tower.model, layers, self.config.seed)
+        reader = whole(f"{self.made}_{step.alignment.way(self.made)}", step.alignment.reader_for(self.made))
+        return reader | lora_part(f"{self.made}_lora", tower.model, layers, self.config.seed)
 
     def moment(self, position: int) -> dict[str, Tensor]:
         """The tower's time, and whether tokens and text, or the text alone, are dropped: one draw decides."""
@@ -85,7 +88,7 @@ class ConditionedTask(DenoisingTask):
     def export(self, folder: Path, trained: Trained) -> None:
         """The alignment file with what this tower learned; what it held for the other tower is passed on.
 
-        A LoRA that belongs to tokens is no LoRA for the tower alone, so it goes nowhere else.
+        A LoRA that belongs to what a tower reads is no LoRA for the tower alone, so it goes nowhere else.
         """
         alignment, state = trained.step.alignment, trained.state
         own = {name: state.get(f"alignment.{name}", tensor) for name, tensor in alignment.state_dict().items()}
@@ -101,6 +104,7 @@ class ConditionedTask(DenoisingTask):
             }
             loras[self.made] = (LoraNote(setting.rank, setting.alpha), factors)
         passed = {name: self._loaded.notes[name] for name in PASSED_ON if name in self._loaded.notes}
+        passed |= {f"inject_{side}": whole_one.way(side) for side in MODALITIES if whole_one.reads(side)}
         save_alignment(folder / ALIGNMENT_FILE, whole_one, loras=loras, notes=notes_of(self.config) | passed)
 
 
@@ -108,10 +112,12 @@ def _step(alignment: Alignment, noise: float, joint: nn.Module, *args: object, c
     return ConditionedStep(joint, alignment, noise, *args)
 
 
-def _with_tokens(alignment: Alignment, side: str, text_width: int) -> Alignment:
-    """A copy with new tokens for a tower of this width, frozen."""
-    made = Alignment(replace(alignment.config, **{f"{side}_text_width": text_width}))
-    own = {name: t for name, t in alignment.state_dict().items() if not name.startswith(f"{side}_tokens.")}
+def _told_by(alignment: Alignment, side: str, way: str, width: int) -> Alignment:
+    """A copy that tells a side's tower anew, in one way, frozen."""
+    widths = {f"{side}_{name}": width if each == way else 0 for each, name in WIDTHS.items()}
+    made = Alignment(replace(alignment.config, **widths))
+    old = tuple(f"{side}_{each}." for each in READERS)
+    own = {name: tensor for name, tensor in alignment.state_dict().items() if not name.startswith(old)}
     made.load_state_dict(made.state_dict() | own)
     return made.requires_grad_(False)
 
