@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+
 import torch
 
 from ..core.clock import Timeline
+from ..core.errors import InputError
 from ..core.pair import Pair
 from ..models.bridges import BRIDGES
 from ..models.joint import BridgePoints, BridgeStack
@@ -14,6 +18,9 @@ from ..models.towers.base import TokenGrid
 from ..models.weights.bridges import load_bridges
 from .config import TrainConfig
 from .randomness import derived_seed
+from .sections import BridgesConfig
+
+log = logging.getLogger(__name__)
 
 
 def make_bridges(run: TrainConfig, sides: Pair[VideoParts | AudioParts], timeline: Timeline) -> BridgeStack:
@@ -30,7 +37,14 @@ def make_bridges(run: TrainConfig, sides: Pair[VideoParts | AudioParts], timelin
     """
     config = run.bridges
     if config.start:
-        return load_bridges(config.start).stack.float()
+        return _of_file(config)
+    if config.start_rope:
+        raise InputError(
+            "new bridges have the positions of the setting rope",
+            got=f"bridges.start_rope={config.start_rope}",
+            expected="it only with bridges.start=FILE",
+            remedy=f"say bridges.rope={config.start_rope}",
+        )
     video, audio = sides.video.tower, sides.audio.tower
     settings = (
         BRIDGES.get(config.kind)
@@ -57,4 +71,23 @@ def make_bridges(run: TrainConfig, sides: Pair[VideoParts | AudioParts], timelin
             bridge.open_gates(config.gate_bias)
         if config.moment_bias:
             bridge.look_at_one_moment(config.moment_bias, *grids)
+    return stack
+
+
+def _of_file(config: BridgesConfig) -> BridgeStack:
+    """The bridges of a file; no weight belongs to the positions of tokens, so that these can be others from now on."""
+    stack = load_bridges(config.start).stack.float()
+    own = stack.config.rope
+    if config.start_rope:
+        turned = BridgeStack(stack.kind, replace(stack.config, rope=config.start_rope), stack.points)
+        turned.load_state_dict(stack.state_dict())
+        return turned.eval()
+    if config.rope not in (own, BridgesConfig.rope):
+        log.warning(
+            "positions of tokens stay those of the file, %s: the setting bridges.rope=%s is for new bridges; "
+            "bridges.start_rope=%s changes them",
+            own,
+            config.rope,
+            config.rope,
+        )
     return stack

@@ -39,7 +39,9 @@ class BridgesConfig:
         audio_points: Audio blocks, as many.
         qk_width: Width of queries, keys and values over all heads.
         num_heads: Heads of a block.
-        start: A bridge file to go on from; empty for new bridges, which begin as the identity.
+        start: A bridge file to go on from, which then says kind, sizes, points and positions; empty for new bridges,
+            which begin as the identity.
+        start_rope: Other positions of the tokens than those of the file ``start``; its weights go on learning there.
         gate_bias: New attention bridges: added to the gates' biases; 1 opens them from the start, 0 leaves them as
             published.
         moment_bias: New bridges whose positions are one time axis (all but ``official``): how firmly heads begin by
@@ -55,6 +57,7 @@ class BridgesConfig:
     qk_width: int = 1536
     num_heads: int = 12
     start: str = ""
+    start_rope: str = ""
     gate_bias: float = 0.0
     moment_bias: float = 0.0
     settings: tuple[str, ...] = ()
@@ -79,6 +82,7 @@ class AlignmentSection:
             a cascade shows it generated ones.
         condition_dropout: Chance that a clip's text and tokens are dropped together.
         text_dropout: Chance that its text alone is.
+        inject: How a tower is told: ``tokens`` behind its text, or ``frames``, added to its stream at each moment.
     """
 
     start: str = ""
@@ -94,6 +98,7 @@ class AlignmentSection:
     condition_noise: float = 0.1
     condition_dropout: float = 0.1
     text_dropout: float = 0.1
+    inject: str = "tokens"
 
 
 @dataclass(frozen=True)

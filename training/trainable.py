@@ -8,6 +8,7 @@
 ``video_blocks:4``       blocks by number; ``audio_blocks:3-4`` is a range
 ``video_lora:16``        a LoRA of that rank beside the tower's linear layers; ``bridges_lora:16`` beside the bridges'
 ``video_lora:16:8``      alpha 8; ``video_lora:16:8:to_q+to_v`` (or ``:16::attn1``) beside those layers only
+``video_tokens``         what tells the video tower of the sound, by tokens (``video_frames``: frame by frame; SAVA)
 ``video_codec``          the whole video autoencoder (``audio_codec``: the audio one, but for units that are idle)
 ``video_decoder``        its second half (``video_encoder``: its first; the same of ``audio``)
 ======================== =====================================================================
@@ -25,9 +26,10 @@ from torch import nn
 
 from ..core.errors import InputError
 from ..core.pair import MODALITIES, Pair
-from ..models.bridges.base import BridgeInputs
+from ..models.bridges.base import BridgeConfig, BridgeInputs
 from ..models.joint import BridgeStack, JointModel
 from ..models.lora.layers import LayerWithLora
+from ..models.plan.remembered import remembered
 from ..models.rope import bridge_rope
 from ..models.towers.base import TokenGrid, Tower
 
@@ -183,7 +185,12 @@ def unused_in_bridge(stack: BridgeStack, counted: Sequence[str] = MODALITIES, gi
         counted: Modalities whose stream matters behind the block; that of a given side does not behind the last one.
         given: Modalities that are given.
     """
-    block, config = copy.deepcopy(stack[0]).to("meta").float().requires_grad_(True), stack.config
+    what = (stack[0], stack.config, tuple(counted), tuple(given))
+    return list(remembered(lambda: _unused(*what), "unused", *what))
+
+
+def _unused(bridge: nn.Module, config: BridgeConfig, counted: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
+    block = copy.deepcopy(bridge).to("meta").float().requires_grad_(True)
     grids = (TokenGrid(1, 2), TokenGrid(1, num_prefix=1))
     widths = (config.video_width, config.audio_width, config.video_time_width, config.audio_time_width)
     video, audio = (torch.empty(1, 2, width, device="meta") for width in widths[:2])
@@ -195,4 +202,4 @@ def unused_in_bridge(stack: BridgeStack, counted: Sequence[str] = MODALITIES, gi
     for stream in streams:
         if stream.requires_grad:
             stream.sum().backward(retain_graph=True)
-    return [name for name, parameter in block.named_parameters() if parameter.grad is None]
+    return tuple(name for name, parameter in block.named_parameters() if parameter.grad is None)

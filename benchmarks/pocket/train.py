@@ -16,6 +16,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from build import readme
@@ -24,6 +25,7 @@ from sounding_video.models.weights.files import read_safetensors, write_safetens
 from sounding_video.models.weights.find import pocket_folder
 from sounding_video.training.assembly import assemble, exported
 from sounding_video.training.checkpoint import latest_checkpoint
+from sounding_video.training.exports import without_folders
 from sounding_video.training.log import LOSS_LOG, LOSS_PICTURE, read_log
 from sounding_video.training.recipes import recipe
 
@@ -40,7 +42,7 @@ STAGES = {
     "pocket_video": VIDEO_CODEC,
     # Sound latents are the codes themselves, so the audio tower waits for no codec.
     "pocket_audio": (),
-    "pocket_bridges": (*VIDEO_CODEC, *TOWERS),
+    "pocket_bridges_clock": (*VIDEO_CODEC, *TOWERS),
     "pocket_avlink_v2a": (*VIDEO_CODEC, *TOWERS),
     "pocket_avlink_a2v": (*VIDEO_CODEC, *TOWERS),
     "pocket_syncflow": (*VIDEO_CODEC, *TOWERS),
@@ -53,7 +55,7 @@ PARTS = {
     "pocket_oobleck_encoder": "stable_audio/vae encoder",
     "pocket_video": "wan/transformer",
     "pocket_audio": "stable_audio/transformer",
-    "pocket_bridges": "bridge",
+    "pocket_bridges_clock": "bridge",
 }
 # Bridges beside the bundled ones, for something else or of another kind; nothing is missing without them.
 FURTHER = {
@@ -64,7 +66,7 @@ FURTHER = {
 # Making a clip from a prompt does without.
 UNHEARD = {"stable_audio/vae encoder"}
 LOGS = Path(__file__).with_name("logs")
-KEPT = ("config.json", LOSS_PICTURE)
+CONFIG = "config.json"
 LOGGED_EVERY = 10
 STORED_AS = torch.float16
 
@@ -93,11 +95,13 @@ def run_stage(name: str, output: Path, size: int, overrides: list[str]) -> None:
 
 
 def keep_log(name: str, folder: Path) -> None:
-    """Copy what shows how the run went; of the loss log every tenth line."""
+    """Copy what shows how the run went, without the folders of the machine; of the loss log every tenth line."""
     (LOGS / name).mkdir(parents=True, exist_ok=True)
-    for file in KEPT:
-        if (folder / file).is_file():
-            shutil.copyfile(folder / file, LOGS / name / file)
+    if (folder / CONFIG).is_file():
+        config = without_folders(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+        (LOGS / name / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if (folder / LOSS_PICTURE).is_file():
+        shutil.copyfile(folder / LOSS_PICTURE, LOGS / name / LOSS_PICTURE)
     rows = [row for row in read_log(folder / LOSS_LOG) if row["step"] % LOGGED_EVERY == 0]
     (LOGS / name / LOSS_LOG).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
@@ -110,10 +114,7 @@ def put_together(output: Path, target: Path, size: int) -> None:
     for name in further:
         shutil.copyfile(exported(output / name) / "bridge.safetensors", models / f"{FURTHER[name]}.safetensors")
     for file in models.rglob("*.safetensors"):
-        tensors, notes = read_safetensors(file)
-        halves = {name: t.to(STORED_AS) if t.is_floating_point() else t for name, t in tensors.items()}
-        write_safetensors(file, halves, notes)
-        file.chmod(0o644)
+        halve(file, file)
     note = json.loads((target / "pocket.json").read_text(encoding="utf-8"))
     for part in models.iterdir():
         if part.is_dir():
@@ -125,10 +126,23 @@ def put_together(output: Path, target: Path, size: int) -> None:
     missing = set(PARTS.values()) - set(parts)
     note["sizes"] |= {FURTHER[name]: parameters_of(target / f"{FURTHER[name]}.safetensors") for name in further}
     note |= {"trained": missing <= UNHEARD, "trained_parts": parts, "untrained_parts": sorted(missing), "size": size}
-    (target / "pocket.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
-    (target / "README.md").write_text(readme(note), encoding="utf-8")
+    write_note(target, note)
     total = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     print(f"{total / 1e6:.1f} MB in {target}")
+
+
+def halve(source: Path, target: Path) -> None:
+    """Weights as they are bundled, in 16 bits."""
+    tensors, notes = read_safetensors(source)
+    halves = {name: t.to(STORED_AS) if t.is_floating_point() else t for name, t in tensors.items()}
+    write_safetensors(target, halves, notes)
+    target.chmod(0o644)
+
+
+def write_note(target: Path, note: dict[str, Any]) -> None:
+    """What is said of the bundled model, for programs and for readers."""
+    (target / "pocket.json").write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+    (target / "README.md").write_text(readme(note), encoding="utf-8")
 
 
 def parameters_of(file: Path) -> int:

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from ..bridge_use import BridgeUse
 from ..bridges import BRIDGES
 from ..bridges.base import Bridge, BridgeConfig
 from ..counting import stopping_calls
+from ..empty import on_meta
 from ..joint import BridgePoints, BridgeStack, placement
 from ._bridge_choice import use_of
 from ._bridge_layouts import (
@@ -299,11 +301,16 @@ def kinds_with(names: Iterable[str]) -> list[str]:
         names: Of a block's tensors, as they are in the block.
     """
     names = set(names)
-    with torch.device("meta"):
-        made = {kind: BRIDGES.get(kind) for kind in BRIDGES}
-        own = {kind: set(made[kind](made[kind].Config()).state_dict()) for kind in made}
+    own = {kind: _names_of(BRIDGES.get(kind)) for kind in BRIDGES}
     likeness = {kind: (len(names & own[kind]), -len(names ^ own[kind])) for kind in own}
     return [kind for kind, alike in likeness.items() if alike == max(likeness.values())]
+
+
+@lru_cache(maxsize=32)
+def _names_of(kind: type[Bridge]) -> frozenset[str]:
+    """Names of a block's tensors, which no setting changes."""
+    with on_meta():
+        return frozenset(kind(kind.Config()).state_dict())
 
 
 def _config(
