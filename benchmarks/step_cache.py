@@ -17,9 +17,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -32,12 +33,11 @@ from sounding_video.pipeline import JoinedModel, SamplingOptions, decode_latents
 
 sys.path.insert(0, str(Path(__file__).with_name("pocket")))
 from clips import FPS, NO_NEGATIVES, Wish, captions_of, load_pocket, pocket_options, pocket_size, wishes, write_manifest
-from intervals import f1, f1_difference, mean_difference, mean_of
+from intervals import TOLERANCES, f1, f1_difference, mean_difference, mean_of
 from judged import Judged, judge
 
 FILE = Path(__file__).with_suffix(".md")
 BASE = "uncached"
-TOLERANCES = {"2_frames": "±2", "1_frame": "±1"}
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,31 @@ def apart(latents: JointLatents, base: JointLatents) -> dict[str, float]:
     return {side: float((mine - theirs).norm() / theirs.norm()) for side, (mine, theirs) in pairs.items()}
 
 
-def fill(row: Row, steps: int, wanted: Sequence[Wish], args: argparse.Namespace) -> None:
-    """Make the clips of a row that are not there yet; the uncached row has to be there already."""
-    folder, base = folder_of(row, steps, args), folder_of(ROWS[0], steps, args)
+def to_uncached(row: Row, steps: int, args: argparse.Namespace, wish: Wish, latents: JointLatents) -> dict[str, float]:
+    """How far off latents are from those of the uncached row, which has to be there already; its own are kept."""
+    kept = folder_of(ROWS[0], steps, args) / f"{wish.name}.safetensors"
+    if row.title == BASE:
+        save_file({"video": latents.video.contiguous(), "audio": latents.audio.contiguous()}, kept)
+    return apart(latents, JointLatents(**load_file(kept)))
+
+
+def fill(
+    row: Row,
+    steps: int,
+    wanted: Sequence[Wish],
+    args: argparse.Namespace,
+    noted: Callable[[Wish, JointLatents], dict[str, float]] = lambda wish, latents: {},
+) -> None:
+    """Make the clips of a row that are not there yet.
+
+    Args:
+        row: How they are sampled.
+        steps: Of the sampler.
+        wanted: The clips.
+        args: Of the command.
+        noted: What is noted of the latents of each, beside what they took.
+    """
+    folder = folder_of(row, steps, args)
     folder.mkdir(parents=True, exist_ok=True)
     done, model = runs_of(folder), None
     for wish in wanted:
@@ -132,10 +154,7 @@ def fill(row: Row, steps: int, wanted: Sequence[Wish], args: argparse.Namespace)
             continue
         model = load_pocket(device=args.device) if model is None else model
         latents, took = make(model, wish, row.options(steps))
-        kept = base / f"{wish.name}.safetensors"
-        if row.title == BASE:
-            save_file({"video": latents.video.contiguous(), "audio": latents.audio.contiguous()}, kept)
-        took |= apart(latents, JointLatents(**load_file(kept)))
+        took |= noted(wish, latents)
         codecs = {"video_codec": model.video.codec, "audio_codec": model.audio.codec}
         write_clip(decode_latents(latents, **codecs, fps=FPS, placement=model.placement), path)
         with (folder / "runs.jsonl").open("a", encoding="utf-8") as file:
@@ -187,12 +206,19 @@ def line_of(row: Row, steps: int, wanted: Sequence[Wish], base: Judged, args: ar
         cells += [str(f1(found.events, within))]
         difference = None if row.title == BASE else f1_difference(found.events, base.events, within)
         cells += ["–" if difference is None else difference.difference()]
-    for side in ("scene_picture", "scene_sound"):
-        values, others = getattr(found, side), getattr(base, side)
-        difference = None if row.title == BASE else mean_difference(values, others)
-        cells += [f"{mean_of(values).value:.3f}" + ("" if difference is None else f" ({difference.difference()})")]
+    cells += scene_cells(found, None if row.title == BASE else base)
     cells += [f"{mean(mine[name][side] for name in names):.3f}" for side in ("video", "audio")]
     return f"| {' | '.join(cells)} |"
+
+
+def scene_cells(found: Judged, base: Judged | None) -> list[str]:
+    """Shares of clips whose scene is recognised, of both sides, with what they differ from a base."""
+    cells = []
+    for side in ("scene_picture", "scene_sound"):
+        values = getattr(found, side)
+        difference = None if base is None else mean_difference(values, getattr(base, side))
+        cells.append(f"{mean_of(values).value:.3f}" + ("" if difference is None else f" ({difference.difference()})"))
+    return cells
 
 
 KEYS = ("rows", "seconds")
@@ -219,7 +245,7 @@ def main() -> None:
         lines = [f"| {' | '.join(TITLES)} |", "|---|" + "---:|" * (len(TITLES) - 1)]
         for row in rows:
             if not args.report:
-                fill(row, steps, wanted, args)
+                fill(row, steps, wanted, args, partial(to_uncached, row, steps, args))
             base = judged(ROWS[0], steps, wanted, args)
             line = None if base is None else line_of(row, steps, wanted, base, args)
             lines += [] if line is None else [line]

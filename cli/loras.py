@@ -13,6 +13,7 @@ from ..core.options import Bounds, shown
 from .given import MODEL
 
 if TYPE_CHECKING:
+    from ..models.lora.distilled import Distilled
     from ..pipeline import FamilyModel
 
 STRENGTH = Bounds("strength of a LoRA", -1000, 1000, whole=False)
@@ -103,6 +104,17 @@ def apply_loras(model: FamilyModel, loras: list[Lora]) -> FamilyModel:
     for lora in loras:
         model = add_lora(model, read_lora(lora.path), lora.strength, part=lora.part)
     return model
+
+
+def distilled_loras(loras: list[Lora]) -> list[Distilled | None]:
+    """What those for the picture were made for; their headers are read.
+
+    Raises:
+        MissingModelError, WeightsError: a file that is absent or no LoRA.
+    """
+    from ..models.lora.files import read_lora
+
+    return [read_lora(lora.path).distilled for lora in loras if lora.part == "video" and lora.strength > 0]
 
 
 def with_lora_nodes(graph: Mapping[str, Any], loras: list[Lora]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .errors import PlacementError, require_choice
+from .errors import InputError, PlacementError, require_choice
 
 OFFLOAD_MODES = ("none", "model", "group", "sequential")
 # "auto" stands in a placement until the size of the clip is known; then the planner puts one of the four in its place.
@@ -38,6 +38,7 @@ class Placement:
         cast_everything: True only for ``official-bf16``.
         storage: How the weights of towers, bridges and text encoders are kept between uses: ``native`` in ``dtype``;
             ``fp8``, ``int8`` and ``nf4`` smaller and rounded; ``auto``: still open.
+        partners: Other devices that run some of the guidance passes, each with the model once more.
     """
 
     device: torch.device
@@ -46,6 +47,7 @@ class Placement:
     attention: str = "auto"
     cast_everything: bool = False
     storage: str = "native"
+    partners: tuple[torch.device, ...] = ()
 
     @property
     def rest_device(self) -> torch.device:
@@ -72,6 +74,27 @@ def resolve_device(name: str = "auto") -> torch.device:
             remedy=str(error).splitlines()[0],
         ) from error
     return device
+
+
+def resolve_devices(names: str) -> tuple[torch.device, torch.device]:
+    """Two devices that share the work of a step, ``cuda:0,cuda:1``.
+
+    Raises:
+        InputError: another number of them, or one device twice. Only the CPU may be named twice, to try it.
+        PlacementError: one is not there.
+    """
+    parts = [part.strip() for part in names.split(",")]
+    expected = "two different devices, such as cuda:0,cuda:1"
+    if len(parts) != 2 or not all(parts) or "auto" in parts:
+        raise InputError("the devices cannot be used", got=names[:80], expected=expected)
+    first, second = map(resolve_device, parts)
+    if first.type != "cpu" and _numbered(first) == _numbered(second):
+        raise InputError("one device cannot share with itself", got=names[:80], expected=expected)
+    return first, second
+
+
+def _numbered(device: torch.device) -> torch.device:
+    return device if device.index is not None else torch.device(device.type, 0)
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:

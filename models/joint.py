@@ -101,7 +101,7 @@ class JointModel(nn.Module):
             return _first_block(self.video, video), _first_block(self.audio, audio)
         sides = (("video", self.video, video), ("audio", self.audio, audio))
         given = frozenset(name for name, tower, modality in sides if _is_given(name, tower, modality))
-        states = [None if tower is None or modality is None else tower.enter(modality) for _, tower, modality in sides]
+        states = [None if tower is None or modality is None else tower.begin(modality) for _, tower, modality in sides]
         if self.bridges is not None and states[0] is not None and states[1] is not None:
             points = list(zip(self.bridges.points.video, self.bridges.points.audio, strict=True))
             grids = on_clock(states[0].grid, states[1].grid, times)
@@ -163,7 +163,7 @@ def _first_block(tower: Tower, modality: Modality | None) -> Tensor | None:
     """What the first block adds to the stream ``(B, L, D)`` of a side that is asked for it."""
     if modality is None or not modality.first_block:
         return None
-    state = tower.enter(modality)
+    state = tower.begin(modality)
     return tower.walk(state, 0, 1).hidden - state.hidden
 
 

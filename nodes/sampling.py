@@ -120,8 +120,11 @@ class JointSampler(io.ComfyNode):
 def _options(model: FamilyModel, defaults: str, given: dict[str, Any], task: str) -> tuple[SamplingOptions, str]:
     """How to sample, and a sentence about what was taken from the model and its bridges."""
     from ..models.bridge_use import settings_for
+    from ..models.lora.distilled import settings_with
 
     options = sampling_options(given)
     following = {name: getattr(options, name) for name, setting in SAMPLING.items() if setting.option.follows}
-    values = settled(defaults, settings_for(model.own, model.use, made_by(task)), following)
+    made = made_by(task)
+    own = settings_with(settings_for(model.own, model.use, made), [lora.distilled for lora in model.loras], made)
+    values = settled(defaults, own, following)
     return replace(options, **values), followed(following, values)

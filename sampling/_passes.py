@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from ..core.pair import Pair
-from ..core.types import POSITIVE, Modality, ModalityConditioning, Pass
+from ..core.types import POSITIVE, FrameShifts, Modality, ModalityConditioning, Pass
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,10 @@ def in_order(passes: list[Pass]) -> tuple[Pass, ...]:
 def rows_of(text: ModalityConditioning, needed: Pass) -> ModalityConditioning:
     """The text of one pass, as ``positive``."""
     negative = needed.text == "negative" and text.negative is not None
-    return ModalityConditioning(text.negative if negative else text.positive, duration=text.duration)
+    frames = text.frames
+    if negative and frames is not None:
+        frames = replace(frames, positive=frames.negative)
+    return ModalityConditioning(text.negative if negative else text.positive, duration=text.duration, frames=frames)
 
 
 def joined(rows: list[ModalityConditioning | None]) -> ModalityConditioning | None:
@@ -62,10 +65,19 @@ def joined(rows: list[ModalityConditioning | None]) -> ModalityConditioning | No
         return None
     durations = [row.duration for row in rows]
     duration = None if durations[0] is None else torch.cat(durations)
-    return ModalityConditioning(torch.cat([row.positive for row in rows]), duration=duration)
+    texts = torch.cat([row.positive for row in rows])
+    return ModalityConditioning(texts, duration=duration, frames=_joined_frames([row.frames for row in rows]))
+
+
+def _joined_frames(rows: list[FrameShifts | None]) -> FrameShifts | None:
+    if rows[0] is None:
+        return None
+    both = {way: torch.cat([getattr(row, way) for row in rows]) for way in ("positive", "negative")}
+    return replace(rows[0], **both)
 
 
 def modality_of(view: View, text: ModalityConditioning, passes: tuple[Pass, ...]) -> Modality:
     """Latents repeated to the rows of these passes, with their text."""
     latents = torch.cat([view.latents] * len(passes))
-    return Modality(latents, view.timestep, text.positive, text.duration, passes, view.given)
+    frames = None if text.frames is None else text.frames.positive
+    return Modality(latents, view.timestep, text.positive, text.duration, passes, view.given, frames=frames)

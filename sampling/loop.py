@@ -339,12 +339,14 @@ def _place(
                 expected=f"an encoded {name} caption",
                 remedy=f"Encode a caption for {name}, or leave the {name} noise out.",
             )
-        return ModalityConditioning(
-            *(
-                None if tensor is None else _expanded(name, tensor, batch).to(device, dtype)
-                for tensor in (text.positive, text.negative, text.duration)
-            )
-        )
+
+        def there(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else _expanded(name, tensor, batch).to(device, dtype)
+
+        frames = None if text.frames is None else text.frames.over(latents.shape[2])
+        if frames is not None:
+            frames = replace(frames, positive=there(frames.positive), negative=there(frames.negative))
+        return ModalityConditioning(there(text.positive), there(text.negative), there(text.duration), frames)
 
     return Conditioning(
         place("video", noise.video, conditioning.video), place("audio", noise.audio, conditioning.audio)

@@ -15,12 +15,14 @@ from .words import (
     AUTO,
     BATCHING,
     FLOW_SIGMAS,
+    MAX_BEND,
     MAX_EVERY,
     MAX_FLOW_SHIFT,
     MAX_SCALE,
     MAX_SEED,
     MAX_STEPS,
     MAX_WINDOW_SECONDS,
+    MIN_BEND,
     MIN_FLOW_SHIFT,
     UNCONDITIONAL,
 )
@@ -118,7 +120,8 @@ class SamplingOptions:
     )
     solver: str = option(
         "auto",
-        "auto: the solver that belongs to the schedule. Others must be able to walk picture and sound; euler does.",
+        "auto: the solver that belongs to the schedule. Others walk picture and sound alike: unipc, dpmpp_2m and "
+        "res_multistep take fewer steps for the same error than euler.",
         choices=lambda: (AUTO, *SOLVERS.names()),
         follows=True,
         advanced=True,
@@ -244,6 +247,22 @@ class SamplingOptions:
         advanced=True,
     )
 
+    audio_solver: str = option(
+        AUTO,
+        "The sound's own solver. auto: as solver says. cosine_dpm draws new noise at every step, the others draw none.",
+        choices=lambda: (AUTO, *SOLVERS.names()),
+        advanced=True,
+    )
+    step_bend: float = option(
+        1.0,
+        "Where the steps lie, for picture and sound alike. 1: as the schedule has them. 1.5 or 2: large steps at first "
+        "and small ones towards the end, for runs of few steps.",
+        low=MIN_BEND,
+        high=MAX_BEND,
+        step=0.05,
+        advanced=True,
+    )
+
     def __post_init__(self) -> None:
         check_options(self)
         self.guidance()
@@ -321,6 +340,8 @@ class SamplingOptions:
             flow_sigmas=self.flow_sigmas,
             flow_shift=self.flow_shift,
             solver=self.solver,
+            audio_solver=self.audio_solver,
+            step_bend=self.step_bend,
             video=video,
             audio=audio,
             processes=processes,

@@ -18,6 +18,8 @@ def build_schedule(
     flow_sigmas: str = "diffusers-0.36",
     flow_shift: float = 3.0,
     solver: str = AUTO,
+    audio_solver: str = AUTO,
+    step_bend: float = 1.0,
     video: bool = True,
     audio: bool = True,
     processes: Pair[str] | None = None,
@@ -31,6 +33,8 @@ def build_schedule(
             0.37 on.
         flow_shift: Wan's shift towards high noise, 0.1 to 100; 3 for 480p, 5 for 720p.
         solver: A key of ``SOLVERS``, or ``auto`` for the one that belongs to the schedule and the process.
+        audio_solver: The same for the sound alone; ``auto`` is ``solver``.
+        step_bend: See :meth:`~.schedules.base.Steps.bent`.
         video: Whether a video is generated.
         audio: Whether sound is generated.
         processes: How the model's modalities are noised; None leaves it to the schedule. Where both are noised in one
@@ -40,10 +44,11 @@ def build_schedule(
         InputError: a word that is not a choice, a number out of range, a solver that does not walk the process, a
             process for which the schedule has no points.
     """
-    points = SCHEDULES.get(name)(Steps(num_steps, flow_sigmas, flow_shift))
+    points = SCHEDULES.get(name)(Steps(num_steps, flow_sigmas, flow_shift, step_bend))
     points = points if processes is None else points.zip(processes).map(lambda own: _of_process(*own, points, name))
     wanted = Pair(points.video if video else None, points.audio if audio else None)
-    return Schedule(name, num_steps, *(one and _modality(one, solver) for one in wanted))
+    solvers = (solver, solver if audio_solver == AUTO else audio_solver)
+    return Schedule(name, num_steps, *(one and _modality(one, own) for one, own in zip(wanted, solvers, strict=True)))
 
 
 def _of_process(own: Points, process: str | None, points: Pair[Points], schedule: str) -> Points:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,6 +16,7 @@ from ...core.types import require_finite
 from ..counting import counted
 from ..execution import execution_device
 from . import CODECS
+from ._tiles import OWN, Tiles, cutting, pieces
 from ._to_host import frames_to_host
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ class WanVAECodec(nn.Module):
 
     Tiling: ``off`` runs the whole picture at once, ``on`` runs overlapping tiles of 256 pixels and blends them
     (a picture no larger than one tile stays whole), ``auto`` tiles pictures larger than 832×480 and those that
-    run out of memory, and logs that it does. Tiles see less of the picture, so the result differs a little.
+    run out of memory, and logs that it does. Tiles see less of the picture, so the result differs a little. The planner
+    asks for ``N tiles``, which overlap as much and are as large as fits.
 
     Args:
         vae: The Wan folder's ``AutoencoderKLWan``.
@@ -99,7 +100,7 @@ class WanVAECodec(nn.Module):
             frames: ``(F, H, W, 3)`` float in 0..1, F of the form 4k+1.
             sample: Draw from the posterior, as in training, instead of taking its mode.
             generator: For the draw.
-            tiling: ``auto``, ``on`` or ``off``.
+            tiling: ``auto``, ``on``, ``off`` or ``N tiles``.
             progress: Told, and asked for a stop, after each latent frame.
 
         Returns:
@@ -117,8 +118,9 @@ class WanVAECodec(nn.Module):
             posterior = self.vae.encode(pictures).latent_dist
             return posterior.sample(generator) if sample else posterior.mode()
 
-        num_latents, height, width = (frames.shape[0] - 1) // self.temporal_stride + 1, frames.shape[1], frames.shape[2]
-        raw = self._tiled("encode", run, (num_latents, height, width), tiling, progress)
+        num_latents = (frames.shape[0] - 1) // self.temporal_stride + 1
+        extent = (num_latents, frames.shape[1] // self.spatial_stride, frames.shape[2] // self.spatial_stride)
+        raw = self._tiled("encode", run, extent, tiling, progress)
         require_finite("the encoded video", raw, "Encode in float32 or bfloat16.")
         return self.from_raw(raw.to("cpu", torch.float32))
 
@@ -130,7 +132,7 @@ class WanVAECodec(nn.Module):
 
         Args:
             latents: Normalised ``(1, C, T, H, W)``.
-            tiling: ``auto``, ``on`` or ``off``.
+            tiling: ``auto``, ``on``, ``off`` or ``N tiles``.
             progress: Told, and asked for a stop, after each latent frame.
 
         Returns:
@@ -143,16 +145,11 @@ class WanVAECodec(nn.Module):
         """
         self._require_latents(latents)
         raw = self.to_raw(latents.to(execution_device(self.vae))).to(self.vae.dtype)
-        num_latents, height, width = (
-            latents.shape[2],
-            latents.shape[3] * self.spatial_stride,
-            latents.shape[4] * self.spatial_stride,
-        )
 
         def run() -> Tensor:
             return self.vae.decode(raw).sample
 
-        pictures = self._tiled("decode", run, (num_latents, height, width), tiling, progress)
+        pictures = self._tiled("decode", run, tuple(latents.shape[2:]), tiling, progress)
         frames = pictures[0].permute(1, 2, 3, 0).to("cpu", torch.float32).div_(2).add_(0.5).clamp_(0, 1)
         require_finite("the decoded video", frames, "Decode in float32 or bfloat16.")
         if logger.isEnabledFor(logging.DEBUG):
@@ -178,45 +175,61 @@ class WanVAECodec(nn.Module):
         )
         return mean, std
 
+    def tiles(self, tiling: str, height: int, width: int) -> Tiles | None:
+        """How a picture is cut.
+
+        Args:
+            tiling: ``on``, ``off`` or ``N tiles``.
+            height: In latent pixels.
+            width: Likewise.
+
+        Returns:
+            None where it stays whole.
+
+        Raises:
+            InputError: another word.
+        """
+        count = pieces(tiling)
+        if count is not None:
+            return Tiles.own(self.vae).cut(count, height, width)
+        require_choice("tiling", tiling, TILING)
+        return Tiles.own(self.vae) if tiling == OWN else None
+
     def _tiled(
         self, stage: str, run: Callable[[], Tensor], extent: tuple[int, int, int], tiling: str, progress: Progress
     ) -> Tensor:
-        """Run the stock encode or decode whole or in tiles; ``extent`` is (latent frames, height, width) in pixels."""
-        require_choice("tiling", tiling, TILING)
+        """Run the stock encode or decode whole or in tiles; ``extent`` is the latent's (frames, height, width)."""
         _, height, width = extent
-        tiled = tiling == "on" or (tiling == "auto" and height * width > LARGEST_UNTILED)
-        if tiling == "auto" and tiled:
-            logger.info("tiling auto: %s of %d×%d pixels in tiles", stage, width, height)
+        asked, size = tiling, (width * self.spatial_stride, height * self.spatial_stride)
+        if tiling == "auto":
+            tiling = OWN if size[0] * size[1] > LARGEST_UNTILED else "off"
+            if tiling == OWN:
+                logger.info("tiling auto: %s of %d×%d pixels in tiles", stage, *size)
         try:
-            return self._run(stage, run, extent, tiled, progress)
+            return self._run(stage, run, extent, tiling, progress)
         except torch.cuda.OutOfMemoryError:
-            if tiling != "auto" or tiled:
+            if asked != "auto" or tiling == OWN:
                 raise
         # Outside the except block, so that the failed attempt's tensors are free by now.
-        logger.warning("tiling auto: %s of %d×%d pixels ran out of memory whole, now in tiles", stage, width, height)
-        return self._run(stage, run, extent, True, progress)
+        logger.warning("tiling auto: %s of %d×%d pixels ran out of memory whole, now in tiles", stage, *size)
+        return self._run(stage, run, extent, OWN, progress)
 
     def _run(
-        self, stage: str, run: Callable[[], Tensor], extent: tuple[int, int, int], tiled: bool, progress: Progress
+        self, stage: str, run: Callable[[], Tensor], extent: tuple[int, int, int], tiling: str, progress: Progress
     ) -> Tensor:
-        vae, before = self.vae, self.vae.use_tiling
-        vae.use_tiling = tiled
-        total = extent[0] * (self._num_tiles(*extent[1:]) if tiled else 1)
+        vae, tiles, encodes = self.vae, self.tiles(tiling, *extent[1:]), stage == "encode"
+        total = extent[0] * (tiles.count(*extent[1:]) if tiles else 1)
         # The stock VAE calls its encoder or decoder once a latent frame and tile.
-        part = vae.encoder if stage == "encode" else vae.decoder
+        part = vae.encoder if encodes else vae.decoder
+        # The stock encoder cuts what it has folded into patches.
+        ratio = self.spatial_stride // ((vae.config.patch_size or 1) if encodes else 1)
         try:
-            with torch.no_grad(), counted([part], stage, total, progress), frames_to_host(vae.decoder):
+            watched = counted([part], stage, total, progress), frames_to_host(vae.decoder)
+            with torch.no_grad(), watched[0], watched[1], cutting(vae, tiles, ratio):
                 return run()
         finally:
-            vae.use_tiling = before
             # The stock VAE empties its feature cache when it ends, but not when it is stopped on the way.
             vae.clear_cache()
-
-    def _num_tiles(self, height: int, width: int) -> int:
-        vae = self.vae
-        if height <= vae.tile_sample_min_height and width <= vae.tile_sample_min_width:
-            return 1
-        return math.ceil(height / vae.tile_sample_stride_height) * math.ceil(width / vae.tile_sample_stride_width)
 
     def _require_frames(self, frames: Tensor) -> None:
         if frames.ndim != 4 or frames.shape[-1] != 3 or not frames.is_floating_point():

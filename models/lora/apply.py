@@ -15,6 +15,7 @@ from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputE
 from ..joint import JointModel
 from ..patching import with_replaced
 from ..storage import whole_weight
+from .distilled import Distilled
 from .files import LayerChange, LoraFile
 from .forms import Whole
 from .layers import LayerWithLora, Term, is_convolution, with_term
@@ -36,6 +37,7 @@ class LoraReport:
         unmatched: Names of the file that were not used.
         kinds: How many layers are changed in which way.
         text: How many of the file's tensors are for a text encoder; they are not used either.
+        distilled: What it was made for, where it makes the picture in few steps and is in use.
     """
 
     name: str
@@ -45,6 +47,7 @@ class LoraReport:
     unmatched: tuple[str, ...]
     kinds: Mapping[str, int] = field(default_factory=dict)
     text: int = 0
+    distilled: Distilled | None = None
 
     def summary(self) -> str:
         """One sentence for the user."""
@@ -62,6 +65,8 @@ class LoraReport:
             text += f"; {entries} of the file not used: {names}"
         if self.text:
             text += f"; {self.text} of its tensors are for a text encoder, which stays as it is"
+        if self.distilled is not None:
+            text += f"; {self.distilled.title}, step-distilled: made for {self.distilled.wants}"
         return text
 
 
@@ -106,6 +111,7 @@ def with_lora(
     report = LoraReport(
         lora.name, chosen, strength, tuple(path.removeprefix(prefix) for path in placing.kinds),
         (*placing.unmatched, *lora.other), dict(kinds), len(lora.text),
+        lora.distilled if chosen == "video" and strength > 0 else None,
     )  # fmt: skip
     (log.warning if report.unmatched or report.text else log.info)(report.summary())
     return (placing.model() if strength else joint), report

@@ -27,6 +27,7 @@ from ..weights._header import WeightFile, open_weights
 from ..weights.convert import hash_file
 from ..weights.find import PEFT_CONFIG
 from ..weights.layouts import WAN_WIDTHS, looks_like, refuse_alignment
+from .distilled import Distilled, distilled
 from .forms import Form, Whole, check_form, missing_half, read_form
 from .names import MODELS, TEXT_ENCODER, layer_of, refused_kind, role_of
 
@@ -75,6 +76,11 @@ class LoraFile:
     def name(self) -> str:
         """The file's name, for people."""
         return self.file.path.name
+
+    @property
+    def distilled(self) -> Distilled | None:
+        """What it was made for if it is for making pictures in few steps, by its name or its header."""
+        return distilled(self.file.path, self.file.metadata)
 
     @cached_property
     def digest(self) -> str:

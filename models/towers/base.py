@@ -134,6 +134,11 @@ class Tower(nn.Module, ABC):
     def enter(self, modality: Modality) -> TowerState:
         """Embed latents, timestep and text."""
 
+    def begin(self, modality: Modality) -> TowerState:
+        """:meth:`enter`, and what is added to the stream at each latent step, where there is something."""
+        state = self.enter(modality)
+        return state if modality.frames is None else state.with_hidden(_shifted(state, modality.frames))
+
     @abstractmethod
     def run_block(self, block: nn.Module, state: TowerState) -> Tensor:
         """One stock block on the residual stream."""
@@ -153,7 +158,7 @@ class Tower(nn.Module, ABC):
 
     def forward(self, modality: Modality) -> Tensor:
         """The whole tower; equals the stock forward."""
-        return self.leave(self.walk(self.enter(modality), 0, self.num_blocks))
+        return self.leave(self.walk(self.begin(modality), 0, self.num_blocks))
 
     def call_block(self, block: nn.Module, *args: Any) -> Tensor:
         """Run a block, checkpointed where the stock module would (training with gradient checkpointing on).
@@ -164,3 +169,24 @@ class Tower(nn.Module, ABC):
         if torch.is_grad_enabled() and self.model.gradient_checkpointing:
             return self.model._gradient_checkpointing_func(block, *args)
         return block(*args)
+
+
+def _shifted(state: TowerState, frames: Tensor) -> Tensor:
+    """The stream with a vector a latent step ``(B, S, D)`` added to all tokens of the step; those without time stay.
+
+    Raises:
+        InputError: vectors of another number or width.
+    """
+    hidden, grid = state.hidden, state.grid
+    wanted = (grid.num_steps * grid.latents_per_step, hidden.shape[2])
+    if frames.ndim != 3 or len(frames) not in (1, len(hidden)) or frames.shape[1:] != wanted:
+        raise InputError(
+            "what is added to the tower's stream does not fit it",
+            got=tuple(frames.shape),
+            expected=f"({len(hidden)}, {wanted[0]}, {wanted[1]})",
+        )
+    steps = frames.unflatten(1, (grid.num_steps, -1)).mean(2).to(hidden)
+    if not grid.num_prefix:
+        return (hidden.unflatten(1, (grid.num_steps, -1)) + steps[:, :, None]).flatten(1, 2)
+    shifts = steps.repeat_interleave(grid.tokens_per_step, 1)
+    return hidden + torch.nn.functional.pad(shifts, (0, 0, grid.num_prefix, 0))

@@ -212,3 +212,7 @@ class HeardRows:
         if (self._names[0], bridge) not in self._kept:
             return None
         return torch.cat([self._kept[name, bridge](self._at) for name in self._names])
+
+    def part(self, start: int, stop: int) -> HeardRows:
+        """Of some of the passes; what is kept is shared."""
+        return HeardRows(self._kept, self._order, self._names[start:stop], self._at)

@@ -14,7 +14,7 @@ from .base import AUDIO_TIME_MAX, PATH_END, Points, Steps, flow_grid, shifted
 def coupled(steps: Steps) -> Pair[Points]:
     """The flow grid from the latest time the audio tower knows; σ_V = t, σ_A = tan(π·t/2)."""
     latest = AUDIO_TIME_MAX / (steps.flow_shift - (steps.flow_shift - 1) * AUDIO_TIME_MAX)
-    times = shifted(flow_grid(steps.num_steps, steps.flow_sigmas, latest), steps.flow_shift)
+    times = shifted(steps.bent(flow_grid(steps.num_steps, steps.flow_sigmas, latest)), steps.flow_shift)
     audio_times = torch.from_numpy(times).float()
     sigmas = torch.from_numpy(np.tan(np.pi / 2 * times)).float()
     bounds = {"sigma_min": PATH_END, "sigma_max": float(sigmas[0])}

@@ -24,7 +24,7 @@ def flow(steps: Steps) -> Pair[Points]:
     """
     latest = _LATEST / (steps.flow_shift - (steps.flow_shift - 1) * _LATEST)
     even = latest * (1 - torch.arange(steps.num_steps, dtype=torch.float64) / steps.num_steps)
-    levels = shifted(even, steps.flow_shift)
+    levels = shifted(steps.bent(even), steps.flow_shift)
     sigmas = levels / (1 - levels)
     bounds = {"sigma_min": PATH_END, "sigma_max": float(sigmas[0].float())}
     levels[0] = 1

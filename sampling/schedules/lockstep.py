@@ -15,7 +15,7 @@ from .base import AUDIO_SIGMA_MAX, AUDIO_SIGMA_MIN, Points, Steps, flow_grid, sh
 @SCHEDULES.register("lockstep")
 def lockstep(steps: Steps) -> Pair[Points]:
     """Each solver's own points side by side: integer video timesteps trunc(1000·σ), exponential audio sigmas."""
-    flow = shifted(flow_grid(steps.num_steps, steps.flow_sigmas), steps.flow_shift)
+    flow = shifted(steps.bent(flow_grid(steps.num_steps, steps.flow_sigmas)), steps.flow_shift)
     # σ = 1 would make UniPC's log(1 − σ) infinite; diffusers moves it by the same amount.
     flow[0] = min(flow[0], 1 - 1e-6)
     video = Points("flow", torch.from_numpy(flow).float(), torch.from_numpy(flow * 1000).long())
@@ -23,7 +23,9 @@ def lockstep(steps: Steps) -> Pair[Points]:
     ends = math.log(AUDIO_SIGMA_MIN), math.log(AUDIO_SIGMA_MAX)
     # A single stock step would start at sigma_min, far below the noise that the latent holds; ours starts at sigma_max.
     sigmas = (
-        torch.linspace(*ends, steps.num_steps).exp().flip(0) if steps.num_steps > 1 else torch.tensor([AUDIO_SIGMA_MAX])
+        steps.bent(torch.linspace(*ends, steps.num_steps).flip(0)).exp()
+        if steps.num_steps > 1
+        else torch.tensor([AUDIO_SIGMA_MAX])
     )
     bounds = {"sigma_min": AUDIO_SIGMA_MIN, "sigma_max": AUDIO_SIGMA_MAX}
     return Pair(video, Points("cosine_v", sigmas, sigmas.atan() / math.pi * 2, bounds=bounds))

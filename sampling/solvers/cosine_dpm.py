@@ -10,10 +10,11 @@ from diffusers.schedulers.scheduling_cosine_dpmsolver_multistep import BrownianT
 from torch import Tensor
 
 from . import SOLVERS
+from ._scheduler import LastOutput, at_points
 
 
 @SOLVERS.register("cosine_dpm")
-class CosineDPM(CosineDPMSolverMultistepScheduler):
+class CosineDPM(LastOutput, CosineDPMSolverMultistepScheduler):
     """A stochastic solver for ``x_t = x0 + σ·ε`` whose model sees ``x_t/√(σ² + 1)`` and predicts v."""
 
     processes = frozenset({"cosine_v"})
@@ -44,10 +45,7 @@ class CosineDPM(CosineDPMSolverMultistepScheduler):
             lower_order_final=True,
             final_sigmas_type="zero",
         )
-        solver.set_timesteps(len(timesteps))
-        solver.sigmas, solver.timesteps = sigmas.clone(), timesteps.clone()
-        solver.set_begin_index(0)
-        return solver
+        return at_points(solver, sigmas, timesteps)
 
     def step(
         self,
@@ -71,7 +69,3 @@ class CosineDPM(CosineDPMSolverMultistepScheduler):
             like = torch.empty_like(sample, device="cpu")
             self.noise_sampler = BrownianTreeNoiseSampler(like, **bounds, seed=generator and generator.initial_seed())
         return super().step(model_output, timestep, sample, **kwargs)
-
-    def estimate(self) -> Tensor:
-        """The newest converted output."""
-        return self.model_outputs[-1]

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...core.errors import InputError
 from ...core.protocols import Solver
 from . import SOLVERS
+from ._scheduler import UnitNoise, at_points
 
 
 @SOLVERS.register("euler")
@@ -40,10 +41,7 @@ class Euler:
             if process != "flow":
                 raise InputError("only a flow is reflected", got=process, expected="flow")
             solver.folded = reflected
-        solver.set_timesteps(len(timesteps))
-        solver.sigmas, solver.timesteps = sigmas.clone(), timesteps.clone()
-        solver.set_begin_index(0)
-        return solver
+        return at_points(solver, sigmas, timesteps)
 
 
 def reflected(values: Tensor) -> Tensor:
@@ -77,16 +75,11 @@ class _FlowEuler(FlowMatchEulerDiscreteScheduler):
         return self._estimate
 
 
-class _VEuler(EulerDiscreteScheduler):
+class _VEuler(UnitNoise, EulerDiscreteScheduler):
     """Euler in σ for ``x0 + σ·ε`` and v-prediction."""
 
     stochastic = False
     _estimate: Tensor | None = None
-
-    @property
-    def init_noise_sigma(self) -> float:
-        """√(σ² + 1), so that the tower sees unit noise at the first step."""
-        return float((self.sigmas[0] ** 2 + 1) ** 0.5)
 
     def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor, **kwargs: Any) -> Any:
         """One step."""

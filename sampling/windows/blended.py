@@ -154,3 +154,7 @@ class _HeardInWindow:
     def change(self, bridge: int) -> Tensor | None:
         """As :class:`~...core.types.Heard`."""
         return self._heard.change(bridge * self._count + self._number)
+
+    def part(self, start: int, stop: int) -> _HeardInWindow:
+        """As :class:`~...core.types.Heard`."""
+        return _HeardInWindow(self._heard.part(start, stop), self._number, self._count)

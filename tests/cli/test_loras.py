@@ -76,6 +76,30 @@ def test_loras_change_the_clip_and_its_workflow_makes_it_again(
     assert [node["type"] for node in page["nodes"]].count("T2SVLoadLora") == 4
 
 
+def test_a_step_distilled_lora_brings_its_steps_and_no_guidance_of_the_picture(
+    command, loras, small_models_dir, tmp_path
+):
+    named = tmp_path / "wan_lightx2v_4step.safetensors"
+    named.symlink_to(loras["video"])
+    options = ["generate", "--models", small_models_dir, "--frames", 5, "--size", "32x32", "--no-expand"]
+    options += ["--video-caption", "waves", "--audio-caption", "surf", "--lora", named]
+    made = command(*options, "-o", tmp_path / "fast.mkv")
+    assert made.code == 0, made.err
+    asked = json.loads(probe(tmp_path / "fast.mkv").tags["sounding_video"])
+    keys = ("num_steps", "video_guidance_scale", "audio_guidance_scale", "flow_shift")
+    assert [asked[key] for key in keys] == [4, 1.0, 6.0, 5.0]
+    told = "wan_lightx2v_4step.safetensors is step-distilled (LightX2V): 4 steps, no guidance of the picture"
+    assert told in made.err and "look worse" not in made.err
+    other = command(*options, "--steps", 1, "--video-cfg", 3, "-o", tmp_path / "slow.mkv")
+    asked = json.loads(probe(tmp_path / "slow.mkv").tags["sounding_video"])
+    assert [asked[key] for key in keys] == [1, 3.0, 6.0, 5.0]
+    told = "the picture's LoRA (LightX2V) is made for 4 steps, no guidance of the picture (scale 1), shift 5"
+    assert f"{told}; 1 steps, guidance scale 3 will look worse with it" in other.err
+    off = command(*options[:-1], f"{named}:0", "--steps", 1, "-o", tmp_path / "off.mkv")
+    assert json.loads(probe(tmp_path / "off.mkv").tags["sounding_video"])["video_guidance_scale"] == 6.0
+    assert "distilled" not in off.err
+
+
 def test_a_lora_for_another_part_or_absent_is_refused(generate, loras, tmp_path):
     outcome = generate("rain", "--audio-lora", loras["video"])
     assert outcome.code == 2 or "Traceback" not in outcome.err

@@ -10,8 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sounding_video.core.errors import InputError
+from sounding_video.core.pair import Pair
 from sounding_video.core.types import Modality
+from sounding_video.sampling.cache import build_cache
+from sounding_video.sampling.given import Given
 from sounding_video.sampling.guidance import BATCHING, MAX_BATCHED_POSITIONS, GuidedDenoiser, View, dual_guidance
+from sounding_video.sampling.loop import sample
+from sounding_video.sampling.schedule import build_schedule
 
 
 def views(noise):
@@ -184,3 +189,36 @@ def test_unusable_scales_are_refused(scale):
 def test_unknown_batching_lists_the_choices():
     with pytest.raises(InputError, match=r"unknown guidance batching: got 'both'.*auto, batched, sequential"):
         dual_guidance(batching="both")
+
+
+# The last push, repeated
+
+
+@pytest.mark.parametrize("kind", ["off", "fast"])
+@pytest.mark.parametrize("side", ["none", "video", "audio"])
+def test_law_repeated_pushes_are_the_same_batched_and_sequential(mixing_class, conditioning, fixed_noise, side, kind):
+    """With all made, and with a given side; with a step cache too."""
+    known = Pair(**{side: Given(getattr(fixed_noise, side) / 2)} if side != "none" else {})
+    made, forwards = {}, {}
+    for every in (1, 3):
+        for batching in ("batched", "sequential"):
+            denoiser = mixing_class()
+            made[every, batching] = sample(
+                denoiser,
+                conditioning(),
+                fixed_noise,
+                schedule=build_schedule("lockstep", 12),
+                guidance=dual_guidance(3, 4, batching, modality_scales=(1, 2), every=(every, every)),
+                seed=3,
+                given=known,
+                cache=build_cache(kind),
+            )
+            forwards[every, batching] = sum(len(video.latents) for video, _ in denoiser.calls if video is not None)
+    for name in ("video", "audio"):
+        one, two = (getattr(made[3, batching], name) for batching in ("batched", "sequential"))
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+        if name == side:
+            assert torch.equal(one, getattr(fixed_noise, side) / 2)
+        elif side != "audio":  # beside a sound that stays, this denoiser's push never changes
+            assert not torch.allclose(one, getattr(made[1, "batched"], name), atol=1e-3)
+    assert forwards[3, "batched"] == forwards[3, "sequential"] < forwards[1, "sequential"] == forwards[1, "batched"]

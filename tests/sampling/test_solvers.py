@@ -36,10 +36,10 @@ def test_the_registry_names_the_choices():
 
 def test_a_solver_of_another_process_is_refused_and_those_that_fit_are_named():
     with pytest.raises(
-        InputError, match=r"unipc does not walk the process cosine_v.*expected auto or cosine_dpm, euler"
+        InputError, match=r"cosine_dpm does not walk the process flow.*expected auto or dpmpp_2m, euler, .*unipc"
     ):
-        build_schedule("lockstep", 4, solver="unipc")
-    assert build_schedule("lockstep", 4, solver="unipc", audio=False).audio is None
+        build_schedule("lockstep", 4, solver="cosine_dpm")
+    assert build_schedule("lockstep", 4, solver="cosine_dpm", video=False).video is None
 
 
 @settings(max_examples=40, deadline=None)
@@ -89,9 +89,9 @@ def test_video_follows_the_exact_path_of_a_gaussian_world(conditioning, gaussian
         expected, _ = denoiser.posterior(on_path, 1 - last, last)
         errors.append(float((result.video - expected).abs().max()))
     order = schedule.video.variant.order
-    assert errors[-1] < (1e-3 if order > 1 else 2e-2)
-    assert errors[1] < errors[0] / (0.75 * 2**order)
-    assert errors[2] < errors[1] / (0.87 * 2**order)
+    assert errors[-1] < (2e-3 if order > 1 else 2e-2), errors
+    assert errors[1] < errors[0] / (0.73 * 2**order), errors
+    assert errors[2] < errors[1] / (0.8 * 2**order), errors
 
 
 @pytest.mark.parametrize(("name", "solver"), walks("cosine_v"))

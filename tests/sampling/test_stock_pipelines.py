@@ -19,6 +19,7 @@ from diffusers import (
     AutoencoderKLWan,
     AutoencoderOobleck,
     CosineDPMSolverMultistepScheduler,
+    DPMSolverMultistepScheduler,
     StableAudioDiTModel,
     StableAudioPipeline,
     StableAudioProjectionModel,
@@ -129,8 +130,8 @@ def stock_audio(pipeline, latents, scale):
     ).audios
 
 
-def ours(joint, texts, noise, *, batching="auto", scales=(VIDEO_SCALE, AUDIO_SCALE)):
-    schedule = build_schedule("lockstep", STEPS, flow_sigmas=INSTALLED)
+def ours(joint, texts, noise, *, batching="auto", scales=(VIDEO_SCALE, AUDIO_SCALE), **points):
+    schedule = build_schedule("lockstep", STEPS, **{"flow_sigmas": INSTALLED, **points})
     return sample(joint, texts, noise, schedule=schedule, guidance=dual_guidance(*scales, batching), seed=SEED)
 
 
@@ -190,3 +191,16 @@ def test_published_audio_conditioning_is_another_one(stable_audio, joint, texts,
     published = Conditioning(texts.video, encode_audio(encoder, CAPTIONS[1], NEGATIVES[1], seconds=SECONDS))
     result = ours(joint, published, drawn)
     assert float((result.audio - stock_audio(stable_audio, drawn.audio, AUDIO_SCALE)).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize(("solver", "weights"), [("dpmpp_2m", "midpoint"), ("res_multistep", "heun")])
+def test_the_picture_by_another_solver_is_the_stock_pipeline_s_with_that_scheduler(
+    wan, joint, texts, drawn, monkeypatch, solver, weights
+):
+    flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    scheduler = DPMSolverMultistepScheduler(solver_type=weights, final_sigmas_type="zero", **flow)
+    monkeypatch.setattr(wan, "scheduler", scheduler)
+    # This scheduler's own points are spaced in the older way, whatever the version.
+    result = ours(joint, texts, drawn, solver=solver, flow_sigmas="diffusers-0.36")
+    assert_equal(result.video, stock_video(wan, drawn.video, VIDEO_SCALE))
+    assert float((result.video - ours(joint, texts, drawn).video).abs().max()) > 1e-3

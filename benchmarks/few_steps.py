@@ -1,0 +1,109 @@
+"""Solvers and grids at few steps on the pocket: quality against seconds, paired with 50 steps as published.
+
+    python benchmarks/few_steps.py ~/few_steps --clips 100 --write
+
+Every row makes the same test prompts of the world from the same noise, by another solver, at 8, 12, 16, 25 and 50
+steps. Seconds are CPU seconds of sampling a clip, which other work on the machine does not stretch. Values carry
+intervals over prompts; differences are paired with *auto* at the most steps, as published.
+
+All state lies in the folder that is given: clips, ``runs.jsonl`` with one line a clip, and what was judged. A stopped
+run goes on with the same command, more clips, steps or rows may be asked for later, and ``--report`` only writes what
+is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from step_cache import Row, cached, fill, folder_of, judged, runs_of, scene_cells
+
+sys.path.insert(0, str(Path(__file__).with_name("pocket")))
+from clips import Wish, pocket_size, wishes
+from intervals import TOLERANCES, f1, f1_difference
+
+FILE = Path(__file__).with_suffix(".md")
+STEPS = (8, 12, 16, 25, 50)
+ROWS = (
+    Row("auto"),
+    Row("unipc", {"solver": "unipc"}),
+    Row("dpmpp_2m", {"solver": "dpmpp_2m"}),
+    Row("res_multistep", {"solver": "res_multistep"}),
+    Row("euler", {"solver": "euler"}),
+    Row("auto, sound dpmpp_2m", {"audio_solver": "dpmpp_2m"}),
+    Row("auto, bend 1.5", {"step_bend": 1.5}),
+    Row("auto, bend 2", {"step_bend": 2.0}),
+    Row("unipc, bend 1.5", {"solver": "unipc", "step_bend": 1.5}),
+    Row("unipc, bend 2", {"solver": "unipc", "step_bend": 2.0}),
+    Row("flow, euler", {"schedule": "flow", "solver": "euler"}),
+    Row("flow, unipc", {"schedule": "flow", "solver": "unipc"}),
+    Row("auto, gentle", cached("gentle")),
+    Row("auto, guidance every 2nd", {"guidance_every": 2}),
+)
+TITLES = (
+    "steps", "row", "seconds", "faster", "event F1 ±2", "less the reference", "event F1 ±1", "less the reference",
+    "scene, picture", "scene, sound",
+)  # fmt: skip
+
+
+def seconds_of(row: Row, steps: int, wanted: Sequence[Wish], args: argparse.Namespace) -> float:
+    """CPU seconds of sampling a clip, on average."""
+    runs = runs_of(folder_of(row, steps, args))
+    return mean(runs[wish.name]["seconds"] for wish in wanted)
+
+
+def line_of(row: Row, steps: int, wanted: Sequence[Wish], args: argparse.Namespace) -> tuple[float, str] | None:
+    """Event F1 and a row of the table; None where it, or the reference, is not done."""
+    most = max(args.steps)
+    found, base = (judged(one, each, wanted, args) for one, each in ((row, steps), (ROWS[0], most)))
+    if found is None or base is None:
+        return None
+    is_base = (row.title, steps) == (ROWS[0].title, most)
+    seconds, usual = (seconds_of(one, each, wanted, args) for one, each in ((row, steps), (ROWS[0], most)))
+    cells = [str(steps), row.title, f"{seconds:.2f}", f"{usual / seconds:.2f} ×"]
+    for within in TOLERANCES:
+        difference = None if is_base else f1_difference(found.events, base.events, within)
+        cells += [str(f1(found.events, within)), "–" if difference is None else difference.difference()]
+    cells += scene_cells(found, None if is_base else base)
+    return f1(found.events, next(iter(TOLERANCES))).value, f"| {' | '.join(cells)} |"
+
+
+def table(rows: Sequence[Row], wanted: Sequence[Wish], args: argparse.Namespace) -> str:
+    """All rows that are done: by steps, and of as many steps the best first."""
+    lines = [f"| {' | '.join(TITLES)} |", "|---:|---|" + "---:|" * (len(TITLES) - 2)]
+    for steps in sorted(args.steps):
+        made = [line for row in rows if (line := line_of(row, steps, wanted, args)) is not None]
+        lines += [line for _, line in sorted(made, reverse=True)]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("output", type=Path, help="folder of all state")
+    add("--clips", type=int, default=100, help="test prompts, scenes in turn (default: 100)")
+    add("--steps", type=int, nargs="+", default=list(STEPS), help="(default: 8 12 16 25 50)")
+    add("--rows", nargs="+", choices=[row.title for row in ROWS], help="only these, and the reference")
+    add("--device", default="auto")
+    add("--report", action="store_true", help="make nothing, write what is there")
+    add("--write", action="store_true", help=f"write {FILE.name}")
+    args = parser.parse_args()
+    wanted = wishes(args.clips, pocket_size())
+    rows = [row for row in ROWS if not args.rows or row.title in (ROWS[0].title, *args.rows)]
+    for steps in () if args.report else sorted(args.steps, reverse=True):
+        for row in rows:
+            fill(row, steps, wanted, args)
+    text = table(rows, wanted, args)
+    print(text, flush=True)
+    if args.write:
+        listed = " ".join(map(str, args.steps))
+        command = f"`python benchmarks/few_steps.py OUTPUT --clips {args.clips} --steps {listed} --write`"
+        parts = ["# Few steps on the pocket", command, __doc__.split("\n\n")[2], text]
+        FILE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
