@@ -36,8 +36,9 @@ from sounding_video.models.parts import AudioParts, VideoParts
 from sounding_video.models.placement import on_device
 from sounding_video.models.plan.fit import noted
 from sounding_video.models.plan.needs import Needs, Workload, num_bytes
-from sounding_video.models.plan.outline import outline_loaded, outline_shapes
+from sounding_video.models.plan.outline import outline_loaded
 from sounding_video.models.plan.plans import Plan, choose, plans
+from sounding_video.models.plan.published import outline_shapes
 from sounding_video.models.points import placement
 from sounding_video.models.storage import store
 from sounding_video.models.text._encoder import PromptEncoder

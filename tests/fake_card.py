@@ -9,18 +9,22 @@ from __future__ import annotations
 import copy
 import inspect
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from importlib.metadata import version
 from typing import Any
 
 import pytest
 import torch
+from packaging.version import Version
 from sounding_video.core.device import Placement
+from sounding_video.core.residency import Moving
 from sounding_video.models.codecs import _to_host
 from sounding_video.models.joint import JointModel
-from sounding_video.models.plan.outline import Outline, outline_shapes
+from sounding_video.models.plan.outline import Outline
+from sounding_video.models.plan.published import outline_shapes
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
@@ -31,6 +35,22 @@ VIDEO_SHAPE, AUDIO_SHAPE = (1, 16, 21, 60, 104), (1, 64, 116)  # 81 frames of 83
 ON_CARD = Placement(torch.device("cuda"), torch.bfloat16)
 _DATA = Tensor.data
 _SDPA = torch.nn.functional.scaled_dot_product_attention
+
+PUBLISHED_FIGURES = pytest.mark.skipif(
+    Version(version("transformers")) < Version("4.52"),
+    reason="older transformers keep a part of UMT5 in float32 under bfloat16: other figures",
+)
+
+
+class SizedCard(Moving):
+    """A card of some size, for what asks how much is free."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.size = int(size)
+
+    def free_bytes(self, device: torch.device) -> int:
+        return self.size
 
 
 class CardBytes(TorchDispatchMode):
@@ -64,6 +84,10 @@ class FlashAttention(TorchFunctionMode):
     """Attention by the kernel that a card takes; without a card torch would write down all scores."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is Tensor.__array__:
+            pytest.skip(
+                "solvers of older diffusers make arrays of tensors, and a card that is not there holds no numbers"
+            )
         given = inspect.signature(_attend).bind(*args, **(kwargs or {})) if function is _SDPA else None
         if given is None or given.arguments["query"].device.type != "cuda":
             return function(*args, **(kwargs or {}))
@@ -133,6 +157,28 @@ def on_card(module: nn.Module, device: str = "cuda") -> nn.Module:
         empty = torch.empty_like(tensor, device=device)
         memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
     return copy.deepcopy(module, memo)
+
+
+def learn(step: nn.Module, row: Mapping[str, Tensor]) -> list[nn.Parameter]:
+    """A training step on the card whose optimizer has its moments already; what learns, with its gradients.
+
+    Args:
+        step: Whose losses are told; inside :func:`fake_card`, and not moved yet.
+        row: Shapes and types of one clip, without the batch.
+    """
+    twin = on_card(step)
+    learning = [parameter for parameter in twin.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(learning, foreach=True)
+    for parameter in learning:
+        parameter.grad = torch.empty_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
+    losses = twin({name: torch.empty((1, *one.shape), dtype=one.dtype, device="cuda") for name, one in row.items()})
+    assert {(loss.dtype, loss.device.type) for loss in losses.values()} == {(torch.float32, "cuda")}
+    loss = losses.pop("total")
+    losses.clear()
+    backward(loss)
+    return learning
 
 
 def backward(loss: Tensor) -> None:

@@ -15,7 +15,7 @@ from sounding_video.models.clip_encoding import encode_clip
 from sounding_video.models.codecs.oobleck import OobleckCodec
 from sounding_video.models.codecs.wan_vae import WanVAECodec
 from sounding_video.models.plan.needs import Needs, Workload
-from sounding_video.models.plan.outline import SHAPES
+from sounding_video.models.plan.published import SHAPES
 from sounding_video.pipeline import decode_latents
 
 TIMELINE = Timeline(81, Fraction(15), 832, 480)

@@ -13,7 +13,8 @@ from sounding_video.core.types import Modality
 from sounding_video.models.bridges import BRIDGES
 from sounding_video.models.joint import BridgeStack, JointModel, placement
 from sounding_video.models.plan.needs import Needs, Workload
-from sounding_video.models.plan.outline import SHAPES, Outline
+from sounding_video.models.plan.outline import Outline
+from sounding_video.models.plan.published import SHAPES
 from sounding_video.models.points import interleaved
 from torch.utils.flop_counter import FlopCounterMode
 

@@ -13,7 +13,7 @@ from sounding_video.models.codecs.oobleck import OobleckCodec
 from sounding_video.models.joined import JoinedModel
 from sounding_video.models.parts import AudioParts, VideoParts
 from sounding_video.models.plan.needs import Needs, Workload
-from sounding_video.models.plan.outline import SHAPES
+from sounding_video.models.plan.published import SHAPES
 from sounding_video.pipeline import sample_latents
 from sounding_video.sampling.given import Given
 from sounding_video.sampling.options import SamplingOptions

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from fake_card import ON_CARD, CardBytes, backward, fake_card, on_card
+from fake_card import ON_CARD, CardBytes, fake_card, learn, on_card
 from sounding_video.core.clock import Timeline
 from sounding_video.core.types import AVClip, Conditioning, JointLatents, ModalityConditioning, VideoClip
 from sounding_video.models.clip_decoding import decode_clip
@@ -128,19 +128,7 @@ def test_a_guided_step_of_the_sampler(sides: tuple[str, ...]) -> None:
 
 def step_of(card: CardBytes, step: nn.Module, row: dict[str, torch.Tensor]) -> int:
     """The peak of a whole training step, moments included."""
-    twin = on_card(step)
-    learning = [parameter for parameter in twin.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learning, foreach=True)
-    for parameter in learning:
-        parameter.grad = torch.empty_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad()
-    losses = twin({name: torch.empty((1, *one.shape), dtype=one.dtype, device="cuda") for name, one in row.items()})
-    assert {(loss.dtype, loss.device.type) for loss in losses.values()} == {(torch.float32, "cuda")}
-    loss = losses.pop("total")
-    losses.clear()
-    backward(loss)
-    del loss
+    learning = learn(step, row)
     assert {parameter.grad.device.type for parameter in learning if parameter.grad is not None} == {"cuda"}
     assert all(parameter.grad is not None for parameter in learning), "all that learns has a gradient"
     return card.peak
