@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 
-from .captions.cache import CaptionCache, default_cache_folder
 from .core.errors import OutputError
+from .core.kept import KeptJson, user_store
 from .core.progress import Progress
 from .sampling.cache._curve import Curve, curves_as_json, read_curves
 from .sampling.cache.base import StepCache
 
 _log = logging.getLogger(__name__)
+_WHAT = "what step caches measured"
 _KNOWN: dict[str, dict[str, Curve]] = {}
 
 
@@ -27,29 +28,22 @@ def calibrated(cache: StepCache | None, model: str, progress: Progress) -> StepC
     """
     if cache is None or not cache.measured:
         return cache
-    key = CaptionCache.key({"model": model, "form": 1})
+    key = KeptJson.key({"model": model, "form": 1})
     curves = _KNOWN.get(key) or _from_disk(key)
     if not curves:
         progress.tell("the step cache measures this model now: this run is computed whole")
     return replace(cache, curves=curves, keep=partial(_keep, key))
 
 
-def _store() -> CaptionCache | None:
-    try:
-        return CaptionCache(default_cache_folder().parent / "magnitudes")
-    except OutputError:
-        return None
-
-
 def _from_disk(key: str) -> dict[str, Curve]:
-    store = _store()
+    store = user_store("magnitudes", _WHAT)
     return read_curves(store.load(key)) if store is not None else {}
 
 
 def _keep(key: str, curves: Mapping[str, Curve]) -> None:
     """In memory, and where the folder can be written also on disk."""
     _KNOWN[key] = dict(curves)
-    store = _store()
+    store = user_store("magnitudes", _WHAT)
     try:
         if store is not None:
             store.store(key, curves_as_json(curves))

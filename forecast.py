@@ -6,16 +6,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .core.clock import Timeline
+from .core.errors import PlacementError
 from .core.pair import Pair
 from .core.progress import Progress
-from .core.room import clip_text, require_memory, total_memory
+from .core.residency import module_bytes
+from .core.room import clip_text, require_memory, require_sound_memory, total_memory
+from .core.sizes import size_text
 from .models.families.base import FamilyModel
 from .models.joined import join_towers
 from .models.plan.base import ModelOutline, Workload
 from .models.plan.duration import LONG_SECONDS, worded
 from .models.plan.fit import Stage, note
-from .models.plan.plans import FRAME_COPIES, iter_plans
+from .models.plan.plans import FRAME_COPIES, free_bytes, iter_plans, required_bytes
 from .models.plan.runs import forecast, settle, tilings
+from .models.replicas import is_copied
 from .sampling.guidance import is_small
 from .sampling.options import SamplingOptions
 from .sampling.windows import WINDOWS
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
 
 Shapes = Pair[tuple[int, ...]]
 FRAME_BYTES = 12  # of a pixel: three colours in float32
+SAMPLE_BYTES = 8  # of both channels in float32; as many copies as of a picture
 
 
 def tell_of_length(
@@ -53,7 +58,7 @@ def tell_of_length(
 def sampling_stage(
     model: FamilyModel, conditioning: Conditioning, options: SamplingOptions, shapes: Shapes, runs: int = 1
 ) -> Stage:
-    """The sampling stage as the planner sees it.
+    """The sampling stage as the planner sees it; on two devices, as the first one sees it.
 
     Args:
         model: Of any family.
@@ -61,16 +66,46 @@ def sampling_stage(
         options: Steps, scales, cache, windows.
         shapes: Of what is made at once.
         runs: How many windows of these shapes there are.
+
+    Raises:
+        PlacementError: another device has no room for its part.
     """
     lengths = tuple(text.positive.shape[1] if text else 0 for text in Pair.of(conditioning))
-    return Stage(
+    stage = Stage(
         "sample",
         lambda: model.sampling_outline(lengths),
         _workload(options, shapes, runs),
         (model.root,),
-        batchings=_batchings(options, shapes),
+        batchings=_batchings(options, shapes, model.placement),
         resident=model.resident,
     )
+    require_partners(stage, model.placement)
+    return stage
+
+
+def require_partners(stage: Stage, placement: Placement) -> None:
+    """Refuse other devices that have no room for the model and a pass, and say what they need.
+
+    Raises:
+        PlacementError: says what is needed and what is free.
+    """
+    for device in placement.partners:
+        alone = replace(placement, device=device, partners=(), offload="none")
+        need = required_bytes(next(stage.plans(alone, stays=True)).peak_of([stage.name]), device)
+        weights, copied = module_bytes(stage.modules[0]), is_copied(stage.modules[0], device)
+        need += weights if device.type == "cpu" and not copied else 0
+        free = free_bytes(device) + (weights if device.type != "cpu" and copied else 0)
+        if need > free:
+            raise PlacementError(
+                f"{device} has no room for its part of the guidance",
+                got=f"{size_text(free)} free",
+                expected=f"{size_text(need)}, for towers, bridges and one pass",
+                remedy="Make the clip smaller or shorter, or name one device with --device.",
+            )
+        note(
+            f"{stage.name}: {device} has towers and bridges once more and runs the other guidance passes: needs "
+            f"{size_text(need)} of {size_text(free)} free memory"
+        )
 
 
 def _workload(options: SamplingOptions, shapes: Shapes, runs: int = 1) -> Workload:
@@ -81,8 +116,10 @@ def _workload(options: SamplingOptions, shapes: Shapes, runs: int = 1) -> Worklo
     return Workload(*shapes, guided=guided, kept_steps=kept)
 
 
-def _batchings(options: SamplingOptions, shapes: Shapes) -> tuple[str, ...]:
-    """Ways of guidance that the planner may choose from, fastest first."""
+def _batchings(options: SamplingOptions, shapes: Shapes, placement: Placement) -> tuple[str, ...]:
+    """Ways of guidance that the planner may choose from, fastest first; of two devices each has one pass at a time."""
+    if placement.partners:
+        return ("sequential",)
     if options.guidance_batching != "auto":
         return (options.guidance_batching,)
     return ("batched", "sequential") if is_small(shapes.video) else ("sequential",)
@@ -93,7 +130,10 @@ def _planning(
 ) -> tuple[tuple[ModelOutline, Workload, Placement], dict[str, tuple[str, ...]]]:
     """What the planner asks of a run: the outline, the shapes and the placement, and the ways that are open."""
     shapes = model.shapes(timeline)
-    ways = {"batchings": _batchings(options, shapes), "tilings": tilings(timeline.width * timeline.height, tiling)}
+    ways = {
+        "batchings": _batchings(options, shapes, model.placement),
+        "tilings": tilings(timeline.width * timeline.height, tiling),
+    }
     return (model.outline(), _workload(options, shapes), model.placement), ways
 
 
@@ -116,6 +156,8 @@ def settled(
     pixels = timeline.num_frames * timeline.width * timeline.height
     told = clip_text(timeline.num_frames, timeline.width, timeline.height)
     require_memory(FRAME_COPIES * FRAME_BYTES * pixels if model.makes("video") else 0, told)
+    if model.makes("audio"):
+        require_sound_memory(timeline.num_samples, timeline.geometry.sample_rate, FRAME_COPIES * SAMPLE_BYTES)
     run, ways = _planning(model, at_once or timeline, options, tiling)
     if model.placement.offload != "auto":
         if model.placement.device.type == "cpu":

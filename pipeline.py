@@ -8,17 +8,15 @@ in one place beside the way (:class:`.models.plan.fit.Stage`).
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 
 from .calibration import calibrated
 from .core.clock import ClipTimes, Timeline
-from .core.dialect import caption_notes, read
+from .core.dialect import read
 from .core.errors import InputError
 from .core.pair import MODALITIES, Pair
 from .core.progress import SILENT, Progress, stoppable
@@ -28,9 +26,7 @@ from .forecast import sampling_stage, settled, tell_of_length
 from .long_clips import of_windows, plan_of, sample_windows, window_frames, window_shapes
 from .media.audio import fit_length
 from .models.attention import sage_advice
-from .models.bridge_use import SIDE_GIVEN, apart, given_level, misused
 from .models.clip_decoding import decode_clip
-from .models.compiled import compiled, why_not_compiled
 from .models.conditioning import REMEMBERED, ConditioningCache
 from .models.encoding import encode_cached
 from .models.families.base import FamilyModel
@@ -39,20 +35,18 @@ from .models.loading import load_models
 from .models.own import PUBLISHED
 from .models.parts import AudioParts, VideoParts
 from .models.plan.fit import How, note
+from .models.replicas import denoisers
 from .previews import preview_maps
+from .run_setup import as_compiled, as_trained, on_devices, tell, tell_of_sides, tell_of_use, told_of_captions
 from .sampling.given import Given, require_use
 from .sampling.loop import sample
 from .sampling.noise import draw_noise
 from .sampling.options import SamplingOptions
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from .core.device import Placement
     from .core.protocols import AudioCodec, TextEncoder, VideoCodec
     from .core.windows import LatentPlan
-    from .models.bridge_use import BridgeUse
-    from .sampling.cache.base import StepCache
 
 __all__ = [
     "DEFAULT_NEGATIVES",
@@ -76,17 +70,6 @@ __all__ = [
 FADE_SECONDS = 0.01
 # The published system's negative prompts.
 DEFAULT_NEGATIVES = Captions(PUBLISHED.video_negative, PUBLISHED.audio_negative)
-
-
-def told_of_captions(captions: Captions, negatives: Captions) -> list[str]:
-    """What a user should know of captions and negatives: which weights are applied, and what is not read."""
-    named = {
-        "video caption": captions.video,
-        "audio caption": captions.audio,
-        "video negative": negatives.video,
-        "audio negative": negatives.audio,
-    }
-    return [note for name, text in named.items() for note in caption_notes(name, text)]
 
 
 def encode_captions(
@@ -169,7 +152,9 @@ def sample_latents(
     require_use(given, hears=model.hears, why_deaf=model.why_deaf)
     sides = {side: shapes[side] is not None for side in MODALITIES}
     schedule = options.build_schedule(**sides, processes=model.processes)
-    guidance, cache = options.guidance(model.hears), _cache_of(model, options, progress)
+    guidance = options.guidance(model.hears)
+    cache = calibrated(options.build_cache(walked=model.walked), model.description, progress)
+    model = on_devices(model, options, guidance, progress)
     plan = plan_of(model, options, shapes, times)
     conditioning = _of_plan(model, plan, conditioning, progress)
 
@@ -177,20 +162,19 @@ def sample_latents(
     rest["latent_dtype"] = torch.bfloat16 if model.placement.cast_everything else torch.float32
 
     def denoise(how: How) -> JointLatents:
-        settings = {**rest, "guidance": replace(guidance, batching=how.batching), "device": how.device}
-        with _compiled(model, how.placement, options, progress):
+        batching = "batched" if how.placement.partners else how.batching
+        settings = {**rest, "guidance": replace(guidance, batching=batching), "device": how.device}
+        with as_compiled(model, how.placement, options, progress), denoisers(model, how.placement) as denoiser_of:
             if plan is not None:
-                return sample_windows(model.denoiser, plan, conditioning, shapes, options, given, settings, progress)
+                return sample_windows(denoiser_of, plan, conditioning, shapes, options, given, settings, progress)
             noise = draw_noise(options.seed, video_shape=video_shape, audio_shape=audio_shape)
-            denoiser, last = model.denoiser(times or model.times(shapes)), {"given": given, "progress": progress}
+            denoiser, last = denoiser_of(times or model.times(shapes)), {"given": given, "progress": progress}
             return sample(denoiser, conditioning, noise, seed=options.seed, **settings, **last)
 
     at_once, runs = (shapes, 1) if plan is None else (window_shapes(plan, shapes), len(plan.windows))
-    if all(sides.values()):
-        _tell(options.deaf(model.hears), progress)
-        tell_of_use(given, model.use, progress, options.schedule)
+    tell_of_sides(model, options, given, sides, progress)
     tell_of_length(model, at_once, options, progress, runs)
-    _tell(sage_advice(model.placement), progress)
+    tell(sage_advice(model.placement), progress)
     with stoppable(progress):
         return sampling_stage(model, conditioning, options, at_once, runs).run(model.placement, denoise)
 
@@ -203,65 +187,18 @@ def _of_plan(
 ) -> Conditioning:
     """Captions as windows need them; what is done, or not read, is told."""
     if plan is not None:
+        if any(text.frames is not None for text in Pair.of(conditioning).present.values()):
+            raise InputError(
+                "what a side is told of the other, frame by frame, is told of the whole clip",
+                got=f"{len(plan.windows)} windows",
+                expected="windows off",
+            )
         note(plan.sentence)
         return of_windows(model, conditioning, float(plan.seconds))
     if conditioning.later:
         start = float(conditioning.later[0][0])
-        _tell(f"captions from {start:g} s on are not read: the clip is made at once, without windows", progress)
+        tell(f"captions from {start:g} s on are not read: the clip is made at once, without windows", progress)
     return conditioning
-
-
-def _compiled(
-    model: FamilyModel, placement: Placement, options: SamplingOptions, progress: Progress
-) -> AbstractContextManager[None]:
-    """The model's blocks compiled, where that was asked for and can be; where it cannot, that is told."""
-    why = why_not_compiled(model.root, placement) if options.compile else ""
-    _tell(why, progress)
-    if why or not options.compile:
-        return nullcontext()
-    return compiled(model.root, partial(_tell, progress=progress))
-
-
-def _cache_of(model: FamilyModel, options: SamplingOptions, progress: Progress) -> StepCache | None:
-    return calibrated(options.build_cache(walked=model.walked), model.description, progress)
-
-
-def as_trained(given: Pair[Given], use: BridgeUse | None) -> Pair[Given]:
-    """What is given, at the bridges' own level where it is shown at one level and nobody asked for another.
-
-    Args:
-        given: By modality.
-        use: What the bridges were trained for; None where their file does not say it.
-    """
-    if use is None:
-        return given
-    sides = given.present.items()
-    return Pair(**{side: replace(one, time=given_level(use, side, one.time)) for side, one in sides})
-
-
-def tell_of_use(given: Pair[Given], use: BridgeUse | None, progress: Progress, schedule: str) -> None:
-    """Say it where bridges are used for something else, or otherwise, than they were trained for.
-
-    Args:
-        given: What is known in a run of both modalities.
-        use: As in :func:`as_trained`.
-        progress: Told.
-        schedule: Of the run.
-    """
-    _tell(apart(use, schedule), progress)
-    whole = next(((side, one) for side, one in given.present.items() if one.is_whole), None)
-    if whole is None:
-        _tell(misused(use, "joint"), progress)
-        return
-    side, one = whole
-    made = next(made for made, given_side in SIDE_GIVEN.items() if given_side == side)
-    _tell(misused(use, made, how=one.how, level=one.time), progress)
-
-
-def _tell(sentence: str, progress: Progress) -> None:
-    if sentence:
-        note(sentence)
-        progress.tell(sentence)
 
 
 def decode_latents(

@@ -36,6 +36,8 @@ def why_not_compiled(root: nn.Module, placement: Placement) -> str:
     """A sentence where blocks of a model cannot be compiled; empty where they can."""
     if not isinstance(root, JointModel):
         return "this model is not made of two towers, so its blocks are not compiled"
+    if placement.partners:
+        return "on two devices blocks are not compiled"
     if placement.offload in ("group", "sequential"):
         return f"with offload {placement.offload} the layers of a block come and go, so blocks are not compiled"
     if packing_of(root) != "native":

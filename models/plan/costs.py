@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ...core.types import Modality
 from ..codecs._to_host import frames_to_host
 from .base import Workload
+from .kept_costs import lasting
 from .tracking import Cost, dry_run
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def _of_text(encoder: nn.Module, projection: nn.Module | None, length: int) -> C
         return hidden if projection is None else projection.text_projection(hidden)
 
     modules = [module for module in (encoder, projection) if module is not None]
-    return dry_run(run, (tensor for module in modules for tensor in (*module.parameters(), *module.buffers())))
+    weights = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
+    return lasting(lambda: dry_run(run, weights), "encode", encoder, projection, length)
 
 
 def sampling(
@@ -84,7 +86,7 @@ def sampling(
 
     joint.forget_tables()
     try:
-        cost = dry_run(run, known)
+        cost = lasting(lambda: dry_run(run, known), "sample", joint, work, text_lengths, batched)
         return cost._replace(operations=cost.operations * (1 + waiting))
     finally:
         joint.forget_tables()
@@ -117,7 +119,7 @@ def _modality(tower: nn.Module, view: Tensor, length: int, rows: int) -> Modalit
     return Modality(torch.cat([view] * rows), torch.empty(1, device=_META), text, duration)
 
 
-def encoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiled: bool, known: Iterable[Tensor]) -> Cost:
+def encoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiled: bool | str, known: Iterable[Tensor]) -> Cost:
     """A clip's picture to a latent ``(1, C, T, H, W)``."""
     _, channels, frames, height, width = shape
     stride, area = codec.spatial_stride, height * width
@@ -126,7 +128,7 @@ def encoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiled: bool, know
         return 3 * (codec.temporal_stride * (num_latents - 1) + 1) * pixels * codec.vae.dtype.itemsize
 
     whole = num_bytes_of(frames, area * stride**2)
-    height, width = _tile(codec, height, width) if tiled else (height, width)
+    height, width, more = _tile(codec, height, width, tiled)
     steady = min(frames, STEADY_FRAMES)
 
     def run() -> Tensor:
@@ -134,11 +136,11 @@ def encoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiled: bool, know
         pictures = torch.empty(1, 3, *size, dtype=codec.vae.dtype, device=_META)
         return codec.vae.encode(pictures).latent_dist.mode()
 
+    codec.vae.clear_cache()  # as a new one's
     # The clip is on the device whole; of the latents, the posterior's two halves and what is made of them.
-    cost = dry_run(run, known)
+    cost = lasting(lambda: dry_run(run, known), "encode video", codec, steady, height, width)
     waiting = whole - num_bytes_of(steady, height * width * stride**2) + 4 * 4 * channels * frames * area
-    repeated = frames / steady * area / (height * width)
-    return Cost(cost.peak_bytes + waiting, int(cost.operations * repeated))
+    return Cost(cost.peak_bytes + waiting, int(cost.operations * frames / steady * more))
 
 
 def encoding_audio(vae: Any, shape: tuple[int, ...], known: Iterable[Tensor]) -> Cost:
@@ -148,29 +150,35 @@ def encoding_audio(vae: Any, shape: tuple[int, ...], known: Iterable[Tensor]) ->
     def run() -> Tensor:
         return vae.encode(torch.empty(sound, dtype=vae.dtype, device=_META)).latent_dist.mode()
 
-    return dry_run(run, known)
+    return lasting(lambda: dry_run(run, known), "encode audio", vae, sound)
 
 
-def _tile(codec: WanVAECodec, height: int, width: int) -> tuple[int, int]:
-    """A tile of a latent picture."""
-    vae, stride = codec.vae, codec.spatial_stride
-    return min(height, vae.tile_sample_min_height // stride), min(width, vae.tile_sample_min_width // stride)
+def _tile(codec: WanVAECodec, height: int, width: int, tiled: bool | str) -> tuple[int, int, float]:
+    """The largest tile of a latent picture, and how many times its work all of them take together."""
+    tiles = codec.tiles("on" if tiled is True else tiled or "off", height, width)
+    if tiles is None:
+        return height, width, 1.0
+    tall, wide = min(height, tiles.height), min(width, tiles.width)
+    return tall, wide, tiles.work(height, width) / (tall * wide)
 
 
-def decoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiled: bool, known: Iterable[Tensor]) -> Cost:
+def decoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiled: bool | str, known: Iterable[Tensor]) -> Cost:
     """A video latent ``(1, C, T, H, W)`` to pictures."""
     _, channels, frames, height, width = shape
-    latent_bytes, area = 4 * channels * frames * height * width, height * width
-    height, width = _tile(codec, height, width) if tiled else (height, width)
+    latent_bytes = 4 * channels * frames * height * width
+    height, width, more = _tile(codec, height, width, tiled)
+
+    steady = min(frames, STEADY_FRAMES)
 
     def run() -> Tensor:
-        raw = torch.empty(1, channels, min(frames, STEADY_FRAMES), height, width, dtype=codec.vae.dtype, device=_META)
+        raw = torch.empty(1, channels, steady, height, width, dtype=codec.vae.dtype, device=_META)
         with frames_to_host(codec.vae.decoder):
             return codec.vae.decode(raw).sample
 
+    codec.vae.clear_cache()
     # The latent itself, its un-normalised copy and the one that went through the first convolution.
-    cost = dry_run(run, known)
-    repeated = frames / min(frames, STEADY_FRAMES) * area / (height * width)
+    cost = lasting(lambda: dry_run(run, known), "decode video", codec, channels, steady, height, width)
+    repeated = frames / steady * more
     return Cost(cost.peak_bytes + 2 * latent_bytes, int(cost.operations * repeated))
 
 
@@ -180,4 +188,4 @@ def decoding_audio(vae: Any, shape: tuple[int, ...], known: Iterable[Tensor]) ->
     def run() -> Tensor:
         return vae.decode(torch.empty((1, *shape[1:]), dtype=vae.dtype, device=_META)).sample
 
-    return dry_run(run, known)
+    return lasting(lambda: dry_run(run, known), "decode audio", vae, shape[1:])

@@ -15,9 +15,10 @@ from torch import nn
 
 from ...core.device import Placement
 from ...core.residency import current_residency, expecting
+from ..codecs._tiles import OWN, pieces
 from ..placement import on_device
 from .base import ModelOutline, Workload
-from .plans import Plan, choose, free_bytes, iter_plans, more_frugal
+from .plans import Plan, choose, free_bytes, iter_plans, more_frugal, required_bytes
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -97,14 +98,15 @@ class Stage:
         Raises:
             PlacementError, torch.OutOfMemoryError: as :func:`run_fitting`.
         """
+        run = self if placement.offload == "auto" else replace(self, tilings=self._tilings(placement))
 
         def attempt(where: Placement, plan: Plan | None) -> T:
-            batching, tiling = (plan.guidance_batching, plan.tiling) if plan else (self.batchings[0], self.tilings[0])
+            batching, tiling = (plan.guidance_batching, plan.tiling) if plan else (run.batchings[0], run.tilings[0])
             resident = self.resident(where) if self.resident else on_device(self.modules[0], where)
             with resident:
                 return work(How(where, batching, tiling))
 
-        return run_fitting(self, placement, attempt)
+        return run_fitting(run, placement, attempt)
 
     def plans(self, placement: Placement, *, stays: bool = False) -> Iterator[Plan]:
         """Ways to run the stage; with ``auto`` and unless it ``stays``, nothing is on the device between stages."""
@@ -117,6 +119,16 @@ class Stage:
             tilings=self.tilings,
             stays=stays,
         )
+
+    def _tilings(self, placement: Placement) -> Sequence[str]:
+        """Where all ways cut the picture, those from the first one that fits on; nobody asked for a larger one."""
+        if len(self.tilings) == 1 or self.tilings[0] == "off":
+            return self.tilings
+        free = free_bytes(placement.device)
+        for plan in self.plans(placement):
+            if required_bytes(plan.peak_of([self.name]), placement.device) <= free:
+                return self.tilings[self.tilings.index(plan.tiling) :]
+        return self.tilings[-1:]
 
     def activation_bytes(self, placement: Placement, plan: Plan | None) -> int:
         """What the stage takes beside its weights, under a plan or as the placement says."""
@@ -187,7 +199,10 @@ def _smaller(run: Stage, placement: Placement, plan: Plan | None, moved: int) ->
         moved: Bytes of others that were on the device and have left.
     """
     failed = plan or next(run.plans(placement))
-    later = [other for other in run.plans(replace(placement, offload="auto")) if _rank(other) >= _rank(failed)]
+    # What was foretold was wrong: of tiles only the smallest are tried then.
+    words = dict.fromkeys(tiling if pieces(tiling) is None else OWN for tiling in run.tilings)
+    ways = replace(run, tilings=tuple(words)).plans(replace(placement, offload="auto"))
+    later = [other for other in ways if _rank(other) >= _rank(failed)]
     device, below = placement.device, failed.peak_of([run.name]) + moved
     return more_frugal(later, run.name, below=below, free_bytes=free_bytes(device), device=device)
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from torch import Tensor, nn
 
@@ -42,10 +43,14 @@ class Needs:
 
     outline: ModelOutline
     workload: Workload
-    _counted: dict[tuple[str, bool], Cost] = field(default_factory=dict, repr=False)
+    _counted: dict[tuple[str, bool | str], Cost] = field(default_factory=dict, repr=False)
 
     def weights(self) -> dict[str, int]:
         """Bytes of each part that is there."""
+        return dict(self._weights)
+
+    @cached_property
+    def _weights(self) -> dict[str, int]:
         storage, parts = self.outline.storage, self.outline.parts()
         whole = {name: num_bytes(module) for name, module in parts.items()}
         if storage in BYTES_PER_WEIGHT:
@@ -62,7 +67,7 @@ class Needs:
             offload: ``none``, ``model``, ``group`` or ``sequential``.
             prefetch: Whether ``group`` fetches one layer ahead (CUDA).
         """
-        parts, weights = self.outline.parts(), self.weights()
+        parts, weights = self.outline.parts(), self._weights
         if offload == "none":
             return self.kept_bytes() + (self.freed_bytes() if stage == "encode" else 0)
         names = [name for name in parts if stage in self.outline.used_in(name)]
@@ -74,35 +79,36 @@ class Needs:
 
     def kept_bytes(self) -> int:
         """Bytes of all weights that stay in memory from stage to stage."""
-        return sum(size for name, size in self.weights().items() if name not in self.outline.freed)
+        return sum(size for name, size in self._weights.items() if name not in self.outline.freed)
 
     def freed_bytes(self) -> int:
         """Bytes of the largest text encoder that is read for the captions and let go of; they come one by one."""
-        return max((size for name, size in self.weights().items() if name in self.outline.freed), default=0)
+        return max((size for name, size in self._weights.items() if name in self.outline.freed), default=0)
 
     def weights_to_come(self, stage: str) -> int:
         """Bytes of weights that a stage brings into main memory on a CPU: what is loaded takes no more of it."""
         return self.weights_on_device(stage, "none", prefetch=False) - self.kept_bytes() * self.outline.is_loaded
 
-    def activations(self, stage: str, *, batched: bool = False, tiled: bool = False) -> int:
+    def activations(self, stage: str, *, batched: bool = False, tiled: bool | str = False) -> int:
         """Bytes that a stage keeps alive beside the weights.
 
         Args:
             stage: One of ``CLIP_STAGES`` and ``STAGES``.
             batched: Sampling: both guidance passes as one batch.
-            tiled: Encoding or decoding the picture: in tiles.
+            tiled: Encoding or decoding the picture: in the codec's own tiles, or in ``N tiles``.
         """
         return self._cost(stage, batched, tiled).peak_bytes
 
-    def operations(self, stage: str, *, batched: bool = False, tiled: bool = False) -> int:
+    def operations(self, stage: str, *, batched: bool = False, tiled: bool | str = False) -> int:
         """Operations of a whole stage, of sampling those of one step; arguments as in :meth:`activations`."""
         return self._cost(stage, batched, tiled).operations
 
-    def _cost(self, stage: str, batched: bool, tiled: bool) -> Cost:
+    def _cost(self, stage: str, batched: bool, tiled: bool | str) -> Cost:
         variant = batched if stage == "sample" else tiled if stage in TILED_STAGES else False
         key = (stage, variant)
         if key not in self._counted:
-            ways = {"batched": variant and stage == "sample", "tiled": variant and stage != "sample"}
+            samples = stage == "sample"
+            ways = {"batched": samples and variant, "tiled": not samples and variant}
             self._counted[key] = self.outline.cost(stage, self.workload, **ways)
         return self._counted[key]
 

@@ -15,20 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from ...core.clock import LatentGeometry
-from ...core.errors import CorruptWeightsError, require_choice
+from ...core.errors import CorruptWeightsError
 from ...core.json_text import read_json
-from ..bridges.base import BridgeConfig
 from ..codecs import CODECS
 from ..codecs.wan_vae import WanVAECodec
-from ..joint import BridgeStack, JointModel
-from ..points import placement as named_placement
+from ..empty import on_meta
+from ..joint import JointModel
 from ..stock import variant_of
 from ..storage import own_hooks, packing_of, store_fp8, unpacked
 from ..text._encoder import MOST_TEXT_LENGTH
 from ..text._handle import TextEncoderHandle
 from ..towers import TOWERS
-from ..towers.stable_audio import StableAudioTower
-from ..towers.wan import WanTower
 from ..weights._build import kept_in_float32
 from ..weights._config import part_outline
 from ..weights._folders import part_weights
@@ -55,14 +52,6 @@ _USED = {
     "video codec": ("encode video", "decode video"),
     "audio codec": ("encode audio", "decode audio"),
 }
-# Published sizes: BridgeDiT reference, sections 1.2 and 1.3; T5, Oobleck and the audio tower are the classes' defaults.
-SHAPES = ("wan-1.3b", "wan-14b")
-_WAN = {
-    "wan-1.3b": {"num_attention_heads": 12, "ffn_dim": 8960, "num_layers": 30},
-    "wan-14b": {"num_attention_heads": 40, "ffn_dim": 13824, "num_layers": 40},
-}
-_UMT5_XXL = {"vocab_size": 256_384, "d_model": 4096, "d_ff": 10_240, "num_layers": 24, "num_heads": 64, "d_kv": 64}
-_T5_BASE = {"vocab_size": 32_128, "d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12, "d_kv": 64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +115,7 @@ class Outline(ModelOutline):
         }
         return tuple(stage for stage, is_there in present.items() if is_there)
 
-    def cost(self, stage: str, work: Workload, *, batched: bool, tiled: bool) -> Cost:
+    def cost(self, stage: str, work: Workload, *, batched: bool, tiled: bool | str) -> Cost:
         """See :mod:`.costs`."""
         known, lengths = self.tensors(), (self.video_text_length, self.audio_text_length)
         if stage == "encode":
@@ -253,7 +242,7 @@ def outline_models(
     Raises:
         MissingModelError, WeightsError: as the loaders.
     """
-    dtype, codec_dtype = placement.dtype, _codec_dtype(placement)
+    dtype, codec_dtype = placement.dtype, type_of_codecs(placement)
     if isinstance(found.video, WanFiles):
         video = load_transformer(_HeaderOnly(found.video.transformer, "wan"), dtype)
         vae = load_vae(_HeaderOnly(found.video.vae, "wan_vae"), codec_dtype)
@@ -293,7 +282,7 @@ def _audio_text_later(source: Path | StableAudioFiles, placement: Placement) -> 
     dtype = placement.dtype
     if isinstance(source, StableAudioFiles):
         _, _, projection = load_checkpoint(
-            _HeaderOnly(source.checkpoint, "stable_audio"), dtype, _codec_dtype(placement)
+            _HeaderOnly(source.checkpoint, "stable_audio"), dtype, type_of_codecs(placement)
         )
         parts = [load_t5(_HeaderOnly(source.text_encoder, "t5"), dtype), projection]
     else:
@@ -309,47 +298,6 @@ def _cast(module: nn.Module, placement: Placement) -> nn.Module:
     return nn.Module.to(module, placement.dtype) if placement.cast_everything else module
 
 
-def outline_shapes(name: str, placement: Placement) -> Outline:
-    """The outline of the published models; nothing has to be on disk.
-
-    Args:
-        name: One of ``SHAPES``; Stable Audio Open and four ``dual_cross`` bridges go with both.
-        placement: Gives the number types.
-
-    Raises:
-        InputError: another name.
-    """
-    from diffusers import (
-        AutoencoderKLWan,
-        AutoencoderOobleck,
-        StableAudioDiTModel,
-        StableAudioProjectionModel,
-        WanTransformer3DModel,
-    )
-    from transformers import T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
-
-    require_choice("model shape", name, SHAPES)
-    with torch.device("meta"):
-        modules = [
-            WanTransformer3DModel(**_WAN[name]),
-            StableAudioDiTModel(),
-            UMT5EncoderModel(UMT5Config(**_UMT5_XXL, feed_forward_proj="gated-gelu")),
-            T5EncoderModel(T5Config(**_T5_BASE)),
-            StableAudioProjectionModel(768, 768, 0, 512),
-        ]
-        codecs = [AutoencoderKLWan(), AutoencoderOobleck()]
-    video, audio, umt5, t5, projection = (_typed(module, placement.dtype) for module in modules)
-    vae, oobleck = (_typed(module, _codec_dtype(placement)) for module in codecs)
-    towers = WanTower(video), StableAudioTower(audio)
-    config = BridgeConfig(video_width=towers[0].width, video_time_width=towers[0].width)
-    with torch.device("meta"):
-        stack = BridgeStack("dual_cross", config, named_placement("uniform_early")).to(placement.dtype)
-    joint = JointModel(*towers, stack).eval()
-    return Outline(
-        f"{name} + stable-audio-open", joint, umt5, nn.ModuleList([t5, projection]), WanVAECodec(vae), oobleck
-    )
-
-
 class _HeaderOnly(WeightFile):
     """A weight file whose tensors are empty ones of the right shape; the loaders build an outline from it."""
 
@@ -363,17 +311,17 @@ class _HeaderOnly(WeightFile):
 
 
 def _from_folder(model_class: Any, folder: Path, dtype: torch.dtype) -> nn.Module:
-    return _typed(part_outline(model_class, folder, part_weights(folder))[1], dtype)
+    return typed(part_outline(model_class, folder, part_weights(folder))[1], dtype)
 
 
 @torch.inference_mode(False)
 def rebuilt(vae: nn.Module) -> nn.Module:
     """A codec anew from its configuration: old-style weight normalisation leaves tensors that cannot be copied."""
-    with torch.device("meta"):
-        return _typed(type(vae).from_config(vae.config), vae.dtype)
+    with on_meta():
+        return typed(type(vae).from_config(vae.config), vae.dtype)
 
 
-def _typed(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+def typed(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Types as the folder loaders give them: ``dtype``, and float32 where the class keeps it."""
     kept = kept_in_float32(module, dtype)
     for name, parameter in module.named_parameters():
@@ -381,7 +329,8 @@ def _typed(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def _codec_dtype(placement: Placement) -> torch.dtype:
+def type_of_codecs(placement: Placement) -> torch.dtype:
+    """Of codecs: float32, unless everything is cast."""
     return placement.dtype if placement.cast_everything else torch.float32
 
 

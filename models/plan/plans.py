@@ -69,7 +69,7 @@ class Plan:
         dtype: Type of computation, for people.
         attention: Attention kernel.
         guidance_batching: ``batched`` or ``sequential``.
-        tiling: Of the video codec, ``off`` or ``on``.
+        tiling: Of the video codec: ``off``, ``on``, or ``N tiles`` that are larger than those of ``on``.
         stages: Peak of every stage.
         host_bytes: Main memory: all weights, and the decoded clip.
     """
@@ -112,7 +112,7 @@ class Plan:
             said.append(f"guidance {self.guidance_batching}")
         if stage in (None, *TILED_STAGES):
             done = "encoded" if stage == "encode video" else "decoded"
-            said.append(f"picture {done} " + ("in tiles" if self.tiling == "on" else "whole"))
+            said.append(f"picture {done} {tiling_text(self.tiling)}")
         return ", ".join(said)
 
     def as_json(self) -> dict[str, Any]:
@@ -179,13 +179,16 @@ def iter_plans(
 def _ways(placement: Placement, *, stays: bool) -> list[tuple[str, str, str]]:
     """Offload and storage to consider. On a CPU the weights are where they are needed already."""
     asked, kept = placement.offload, "native" if placement.storage == "auto" else placement.storage
+    whole = ("none", "model")
     if placement.device.type == "cpu":
         mode = "none" if asked == "auto" else asked
         return [(mode, mode, kept)]
     native = [way for way in ORDER if way[2] == "native"]
     ways = ORDER if placement.storage == "auto" else [(*way[:2], kept) for way in native]
     if kept not in STREAMABLE:
-        ways = [way for way in ways if way[0] in ("none", "model") and way[1] != "group"]
+        ways = [way for way in ways if way[0] in whole and way[1] != "group"]
+    if placement.partners:
+        ways = [way for way in ways if way[0] in whole and way[2] == "native"]
     if asked != "auto":
         return [way for way in ways if way[0] == way[1] == asked]
     return [way for way in ways if stays or way[0] != "none"]
@@ -201,7 +204,7 @@ def _plan(needs: Needs, placement: Placement, way: tuple[str, str, str], batchin
         mode = text_offload if stage == "encode" else offload
         return needs.weights_on_device(stage, mode, prefetch=placement.device.type == "cuda")
 
-    variant = {"batched": batching == "batched", "tiled": tiling == "on"}
+    variant = {"batched": batching == "batched", "tiled": {"off": False, "on": True}.get(tiling, tiling)}
     stages = tuple(
         StagePeak(stage, weights(stage), needs.activations(stage, **variant), needs.operations(stage, **variant))
         for stage in needs.stages()
@@ -212,6 +215,11 @@ def _plan(needs: Needs, placement: Placement, way: tuple[str, str, str], batchin
         host += max(peak.activation_bytes for peak in stages)
     dtype = str(placement.dtype).removeprefix("torch.")
     return Plan(offload, text_offload, storage, dtype, placement.attention, batching, tiling, stages, host)
+
+
+def tiling_text(tiling: str) -> str:
+    """``whole``, ``in tiles`` or ``in 3 tiles``."""
+    return {"off": "whole", "on": "in tiles"}.get(tiling, f"in {tiling}")
 
 
 def required_bytes(num_bytes: int, device: torch.device) -> int:

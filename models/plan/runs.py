@@ -11,6 +11,7 @@ from torch import nn
 
 from ...core.device import Placement
 from ...core.errors import PlacementError
+from ..codecs._tiles import OWN, larger_tiles
 from ..codecs.oobleck import OobleckCodec
 from ..codecs.wan_vae import LARGEST_UNTILED, WanVAECodec
 from ..storage import packing_of
@@ -22,6 +23,8 @@ from .outline import Outline, rebuilt, without_weights
 from .plans import Plan, choose, free_bytes, iter_plans, required_bytes
 
 log = logging.getLogger(__name__)
+# Pixels of the stock codec's tiles.
+OWN_TILE = 256 * 256
 
 
 def encoding(encoder: PromptEncoder) -> Stage:
@@ -87,13 +90,16 @@ def _audio_run(stage: str, codec: OobleckCodec, workload: Workload) -> Stage:
 def tilings(num_pixels: int, tiling: str) -> tuple[str, ...]:
     """Ways of en- and decoding that the planner may choose from, fastest first; an explicit one stays alone.
 
+    Few large tiles cost less than many small ones: of 832×480 two take 1.08 times the work, those of ``on`` 1.66 times.
+
     Args:
         num_pixels: Of a picture. ``auto`` never takes a picture larger than the published system's whole.
-        tiling: ``auto``, ``on`` or ``off``.
+        tiling: ``auto``, ``on`` or ``off``; or ``N tiles``, which a plan for a whole run has picked.
     """
     if tiling != "auto":
         return (tiling,)
-    return ("on",) if num_pixels > LARGEST_UNTILED else ("off", "on")
+    cut = (*larger_tiles(num_pixels, largest=LARGEST_UNTILED, least=OWN_TILE), OWN)
+    return cut if num_pixels > LARGEST_UNTILED else ("off", *cut)
 
 
 def settle(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 import torch
+from fake_card import PUBLISHED_FIGURES
 from small_models import Sheet
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import Placement, resolve_placement
@@ -19,7 +21,8 @@ from sounding_video.models.placement import on_device
 from sounding_video.models.plan import fit, runs
 from sounding_video.models.plan.fit import noted, run_fitting
 from sounding_video.models.plan.needs import Needs, Workload
-from sounding_video.models.plan.outline import outline_loaded, outline_shapes
+from sounding_video.models.plan.outline import outline_loaded
+from sounding_video.models.plan.published import outline_shapes
 from sounding_video.models.plan.runs import decoding_video, settle
 from sounding_video.models.text._handle import TextEncoderHandle, fingerprint_encoder, fingerprint_files
 from sounding_video.models.weights.load import load_wan
@@ -269,6 +272,7 @@ def published():
     return replace(outline_shapes("wan-1.3b", placement), freed=("video text", "audio text")), placement
 
 
+@PUBLISHED_FIGURES
 @pytest.mark.parametrize(
     ("free", "offload", "tiling"),
     [(10e9, "auto", None), (12.4e9, "auto", None), (20e9, "none", "off"), (40e9, "none", "off")],
@@ -384,3 +388,11 @@ def test_fingerprints_tell_encoders_apart(small_models_dir, tmp_path) -> None:
     data[-1] ^= 1
     weights.write_bytes(data)
     assert fingerprint_files([folder], 8) != fingerprint_files([copy], 8)
+
+
+@pytest.mark.parametrize("offload", ["auto", "none"])
+def test_a_sound_of_days_is_refused_before_anything_is_made(model, offload) -> None:
+    """Few pictures, at a rate of less than one a day."""
+    asked = replace(model, placement=replace(model.placement, offload=offload))
+    with pytest.raises(PlacementError, match="the memory cannot hold a sound of 500100000 s"):
+        generate(asked, CAPTIONS, timeline=Timeline(5001, Fraction(1, 100_000), 32, 32, model.geometry))

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from fake_card import PUBLISHED_FIGURES
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import OFFLOAD_MODES, resolve_placement
 from sounding_video.core.errors import InputError, PlacementError
@@ -24,15 +25,9 @@ from sounding_video.models.bridges.base import BridgeConfig
 from sounding_video.models.codecs.wan_vae import WanVAECodec
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
 from sounding_video.models.plan.needs import STAGES, Needs, Workload, num_bytes, streamed_bytes
-from sounding_video.models.plan.outline import (
-    SHAPES,
-    Outline,
-    outline_loaded,
-    outline_models,
-    outline_shapes,
-    without_weights,
-)
+from sounding_video.models.plan.outline import Outline, outline_loaded, outline_models, without_weights
 from sounding_video.models.plan.plans import Plan, StagePeak, choose, iter_plans, plans, required_bytes
+from sounding_video.models.plan.published import SHAPES, outline_shapes
 from sounding_video.models.plan.tracking import LiveBytes
 from sounding_video.models.towers.stable_audio import StableAudioTower
 from sounding_video.models.towers.wan import WanTower
@@ -418,6 +413,7 @@ def test_every_mode_holds_in_every_stage_the_weights_that_are_foretold(benchmark
     assert held["model", "decode video"] == num_bytes(model.video.codec) == held["group", "decode video"]
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_a_card_runs_every_stage_of_every_plan(benchmark, small_models_dir: Path) -> None:
     """On a CPU, where only its way is checked: fp8, tiles and streamed text encoders are among what is run."""
     from sounding_video.pipeline import load_models
@@ -448,6 +444,7 @@ def published() -> list[Plan]:
     return plans(lambda _: outline, Workload.of(Timeline()), placement)
 
 
+@PUBLISHED_FIGURES
 def test_a_tight_card_streams_and_tiles_and_a_large_one_keeps_everything(published) -> None:
     picks = {size: choose(published, int(size * 1e9), CUDA).plan for size in (7.5, 12, 16, 24, 48)}
     assert [(p.offload, p.text_offload, p.tiling) for p in picks.values()] == [
