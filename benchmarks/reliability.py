@@ -50,7 +50,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "convert": ("convert", str(ROOT / "models" / "pocket" / "bridge.safetensors"), "-o", "b.safetensors",
         "--overwrite"),
     "generate": ("generate", "rain", "-o", "clips/a.mp4", "--seed", "1", "--frames", "9", *MODELS),
-    "run": ("run", str(ROOT / "workflows" / "api" / "text_to_sounding_video_pocket.json"), "--models", "pocket",
+    "run": ("run", str(ROOT / "workflows" / "api" / "text_to_sounding_video_pocket.json"),
         "--set", "T2SVJointSampler.steps=2", "--set", "T2SVEmptyAVLatent.num_frames=9"),
     "sound": ("sound", "{clips}", "rain", "-o", "made", "--seed", "1", *MODELS),
     "train": ("train", "pocket_audio", *TRAINING, "--output", "run"),

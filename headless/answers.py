@@ -25,6 +25,7 @@ def require_address(server_url: str) -> None:
     try:
         address = urlsplit(server_url)
         usable = address.scheme in ("http", "https") and bool(address.hostname) and (address.port or 1) > 0
+        (address.hostname or "").encode("idna")  # as whoever looks the name up does
     except ValueError:
         usable = False
     if not usable:

@@ -12,10 +12,11 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 
@@ -31,6 +32,7 @@ from .refusal import refusal
 from .report import RunReport
 from .workflow_file import with_twin
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.25  # how often a waiting client looks whether the user wants out
@@ -171,7 +173,7 @@ class _Run:
         self, http: aiohttp.ClientSession, prompt_id: str
     ) -> tuple[dict[str, Any], list[dict[str, str]]]:
         """What the output nodes show, and the files among it."""
-        entry = await self._entry(http, prompt_id) or {}
+        entry = await self._until_answered(partial(self._entry, http, prompt_id), prompt_id) or {}
         outputs = entry.get("outputs") or {}
         if not isinstance(outputs, dict) or not all(isinstance(values, dict) for values in outputs.values()):
             raise not_comfyui(f"{self.url}/history/{prompt_id}", f"outputs {shown(outputs)}")
@@ -269,16 +271,24 @@ class _Run:
         self, http: aiohttp.ClientSession, prompt_id: str
     ) -> tuple[aiohttp.ClientWebSocketResponse, bool]:
         """Open the websocket again under our name, and ask whether our run is over by now."""
+
+        async def opened() -> tuple[aiohttp.ClientWebSocketResponse, bool]:
+            socket = await self._connect(http)
+            try:
+                return socket, await self._ended_or_known(http, prompt_id)
+            except BaseException:
+                await socket.close()
+                raise
+
+        return await self._until_answered(opened, prompt_id)
+
+    async def _until_answered(self, ask: Callable[[], Awaitable[T]], prompt_id: str) -> T:
+        """What a question brings, which is asked again until ``reconnect_seconds`` are over."""
         deadline = time.monotonic() + self.reconnect_seconds
         while True:
             self.progress.check_cancelled()
             try:
-                socket = await self._connect(http)
-                try:
-                    return socket, await self._ended_or_known(http, prompt_id)
-                except BaseException:
-                    await socket.close()
-                    raise
+                return await ask()
             except aiohttp.ClientError as error:
                 if time.monotonic() > deadline:
                     raise self._lost(f"The run {prompt_id} may still go on there.") from error

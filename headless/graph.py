@@ -23,6 +23,7 @@ from ..core.json_text import read_json
 from ..nodes import NODES
 from ..nodes.host.folders import MODEL_INPUTS
 from ..nodes.host.io import ComfyNode, Schema
+from ..nodes.host.prefixes import title_of
 from .native_nodes import NATIVE_NODES
 from .values import WIDGETS, from_text, read_value
 
@@ -253,8 +254,8 @@ def _split_target(graph: Mapping[str, Any], target: str) -> tuple[str, str]:
 
 def _names(node: Mapping[str, Any]) -> tuple[str, ...]:
     """Class and title."""
-    title = (node.get("_meta") or {}).get("title")
-    return (node["class_type"], *([title] if isinstance(title, str) else []))
+    title = title_of(node)
+    return (node["class_type"], *([title] if title else []))
 
 
 def _find_node(graph: Mapping[str, Any], name: str) -> str:

@@ -61,6 +61,9 @@ _ROOM = {
     "T2SVEditAnchors": 650,
     "T2SVCaptionVideo": 310,
     "T2SVLoadBridge": 130,
+    "T2SVLoadAlignment": 150,
+    "T2SVConditionOnPicture": 190,
+    "T2SVConditionOnSound": 190,
     "T2SVDownloadModels": 200,
 }
 Place = tuple[list[int], list[int]]  # position of the upper left corner, and size

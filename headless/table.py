@@ -10,27 +10,40 @@ from typing import Any
 
 from ..core.dialect import escaped
 from ..core.errors import InputError, SoundingVideoError, WorkflowError
+from ..core.json_text import read_text
 from ..models.weights.find import POCKET
 from .graph import apply_overrides, node_classes
 
 NAME, PROMPT = "name", "prompt"
 CAPTIONS = ("video_caption", "audio_caption")
+# All are read and expanded before the first one runs.
+MOST_ROWS = 10_000
 
 
 def read_table(path: str | Path) -> list[dict[str, str]]:
     """Rows of a CSV file by column; commas, semicolons or tabs, as the first line has them.
 
     Raises:
-        InputError: it cannot be read, has no rows, a column without a name or twice, or a row of another length.
+        InputError: it cannot be read, has no rows or too many, a column without a name or twice, or a row of another
+            length.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("the table cannot be read", got=f"{path} ({error})", expected="a CSV file in UTF-8") from error
+    expected = "a CSV file in UTF-8"
+    text = read_text(path, what="the table", error=InputError, expected=expected).replace("\r\n", "\n")
     head = text.partition("\n")[0]
     separator = max(",;\t", key=head.count)
-    lines = [line for line in csv.reader(io.StringIO(text, newline=""), delimiter=separator) if any(line)]
+    lines: list[list[str]] = []
+    try:
+        for line in csv.reader(io.StringIO(text, newline=""), delimiter=separator):
+            lines += [line] if any(line) else []
+            if len(lines) > MOST_ROWS + 1:
+                raise InputError(
+                    "the table has more rows than a batch takes",
+                    got=path,
+                    expected=f"at most {MOST_ROWS}",
+                    remedy="Split it into several.",
+                )
+    except csv.Error as error:
+        raise InputError("the table cannot be read", got=f"{path} ({error})", expected=expected) from error
     columns = [cell.strip() for cell in lines[0]] if lines else []
     if len(lines) < 2 or not all(columns) or len(set(columns)) != len(columns):
         raise InputError(

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..nodes.host.prefixes import title_of
 from .graph import Step, plan
 from .known_files import known_files
 from .layout import Place, laid_out, ports_on_page
@@ -146,7 +147,7 @@ def _node(
         if port.options.get("control_after_generate"):
             values.append("fixed")
     position, size = places[step.node_id]
-    title = (source.get("_meta") or {}).get("title")
+    title = title_of(source)
     return {
         "id": numbers[step.node_id],
         "type": step.schema.node_id,

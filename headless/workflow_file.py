@@ -45,8 +45,7 @@ class Workflow:
         Args:
             changed: Whether inputs were replaced since it was found.
         """
-        info = self.extra_data.get("extra_pnginfo")
-        told = dict(info) if isinstance(info, Mapping) else {}
+        told = dict(_beside_prompt(self.extra_data))
         told.pop("workflow", None)
         return told if changed or self.page is None else {**told, "workflow": self.page}
 
@@ -100,8 +99,7 @@ def understood(content: Any) -> Workflow:
         if isinstance(prompt, list) and len(prompt) > 3:  # an entry of the queue or the history
             prompt, extra = prompt[2], prompt[3]
         extra = dict(extra) if isinstance(extra, Mapping) else {}
-        info = extra.get("extra_pnginfo")
-        page = page or (info.get("workflow") if isinstance(info, Mapping) else None)
+        page = page or _beside_prompt(extra).get("workflow")
         page = dict(page) if is_page_format(page) else None
         if isinstance(prompt, Mapping) and not is_page_format(prompt):
             check_format(prompt)
@@ -150,9 +148,15 @@ def with_twin(
         workflow: The twin; None takes the one that was given, else lays out a graph of our own nodes.
         given: So far.
     """
-    info = given.get("extra_pnginfo") or {}
+    info = _beside_prompt(given)
     workflow = workflow or info.get("workflow") or _own_layout(graph)
     return given if workflow is None else {**given, "extra_pnginfo": {**info, "workflow": workflow}}
+
+
+def _beside_prompt(extra_data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a queue request says of the page; files may hold anything there."""
+    info = extra_data.get("extra_pnginfo")
+    return info if isinstance(info, Mapping) else {}
 
 
 def _own_layout(graph: Mapping[str, Any]) -> dict[str, Any] | None:

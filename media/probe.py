@@ -103,8 +103,8 @@ class _Pictures:
     def __init__(self, path: Path) -> None:
         self.path, self.taken, self._room = path, [], Room("the pictures of this file", copies=6)
 
-    def add(self, frame: av.VideoFrame) -> None:
-        picture = np.ascontiguousarray(placed(rgb_picture(frame), *upright(frame)))
+    def add(self, frame: av.VideoFrame, turned: tuple[int, bool]) -> None:
+        picture = np.ascontiguousarray(placed(rgb_picture(frame), *turned))
         if self.taken and picture.shape != self.taken[0].shape:
             (rows, columns), (new_rows, new_columns) = self.taken[0].shape[:2], picture.shape[:2]
             raise InputError(
@@ -120,7 +120,8 @@ class _Pictures:
         return to_float(torch.from_numpy(np.stack(self.taken)))
 
 
-Take = Callable[[Any], None]
+TakePicture = Callable[[av.VideoFrame, tuple[int, bool]], None]
+TakeSound = Callable[[av.AudioFrame], None]
 
 
 @dataclass
@@ -133,11 +134,10 @@ class _Seen:
     sound: tuple[int, int] | None = None
     times: list[int] = field(default_factory=list)
 
-    def picture(self, frame: av.VideoFrame) -> None:
+    def picture(self, frame: av.VideoFrame, turned: tuple[int, bool]) -> None:
         self.num_frames += 1
         if self.size is None:
-            is_turned = upright(frame)[0] % 2
-            self.size = (frame.height, frame.width) if is_turned else (frame.width, frame.height)
+            self.size = (frame.height, frame.width) if turned[0] % 2 else (frame.width, frame.height)
         if frame.pts is not None:
             self.times.append(frame.pts)
 
@@ -152,7 +152,7 @@ class _Seen:
         return not intervals or max(intervals) <= 2 * max(1, sorted(intervals)[len(intervals) // 2])
 
 
-def _decode(path: Path, *, on_picture: Take | None, on_sound: Take | None) -> tuple[MediaInfo, bool]:
+def _decode(path: Path, *, on_picture: TakePicture | None, on_sound: TakeSound | None) -> tuple[MediaInfo, bool]:
     """Decode the first moving picture and the first sound stream, hand on every frame, and count.
 
     Returns:
@@ -167,11 +167,15 @@ def _decode(path: Path, *, on_picture: Take | None, on_sound: Take | None) -> tu
         with reading(path, NOT_MEDIA):
             for packet in source.demux([stream for stream in (picture, sound) if stream]):
                 for frame in packet.decode():
-                    is_picture = isinstance(frame, av.VideoFrame)
-                    (seen.picture if is_picture else seen.block)(frame)
-                    take = on_picture if is_picture else on_sound
-                    if take:
-                        take(frame)
+                    if isinstance(frame, av.VideoFrame):
+                        turned = upright(frame, picture.codec_context.name)
+                        seen.picture(frame, turned)
+                        if on_picture:
+                            on_picture(frame, turned)
+                        continue
+                    seen.block(frame)
+                    if on_sound:
+                        on_sound(frame)
             return _describe(path, source, seen), seen.is_steady
 
 

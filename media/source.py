@@ -24,6 +24,8 @@ NOT_MEDIA = "this is not a media file that can be read, or it is damaged"
 EXPECTED = "for example an mp4, webm or mkv file"
 # How FFmpeg opens a plain text (as a film of the text), and texts that name other files or addresses.
 _TEXTS = frozenset({"tty", "hls", "concat", "dash", "sdp", "rtsp", "imf", "lrc", "webm_dash_manifest", "avs", "vpx"})
+# Codecs whose colour profiles have a name, which PyAV frees twice.
+_NAMED_PROFILES = frozenset({"png", "apng"})
 # A slide is shown ten minutes at the most, and a film for a day: beyond this a time is a mistake of the file.
 LOWEST_FPS, MOST_SECONDS = Fraction(1, 600), 24 * 3600
 ASK_BYTES = 1 << 27
@@ -98,13 +100,19 @@ def rate_of(path: Path, stream: av.VideoStream) -> Fraction:
     )
 
 
-def upright(frame: av.VideoFrame) -> tuple[int, bool]:
+def upright(frame: av.VideoFrame, codec: str) -> tuple[int, bool]:
     """How a frame is put upright: quarter turns against the clock, then whether left and right are exchanged.
 
     The file's matrix says where a pixel is shown (ISO/IEC 14496-12, 6.2.2); of an angle between two quarters the nearer
     one is taken.
+
+    Args:
+        frame: Decoded.
+        codec: Of its stream.
     """
-    matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), b"")
+    # What PyAV gives out of a PNG with a colour profile ends the process when it is let go of.
+    beside = () if codec in _NAMED_PROFILES else frame.side_data
+    matrix = next((bytes(data) for data in beside if data.type.name == "DISPLAYMATRIX"), b"")
     if len(matrix) < 36:
         return round((frame.rotation or 0) / 90) % 4, False
     a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).astype(np.int64)

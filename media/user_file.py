@@ -200,7 +200,7 @@ def _as_played(path: Path, picture: MovingPicture) -> tuple[tuple[int, int], int
         shape = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
         if frame is None:
             raise InputError("no frame of this file can be decoded", got=path, expected="a video or a picture")
-        turn, flipped = upright(frame)
+        turn, flipped = upright(frame, stream.codec_context.name)
         light = LIGHT.get(int(frame.color_trc or 0), "")
         interlaced = frame.interlaced_frame
     width, height = max(1, round(frame.width * shape)), frame.height

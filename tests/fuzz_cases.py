@@ -321,3 +321,52 @@ def _stated(header: bytes) -> int:
         return min(max((end for end in ends if isinstance(end, int) and end > 0), default=0), 1 << 20)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
         return 0
+
+
+def odd_weight_files(files: Sequence[bytes]) -> Case:
+    """Whole safetensors files: some as they are, else with the header, a JSON text in it, or numbers changed."""
+
+    def make(rng: random.Random) -> bytes:
+        content = rng.choice(files)
+        length = int.from_bytes(content[:8], "little")
+        header, body = json.loads(content[8 : 8 + length]), content[8 + length :]
+        act = rng.randrange(6)
+        if act == 0:
+            return content
+        if act <= 2:
+            header = _odd_notes(rng, header)
+        elif act == 3:
+            body = _odd_numbers(rng, header, body)
+        elif act == 4:
+            header = odd_value(rng, [header])
+        else:
+            return damaged(rng, content)
+        text = json.dumps(header).encode()
+        return struct.pack("<Q", len(text)) + text + body
+
+    return make
+
+
+def _odd_notes(rng: random.Random, header: dict[str, Any]) -> dict[str, Any]:
+    """A text of the metadata changed; of one that is JSON, a value in it."""
+    notes = header["__metadata__"]
+    name = rng.choice(sorted(notes))
+    try:
+        value = json.loads(notes[name])
+    except ValueError:
+        value = notes[name]
+    changed = odd_value(rng, [value])
+    notes[name] = changed if isinstance(changed, str) and rng.random() < 0.5 else json.dumps(changed)
+    return header
+
+
+def _odd_numbers(rng: random.Random, header: dict[str, Any], body: bytes) -> bytes:
+    """A few numbers of one tensor, as float32."""
+    spans = [entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"]
+    start, end = rng.choice(spans)
+    made = bytearray(body)
+    for _ in range(rng.choice((1, 1, 3))):
+        at = start + 4 * rng.randrange(max(1, (end - start) // 4))
+        odd = rng.choice((0.0, -0.0, -1.0, 0.5, 1.0, 1e-45, 3e38, float("nan"), float("inf"), float("-inf")))
+        made[at : at + 4] = struct.pack("<f", odd)
+    return bytes(made)

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fuzz_cases import damaged, odd_json, odd_safetensors, odd_value
+from fuzz_cases import damaged, odd_json, odd_safetensors, odd_value, odd_weight_files
 from fuzz_readers import reader, written
 
 # Weight files.
@@ -37,14 +37,15 @@ def _bridge_header() -> dict[str, Any]:
 
 
 @cache
-def _alignment_header() -> dict[str, Any]:
+def _alignments_of_all_kinds() -> list[bytes]:
+    """Whole files: read by no tower, by one, by both; of random weights that only show the form."""
     import tempfile
 
     from small_models import write_alignment
 
+    kinds = [{}, {"reads": ("audio",)}, {"reads": ("video", "audio")}, {"reads": ("video",), "trained": False}]
     with tempfile.TemporaryDirectory() as folder:
-        content = write_alignment(Path(folder, "alignment.safetensors"), reads=("video", "audio")).read_bytes()
-    return json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return [write_alignment(Path(folder, f"{n}.safetensors"), **kind).read_bytes() for n, kind in enumerate(kinds)]
 
 
 @reader("safetensors files", lambda rng: odd_safetensors([*HEADERS, _bridge_header()])(rng))
@@ -71,11 +72,13 @@ def _bridges(case: bytes, folder: Path) -> None:
     outline_bridges(written(case, folder, "bridge.safetensors"))
 
 
-@reader("alignment files", lambda rng: odd_safetensors([_alignment_header()])(rng))
+@reader("alignment files", lambda rng: odd_weight_files(_alignments_of_all_kinds())(rng))
 def _alignments(case: bytes, folder: Path) -> None:
-    from sounding_video.models.weights.alignment import load_alignment
+    from sounding_video.models.weights.alignment import factors_of, load_alignment
 
-    load_alignment(written(case, folder, "alignment.safetensors"))
+    loaded = load_alignment(written(case, folder, "alignment.safetensors"))
+    assert loaded.summary() and isinstance(loaded.warnings(), list)
+    factors_of(loaded)
 
 
 @reader(

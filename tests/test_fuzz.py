@@ -38,3 +38,13 @@ def test_the_fuzzer_finds_what_is_no_error_of_ours(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setitem(READERS, "broken", Reader(lambda rng: rng.randrange(100), broken))
     assert fuzz("broken", 30, 0).failures.total() > 5
+
+
+def test_some_alignment_files_are_whole() -> None:
+    """Only then does what stands behind the header get anything to read."""
+    logging.disable(logging.CRITICAL)
+    try:
+        found = fuzz("alignment files", CASES, 0)
+    finally:
+        logging.disable(logging.NOTSET)
+    assert CASES // 10 <= found.cases - found.refused <= CASES * 3 // 4

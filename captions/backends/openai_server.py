@@ -19,9 +19,9 @@ from urllib.parse import SplitResult, urlsplit
 
 from ...core.errors import CaptionError, InputError, TextError
 from ...core.json_text import parse_json
+from ...core.secrets import KEY_VARIABLE, OPENAI_KEY_VARIABLE, redacted
 from . import BACKENDS
 from ._http import POLL_SECONDS, Response, TooLongError, send
-from ._secrets import KEY_VARIABLE, OPENAI_KEY_VARIABLE, redacted
 from .base import BackendOptions, Message, never_cancel
 
 LOGGER = logging.getLogger(__name__)

@@ -90,15 +90,16 @@ class PromptEncoder(nn.Module):
                 expected="a list with at least one string",
             )
         cleaned = [self.checked(text) for text in texts]
-        batch = self._tokens(
+        batch = self.tokens(
             cleaned,
+            add_special_tokens=True,
             padding="max_length",
             max_length=self.max_length,
             truncation=True,
             return_attention_mask=True,
             return_tensors="pt",
         )
-        full = self._tokens(cleaned, return_attention_mask=False, verbose=False).input_ids
+        full = self.tokens(cleaned, add_special_tokens=True, return_attention_mask=False, verbose=False).input_ids
         for number, ids in enumerate(full, start=1):
             if len(ids) > self.max_length:
                 logger.warning(
@@ -107,10 +108,18 @@ class PromptEncoder(nn.Module):
                 )
         return batch.input_ids, batch.attention_mask
 
-    def _tokens(self, texts: list[str], **how: Any) -> BatchEncoding:
+    def tokens(self, texts: list[str] | str, **how: Any) -> BatchEncoding:
+        """What the tokenizer makes of texts.
+
+        Raises:
+            IncompatibleWeightsError: it cannot; nothing of its files is tried before.
+        """
         try:
-            return self.tokenizer(texts, add_special_tokens=True, **how)
-        except (ValueError, TypeError, LookupError, OverflowError, RuntimeError) as error:
+            return self.tokenizer(texts, **how)
+        except BaseException as error:
+            # Its Rust part raises a PanicException, which is no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise IncompatibleWeightsError(
                 "the tokenizer cannot read a text",
                 got=f"{type(error).__name__}: {str(error)[:200]}",

@@ -58,7 +58,7 @@ def _tokenize(encoder: PromptEncoder, text: WeightedText) -> tuple[Tensor, Tenso
     tokenizer, length = encoder.tokenizer, encoder.max_length
     pairs: list[tuple[int, float]] = []
     for piece, weight in text.parts:
-        ids = tokenizer(encoder.checked(piece), add_special_tokens=False, verbose=False).input_ids
+        ids = encoder.tokens(encoder.checked(piece), add_special_tokens=False, verbose=False).input_ids
         pairs += [(token, weight) for token in ids]
     lost = len(pairs) + 1 - length
     if lost > 0:

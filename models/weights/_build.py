@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ...core.errors import IncompatibleWeightsError
 from ...core.progress import ask_to_stop
+from ..empty import QuickOnMeta
 from ._header import WeightFile, require_float
 from ._limits import outlined, require_numbers
 
@@ -88,7 +89,7 @@ def build(make: Callable[[], nn.Module], file: WeightFile, recipes: Recipes, *, 
 
     require_float(file)
     _require_fit(outlined(make, len(file.infos), file.path), file, recipes)
-    with init_empty_weights(include_buffers=False):
+    with init_empty_weights(include_buffers=False), QuickOnMeta():
         module = make()
     own = module.state_dict()
     kept = kept_in_float32(module, dtype)
@@ -150,9 +151,10 @@ def _require_equal(file: WeightFile, what: str, *, missing: set[str], surplus: s
 
 
 def kept_in_float32(module: nn.Module, dtype: torch.dtype) -> set[str]:
-    """Diffusers keeps these parts in float32 under any type; transformers only under float16."""
+    """Diffusers keeps these parts in float32 under any type; transformers, but for the oldest, only under float16."""
     from transformers import PreTrainedModel
 
-    if isinstance(module, PreTrainedModel) and dtype != torch.float16:
+    tells_apart = hasattr(PreTrainedModel, "_keep_in_fp32_modules_strict")
+    if isinstance(module, PreTrainedModel) and dtype != torch.float16 and tells_apart:
         return set(getattr(module, "_keep_in_fp32_modules_strict", None) or ()) if dtype == torch.bfloat16 else set()
     return set(getattr(module, "_keep_in_fp32_modules", None) or ())

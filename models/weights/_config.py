@@ -18,9 +18,11 @@ from torch import nn
 from ...core.disk import is_file
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, UnsafeWeightsError
 from ...core.json_text import read_json
+from ..plan.remembered import remembered
 from ._limits import outlined
 from ._weight_file import WeightFile
 
+Shapes = tuple[tuple[str, tuple[int, ...]], ...]
 CONFIG, ADAPTER = "config.json", "adapter_config.json"
 # What may name code: classes in files beside the weights, and kernels on a hub, which are called "owner/name".
 CODE_KEYS = ("auto_map", "custom_pipelines", "trust_remote_code")
@@ -49,19 +51,41 @@ def part_outline(model_class: Any, where: Path, file: WeightFile) -> tuple[Calla
     """
     make = configured(model_class, read_config(model_class, where))
     outline = outlined(make, len(file.infos), where)
-    own = dict(outline.named_parameters())
+    _require_sizes(outline, _shapes(file), where)
+    return make, outline
+
+
+def require_part(model_class: Any, where: Path, file: WeightFile) -> None:
+    """Look at a part as :func:`part_outline` does; what was found good before is not made again.
+
+    Raises:
+        CorruptWeightsError, UnsafeWeightsError, IncompatibleWeightsError: see the messages.
+    """
+    config, shapes = read_config(model_class, where), _shapes(file)
+
+    def look() -> None:
+        _require_sizes(outlined(configured(model_class, config), len(shapes), where), shapes, where)
+
+    remembered(look, "part", model_class, config, shapes, where)
+
+
+def _shapes(file: WeightFile) -> Shapes:
+    return tuple((name, info.shape) for name, info in file.infos.items())
+
+
+def _require_sizes(outline: nn.Module, shapes: Shapes, where: Path) -> None:
+    own, found = dict(outline.named_parameters()), dict(shapes)
     wrong = [
-        f"{name} {tuple(parameter.shape)} instead of {file.infos[name].shape}"
+        f"{name} {tuple(parameter.shape)} instead of {found[name]}"
         for name, parameter in own.items()
-        if name in file.infos and tuple(parameter.shape) != file.infos[name].shape
+        if name in found and tuple(parameter.shape) != found[name]
     ]
     if wrong:
         raise _misfit(where, f"{len(wrong)} misshapen ({', '.join(wrong[:3])})")
     asked = sum(parameter.numel() for parameter in own.values())
-    there = sum(math.prod(info.shape) for info in file.infos.values())
+    there = sum(math.prod(shape) for shape in found.values())
     if asked > FACTOR * there + SPARE:
         raise _misfit(where, f"{asked} numbers for a file of {there}")
-    return make, outline
 
 
 def configured(model_class: Any, config: dict[str, Any]) -> Callable[[], nn.Module]:

@@ -15,8 +15,9 @@ import torch
 from ...core.disk import is_file, look, suffix_of, why_unlistable
 from ...core.errors import IncompatibleWeightsError, MissingModelError, SoundingVideoError, UnsafeWeightsError
 from ..counting import stopping_calls
+from ..empty import QuickOnMeta
 from ._build import Recipe, build
-from ._config import part_outline, read_config
+from ._config import part_outline, read_config, require_part
 from ._header import open_weights, require_float
 from ._limits import in_words, require_numbers
 from ._shards import shard_group
@@ -45,14 +46,15 @@ def load_part(model_class: Any, folder: Path, part: str, dtype: torch.dtype) -> 
     """
     where = folder / part
     file = part_weights(where)
-    module, _ = part_outline(model_class, where, file)
     if _is_plain(where, model_class) and not (file.is_scaled or file.packings):
+        require_part(model_class, where, file)
         return _load_plain(model_class, where, dtype)
+    make, _ = part_outline(model_class, where, file)
     recipes = {name: Recipe(name) for name in file}
     table = next((name for name in TABLES if name in recipes), None)
     if table:
         recipes = dict.fromkeys(TABLES, Recipe(table)) | recipes
-    return build(module, file, recipes, dtype=dtype)
+    return build(make, file, recipes, dtype=dtype)
 
 
 def part_weights(where: Path) -> WeightFile:
@@ -186,7 +188,8 @@ def guarded(load: Callable[[], Any], where: Path) -> Any:
         IncompatibleWeightsError: whatever the library raised.
     """
     try:
-        with stopping_calls():  # a tensor at a time, however many gigabytes
+        # Asked a tensor at a time, however many gigabytes; diffusers makes its modules on meta first.
+        with stopping_calls(), QuickOnMeta():
             return load()
     except Exception as error:
         if isinstance(error, SoundingVideoError):

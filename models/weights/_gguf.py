@@ -13,6 +13,7 @@ from torch import Tensor
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError
 from ...core.optional import require
 from ._gguf_header import require_sound
+from ._gguf_reader import quick_reader
 from ._weight_file import TensorInfo, WeightFile
 from .files import corrupt
 
@@ -58,10 +59,10 @@ class GgufFile(WeightFile):
     format = "gguf"
 
     def __init__(self, path: Path) -> None:
-        gguf = require("gguf", f"reading {path}")
+        require("gguf", f"reading {path}")
         require_sound(path)
         try:
-            self._reader: GGUFReader = gguf.GGUFReader(path)
+            self._reader: GGUFReader = quick_reader()(path)
         except (ValueError, LookupError, OSError, OverflowError, TypeError, AttributeError, MemoryError) as error:
             raise corrupt(path, error) from error
         self.path = path

@@ -17,7 +17,7 @@ from torch import Tensor
 from ...core.disk import suffix_of
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, UnsafeWeightsError
 from ._gguf import GgufFile
-from ._safetensors import WORDS, read_header
+from ._safetensors import WORDS
 from ._shards import is_index, shard_files, shard_group
 from ._weight_file import TensorInfo, WeightFile, joined_metadata
 from .files import (
@@ -54,8 +54,7 @@ class SafetensorsFile(WeightFile):
         self._where: dict[str, Path] = {}
         self._spans: dict[str, tuple[int, int]] = {}
         for shard in shards:
-            check_safetensors(shard)
-            header, own, start = read_header(shard)
+            header, own, start = check_safetensors(shard)
             metadata = joined_metadata(metadata, own)
             for name, entry in header.items():
                 _refuse_twice(name, self._where.get(name), shard)

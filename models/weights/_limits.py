@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
 
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, SoundingVideoError
+from ..empty import on_meta
 
 P, T = ParamSpec("P"), TypeVar("T")
 # Parameters beside those of a header: tied tables, and what weight normalisation makes and removes.
@@ -72,7 +73,7 @@ def outlined(make: Callable[[], nn.Module], num_tensors: int, where: object) -> 
     Raises:
         IncompatibleWeightsError: it cannot be made, or asks for more than the file has.
     """
-    with torch.device("meta"), bounded(num_tensors, where):
+    with on_meta(), bounded(num_tensors, where):
         return made(make, where)
 
 

@@ -27,6 +27,10 @@ SENTENCEPIECE_FILES = ("spiece.model", "tokenizer.model")
 # The token table is padded: 32 100 T5 tokens in 32 128 rows, 256 000 UMT5 pieces in 256 384.
 MOST_PADDING_ROWS = 512
 DEPTH = 3
+# That of UMT5 has 17 MB, those of language models up to 35 MB.
+MOST_TOKENIZER_BYTES = 200 << 20
+# Letters that one letter may become before a text is read; known tokenizers make it one.
+MOST_GROWTH = 100
 # Tokens of every T5 by number; a language model's tokenizer of about the same size has others there.
 T5_TOKENS = {"<pad>": 0, "</s>": 1}
 # ComfyUI's folders of text encoders; an all-in-one checkpoint lies in another.
@@ -146,6 +150,8 @@ def tokenizer_from_folder(path: Path) -> PreTrainedTokenizerBase:
         if is_file(path / name):
             what = "the configuration of the tokenizer"
             refuse_code(read_json(path / name, what=what, error=CorruptWeightsError), path / name)
+    if is_file(path / "tokenizer.json"):
+        _refuse_growth(path / "tokenizer.json")
     try:
         return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except BaseException as error:
@@ -157,6 +163,29 @@ def tokenizer_from_folder(path: Path) -> PreTrainedTokenizerBase:
             got=f"{path} ({in_words(error)})",
             expected="tokenizer.json and tokenizer_config.json",
         ) from error
+
+
+def _refuse_growth(path: Path) -> None:
+    """Refuse a tokenizer that makes a text longer and longer before it reads it: a bomb in a few letters.
+
+    Raises:
+        IncompatibleWeightsError: it does.
+    """
+    content = read_json(path, what="the tokenizer", error=CorruptWeightsError, most_bytes=MOST_TOKENIZER_BYTES)
+    steps = [content.get("normalizer")] if isinstance(content, dict) else []
+    growth = 1
+    while steps:
+        step = steps.pop()
+        if isinstance(step, dict):
+            more = step.get("normalizers")
+            steps += more if isinstance(more, list) else []
+            growth *= max([1, *(len(step[key]) for key in ("content", "prepend") if isinstance(step.get(key), str))])
+    if growth > MOST_GROWTH:
+        raise IncompatibleWeightsError(
+            "the tokenizer makes a text longer and longer",
+            got=f"{path} (a letter may become {growth})",
+            expected=f"at most {MOST_GROWTH}",
+        )
 
 
 def _sentencepiece_bytes(path: Path) -> bytes:

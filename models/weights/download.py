@@ -6,6 +6,7 @@ says the exact ones when a download starts.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import logging
 import re
@@ -22,6 +23,7 @@ from ...core.errors import CorruptWeightsError, InputError, MissingModelError, O
 from ...core.locks import alone
 from ...core.new_files import made_folder, remove
 from ...core.progress import SILENT, Progress
+from ...core.secrets import redacted
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -205,9 +207,8 @@ def _require_room(folder: Path, num_bytes: int) -> None:
 
 def _sizes(api: HfApi, entry: Download, file: str | None) -> dict[str, int]:
     """Sizes of the wanted files, as the hub has them now."""
-    info = _ask(entry, lambda: api.model_info(entry.repository, files_metadata=True))
+    files = _ask(entry, lambda: _listed(api, entry))
     patterns = entry.patterns if file is None else (file, f"*/{file}")
-    files = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
     wanted = {name: size for name, size in files.items() if any(fnmatch(name, pattern) for pattern in patterns)}
     if not wanted:
         raise MissingModelError(
@@ -216,6 +217,19 @@ def _sizes(api: HfApi, entry: Download, file: str | None) -> dict[str, int]:
             expected="one of " + (", ".join(sorted(files)[:12]) or "its files, but it is empty"),
         )
     return wanted
+
+
+def _listed(api: HfApi, entry: Download) -> dict[str, int]:
+    """All files of a repository with their sizes.
+
+    Raises:
+        TypeError: the list names something else.
+    """
+    info = api.model_info(entry.repository, files_metadata=True)
+    files = [(sibling.rfilename, sibling.size or 0) for sibling in info.siblings or ()]
+    if not all(isinstance(name, str) and isinstance(size, int) for name, size in files):
+        raise TypeError("files whose names are no text")
+    return dict(files)
 
 
 @dataclass(frozen=True)
@@ -248,7 +262,10 @@ def _staged(api: HfApi, entry: Download, remote: str, staging: Path) -> _Staged:
 
     url = hf_hub_url(entry.repository, remote, endpoint=api.endpoint)
     about = _ask(entry, lambda: api.get_hf_file_metadata(url=url, token=api.token))
-    return _Staged(remote, url, about.etag, about.size, staging / f"{about.etag}.part")
+    etag = about.etag or ""
+    # A hub that means no good names its content after a file elsewhere.
+    name = etag if re.fullmatch(r"\w{1,128}", etag, re.ASCII) else hashlib.sha256(etag.encode()).hexdigest()
+    return _Staged(remote, url, about.etag, about.size, staging / f"{name}.part")
 
 
 def _fetch(api: HfApi, entry: Download, file: _Staged, *, bar: type) -> Path:
@@ -258,14 +275,23 @@ def _fetch(api: HfApi, entry: Download, file: _Staged, *, bar: type) -> Path:
     """
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils.tqdm import is_tqdm_disabled
 
     file.part.parent.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"expected_size": file.size, "headers": build_hf_headers(token=api.token)}
-    if "tqdm_class" in inspect.signature(http_get).parameters:  # not in the oldest clients
-        options["tqdm_class"] = bar
     with file.part.open("ab") as target:
-        log.info("fetching %s from %s, from byte %d", file.remote, entry.repository, target.tell())
-        _ask(entry, lambda: http_get(file.url, target, resume_size=target.tell(), **options))
+        arrived = target.tell()
+        log.info("fetching %s from %s, from byte %d", file.remote, entry.repository, arrived)
+        if "tqdm_class" in inspect.signature(http_get).parameters:
+            options["tqdm_class"] = bar
+        else:  # older clients take a bar that is there, and close none
+            shown = {"unit": "B", "unit_scale": True, "desc": file.remote, "disable": is_tqdm_disabled(log.level)}
+            options["_tqdm_bar"] = bar(total=file.size, initial=arrived, **shown)
+        try:
+            _ask(entry, lambda: http_get(file.url, target, resume_size=arrived, **options))
+        finally:
+            if "_tqdm_bar" in options:
+                options["_tqdm_bar"].close()
     _require_content(file.part, file.etag, f"{file.remote} of {entry.repository}")
     return file.part
 
@@ -301,6 +327,13 @@ def _reporting(progress: Progress, done: int, total: int) -> type:
     return Bar
 
 
+def _words(error: Exception) -> str:
+    """The first line of what went wrong, without the token that a hub may repeat."""
+    from huggingface_hub import get_token
+
+    return redacted(str(error), get_token()).strip().partition("\n")[0][:150]
+
+
 def _ask(entry: Download, question: Callable[[], T]) -> T:
     """Ask the hub, and turn its refusals into sentences."""
     from huggingface_hub.errors import (
@@ -328,16 +361,23 @@ def _ask(entry: Download, question: Callable[[], T]) -> T:
     except HfHubHTTPError as error:
         raise MissingModelError(
             "the hub refused the download",
-            got=f"{entry.repository} ({str(error).splitlines()[0][:150]})",
+            got=f"{entry.repository} ({_words(error)})",
             expected="an answer",
             remedy="Try again later; what was fetched is kept.",
+        ) from error
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise MissingModelError(
+            "the hub's answer cannot be used",
+            got=f"{entry.repository} ({type(error).__name__}: {_words(error)})",
+            expected="a list of files, and files of a size that can be fetched",
+            remedy="Look whether HF_ENDPOINT names the hub or a mirror of it.",
         ) from error
     except (OfflineModeIsEnabled, HTTPError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise  # the disk's error, not the network's
         raise MissingModelError(
             "the hub cannot be reached",
-            got=f"{entry.repository} ({str(error).splitlines()[0][:150]})",
+            got=f"{entry.repository} ({_words(error)})",
             expected="a network, and HF_HUB_OFFLINE not set",
             remedy="Download the files elsewhere and put them into the model folder; everything else works offline.",
         ) from error

@@ -122,16 +122,19 @@ def read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str
         raise corrupt(path, error) from error
 
 
-def check_safetensors(path: Path) -> None:
+def check_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str], int]:
     """Read a safetensors file's header, which says how long the file must be, without loading its tensors.
+
+    Returns:
+        As :func:`._safetensors.read_header`.
 
     Raises:
         CorruptWeightsError: truncated, or not a safetensors file.
     """
-    read_header(path)
+    header = read_header(path)
     try:
         with safe_open(path, framework="pt"):
-            pass
+            return header
     except NOT_SAFETENSORS as error:
         raise corrupt(path, error) from error
 

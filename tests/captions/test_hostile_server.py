@@ -14,9 +14,9 @@ from urllib.parse import quote
 import pytest
 from chat_server import ChatServer, chat_server
 from sounding_video.captions.backends import _http, make_backend
-from sounding_video.captions.backends._secrets import redacted
 from sounding_video.captions.backends.base import BackendOptions
 from sounding_video.core.errors import CaptionError, InputError, SoundingVideoError
+from sounding_video.core.secrets import redacted
 
 KEY = "sk-Q7/x+verysecret_1234567890abcd"
 ASK = [{"role": "user", "content": "hello"}]

@@ -276,3 +276,18 @@ def test_files_may_stand_on_both_sides_of_an_option(command, tmp_path):
     one.write_bytes(b"no video")
     outcome = command("sound", one, "-o", tmp_path / "sounds", two, "waves")
     assert outcome.code == 2 and f"the file was not found: got {two}" in outcome.err
+
+
+def test_a_second_ctrl_c_of_a_training_ends_in_a_word_too(command, monkeypatch, tmp_path):
+    """The first waits for the running step, and the second for nothing."""
+    import os
+    import signal
+
+    def train(*arguments, **options):
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    monkeypatch.setattr("sounding_video.training.trainer.train", train)
+    outcome = command("train", "pocket_audio", "--output", tmp_path / "run")
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (130, "stopped by the user.")

@@ -474,3 +474,15 @@ def test_the_pocket_model_with_its_own_defaults(command, tmp_path):
     assert values["trained"] is note["trained"]
     assert ("untrained" in outcome.err) is not note["trained"]
     assert json.loads(probe(tmp_path / "clip.mp4").tags["sounding_video"])["num_steps"] == note["num_steps"]
+
+
+def test_two_devices_share_the_guidance_and_one_of_both_options_is_named(generate, tmp_path):
+    one = generate("rain", "-o", tmp_path / "one.mkv", "--seed", 3)
+    two = generate("rain", "-o", tmp_path / "two.mkv", "--seed", 3, "--devices", "cpu,cpu", "--json")
+    assert (one.code, two.code) == (0, 0), two.err
+    assert any("cpu has towers and bridges once more" in note for note in two.json["plan"])
+    frames = [read_clip(tmp_path / f"{name}.mkv").video.frames for name in ("one", "two")]
+    torch.testing.assert_close(*frames, rtol=0, atol=0.02)
+    for flags in (("--devices", "cpu,cpu", "--device", "cpu"), ("--devices", "cpu"), ("--devices", "cpu,cuda:77")):
+        refused = generate("rain", *flags)
+        assert refused.code == 2 and not (tmp_path / "clip.mp4").exists(), refused.err

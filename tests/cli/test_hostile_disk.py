@@ -7,10 +7,10 @@ its rights away for the time of a test.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -308,17 +308,15 @@ def test_names_with_bytes_that_are_no_text(models) -> None:
     assert main(["models", "--models", str(models), "--json"]) == 0
 
 
-def test_names_that_cannot_be_printed_as_they_are(models) -> None:
+def test_names_that_cannot_be_printed_as_they_are(models, monkeypatch) -> None:
     """A terminal refuses what is no text; the file is listed all the same."""
     shutil.copy(models / "bridge.safetensors", os.fsdecode(os.fsencode(models) + b"/b\xff.safetensors"))
-    code = (
-        "import sys; from sounding_video.cli import main; "
-        f"sys.exit(sum(main(['models', *more, '--models', {str(models)!r}]) for more in ([], ['--json'], ['--all'])))"
-    )
-    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment)
-    assert run.returncode == 0, run.stderr
-    assert b"b\\udcff.safetensors" in run.stdout
+    shown = io.BytesIO()
+    terminal = io.TextIOWrapper(shown, encoding="utf-8", errors="strict", write_through=True)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    for more in ([], ["--json"], ["--all"]):
+        assert main(["models", *more, "--models", str(models)]) == 0
+    assert shown.getvalue().count(b"b\\udcff.safetensors") >= 3
 
 
 def test_other_commands_in_a_locked_folder(models, command, small_models_dir) -> None:
@@ -356,7 +354,7 @@ def test_a_home_that_nobody_has(command) -> None:
     assert user_path("~\0/x") == Path("~\0/x")
     outcome = command("models", "--models", "~nobody_of_that_name/x")
     assert (outcome.code, "model folder was not found" in outcome.err) == (3, True)
-    assert what_is_there(Path("a\0b")) == "embedded null byte"
+    assert "embedded null" in what_is_there(Path("a\0b"))
 
 
 def test_a_cache_that_cannot_be_looked_into(models, small_models_dir) -> None:

@@ -263,3 +263,24 @@ def test_words_that_are_no_text_are_refused(text, command, tmp_path) -> None:
     ):
         outcome = command(*arguments)
         assert (outcome.code == 2 and "names nothing" in outcome.err) or "not text" in outcome.err, outcome
+
+
+def _choices() -> Iterator[object]:
+    for name, parser in COMMANDS.items():
+        for action in parser._actions:
+            if isinstance(action.type, given.Choice):
+                yield pytest.param(name, action.option_strings[-1], id=f"{name} {action.dest}")
+
+
+@pytest.mark.parametrize(("name", "option"), _choices())
+def test_a_word_that_is_no_choice_is_refused_even_where_nothing_asks_for_it(name, option, command) -> None:
+    """``sound`` without a text writes no captions, and ``--no-expand`` none either."""
+    outcome = command(name, f"{option}=evil")
+    assert outcome.code == 2, outcome
+    assert f"error: argument {option}: unknown " in outcome.err and "got 'evil'; expected one of " in outcome.err
+
+
+def test_who_writes_captions_is_a_choice_everywhere() -> None:
+    found = {(parameter.values[0], parameter.values[1]) for parameter in _choices()}
+    for name in ("generate", "sound", "picture", "expand"):
+        assert {(name, option) for option in ("--mode", "--backend", "--profile", "--quantization")} <= found

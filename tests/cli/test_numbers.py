@@ -16,6 +16,7 @@ from sounding_video.core.errors import InputError, SoundingVideoError
 NUMBERS = {"N", "X", "S", "SECONDS", "RATE", "WxH", "W", "H", "SIZE", "V,A", "V,V/A,A"}
 TEXTS = {
     *("CKPT", "CLIP", "DIR", "FILE", "FILE [FILE …] [TEXT]", "HOW", "KEY=VALUE", "KIND", "MODE", "MODEL", "NAME"),
+    "NAME,NAME",  # cards
     *("NODE.INPUT=VALUE", "PATH", "PICTURE", "PNG", "PROMPT", "RECIPE", "TEXT", "URL", "VIDEO", "WORKFLOW"),
     "FILE[:STRENGTH]",  # its strength is tried below
 }

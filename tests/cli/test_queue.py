@@ -50,6 +50,15 @@ def test_several_files_are_a_batch(command, foreign, server, tmp_path):
     assert f"fail on {server.url}" in outcome.err
 
 
+def test_a_result_that_is_no_clip_is_kept_and_told(command, foreign, server, tmp_path, monkeypatch):
+    """A server may send anything under the name of a clip."""
+    monkeypatch.setattr("sounding_video.cli.run._is_media", lambda path: True)
+    outcome = command("queue", *foreign("one"), "--server", server.url, "--output-dir", tmp_path / "out")
+    assert (outcome.code, outcome.err.count("error: ")) == (0, 0), outcome.err
+    assert f"warning: this is not a media file that can be read, or it is damaged: got {tmp_path}" in outcome.err
+    assert str(tmp_path / "out" / "one.txt") in outcome.out and (tmp_path / "out" / "one.txt").exists()
+
+
 def test_json_of_a_batch_is_one_object(command, foreign, server, tmp_path):
     arguments = ["queue", *foreign("one", "two"), "--server", server.url, "--output-dir", tmp_path / "out", "--json"]
     outcome = command(*arguments)

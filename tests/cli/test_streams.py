@@ -88,12 +88,12 @@ def test_letters_that_the_terminal_has_not_are_replaced(start, encoding, tmp_pat
     code, out, _ = ended(start("synth", "--help", env=environment, text=False))
     assert code == 0 and b"scene" in out
     name = "\udcff→œ日.mp4"
-    for arguments in (("probe", name), ("probe", name, "--json")):
+    for arguments in (("download", name), ("download", name, "--json")):
         process = start(*arguments, env=environment, text=False)
         out, err = process.communicate(timeout=120)
         assert process.returncode == 2 and b"Traceback" not in err, err
         if "--json" in arguments:
-            assert out.isascii() and json.loads(out)["error"]["got"].startswith(name)
+            assert out.isascii() and name[1:] in json.loads(out)["error"]["what"]
 
 
 def test_json_is_plain_ascii(command, tmp_path):
@@ -167,34 +167,62 @@ def test_a_signal_ends_a_command_with_a_word_and_leaves_nothing(start, tmp_path,
 def test_a_hang_up_that_is_ignored_is_ignored(start, tmp_path):
     """As ``nohup`` does it."""
     before = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-    process = start("synth", "-n", "40", "-o", str(tmp_path), "--size", "32x32", "--frames", "9", before=before)
+    process = start("synth", "-n", "12", "-o", str(tmp_path), "--size", "32x32", "--frames", "9", before=before)
     while not list(tmp_path.glob("train-*.mp4")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGHUP)
     assert ended(process)[0] == 0
 
 
-@pytest.mark.skipif(os.name != "posix" or not hasattr(os, "setuid"), reason="users as POSIX has them")
-def test_a_user_without_home_and_without_entry(start, tmp_path, small_models_dir):
-    """As in a container with any user number."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME", "USER")}
-    environment |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
-    before = """
-import pwd, pathlib
+# Several commands, one after the other, by somebody whom the system does not know.
+NOBODY = """
+import json, os, pwd
 def nobody(*_):
     raise KeyError("getpwuid(): uid not found")
 pwd.getpwuid = pwd.getpwnam = nobody
+from sounding_video.cli import main
+for arguments in json.loads(sys.argv[1]):
+    print(f"\\nENDED {main(arguments)} {os.listdir()}", file=sys.stderr)
 """
+
+
+@pytest.mark.skipif(os.name != "posix" or not hasattr(os, "setuid"), reason="users as POSIX has them")
+def test_a_user_without_home_and_without_entry(python_with_package, tmp_path):
+    """As in a container with any user number."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME", "USER")}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "HF_HUB_OFFLINE": "1"}
     work = tmp_path / "work"
     work.mkdir()
-    for arguments, codes, words in (
-        (("models",), (0,), ""),
-        (("download", "bridge"), (2,), "there is no home folder to put models into"),
-        (("models", "--models", "~/x"), (3,), "the model folder was not found: got ~/x (nothing)"),
-        (("synth", "-n", "1", "-o", "~/x"), (2,), "there is no such home folder"),
-        (("probe", "~/x.mp4"), (2,), "there is no such file"),
-        (("expand", "a dog barks"), (0,), ""),
-    ):
-        got, _, err = ended(start(*arguments, before=before, env=environment, cwd=work))
-        assert got in codes and words in err, (arguments, got, err)
-        assert list(work.iterdir()) == [], "no folder called ~ was made"
+    each = (
+        (("models",), 0, ""),
+        (("download", "bridge"), 2, "there is no home folder to put models into"),
+        (("models", "--models", "~/x"), 3, "the model folder was not found: got ~/x (nothing)"),
+        (("synth", "-n", "1", "-o", "~/x"), 2, "there is no such home folder"),
+        (("probe", "~/x.mp4"), 2, "there is no such file"),
+        (("expand", "a dog barks"), 0, ""),
+    )
+    process = python_with_package(NOBODY, [json.dumps([words for words, _, _ in each])], env=environment, cwd=work)
+    _, _, err = ended(process)
+    told = err.split("\nENDED ")
+    for (arguments, code, words), before, after in zip(each, told[:-1], told[1:], strict=True):
+        # Code, and what lies in the working folder: no folder called ~ was made.
+        assert after.splitlines()[0] == f"{code} []" and words in before, (arguments, before, after)
+
+
+INTERRUPTED_IMPORT = """
+import sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "sounding_video.cli.console":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupt())
+from sounding_video.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_ctrl_c_while_the_command_is_imported(python_with_package):
+    """In the first tenths of a second, before anything of ours listens for signals."""
+    assert ended(python_with_package(INTERRUPTED_IMPORT, ("download",))) == (130, "", "stopped by the user.\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -210,3 +211,26 @@ def test_a_prompt_becomes_two_captions_where_no_node_takes_one(graph):
 def test_a_column_that_names_nothing_is_refused_with_its_row(graph, row, words):
     with pytest.raises(WorkflowError, match=words):
         checked_rows(graph, [{"seed": "1"}, row])
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("prompt\n" + "a" * 200_000 + "\n", "the table cannot be read: got .*field larger than field limit"),
+        ("prompt,name\n" + "a,b\n" * 20_000, "more rows than a batch takes: got .*; expected at most 10000"),
+        ("prompt\na\0b\n", "the table is not text: got .*zero bytes"),
+        ("prompt\n" + "a" * (1 << 26), "the table is too long"),
+    ],
+    ids=["a long cell", "too many rows", "a zero byte", "too long"],
+)
+def test_tables_without_bounds_are_refused(content, sentence, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(content)
+    with pytest.raises(InputError, match=sentence):
+        read_table(path)
+
+
+def test_a_table_that_is_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "t.csv")
+    with pytest.raises(InputError, match=r"the table cannot be read: got .*a pipe"):
+        read_table(tmp_path / "t.csv")

@@ -91,13 +91,13 @@ class Server:
         return None if status is None else web.Response(status=status, text="<html>")
 
     async def _history(self, request):
-        if fault := await self._fault(request):
+        if (fault := await self._fault(request)) is not None:  # older aiohttp: an answer without notes is false
             return fault
         entry = {"outputs": self.outputs, "status": {"messages": self.messages}}
         return web.json_response({RUN: entry} if self.finished else {})
 
     async def _queue(self, request):
-        if fault := await self._fault(request):
+        if (fault := await self._fault(request)) is not None:  # older aiohttp: an answer without notes is false
             return fault
         running = [] if self.finished or self.forgotten else [[0, RUN, {}, {}, []]]
         return web.json_response({"queue_running": running, "queue_pending": []})
@@ -244,6 +244,15 @@ def test_a_question_that_fails_after_the_reconnection_is_asked_again(tmp_path, f
     assert [path.name for path in report.files] == ["clip.mp4"]
     assert len(server.names) > 2
     assert list(server.faults) == []
+
+
+@pytest.mark.parametrize("faults", [(0,), (502, 503, 0)])
+def test_results_that_cannot_be_asked_for_at_once_are_asked_for_again(tmp_path, faults):
+    """The end was heard; a server that is cut off before it told its results still has them."""
+    server = Server([DONE], saved("clip.mp4"), faults=faults)
+    with running(server.application()) as url:
+        report = queue_workflow(url, GRAPH, output_dir=tmp_path, reconnect_seconds=20)
+    assert [path.name for path in report.files] == ["clip.mp4"] and list(server.faults) == []
 
 
 def test_a_question_that_fails_on_a_silent_connection_is_asked_again(tmp_path, monkeypatch):
@@ -424,7 +433,10 @@ def test_a_workflow_is_not_sent_on_to_another_server(tmp_path, status):
     assert other.queued == []
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:8188", "ftp://host", "http://", ""])
+@pytest.mark.parametrize(
+    "url",
+    ["127.0.0.1:8188", "ftp://host", "http://", "", f"http://{'a' * 70}.b", "http://a..b", "http://" + "9" * 5000],
+)
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(ServerError, match="not the address of a server"):
         queue_workflow(url, GRAPH)

@@ -269,3 +269,13 @@ def test_a_class_that_two_nodes_have_is_no_name(graph):
     graph["10"] = graph["9"]
     with pytest.raises(WorkflowError, match="several nodes have this name: got T2SVMux; expected an id: 9 or 10"):
         apply_overrides(graph, {"T2SVMux.format": "mkv"})
+
+
+@pytest.mark.parametrize("meta", [["a"], "a", 5, {"title": ["a"]}, {"title": 5}, None, {}])
+def test_a_note_beside_a_node_that_is_none_is_left_aside(graph, meta):
+    """Pages and tools write a title there, and strangers anything."""
+    from sounding_video.headless.ui_format import ui_workflow
+
+    graph["7"]["_meta"] = meta
+    assert ui_workflow(graph)["nodes"]
+    assert apply_overrides(graph, {"T2SVJointSampler.steps": "3"})["7"]["inputs"]["steps"] == 3

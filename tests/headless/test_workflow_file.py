@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 from sounding_video.core.errors import WorkflowError
 from sounding_video.core.types import AudioClip, AVClip, VideoClip
 from sounding_video.headless.graph import read_workflow
-from sounding_video.headless.workflow_file import Workflow, read_any, to_prompt, understood
+from sounding_video.headless.workflow_file import Workflow, read_any, to_prompt, understood, with_twin
 from sounding_video.media.mux import write_clip
 from sounding_video.media.tag_reader import read_tags
 
@@ -58,6 +58,11 @@ def test_what_is_no_workflow_is_refused(content, words):
     with pytest.raises(WorkflowError) as caught:
         to_prompt(understood(content))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("said", ["text", [1], 2, 0.5, True, None])
+def test_what_is_said_beside_a_prompt_may_be_anything(api, said):
+    assert with_twin(api, None, {"extra_pnginfo": said})["extra_pnginfo"]["workflow"]["nodes"]
 
 
 def test_files_keep_what_was_told_until_it_is_changed(page, api):

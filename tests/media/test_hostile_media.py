@@ -148,6 +148,26 @@ def test_a_picture_called_a_video(kind, mode, size, tmp_path) -> None:
         assert open_user_file(path).size == size
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_picture_with_a_colour_profile_does_not_end_the_process(kind, tmp_path, python_with_package) -> None:
+    """As cameras and editors write them; a process of its own, as a crash would take the tests with it."""
+    from PIL import ImageCms
+
+    path = tmp_path / "a.mp4"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGB", (16, 8), (200, 30, 60)).save(path, kind, icc_profile=profile)
+    process = python_with_package(
+        "import gc\n"
+        "from sounding_video.media.probe import read_clip\n"
+        "from sounding_video.media.user_file import open_user_file\n"
+        "print(*read_clip(sys.argv[1]).video.frames.shape, *open_user_file(sys.argv[1]).size)\n"
+        "gc.collect()\n",
+        [str(path)],
+    )
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (0, "1 8 16 3 16 8\n"), err
+
+
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_an_animation(kind, tmp_path) -> None:
     """What FFmpeg cannot read of them, it says."""
@@ -212,8 +232,8 @@ def test_a_rate_of_one_frame_in_an_hour(tmp_path) -> None:
 @pytest.mark.parametrize(("rotation", "flips"), [(90, ()), (180, ()), (270, ()), (0, (0,)), (0, (1,)), (90, (1,))])
 def test_what_is_turned_or_mirrored_is_read_as_it_is_played(rotation, flips, tmp_path) -> None:
     """The witness is numpy's own turning of the frames of the same file without a matrix."""
-    plain = read_clip(write_file(tmp_path / "plain.mp4")).video.frames
-    path = _with_matrix(tmp_path, rotation, flips)
+    path = _with_matrix(write_file(tmp_path / "plain.mp4"), rotation, flips)
+    plain = read_clip(tmp_path / "plain.mp4").video.frames
     expected = torch.rot90(plain, rotation // 90, (1, 2))
     for axis in flips:
         expected = expected.flip(axis + 1)
@@ -231,14 +251,14 @@ def test_what_is_turned_or_mirrored_is_read_as_it_is_played(rotation, flips, tmp
     assert float((fitted - turned).abs().max()) < 0.02
 
 
-def _with_matrix(tmp_path: Path, rotation: int, flips: tuple[int, ...]) -> Path:
-    """The matrix of ISO/IEC 14496-12 says where a pixel of the file is shown; it is written into the file's bytes."""
-    path = write_file(tmp_path / "turned.mp4")
+def _with_matrix(plain: Path, rotation: int, flips: tuple[int, ...]) -> Path:
+    """The matrix of ISO/IEC 14496-12 says where a pixel of the file is shown; it is written into a copy of the file."""
+    path = plain.with_name("turned.mp4")
     a, b, c, d = {0: (1, 0, 0, 1), 90: (0, -1, 1, 0), 180: (-1, 0, 0, -1), 270: (0, 1, -1, 0)}[rotation]
     for axis in flips:
         (a, c) = (-a, -c) if axis == 1 else (a, c)
         (b, d) = (-b, -d) if axis == 0 else (b, d)
-    one, data = 1 << 16, bytearray(path.read_bytes())
+    one, data = 1 << 16, bytearray(plain.read_bytes())
     track = data.index(b"tkhd") + 4 + 4 + 20 + 8 + 8
     identity = struct.pack(">9i", one, 0, 0, 0, one, 0, 0, 0, 1 << 30)
     assert data[track : track + 36] == identity

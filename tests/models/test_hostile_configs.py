@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -205,45 +206,40 @@ TOKENIZERS: dict[str, dict[str, Any] | str] = {
 }
 
 
+TOKENIZER = Path("stable_audio", "tokenizer", "tokenizer.json")
+
+
+@contextmanager
+def rewritten(path: Path, changed: dict[str, Any] | str) -> Iterator[None]:
+    """The models are shared: their file is another, or has other entries, only inside."""
+    whole = path.read_text()
+    try:
+        path.write_text(changed if isinstance(changed, str) else json.dumps(json.loads(whole) | changed))
+        yield
+    finally:
+        path.write_text(whole)
+
+
 @pytest.mark.parametrize("case", TOKENIZERS)
 def test_tokenizers_that_lie(case, models) -> None:
     path = models / "stable_audio" / "tokenizer" / "tokenizer_config.json"
-    whole, changed = path.read_text(), TOKENIZERS[case]
-    try:
-        path.write_text(changed if isinstance(changed, str) else json.dumps(json.loads(whole) | changed))
-        with pytest.raises(SoundingVideoError):
-            load_stable_audio(models / "stable_audio", CPU)
-    finally:
-        path.write_text(whole)
+    with rewritten(path, TOKENIZERS[case]), pytest.raises(SoundingVideoError):
+        load_stable_audio(models / "stable_audio", CPU)
 
 
 @pytest.mark.parametrize(
     "text", ["{}", "[]", "null", "[" * 100_000, '{"model": 7}', '{"version": "1.0", "model": {}}', "\0"]
 )
 def test_tokenizer_files_that_are_none(text, models) -> None:
-    path = models / "stable_audio" / "tokenizer" / "tokenizer.json"
-    whole = path.read_text()
-    try:
-        path.write_text(text)
-        with pytest.raises(SoundingVideoError):
-            load_stable_audio(models / "stable_audio", CPU)
-    finally:
-        path.write_text(whole)
+    with rewritten(models / TOKENIZER, text), pytest.raises(SoundingVideoError):
+        load_stable_audio(models / "stable_audio", CPU)
 
 
 def test_tokens_that_the_encoder_does_not_have(models) -> None:
-    path = models / "stable_audio" / "tokenizer" / "tokenizer.json"
-    whole = path.read_text()
-    try:
-        content = json.loads(whole)
-        content["model"]["vocab"] |= {
-            word: number + 10**6 for word, number in content["model"]["vocab"].items() if number > 9
-        }
-        path.write_text(json.dumps(content))
-        with pytest.raises(SoundingVideoError):
-            load_stable_audio(models / "stable_audio", CPU).text.encode(["rain on a roof"])
-    finally:
-        path.write_text(whole)
+    model = json.loads((models / TOKENIZER).read_text())["model"]
+    model["vocab"] |= {word: number + 10**6 for word, number in model["vocab"].items() if number > 9}
+    with rewritten(models / TOKENIZER, {"model": model}), pytest.raises(SoundingVideoError):
+        load_stable_audio(models / "stable_audio", CPU).text.encode(["rain on a roof"])
 
 
 @pytest.mark.parametrize("changed", [{"num_layers": 10**6}, {"rope_max_seq_len": 10**9}, {"num_layers": "8"}])
@@ -268,3 +264,48 @@ def test_an_adapter_in_a_part_is_not_followed(models) -> None:
 def test_what_does_not_lie_is_loaded(models) -> None:
     for tower, part in SETTINGS:
         assert load(models, tower, part)
+
+
+def _expression(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+
+
+def _replace(content: str, times: int = 1) -> dict[str, Any]:
+    return {
+        "type": "Sequence",
+        "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": content}] * times,
+    }
+
+
+AT_WORK: dict[str, dict[str, Any]] = {
+    "an expression without end": {"pre_tokenizer": _expression("(a+)+$")},
+    "an ending that is not": {
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [{"SpecialToken": {"id": "gone", "type_id": 0}}],
+            "pair": [],
+            "special_tokens": {},
+        }
+    },
+    "letters that grow": {"normalizer": _replace("a" * 100, 4)},
+    "one letter that grows": {"normalizer": {"type": "Prepend", "prepend": "a" * 10**6}},
+}
+
+
+@pytest.mark.parametrize("case", AT_WORK)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_tokenizers_that_fail_at_work(case, weighted, models) -> None:
+    """Their Rust part ends in a panic, which is no Exception, or takes all memory for a few letters."""
+    from sounding_video.core.dialect import WeightedText
+
+    text = WeightedText((("a" * 60 + "!", 1.2),)) if weighted else "a" * 60 + "!"
+    with (
+        rewritten(models / TOKENIZER, AT_WORK[case]),
+        pytest.raises(IncompatibleWeightsError, match="the tokenizer"),
+    ):
+        load_stable_audio(models / "stable_audio", CPU).text.encode([text])
+
+
+def test_a_tokenizer_that_changes_a_few_letters_is_taken(models) -> None:
+    with rewritten(models / TOKENIZER, {"normalizer": _replace("aa", 3)}):
+        assert load_stable_audio(models / "stable_audio", CPU).text.encode(["rain"]) is not None

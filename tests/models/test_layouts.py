@@ -81,6 +81,7 @@ def assert_same(got: VideoParts | AudioParts, wanted: VideoParts | AudioParts) -
             "_use_default_values",
             "architectures",
             "dtype",
+            "torch_dtype",  # its name in older transformers
             "transformers_version",
         }
         configs = [dict(m.config if name != "text" else m.config.to_dict()) for m in (other, module)]

@@ -16,7 +16,9 @@ from sounding_video.core.device import resolve_placement
 from sounding_video.core.types import Modality
 from sounding_video.models.conditioning import encode_audio, encode_video
 from sounding_video.models.joint import JointModel
+from sounding_video.models.weights.alignment import load_alignment
 from sounding_video.models.weights.bridges import load_bridges
+from sounding_video.models.weights.files import read_safetensors
 from sounding_video.models.weights.find import POCKET, find_models, pocket_folder
 from sounding_video.models.weights.load import load_stable_audio, load_wan
 
@@ -48,7 +50,8 @@ def audio():
 
 def test_folder_layout(pocket):
     bridges = {"bridge.safetensors", "bridge_adaptor.safetensors", "bridge_v2a.safetensors"}
-    assert {entry.name for entry in pocket.iterdir()} == {*PARTS, *bridges, "pocket.json", "README.md"}
+    others = {"alignment.safetensors", "pocket.json", "README.md"}
+    assert {entry.name for entry in pocket.iterdir()} == {*PARTS, *bridges, *others}
     for side, parts in PARTS.items():
         assert {entry.name for entry in (pocket / side).iterdir()} == parts | {"model_index.json"}
     found = find_models(POCKET)
@@ -57,6 +60,16 @@ def test_folder_layout(pocket):
         pocket / "stable_audio",
         pocket / "bridge.safetensors",
     )
+
+
+def test_both_towers_read_the_alignment(pocket, video, audio):
+    alignment = load_alignment(pocket / "alignment.safetensors")
+    assert alignment.trained and not alignment.warnings()
+    towers = "the picture's tower, frame by frame and the sound's tower, frame by frame"
+    assert alignment.summary().endswith(f"read by {towers}")
+    assert float(alignment.notes["leak_sound"]) <= 0.05 and float(alignment.notes["leak_picture"]) <= 0.05
+    for side, tower in (("video", video.tower), ("audio", audio.tower)):
+        assert alignment.alignment.reader_for(side).latent.out_features == tower.width
 
 
 def test_size_limits(pocket):
@@ -85,7 +98,7 @@ def test_it_says_in_plain_words_whether_it_is_trained(pocket, note, video, audio
     assert ("untrained" in (pocket / "README.md").read_text(encoding="utf-8").lower()) is not note["trained"]
 
 
-def test_the_note_counts_the_parameters(note, video, audio):
+def test_the_note_counts_the_parameters(pocket, note, video, audio):
     modules = {
         "wan/transformer": video.tower.model,
         "wan/vae": video.codec.vae,
@@ -96,7 +109,11 @@ def test_the_note_counts_the_parameters(note, video, audio):
         "stable_audio/projection_model": audio.text.projection,
         **{file.stem: load_bridges(file).stack for file in pocket_folder().glob("bridge*.safetensors")},
     }
-    assert note["sizes"] == {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
+    counted = {name: sum(p.numel() for p in module.parameters()) for name, module in modules.items()}
+    counted["alignment"] = sum(
+        tensor.numel() for tensor in read_safetensors(pocket / "alignment.safetensors")[0].values()
+    )
+    assert note["sizes"] == counted
     assert (note["frames"] - 1) % 4 == 0 and note["size"] % 16 == 0 and note["fps"] > 0 and note["num_steps"] > 0
 
 

@@ -149,7 +149,9 @@ def header(layers: dict[str, dict[str, object]]) -> dict[str, str]:
     return {"_quantization_metadata": json.dumps({"format_version": "1.0", "layers": layers})}
 
 
-@pytest.mark.parametrize("packing", PACKINGS)
+@pytest.mark.parametrize(
+    "packing", [pytest.param(name, marks=pytest.mark.slow) if name == "turned 256" else name for name in PACKINGS]
+)
 def test_a_packed_transformer_equals_what_it_stands_for(packing, folders, tmp_path) -> None:
     stored, meaning, layers = pack(single.wan_original(folders / "wan"), packing)
     plain = load_transformer(open_weights(single.save(tmp_path / "p.safetensors", meaning)), torch.float32)

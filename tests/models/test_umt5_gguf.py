@@ -13,6 +13,7 @@ import pytest
 import torch
 from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import IncompatibleWeightsError, MissingModelError
+from sounding_video.models.weights._gguf_reader import quick_reader
 from sounding_video.models.weights._header import open_weights
 from sounding_video.models.weights._stable_audio import load_t5
 from sounding_video.models.weights._tokenizers import _read_model, tokenizer_from_sentencepiece
@@ -52,7 +53,7 @@ def write(
     path.parent.mkdir(parents=True, exist_ok=True)
     writer, meaning = gguf.GGUFWriter(path, arch=arch), {}
     for name, value in (tokenizer or {}).items():
-        add = writer.add_array if isinstance(value, list) else writer.add_string
+        add = writer.add_array if isinstance(value, list | bytes) else writer.add_string
         add(f"tokenizer.ggml.{name}", value)
     for name, tensor in state.items():
         kind = gguf.GGMLQuantizationType.F32
@@ -163,7 +164,7 @@ def metadata(model: bytes, rows: int) -> dict[str, Any]:
         "tokens": [read.id_to_piece(i) for i in range(count)] + [f"[PAD{i}]" for i in range(count, rows)],
         "scores": [float(read.get_score(i)) for i in range(count)] + [-10000.0] * (rows - count),
         "token_type": [next((k for test, k in kinds if test(i)), 1) for i in range(count)] + [5] * (rows - count),
-        "precompiled_charsmap": list(_read_model(model)[1]),
+        "precompiled_charsmap": _read_model(model)[1],
     }
 
 
@@ -217,3 +218,30 @@ def test_another_file_lends_its_tokenizer_and_takes_one(sentencepiece_model, fol
     assert (found.text_encoder, found.spare_tokenizer) == (exact, small)
     ids, _ = load_wan(found, CPU).text.tokenize(["the dog barks"])
     assert ids[0, :4].tolist() == tokenizer_from_sentencepiece(sentencepiece_model)("the dog barks").input_ids[:4]
+
+
+def test_lists_that_are_read_at_once_are_what_the_package_reads(tmp_path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "t.gguf", arch="t5")
+    lists = ([3, -1, 2**31 - 1], [0.5, -2.0], [True, False], b"\x00\xff", ["a", "naïve", ""], [[1, 2], [3]], [7])
+    for number, items in enumerate(lists):
+        writer.add_array(f"list {number}", items)
+    writer.add_uint32("number", 7)
+    writer.add_tensor("t", np.arange(64, dtype=np.float32).reshape(2, 32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+    def seen(reader: Any) -> tuple[dict, np.ndarray]:
+        fields = {
+            name: (field.types, field.data, [(part.dtype, part.tolist()) for part in field.parts])
+            for name, field in reader.fields.items()
+        }
+        return fields, reader.tensors[0].data
+
+    (ours, numbers), (theirs, wanted) = (
+        seen(quick_reader()(tmp_path / "t.gguf")),
+        seen(gguf.GGUFReader(tmp_path / "t.gguf")),
+    )
+    assert ours == theirs and len(ours) > len(lists) + 1
+    assert np.array_equal(numbers, wanted)

@@ -10,12 +10,13 @@ import base64
 import html
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from urllib.parse import unquote
 
 KEY_VARIABLE = "SOUNDING_VIDEO_LLM_KEY"
 OPENAI_KEY_VARIABLE = "OPENAI_API_KEY"
+HUB_VARIABLES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 HIDDEN = "***"
 _RUN = 6  # characters of a key that may not be seen in a row
 _SHORTEST = 4  # of a whole key; shorter ones are words such as "x" that servers without keys are given
@@ -33,13 +34,16 @@ _TIMES = 3  # of escaping what is escaped
 
 def keys() -> tuple[str, ...]:
     """The keys of the environment."""
-    found = (os.environ.get(name, "").strip() for name in (KEY_VARIABLE, OPENAI_KEY_VARIABLE))
-    return tuple(dict.fromkeys(key for key in found if len(key) >= _SHORTEST))
+    return _real(os.environ.get(name, "") for name in (KEY_VARIABLE, OPENAI_KEY_VARIABLE, *HUB_VARIABLES))
 
 
-def redacted(text: str) -> str:
-    """The text without any piece of a key of the environment."""
-    for key in keys():
+def _real(found: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(key.strip() for key in found if len(key.strip()) >= _SHORTEST))
+
+
+def redacted(text: str, *more: str | None) -> str:
+    """The text without any piece of a key of the environment, or of those that are given."""
+    for key in dict.fromkeys((*keys(), *_real(filter(None, more)))):
         pieces = _pieces(key)
         text = plain = _without(text, pieces)
         for decode in _DECODERS * _TIMES:
@@ -52,7 +56,7 @@ def redacted(text: str) -> str:
     return text
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _pieces(key: str) -> frozenset[bytes]:
     """Every run of a key that may not be seen, plain and encoded, in lower case."""
     return frozenset(piece.lower() for piece in (*_runs(key.encode()), *_encoded_runs(key.encode())))
