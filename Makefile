@@ -7,7 +7,10 @@ STAMPS := $(VENV)/.stamps
 DEMO := output/demo.mp4
 PROMPT ?= a hammer strikes an iron anvil three times
 
-.PHONY: demo test test-slow lint surface bench clean
+# Images of containers set it. Modules that are never kept compiled are compiled anew in every process: twice the time.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test test-slow lint surface bench card clean
 .DEFAULT_GOAL := demo
 
 # Make a sounding clip with the bundled pocket model, and a picture that shows what coincides.
@@ -33,10 +36,14 @@ lint: $(STAMPS)/lint
 surface:
 	$(PYTHON) .ci/surface.py
 
-# Each benchmark prints its own table; those that train for hours are left out.
-LONG_BENCHMARKS := benchmarks/fusion_ladder.py benchmarks/train_classifiers.py
+# Each benchmark prints its own table; those that train for hours, or that need a card, are left out.
+LONG_BENCHMARKS := benchmarks/fusion_ladder.py benchmarks/train_classifiers.py benchmarks/card.py
 bench: $(STAMPS)/dev
 	@set -e; for script in $(filter-out $(LONG_BENCHMARKS),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
+
+# Every way in which a CUDA card is used, in at most eight minutes; nothing is downloaded. Writes benchmarks/card.md.
+card: $(STAMPS)/run
+	$(BIN)/python benchmarks/card.py --write
 
 clean:
 	rm -rf $(VENV) output build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
@@ -45,19 +52,20 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# The package itself, editable, with what a machine without ComfyUI needs.
+# The package itself, editable, with what a machine without ComfyUI needs. Modules are compiled when they are first
+# imported: most of what is installed never is.
 $(STAMPS)/run: requirements-standalone.txt pyproject.toml setup.py | $(BIN)/python
-	$(PIP) install -r requirements-standalone.txt
+	$(PIP) install --no-compile -r requirements-standalone.txt
 	$(PIP) install --no-deps -e .
 	@mkdir -p $(@D) && touch $@
 
 # What measures and draws.
 $(STAMPS)/eval: requirements/eval.txt $(STAMPS)/run
-	$(PIP) install -r requirements/eval.txt
+	$(PIP) install --no-compile -r requirements/eval.txt
 	@touch $@
 
 $(STAMPS)/dev: requirements/dev.txt requirements/eval.txt requirements/llm.txt requirements/train.txt $(STAMPS)/run
-	$(PIP) install -r requirements/dev.txt -r requirements/eval.txt -r requirements/llm.txt -r requirements/train.txt
+	$(PIP) install --no-compile -r requirements/dev.txt -r requirements/eval.txt -r requirements/llm.txt -r requirements/train.txt
 	@touch $@
 
 # Linting needs nothing of the models: ruff alone, in the version that the tests use.

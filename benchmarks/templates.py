@@ -72,6 +72,15 @@ Press Run: 6.5 seconds from a model that makes 2.2 at once. *Joint Sampler* make
 
 Captions may change with time: `[0] a hammer strikes an anvil [3] rain falls`, the same times for the eye and the ear
 or others.""",
+    "cascade_pocket": """## One side after the other
+Press Run: the picture is made from its caption, then its sound is told what the picture shows. Half the memory, since
+one tower is there at a time; and a finished picture stays as it is while sounds are tried: change the seed of the
+second *Joint Sampler*.
+
+*Load Alignment* reads what picture and sound share (SAVA). `strength` is how much the sound is told.""",
+    "there_and_back_pocket": """## There and back
+Press Run: the picture, then its sound, then the picture again, which is told what the sound says. The sound is that of
+*cascade*, to the bit.""",
     "text_to_sounding_video_wan_1.3b": f"""## The real models
 Five files, 15 GB, in ComfyUI's folder `models`. Others of the same models do as well: choose yours in the loaders.
 {LINKS}

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from .. import __version__
-from ..core.errors import InputError, SoundingVideoError
+from ..core.errors import Cancelled, InputError, SoundingVideoError
 from . import (
     caption,
     convert,
@@ -141,6 +141,8 @@ def _main(arguments: list[str]) -> int:
                 return args.run(args, console) or 0
     except SoundingVideoError:
         raise
+    except KeyboardInterrupt as error:  # a second Ctrl-C, which waits for nothing
+        raise Cancelled from error
     except RecursionError as error:
         raise InputError("a file is nested too deeply to be read", expected="fewer levels") from error
     except OSError as error:

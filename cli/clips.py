@@ -71,9 +71,11 @@ class Wanted:
         """Where to write it: under a higher number where another run takes its name in the meantime."""
         from ..media.files import FreeName
 
+        if self.place is None:
+            return self.path
         whole = self.path.with_stem(self.path.stem.rpartition("_")[0])
         following = lambda: whole.with_stem(f"{whole.stem}_{_highest(whole) + 1}")  # noqa: E731
-        return self.path if self.place is None else FreeName(self.path, following)
+        return FreeName(self.path, following)
 
 
 def wanted_clips(path: Path, number: int, options: SamplingOptions) -> list[Wanted]:

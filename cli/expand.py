@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..captions.backends import BACKENDS, DEFAULT_BACKEND
@@ -12,7 +12,7 @@ from ..core.errors import InputError
 from ..core.json_text import read_json
 from ..core.options import TIMEOUT
 from .console import Console
-from .given import FILE, MODEL, free_text
+from .given import FILE, MODEL, Choice, free_text
 from .options import Checked
 
 if TYPE_CHECKING:
@@ -23,6 +23,27 @@ MODES_HELP = (
     "full (default), or an ablation: off (the prompt for both), shared (both captions together for both), shared_video "
     "(the video caption for both), raw (unchecked), direct (without anchors)"
 )
+
+
+def _modes() -> Iterable[str]:
+    from ..captions.crr import MODES
+
+    return MODES
+
+
+def _profiles() -> Iterable[str]:
+    from ..captions.profiles import PROFILES
+
+    return PROFILES
+
+
+def _quantizations() -> Iterable[str]:
+    from ..captions.backends.transformers_local import QUANTIZATIONS
+
+    return QUANTIZATIONS
+
+
+MODE = Choice("expansion mode", _modes)
 
 
 def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse.ArgumentParser:
@@ -37,7 +58,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     add = parser.add_argument
     add("prompt", nargs="?", default="", type=free_text, metavar="PROMPT", help="what is seen and heard")
     add("--anchors", type=FILE, metavar="FILE", help="write from these edited anchors (JSON) instead of a prompt")
-    add("--mode", default="full", metavar="NAME", help=MODES_HELP)
+    add("--mode", type=MODE, default="full", metavar="NAME", help=MODES_HELP)
     add("--schema", action="store_true", help="print the JSON Schema of the anchors and stop")
     add_backend_options(parser, model_option="--model")
     add_device_option(parser)
@@ -49,10 +70,16 @@ def add_backend_options(parser: argparse.ArgumentParser, *, model_option: str) -
     add = parser.add_argument_group("who writes the captions").add_argument
     add(
         "--backend",
+        type=Choice("caption backend", lambda: BACKENDS),
         metavar="NAME",
         help=f"one of {', '.join(BACKENDS)} (default: {DEFAULT_BACKEND}, rules without a model)",
     )
-    add("--profile", metavar="NAME", help="lengths: bridgedit (as the released captions) or short")
+    add(
+        "--profile",
+        type=Choice("length profile", _profiles),
+        metavar="NAME",
+        help="lengths: bridgedit (as the released captions) or short",
+    )
     add("--server", metavar="URL", help="openai_server: base URL, for example http://127.0.0.1:11434/v1")
     add(
         model_option,
@@ -64,7 +91,7 @@ def add_backend_options(parser: argparse.ArgumentParser, *, model_option: str) -
     )
     add(
         "--quantization",
-        default="none",
+        type=Choice("kind of smaller weights", _quantizations),
         metavar="NAME",
         help="transformers_local: load smaller weights: none (default), bitsandbytes-8bit, bitsandbytes-4bit, "
         "torchao-int8",
@@ -97,7 +124,7 @@ def backend_options(args: argparse.Namespace) -> BackendOptions:
         server=args.server,
         model=args.caption_model,
         device=args.device,
-        quantization=args.quantization,
+        quantization=args.quantization or "none",
         allow_download=args.allow_download,
         timeout_seconds=args.timeout,
         trust_server=args.server is not None,

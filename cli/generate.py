@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +15,11 @@ from .alignment import add_alignment_options, cascade_clip, reading_of, require_
 from .bridges import add_bridge_options, bridge_options, bridge_use
 from .clips import Told, Wanted, add_file_options, rehearse_writing, wanted_clips
 from .console import Console
-from .expand import MODES_HELP, add_backend_options, expand_prompt, tell_report
+from .expand import MODE, MODES_HELP, add_backend_options, expand_prompt, tell_report
 from .extent import add_extent_options, extent_of, require_no_length, settle_windows, whole_clip
 from .given import FILE, MODEL, NEW_FILE, free_text
 from .libraries import explain_full_memory, quiet_libraries
-from .loras import Lora, add_lora_options, apply_loras, asked_loras
+from .loras import Lora, add_lora_options, apply_loras, asked_loras, distilled_loras
 from .models import MODELS_VARIABLE, choose_models
 from .options import sampling_options
 from .storage import decide_storage
@@ -64,7 +65,7 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
     add_file_options(parser.add_argument_group("files").add_argument)
     add_model_options(parser)
     add_lora_options(parser)
-    add("--mode", metavar="NAME", help=f"how the prompt becomes captions: {MODES_HELP}")
+    add("--mode", type=MODE, metavar="NAME", help=f"how the prompt becomes captions: {MODES_HELP}")
     add("--no-expand", action="store_true", help="both models read the prompt as it is, as with --mode off")
     add_backend_options(parser, model_option="--caption-model")
     return parser
@@ -89,6 +90,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--stable-audio", type=MODEL, metavar="MODEL", help="which Stable Audio, the same way")
     add_bridge_options(add)
     add("--device", default="auto", metavar="NAME", help="auto (default), cpu, cuda, cuda:1, mps")
+    add(
+        "--devices",
+        metavar="NAME,NAME",
+        help="instead: two cards that share the guidance passes, cuda:0,cuda:1; each has the towers in its memory",
+    )
     add(
         "--dtype",
         default="auto",
@@ -173,6 +179,9 @@ def loaded(
             free_text=args.free_text_encoders or (args.cache_captions and family.offers.free_text),
         )
     model = apply_loras(model, loras)
+    for lora in model.loras:
+        if lora.distilled is not None:
+            console.note(f"note: {lora.name} is step-distilled ({lora.distilled.title}): {lora.distilled.wants}")
     console.progress.step("load", 1, 1)
     return model
 
@@ -239,11 +248,13 @@ def chosen_models(args: argparse.Namespace, console: Console, made: str = "joint
 
 def placement_of(args: argparse.Namespace, found: Found, extent: dict[str, Any]) -> Placement:
     """As asked for; where the way to keep weights is left open, the one that fits is taken."""
-    from ..core.device import resolve_placement
+    from ..core.device import resolve_devices, resolve_placement
 
-    placement = resolve_placement(
-        device=args.device, dtype=args.dtype, offload=args.offload, attention=args.attention, storage=args.storage
-    )
+    if args.devices and args.device != "auto":
+        raise InputError("one device and two are named", got=f"{args.device} and {args.devices}", expected="one option")
+    first, *others = resolve_devices(args.devices) if args.devices else (args.device,)
+    asked = {"dtype": args.dtype, "offload": args.offload, "attention": args.attention, "storage": args.storage}
+    placement = replace(resolve_placement(device=first, **asked), partners=tuple(others))
     if placement.storage == "auto":
         return decide_storage(placement, found, extent, args.bridge, bridge_options(args))
     return placement
@@ -365,13 +376,17 @@ def _mode(args: argparse.Namespace) -> str:
 
 
 def options_of(args: argparse.Namespace, found: Found, made: str = "joint") -> SamplingOptions:
-    """Sampling options, the model's and its bridges' own where nothing was asked for; refused here what cannot be."""
+    """Sampling options, those of LoRAs, bridges and the model where nothing was asked for; refuses what cannot be."""
     from ..models.bridge_use import settings_for
     from ..models.codecs.wan_vae import TILING
     from ..models.loading import family_of
+    from ..models.lora.distilled import settings_with
 
     require_choice("tiling", args.tiling, TILING)
     own = settings_for(found.own, bridge_use(args.bridge, found), made)
+    family = family_of(found)
+    if family.offers.loras:
+        own = settings_with(own, distilled_loras(asked_loras(args)), made)
     options = sampling_options(args, own)
-    options.build_schedule(processes=family_of(found).processes)
+    options.build_schedule(processes=family.processes)
     return options

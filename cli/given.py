@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import InputError
+from ..core.errors import InputError, require_choice
+
+# What is found, where a file could be named.
+AUTO = "auto"
 
 
 def word(text: str) -> str:
@@ -41,6 +44,31 @@ def free_text(text: str) -> str:
     if "\0" in text:
         raise argparse.ArgumentTypeError(f"this is not text: got {text!r}; expected text without zero bytes")
     return text
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Takes one of some words, and refuses another even where nothing asks for it in the end.
+
+    Args:
+        title: What the word chooses, as a noun.
+        choices: The words; asked for when one is given, as they may be those of a heavy module.
+    """
+
+    title: str
+    choices: Callable[[], Iterable[str]]
+
+    def __call__(self, text: str) -> str:
+        """The word.
+
+        Raises:
+            argparse.ArgumentTypeError: it is none of them.
+        """
+        try:
+            require_choice(self.title, word(text), tuple(self.choices()))
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+        return text
 
 
 @dataclass(frozen=True)
@@ -84,6 +112,11 @@ def _readable(path: Path) -> None:
     require_readable(path)
 
 
+def _readable_or_auto(path: Path) -> None:
+    if str(path) != AUTO:
+        _readable(path)
+
+
 def _readable_or_text(path: Path) -> None:
     if os.path.lexists(path):
         _readable(path)
@@ -113,6 +146,7 @@ def _any_place(path: Path) -> None:
 
 
 FILE = PathOption("a file to read", _readable)
+FILE_OR_AUTO = PathOption(f"a file to read, or {AUTO}", _readable_or_auto)
 FILE_OR_TEXT = PathOption("a file, a folder or a text", _readable_or_text)
 FILE_OR_FOLDER = PathOption("a file or a folder to read", _readable)
 FOLDER = PathOption("a folder to look into", _readable)

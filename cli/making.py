@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.errors import InputError
 from .alignment import add_alignment_options, reading_of, require_cascade
 from .console import Console
-from .expand import MODES_HELP, add_backend_options
+from .expand import MODE, MODES_HELP, add_backend_options
 from .generate import (
     add_model_options,
     caption_cache,
@@ -91,7 +91,7 @@ def add_making_options(parser: argparse.ArgumentParser, *, suffixes: str, defaul
     add_model_options(parser)
     add_lora_options(parser)
     add_alignment_options(add, cascade=False)
-    add("--mode", metavar="NAME", help=f"how the text becomes captions: {MODES_HELP}")
+    add("--mode", type=MODE, metavar="NAME", help=f"how the text becomes captions: {MODES_HELP}")
     add("--no-expand", action="store_true", help="both models read the text as it is, as with --mode off")
     add_backend_options(parser, model_option="--caption-model")
 

@@ -110,7 +110,7 @@ def _placement(args: argparse.Namespace) -> Placement:
 def _outline(args: argparse.Namespace, placement: Placement) -> tuple[ModelOutline, tuple[str, ...]]:
     """What is planned for, and what was picked on the way, a sentence each."""
     from ..models.loading import outline_found
-    from ..models.plan.outline import SHAPES, outline_shapes
+    from ..models.plan.published import SHAPES, outline_shapes
 
     described, towers = bridge_options(args), {"video": args.wan, "audio": args.stable_audio}
     if args.shapes:
@@ -131,7 +131,9 @@ def _outline(args: argparse.Namespace, placement: Placement) -> tuple[ModelOutli
 
 
 def describe(report: dict[str, Any]) -> str:
-    """The report as text: weights, then a line a plan."""
+    """The report as text: weights, then a line a plan; of tiles the picked ones, and the smallest."""
+    from ..models.plan.plans import tiling_text
+
     clip = report["clip"]
     lines = [
         f"{report['model']}, {clip['frames']} frames of {clip['width']}x{clip['height']}, on {report['device']} "
@@ -150,14 +152,17 @@ def describe(report: dict[str, Any]) -> str:
         "fits",
     ]
     rows = [head]
+    picked = next((plan for plan in report["plans"] if plan["fits"]), None)
     for plan in report["plans"]:
+        if plan["tiling"] not in ("off", "on") and plan is not picked:
+            continue  # between the two
         peaks = [size_text(peak["weights_bytes"] + peak["activation_bytes"]) for peak in plan["stages"]]
         rows.append(
             [
                 plan["offload"],
                 plan["text_offload"],
                 plan["storage"],
-                "tiles" if plan["tiling"] == "on" else "whole",
+                tiling_text(plan["tiling"]).removeprefix("in "),
                 *peaks,
                 size_text(plan["required_bytes"]),
                 size_text(plan["host_bytes"]),

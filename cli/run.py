@@ -138,7 +138,13 @@ def tell_files(console: Console, report: RunReport, more: Mapping[str, Any]) -> 
 
     for sentence in report.sentences:
         console.note(f"note: {sentence}")
-    lines = [f"{path}: {describe(probe(path))}" if _is_media(path) else str(path) for path in report.files]
+    lines = []
+    for path in report.files:
+        try:
+            lines.append(f"{path}: {describe(probe(path))}" if _is_media(path) else str(path))
+        except InputError as error:  # a server may send anything under the name of a clip
+            lines.append(str(path))
+            console.warn(f"warning: {error}")
     values = {
         "files": [str(path) for path in report.files],
         "outputs": report.outputs,

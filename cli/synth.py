@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     width, height = args.size
     timeline = Timeline(num_frames=args.frames, fps=args.fps, width=width, height=height)
     require_disk(folder, total * least_bytes(timeline), f"{total} clips")
-    require_clip_memory(args.frames, width, height)
+    require_clip_memory(timeline)
     make_clip(args.scene, args.seed, timeline=timeline, split=args.split)  # refuses bad options before a file changes
     seeds = range(args.seed, args.seed + total)
     wanted = [

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import OutputError, PlacementError
 from .sizes import size_text
 
+if TYPE_CHECKING:
+    from .clock import Timeline
+
 SPARE_DISK_BYTES = 64 * 2**20
 WORLD_PIXEL_BYTES = 27  # as bytes, and twice as floats on the way to the clip
+WORLD_SAMPLE_BYTES = 32  # of both channels: as doubles while they are mixed, and as floats in the clip
 
 
 def require_memory(num_bytes: int, what: str, *, of_all: bool = False) -> None:
@@ -77,7 +82,21 @@ def clip_text(num_frames: int, width: int, height: int) -> str:
     return f"a clip of {num_frames} frames of {width}×{height} pixels"
 
 
-def require_clip_memory(num_frames: int, width: int, height: int) -> None:
+def require_sound_memory(num_samples: int, sample_rate: int, sample_bytes: int) -> None:
+    """Refuse a sound that the main memory cannot hold: a few pictures at a rate of one a day last for days.
+
+    Args:
+        num_samples: Of one channel.
+        sample_rate: Hz.
+        sample_bytes: What one of them takes, in all channels and copies.
+
+    Raises:
+        PlacementError: it does not fit.
+    """
+    require_memory(num_samples * sample_bytes, f"a sound of {num_samples / sample_rate:.0f} s")
+
+
+def require_clip_memory(timeline: Timeline) -> None:
     """Refuse a clip of the world that the main memory cannot hold.
 
     Asked by whoever has one made, and not in ``world``: a run's clips are known by that room's code, so a line there
@@ -86,4 +105,6 @@ def require_clip_memory(num_frames: int, width: int, height: int) -> None:
     Raises:
         PlacementError: it does not fit.
     """
-    require_memory(WORLD_PIXEL_BYTES * num_frames * width * height, clip_text(num_frames, width, height))
+    extent = timeline.num_frames, timeline.width, timeline.height
+    require_memory(WORLD_PIXEL_BYTES * math.prod(extent), clip_text(*extent))
+    require_sound_memory(timeline.num_samples, timeline.geometry.sample_rate, WORLD_SAMPLE_BYTES)

@@ -5,6 +5,7 @@ Legend: B batch, F frames, T latent time, H W latent or pixel space, C channels,
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -44,6 +45,51 @@ class Captions:
 
 
 @dataclass(frozen=True)
+class FrameShifts:
+    """What is added to a tower's stream, moment by moment; moments lie side by side over the clip.
+
+    Args:
+        positive: ``(B, N, D)``.
+        negative: The same in passes with the negative text.
+        edges: Where moments begin, and where the last one ends, as shares of the latent steps in 0..1: ``N + 1``.
+        num_steps: Latent steps that it was made for; None for any number.
+    """
+
+    positive: Tensor
+    negative: Tensor
+    edges: tuple[Fraction, ...]
+    num_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        _expect_dims("what is added to the stream", self.positive, "B N D")
+        if self.negative.shape != self.positive.shape or len(self.edges) != self.positive.shape[1] + 1:
+            raise InputError(
+                "what is added to the stream does not fit together",
+                got=f"{tuple(self.positive.shape)}, {tuple(self.negative.shape)} and {len(self.edges)} edges",
+                expected="two tensors of one shape, and an edge more than moments",
+            )
+
+    def over(self, num_steps: int) -> FrameShifts:
+        """A vector a latent step: that of the moment in which the step's middle lies.
+
+        Raises:
+            InputError: it was made for another number of steps.
+        """
+        if self.num_steps not in (None, num_steps):
+            raise InputError(
+                "what is told of the other side was made for another length",
+                got=f"{num_steps} latent steps",
+                expected=f"{self.num_steps}",
+                remedy="Condition anew, on the latent that is to be made.",
+            )
+        last = self.positive.shape[1] - 1
+        middles = (Fraction(2 * step + 1, 2 * num_steps) for step in range(num_steps))
+        moments = [min(bisect_right(self.edges, middle) - 1, last) for middle in middles]
+        even = tuple(Fraction(step, num_steps) for step in range(num_steps + 1))
+        return FrameShifts(self.positive[:, moments], self.negative[:, moments], even, num_steps)
+
+
+@dataclass(frozen=True)
 class ModalityConditioning:
     """Text for one tower, encoded.
 
@@ -51,11 +97,13 @@ class ModalityConditioning:
         positive: ``(B, L, D)``.
         negative: ``(B, L, D)`` or None when guidance is off for this modality.
         duration: Stable Audio's global states ``(B, 1, D)``, None for video.
+        frames: What is added to the tower's stream, moment by moment; None for nothing.
     """
 
     positive: Tensor
     negative: Tensor | None = None
     duration: Tensor | None = None
+    frames: FrameShifts | None = None
 
     def __post_init__(self) -> None:
         _expect_dims("the positive text embedding", self.positive, "B L D")
@@ -117,6 +165,10 @@ class Heard(Protocol):
         """What it adds ``(B, L, D)``; None for nothing."""
         ...
 
+    def part(self, start: int, stop: int) -> Heard:
+        """The same for some of the passes whose rows it holds."""
+        ...
+
 
 @dataclass(frozen=True)
 class Modality:
@@ -131,6 +183,7 @@ class Modality:
         given: Whether it is known as a whole while the other one is made: nobody asks what the tower says of it.
         heard: With the other side: told what each bridge adds to this one. Without it: says that in the bridges' place.
         first_block: Whether only what the first block adds to the stream ``(B, L, D)`` is wanted, not a prediction.
+        frames: What is added to the stream at each latent step ``(B, S, D)``; None for nothing.
     """
 
     latents: Tensor
@@ -141,6 +194,7 @@ class Modality:
     given: bool = False
     heard: Heard | None = None
     first_block: bool = False
+    frames: Tensor | None = None
 
 
 @dataclass(frozen=True)

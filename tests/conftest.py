@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import importlib
 import importlib.util
@@ -10,13 +11,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from packaging.version import Version
 
 # Workers of pytest-xdist share the cores; read when torch is imported.
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
@@ -27,6 +31,19 @@ if _WORKERS > 1:
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+# What runs keep for later ones neither comes from this user's cache nor goes into it. Fonts stay where they are.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ.setdefault("MPLCONFIGDIR", str(Path("~/.cache/matplotlib").expanduser()))
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="sounding_video_")
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
+
+# Older safetensors write into the file itself, and tests write over files whose tensors they have mapped.
+if Version(version("safetensors")) < Version("0.5"):
+    import safetensors.torch
+
+    _mapped = safetensors.torch.load_file
+    safetensors.torch.load_file = lambda *args, **kwargs: {n: t.clone() for n, t in _mapped(*args, **kwargs).items()}
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = "text_to_sounding_video_pocket.json"

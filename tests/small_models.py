@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from sounding_video.core.types import Modality
+    from sounding_video.core.types import Conditioning, Modality
     from sounding_video.models.native import Stop
     from sounding_video.models.towers.base import Tower
 
@@ -178,16 +178,31 @@ def write_bridge(
     return Path(path)
 
 
-def write_alignment(path: str | Path, *, reads: tuple[str, ...] = (), seed: int = 0, trained: bool = True) -> Path:
-    """An alignment file for the two folders above; ``reads`` names towers that get random tokens and a random LoRA."""
+def write_alignment(
+    path: str | Path,
+    *,
+    reads: tuple[str, ...] = (),
+    frames: tuple[str, ...] = (),
+    seed: int = 0,
+    trained: bool = True,
+) -> Path:
+    """An alignment file for the two folders above.
+
+    ``reads`` names towers that get random tokens, or if in ``frames`` too a random shift of their stream; and a LoRA.
+    """
     from sounding_video.models.alignment.selective import Alignment, AlignmentConfig
     from sounding_video.models.weights.alignment import LoraNote, save_alignment
 
-    texts = {f"{side}_text_width": {"video": TEXT_WIDTH_VIDEO, "audio": TEXT_WIDTH_AUDIO}[side] for side in reads}
+    texts, streams = (TEXT_WIDTH_VIDEO, TEXT_WIDTH_AUDIO), (VIDEO_WIDTH, AUDIO_WIDTH)
+    widths = {
+        f"{side}_stream_width" if side in frames else f"{side}_text_width": (stream if side in frames else text)
+        for side, text, stream in zip(("video", "audio"), texts, streams, strict=True)
+        if side in reads
+    }
     codecs = {"video_channels": 4, "audio_channels": 6, "sound_rate": SAMPLE_RATE / AUDIO_HOP / 15}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        alignment = Alignment(AlignmentConfig(width=8, hidden=12, grid=2, positions=2, **codecs, **texts))
+        alignment = Alignment(AlignmentConfig(width=8, hidden=12, grid=2, positions=2, **codecs, **widths))
         for parameter in alignment.parameters():
             torch.nn.init.normal_(parameter, std=0.3)
         alignment.video_support[6:] = alignment.audio_support[5:] = 0
@@ -353,3 +368,13 @@ def hooked_forward(tower: Tower, modality: Modality, points: tuple[int, ...]) ->
         return tower.leave(tower.walk(state, start, tower.num_blocks))
 
     return run
+
+
+def random_texts() -> Conditioning:
+    """Encoded captions as the small towers read them, with negatives and the sound's length."""
+    from sounding_video.core.types import Conditioning, ModalityConditioning
+
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randn(1, length, 16, generator=generator) for length in (5, 5, 7, 7)]
+    duration = torch.randn(1, 1, 32, generator=generator)
+    return Conditioning(ModalityConditioning(*rows[:2]), ModalityConditioning(*rows[2:], duration))

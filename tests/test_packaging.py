@@ -67,7 +67,7 @@ def test_the_bundled_model_is_small(root):
 
 def test_metadata(project, root):
     assert project["project"]["license"] == "Apache-2.0"
-    assert project["project"]["scripts"] == {"sounding-video": "sounding_video.cli:main"}
+    assert project["project"]["scripts"] == {"sounding-video": "sounding_video.__main__:main"}
     assert set(project["tool"]["comfy"]) >= {"PublisherId", "DisplayName", "Icon"}
     extras = project["tool"]["setuptools"]["dynamic"]["optional-dependencies"]
     assert set(extras) >= {"standalone", "cuda", "llm", "eval", "train", "dev"}

@@ -332,7 +332,7 @@ class ThrowAway(Family):
 
         folder, dtype = found.path, placement.dtype
         tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-        encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", dtype=dtype, local_files_only=True)
+        encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", local_files_only=True).to(dtype)
         transformer = Transformer.from_pretrained(folder / "transformer", torch_dtype=dtype)
         whole = Whole(Autoencoder.from_pretrained(folder / "autoencoder"))
         for module in (encoder, transformer, whole):

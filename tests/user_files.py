@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from sounding_video.media.writers.pyav import repeatable_options
 
 WIDTH, HEIGHT = 64, 48
 
@@ -43,7 +44,7 @@ def write_file(
         options: Of the encoder.
     """
     with av.open(str(path), "w") as output:
-        stream = output.add_stream(codec, rate=15, options=options)
+        stream = output.add_stream(codec, rate=15, options={**repeatable_options(codec), **options})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
         unit = Fraction(1, 1000) if times else Fraction(1, 15)
         stream.codec_context.time_base = stream.time_base = unit

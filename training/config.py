@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -18,6 +19,7 @@ from ..core.json_text import plain
 from ..core.options import Bounds, shown
 from ..core.rates import as_fps
 from ..models.alignment.masks import MASKS
+from ..models.alignment.readers import READERS
 from ..models.alignment.selective import MASK_INPUTS, MOST_SIZE
 from ..sampling.words import MAX_FLOW_SHIFT, MIN_FLOW_SHIFT
 from .pairing import PAIRINGS
@@ -43,6 +45,7 @@ _NUMBERS = {int: Bounds("number", -(2**63), 2**63 - 1), float: Bounds("number", 
 # Fields that are younger than runs that people have: at these values they stay out of the hash.
 YOUNGER: Mapping[str, Any] = {
     "bridges.settings": [],
+    "bridges.start_rope": "",
     "objective.logit_mean": 1.0,
     "objective.logit_std": 1.0,
     "objective.least_audio_time": 0.0,
@@ -112,6 +115,7 @@ class TrainConfig:
             ("models.form", self.models.form, MODEL_FORMS),
             ("alignment.mask", self.alignment.mask, MASKS.names()),
             ("alignment.mask_input", self.alignment.mask_input, MASK_INPUTS),
+            ("alignment.inject", self.alignment.inject, READERS),
             ("optimizer.decay", self.optimizer.decay, ("cosine", "constant")),
             ("data.crop", self.data.crop, ("random", "head")),
             ("data.short", self.data.short, ("pad", "loop")),
@@ -248,12 +252,16 @@ def _alignment_ranges(alignment: AlignmentSection) -> Iterable[tuple[str, float,
     )
 
 
+# Asked for every value that is read; what a class says of its fields does not change.
+_hints = functools.cache(typing.get_type_hints)
+
+
 def _from_dict(cls: type[T], values: Mapping[str, Any], prefix: str) -> T:
     if not isinstance(values, Mapping):
         raise InputError(
             "this is no training configuration", got=shown(values), expected="a JSON object as --print-config prints it"
         )
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]
     unknown = sorted(map(str, set(values) - set(names)))
     if unknown:
@@ -304,7 +312,7 @@ def _assign(values: dict[str, Any], key: str, text: str) -> None:
     cls: Any = TrainConfig
     section, kind = values, None
     for depth, part in enumerate(parts):
-        hints = typing.get_type_hints(cls) if dataclasses.is_dataclass(cls) else {}
+        hints = _hints(cls) if dataclasses.is_dataclass(cls) else {}
         if part not in hints:
             prefix = ".".join([*parts[:depth], ""])
             choices = ", ".join(prefix + name for name in hints) or "nothing below " + prefix.rstrip(".")

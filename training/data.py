@@ -75,7 +75,7 @@ class WorldSource(Source):
         """Draw and synthesise it."""
         from ..world.synth import make_clip
 
-        require_clip_memory(self.timeline.num_frames, self.timeline.width, self.timeline.height)
+        require_clip_memory(self.timeline)
         made = make_clip(self.scene, self.seed, timeline=self.timeline, split=self.split, looks=self.looks)
         return made.clip, _expand(made.prompt) if self.expanded else made.captions
 
@@ -169,8 +169,23 @@ def _world_digest() -> str:
         for node in ast.walk(tree):
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
                 node.body = node.body[1:]
-        digest.update(f"{file.relative_to(root).as_posix()} {ast.dump(tree)}".encode())
+        digest.update(f"{file.relative_to(root).as_posix()} {_written(tree)}".encode())
     return digest.hexdigest()
+
+
+def _written(node: object) -> str:
+    """A syntax tree as ``ast.dump`` of Python 3.11 writes it; that of other versions says the same otherwise."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(_written, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    told = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        is_left_out = value is None and getattr(type(node), name, ...) is None
+        if not is_left_out and (value or name != "type_params"):  # which there are since 3.12
+            told.append(f"{name}={_written(value)}")
+    return f"{type(node).__name__}({', '.join(told)})"
 
 
 def _manifest_row(path: Path, number: int, row: Mapping[str, Any]) -> FileSource:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.errors import IncompatibleWeightsError, InputError
+from ..core.options import shown
 from ..models.lora.files import DIFFUSERS_METADATA, PEFT_WEIGHTS, read_lora
 from ..models.lora.forms import Form, LowRank
 from ..models.lora.layers import LoraLinear, Term
@@ -126,6 +127,13 @@ def _lay_beside(
             "no layer of the model has the name that a LoRA is to stand beside",
             got=f"{part} with {', '.join(idle) or 'no layers'}",
             expected=f"words of their names, such as {', '.join(known)}",
+        )
+    widest = max(max(root.get_submodule(name).weight.shape) for name in chosen)
+    if setting.rank > widest:
+        raise InputError(
+            "a LoRA has a higher rank than any layer that it stands beside",
+            got=f"{part} of rank {shown(setting.rank)}",
+            expected=f"at most {widest}",
         )
     for name in chosen:
         layer = TrainedLora(root.get_submodule(name), setting, derived_generator(seed, part, name))

@@ -30,6 +30,8 @@ class TrainingBatch:
         video_text: ``(B, L, D)``.
         audio_text: ``(B, L, D)``.
         duration: ``(B, 1, D)``.
+        video_frames: What is added to the video tower's stream at each latent step ``(B, T, D)``.
+        audio_frames: Likewise ``(B, L, D)``.
     """
 
     video_latents: Tensor | None = None
@@ -37,6 +39,8 @@ class TrainingBatch:
     video_text: Tensor | None = None
     audio_text: Tensor | None = None
     duration: Tensor | None = None
+    video_frames: Tensor | None = None
+    audio_frames: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -100,12 +104,14 @@ def add_noise(
     if batch.video_latents is not None:
         clean, timestep = batch.video_latents, video_timestep(t, reading)
         time = (timestep / 1000.0)[:, None, None, None, None]
-        video = Modality(flow.add_noise(clean, video_noise, time), timestep, batch.video_text)
+        noisy = flow.add_noise(clean, video_noise, time)
+        video = Modality(noisy, timestep, batch.video_text, frames=batch.video_frames)
         video_target = flow.target(clean, video_noise, time)
     if batch.audio_latents is not None:
         clean, audio_t = batch.audio_latents, t if audio_t is None else audio_t
         time = audio_t[:, None, None]
-        audio = Modality(cosine.add_noise(clean, audio_noise, time), audio_t, batch.audio_text, batch.duration)
+        noisy = cosine.add_noise(clean, audio_noise, time)
+        audio = Modality(noisy, audio_t, batch.audio_text, batch.duration, frames=batch.audio_frames)
         audio_target = cosine.target(clean, audio_noise, time)
     return NoisyBatch(video, audio, video_target, audio_target)
 

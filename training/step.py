@@ -6,7 +6,7 @@ A step is the root that accelerate wraps, so that data-parallel, sharded and Dee
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from ..models.joint import JointModel
 from .objectives import TrainingBatch, add_noise, joint_loss
 from .sections import ObjectiveConfig
 
-LATENT_KEYS = ("video_latents", "audio_latents", "video_text", "audio_text", "duration")
+LATENT_KEYS = tuple(field.name for field in fields(TrainingBatch))
 
 
 class JointStep(nn.Module):
@@ -50,7 +50,8 @@ class JointStep(nn.Module):
 
         Args:
             batch: ``t (B,)``, and by modality latents, noise, text; ``duration`` for audio, and ``audio_t (B,)`` where
-                it has a time of its own; ``video_weight`` and ``audio_weight (B,)`` where samples count differently.
+                it has a time of its own; ``video_weight`` and ``audio_weight (B,)`` where samples count differently;
+                ``video_frames`` and ``audio_frames (B, S, D)`` where something is added to a tower's stream.
         """
         noisy = add_noise(
             TrainingBatch(**{key: batch.get(key) for key in LATENT_KEYS}),

@@ -13,6 +13,8 @@ from sounding_video.evaluation.result import Evaluation
 
 RESAMPLES = 9_999
 LEVEL = 0.95
+# Of event F1, as tables have them.
+TOLERANCES = {"2_frames": "±2", "1_frame": "±1"}
 # A clip: pairs, and events on both sides, for each tolerance.
 Counts = Mapping[str, tuple[int, int]]
 
@@ -95,6 +97,13 @@ def mean_difference(values: Mapping[object, float], base: Mapping[object, float]
     if not shared:
         return None
     return _resampled((np.array([values[key] - base[key] for key in shared], float),), _mean)
+
+
+def ratio_of(values: Mapping[object, float], base: Mapping[object, float]) -> Estimate:
+    """Mean of a value over that of a base, of the same clips, drawn together."""
+    keys = sorted(set(values) & set(base), key=repr)
+    columns = tuple(np.array([each[key] for key in keys], float) for each in (values, base))
+    return _resampled(columns, lambda top, bottom, axis=-1: top.mean(axis) / np.maximum(bottom.mean(axis), 1e-12))
 
 
 def _mean(values: np.ndarray, axis: int = -1) -> np.ndarray:

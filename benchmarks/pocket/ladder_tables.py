@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
-from intervals import Estimate, f1, f1_difference, mean_difference, mean_of
+from intervals import TOLERANCES, Estimate, f1, f1_difference, mean_difference, mean_of
 from judged import Judged
 
-TOLERANCES = {"2_frames": "±2", "1_frame": "±1"}
 Runs = Mapping[int, Judged]
 Losses = Mapping[str, Sequence[float | None]]
+# Of rows that were not trained for the table.
+NO_LOSSES: Losses = {"video": [], "audio": []}
 
 
 def together(runs: Runs, field: str) -> dict[tuple[int, str], object]:

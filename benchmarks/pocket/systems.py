@@ -17,7 +17,7 @@ from pathlib import Path
 from clips import Wish, load_pocket, make_clips, pocket_options, pocket_size, wishes
 from given import make_given
 from judged import Judged, judge
-from ladder_tables import Losses, Runs, table_of
+from ladder_tables import NO_LOSSES, Losses, Runs, table_of
 from sounding_video.models.weights.find import pocket_folder
 from sounding_video.pipeline import JoinedModel, SamplingOptions
 from unseen import unseen_wishes
@@ -32,7 +32,6 @@ HEADINGS = {
 }
 # Options of the command line, and what their bridges make.
 KEYS = {"v2a": "sound", "a2v": "picture"}
-NO_LOSSES: Losses = {"video": [], "audio": []}
 
 
 @dataclass(frozen=True)

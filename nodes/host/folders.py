@@ -52,7 +52,6 @@ KINDS = {
 NONE_FOUND = "none found"
 # Kinds of which none is bundled: models that are one folder, by the family that recognises it.
 WHOLE = ("pav_dit",)
-UNBUNDLED = (*WHOLE, "alignment")
 NONE_YET = {
     "pav_dit": "a folder with transformer, autoencoder, text_encoder",
     "alignment": "an alignment file, as sounding-video train writes it",
@@ -99,6 +98,14 @@ def _bundled_bridges() -> dict[str, Model]:
     return {f"{POCKET}/{path.relative_to(folder).as_posix()}": path for path in paths}
 
 
+def _bundled(kind: str) -> Path | None:
+    """What ``pocket`` stands for; None where there is none of a kind."""
+    if kind == "alignment":
+        return next(iter(find_alignments(pocket_folder())), None)
+    models = find_models(POCKET)
+    return {"wan": models.video, "stable_audio": models.audio, "bridge": models.bridge}.get(kind)
+
+
 def _name(path: Path, roots: Iterable[Path], snapshots: dict[str, Path]) -> str:
     root = next(root for root in roots if root in path.parents)
     repository = next((name for name, folder in snapshots.items() if folder == root), None)
@@ -116,7 +123,8 @@ def list_models(kind: str) -> list[str]:
 
 
 def _listed(kind: str, found: Iterable[str]) -> list[str]:
-    bundled = [] if kind in UNBUNDLED else [POCKET]
+    no_bundle = kind in WHOLE or (kind == "alignment" and _bundled(kind) is None)
+    bundled = [] if no_bundle else [POCKET]
     return [*bundled, *(name for name in sorted(found) if name not in bundled)]
 
 
@@ -126,12 +134,12 @@ def resolve_model(kind: str, name: str) -> Model:
     Raises:
         MissingModelError: nothing of that name is there; the message lists what is, and where was looked.
     """
-    if name == POCKET and kind not in UNBUNDLED:
-        models = find_models(POCKET)
-        path = {"wan": models.video, "stable_audio": models.audio, "bridge": models.bridge}[kind]
-        if path is None:
+    if name == POCKET and kind not in WHOLE:
+        path = _bundled(kind)
+        if path is None and kind == "bridge":
             raise MissingModelError("the bundled model has no bridge file")
-        return path
+        if path is not None:
+            return path
     found = _found(kind)
     if name not in found:
         raise _missing(kind, name, _listed(kind, found))

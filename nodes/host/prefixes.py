@@ -87,6 +87,13 @@ def _date_part(word: str, now: time.struct_time) -> str:
     return str(getattr(now, DATE_PARTS[word[0]])).zfill(len(word))
 
 
+def title_of(node: Mapping[str, Any]) -> str:
+    """The title that a node of a workflow in API format has; nothing where there is none that can be read."""
+    meta = node.get("_meta")
+    title = meta.get("title") if isinstance(meta, dict) else None
+    return title if isinstance(title, str) else ""
+
+
 def _input_value(node_name: str, port: str, hidden: Any) -> str | None:
     """The value of an input of the first node of that name, or title; None when there is none."""
     prompt = getattr(hidden, "prompt", None) or {}
@@ -103,7 +110,7 @@ def _names(prompt: Mapping[str, Any], workflow: Mapping[str, Any]) -> Iterator[t
     page = {str(node.get("id")): node for node in workflow.get("nodes", ()) if isinstance(node, dict)}
     for node_id, node in prompt.items():
         drawn = page.get(node_id, {})
-        title = (node.get("_meta") or {}).get("title") or drawn.get("title") or ""
+        title = title_of(node) or drawn.get("title") or ""
         yield (drawn.get("properties") or {}).get(NODE_NAME) or node.get("class_type", ""), title, node
 
 

@@ -223,6 +223,7 @@ def test_a_prompt_of_before_the_save_node_s_new_settings_still_runs(comfyui, sma
 
 # Clips and pictures that each further pocket template leaves.
 LEFT_BY = {
+    "cascade_pocket": {".mp4": 1},
     "compare_bridges_pocket": {".mp4": 2},
     "expand_prompt_pocket": {".mp4": 1},
     "extend_a_clip_pocket": {".mp4": 1},
@@ -234,6 +235,7 @@ LEFT_BY = {
     "sound_for_a_video_pocket": {".mp4": 1},
     "sync_report_pocket": {".mp4": 1, ".png": 1},
     "text_to_sounding_video_pocket": {".mp4": 1},
+    "there_and_back_pocket": {".mp4": 1},
 }
 
 

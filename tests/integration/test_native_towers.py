@@ -115,7 +115,7 @@ def ours(native, parts, models):
             partial(joint, times=times),
             Conditioning(**{name: conditioning[name] for name in only}),
             draw_noise(OPTIONS.seed, **shapes),
-            schedule=build_schedule("lockstep", options.num_steps, video="video" in only, audio="audio" in only),
+            schedule=options.build_schedule(video="video" in only, audio="audio" in only),
             guidance=options.guidance(frozenset({"video", "audio"} if bridges is not None else ())),
             seed=OPTIONS.seed,
             given=given,
@@ -300,6 +300,20 @@ def test_modality_guidance_of_native_models_equals_ours(run, ours, parts):
     for name, plain in run(bridges).items():
         assert float((pushed[name] - plain).abs().max()) > 1e-2, "the scales must do something"
     assert_same(run(options=options), run())
+
+
+def test_repeated_guidance_few_steps_and_other_solvers_of_native_models_equal_ours(run, ours, parts):
+    bridges = parts.bridges(identity=False)
+    plain = replace(OPTIONS, num_steps=8)
+    options = replace(
+        plain, solver="res_multistep", audio_solver="unipc", step_bend=1.5, guidance_every=3, guidance_end=0.9
+    )
+    made = run(bridges, options=options)
+    assert_close(made, ours(bridges, options=options), 1e-3)
+    for name, value in run(bridges, options=replace(options, guidance_every=1)).items():
+        assert float((made[name] - value).abs().max()) > 1e-4, "the last push is repeated"
+    for name, value in run(bridges, options=plain).items():
+        assert float((made[name] - value).abs().max()) > 1e-2
 
 
 @pytest.mark.parametrize("sound", ["fresh", "cached"])

@@ -83,5 +83,5 @@ def test_the_file_lists_start_with_the_bundled_model(tmp_path, small_models_dir)
         ],
         "lora_file": ["none"],
         "pav_dit_model": ["none found"],
-        "alignment_file": ["none found"],
+        "alignment_file": ["pocket"],
     }

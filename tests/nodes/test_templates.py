@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from small_models import write_alignment
 from sounding_video.headless.graph import node_classes, plan, read_workflow
 from sounding_video.headless.runner import run_workflow
 from sounding_video.media.probe import probe, read_clip
@@ -32,9 +35,6 @@ NOT_IN_A_TEMPLATE = {
     "T2SVCaptionVideo",
     "T2SVLoadLora",
     "T2SVNativeSampler",
-    "T2SVLoadAlignment",
-    "T2SVConditionOnPicture",
-    "T2SVConditionOnSound",
 }
 # Of those that begin with a clip: the sampler's task, and which side of the file is the clip's own.
 OWN_CLIP = {
@@ -57,6 +57,8 @@ POCKET = (
     "separate_captions_pocket",
     "compare_bridges_pocket",
     "sync_report_pocket",
+    "cascade_pocket",
+    "there_and_back_pocket",
     *OWN_CLIP,
 )
 NAMES = (*POCKET, "text_to_sounding_video_wan_1.3b")
@@ -128,7 +130,9 @@ def test_every_template_has_a_thumbnail(root, name):
 def test_a_pocket_template_runs_without_a_server(root, small_models_dir, tmp_path, name):
     """On the small random models of the same classes, at a small size."""
     _, api = both(root, name)
-    report = run_workflow(made_small(api), models_dir=small_models_dir, output_dir=tmp_path, device="cpu")
+    models = shutil.copytree(small_models_dir, tmp_path / "models", copy_function=os.link)
+    write_alignment(models / "alignment.safetensors", reads=("video", "audio"))
+    report = run_workflow(made_small(api), models_dir=models, output_dir=tmp_path / "made", device="cpu")
     wanted = [node for node in api.values() if node["class_type"] in ("T2SVMux", "T2SVSyncReport")]
     assert len(report.files) == len(wanted)
     for path in report.files:
@@ -143,6 +147,7 @@ def made_small(api):
         "T2SVLoadWanTower": {"video_model": "wan"},
         "T2SVLoadStableAudioTower": {"audio_model": "stable_audio"},
         "T2SVLoadBridge": {"bridge_file": "bridge.safetensors"},
+        "T2SVLoadAlignment": {"alignment_file": "alignment.safetensors"},
         "T2SVEmptyAVLatent": {"width": 32, "height": 32, "num_frames": 9},
         "T2SVEncodeClip": {"width": 32, "height": 32, "num_frames": 9},
         "T2SVJointSampler": {"steps": 2},

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from small_models import PAV_WORLD, write_alignment, write_pav_dit_folder
+from sounding_video.models.parts import AudioParts, VideoParts
+from sounding_video.models.weights.find import pocket_folder
+from sounding_video.models.weights.load import load_stable_audio, load_wan
 from sounding_video.training.config import TrainConfig
 from sounding_video.training.recipes import recipe
-from sounding_video.training.tasks import TRAINING_TASKS
+from sounding_video.training.tasks import TRAINING_TASKS, base
 from sounding_video.training.tasks._conditioned import ConditionedTask
 from sounding_video.training.tasks._planes import PlanesTask
 
@@ -55,6 +61,83 @@ def small_run(
         return recipe(name, [f"models.root={root}", cache, *SMALL, *start, *overrides])
 
     return make
+
+
+Parts = VideoParts | AudioParts
+
+
+class Loaded:
+    """What the loaders gave for folders that nobody writes into: read once a session, and copied for each run.
+
+    Text encoders, and codecs beside a tower, are only read; they are the same ones for all.
+
+    Args:
+        roots: The folders' roots; other models are loaded as ever.
+    """
+
+    def __init__(self, *roots: Path) -> None:
+        self.roots = roots
+        self.parts: dict[tuple[object, ...], Parts] = {}
+        self.states: dict[tuple[object, ...], list[tuple[object, ...]]] = {}
+        self.lent: set[tuple[object, ...]] = set()
+
+    def once(self, load: Callable[..., Parts]) -> Callable[..., Parts]:
+        """A loader that remembers."""
+
+        def loaded(source: object, placement: object, **settings: object) -> Parts:
+            if not isinstance(source, Path) or source.parent not in self.roots:
+                return load(source, placement, **settings)
+            key = (source, placement, *sorted(settings.items()))
+            if key not in self.parts:
+                self.parts[key] = load(source, placement, **settings)
+                self.states[key] = _state(self.parts[key])
+            self.lent.add(key)
+            kept = self.parts[key]
+            codec = copy.deepcopy(kept.codec) if kept.tower is None else kept.codec
+            return replace(kept, tower=copy.deepcopy(kept.tower), codec=codec)
+
+        return loaded
+
+    def require_untouched(self) -> None:
+        """Nothing that was lent was written to, thawed or moved."""
+        touched = [key for key in self.lent if _state(self.parts[key]) != self.states[key]]
+        for key in touched:
+            del self.parts[key]
+        self.lent.clear()
+        assert touched == [], "a test changed a model that others share"
+
+
+def _state(parts: Parts) -> list[tuple[object, ...]]:
+    found = []
+    for part in filter(None, (parts.tower, parts.codec, parts.text)):
+        for module in (part, *vars(part).values()):
+            if isinstance(module, torch.nn.Module):
+                found.append((module.training, sum(1 for _ in module.modules())))
+                tensors = (*module.parameters(), *module.buffers())
+                found += [(each._version, each.requires_grad, each.dtype, each.device) for each in tensors]
+    assert found
+    return found
+
+
+@pytest.fixture(scope="session")
+def loaded(small_models_dir: Path) -> Loaded:
+    return Loaded(small_models_dir, pocket_folder())
+
+
+@pytest.fixture(autouse=True)
+def loaded_once(loaded: Loaded, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs on the small and on the bundled model find it loaded, and leave it as it was."""
+    for name in ("load_wan", "load_stable_audio"):
+        monkeypatch.setattr(base, name, loaded.once(getattr(base, name)))
+    yield
+    loaded.require_untouched()
+
+
+@pytest.fixture
+def loaded_anew(loaded_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each run reads its models from disk, as one in another process does: where numbers lie decides how they round."""
+    monkeypatch.setattr(base, "load_wan", load_wan)
+    monkeypatch.setattr(base, "load_stable_audio", load_stable_audio)
 
 
 @pytest.fixture

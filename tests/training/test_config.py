@@ -128,11 +128,10 @@ def test_learning_rate_follows_its_formulas() -> None:
 
 def test_the_cosine_is_transformers() -> None:
     """The same curve as a scheduler of theirs, which rounds otherwise and keeps a state."""
-    from transformers import get_cosine_with_min_lr_schedule_with_warmup
-
+    transformers = pytest.importorskip("transformers", minversion="4.52", reason="the oldest have no such scheduler")
     config, num_steps = OptimizerConfig(lr=5e-5, min_lr=1e-6, warmup_steps=7, decay="cosine"), 60
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=config.lr)
-    theirs = get_cosine_with_min_lr_schedule_with_warmup(
+    theirs = transformers.get_cosine_with_min_lr_schedule_with_warmup(
         optimizer, config.warmup_steps, num_steps - 1, min_lr=config.min_lr
     )
     for step in range(num_steps):

@@ -95,8 +95,7 @@ def test_a_new_lora_is_the_model_as_it_was_and_all_of_it_learns(small_run, task)
         ] == []
 
 
-@EVERY
-@pytest.mark.parametrize("alpha", ["", ":7"])
+@pytest.mark.parametrize(("task", "alpha"), [("joint", ""), *((task, ":7") for task in WITH_LORA)])
 def test_our_loader_reads_what_was_trained(small_run, task, tmp_path, alpha: str) -> None:
     names = loras_in(small_run, task)
     config = run_of(small_run, task, f"trainable={','.join(f'{name}:4{alpha}' for name in names)}", *AT_ONCE)
@@ -223,6 +222,8 @@ def test_layers_are_chosen_by_words_of_their_names(small_run) -> None:
             "video_lora", "video_lora:0", "video_lora:-2", "video_lora:x", "video_lora:4:0", "video_lora:4:nan",
             "video_lora:4:inf", "video_lora:4:4:to_q:5", "video_lora:4::to_q+", "video_lora:1.5",
         )),
+        ("video_lora:1000000000", "than any layer that it stands beside: got video_lora of rank 1000000000; expected"),
+        ("bridges,audio_lora:99999", "than any layer that it stands beside: got audio_lora of rank 99999; expected"),
         ("video_lora:4::to_w", "got video_lora with to_w; expected words of their names, such as attn1, attn2, blocks"),
         ("video_lora:4::to_q+to_w", "got video_lora with to_w; expected words of their names"),
         ("video_lora:4::to_q,video_lora:2::to_v", "a LoRA is named twice: got video_lora"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -50,18 +52,57 @@ def test_a_run_by_command(small_run, capsys, tmp_path) -> None:
     assert "already holds a run" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_the_step_and_leaves_a_checkpoint(small_run, python_with_package, tmp_path, number, code) -> None:
-    output, log = tmp_path / "run", tmp_path / "run" / "loss.jsonl"
-    config = small_run("pocket_audio", "num_steps=100000", "saving.every=100000")
-    process = python_with_package(CHILD, [*command_line(config), "--output", str(output), "--quiet"])
-    deadline = time.monotonic() + 120
-    while not (log.is_file() and log.read_text().count("\n") > 2) and time.monotonic() < deadline:
-        time.sleep(0.1)
+SIGNALS = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+
+@SIGNALS
+def test_a_signal_ends_the_step_and_leaves_a_checkpoint(small_run, capfd, tmp_path, number: int, code: int) -> None:
+    """From another thread, at some moment of a step."""
+    arguments, log, ended, unheard = endless(small_run, tmp_path)
+    before = signal.signal(number, lambda *_: unheard.append(number))  # which would end the tests
+    sender = threading.Thread(target=lambda: wait_for_steps(log, ended) and os.kill(os.getpid(), number))
+    try:
+        sender.start()
+        found = main(arguments)
+    finally:
+        ended.set()
+        sender.join()
+        after = signal.signal(number, before)
+    assert unheard == [] and after.__name__ == "<lambda>", "it listens for as long as it runs"
+    assert found == code
+    assert_stopped(tmp_path / "run", capfd.readouterr().err)
+
+
+@pytest.mark.slow
+@SIGNALS
+def test_a_signal_ends_the_process(small_run, python_with_package, tmp_path, number: int, code: int) -> None:
+    arguments, log, ended, _ = endless(small_run, tmp_path)
+    process = python_with_package(CHILD, arguments)
+    assert wait_for_steps(log, ended)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
-    steps = log.read_text().count("\n")
+    assert_stopped(tmp_path / "run", err)
+
+
+def endless(small_run, folder: Path) -> tuple[list[str], Path, threading.Event, list[int]]:
+    """A run that does not end by itself: its command line, its log, what says that it has ended, an empty list."""
+    config = small_run("pocket_audio", "num_steps=100000", "saving.every=100000")
+    output = folder / "run"
+    return [*command_line(config), "--output", str(output), "--quiet"], output / "loss.jsonl", threading.Event(), []
+
+
+def wait_for_steps(log: Path, ended: threading.Event) -> bool:
+    """Whether three steps were done before it ended."""
+    deadline = time.monotonic() + 120
+    while not ended.wait(0.05) and time.monotonic() < deadline:
+        if log.is_file() and log.read_text().count("\n") > 2:
+            return True
+    return False
+
+
+def assert_stopped(output: Path, err: str) -> None:
+    steps = (output / "loss.jsonl").read_text().count("\n")
     assert f"stopped by the user after step {steps}; continue with --resume" in err
     assert [path.name for path in (output / "checkpoints").iterdir()] == [f"step-{steps:07d}"]
 

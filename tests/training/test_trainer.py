@@ -43,26 +43,46 @@ def curve(output: Path, *names: str) -> torch.Tensor:
     return torch.tensor([[row[name] for name in names or LOSSES] for row in read_log(output / "loss.jsonl")])
 
 
-def test_a_killed_run_continues_exactly(small_run, python_with_package, tmp_path) -> None:
-    """SIGKILL after step 7 of 10, checkpoints every 3: the continued curve is the uninterrupted one."""
+class Died(BaseException):
+    """What nobody catches."""
+
+
+@pytest.mark.parametrize("how", ["dies", pytest.param("killed", marks=pytest.mark.slow)])
+def test_a_run_that_was_cut_off_continues_exactly(
+    small_run, loaded_anew, python_with_package, tmp_path, how: str
+) -> None:
+    """After step 7 of 10, also by SIGKILL; checkpoints every 3: the continued curve is the uninterrupted one."""
     config = small_run(
         "pocket_bridges", "trainable=bridges,video_last:1", "num_steps=10", "saving.every=3", "accumulation=2",
         "optimizer.ema_decay=0.9", "batch_size=1",
     )  # fmt: skip
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(config, whole)
-    process = python_with_package(CHILD, [json.dumps(config.as_dict()), str(killed), "7", str(torch.get_num_threads())])
-    _, err = process.communicate(timeout=240)
-    assert process.returncode == -9, err
-    assert len(read_log(killed / "loss.jsonl")) == 7
-    assert latest_checkpoint(killed).name == "step-0000006"
-    train(config, killed, resume=True)
-    assert [row["step"] for row in read_log(killed / "loss.jsonl")] == list(range(1, 11))
-    torch.testing.assert_close(curve(killed), curve(whole), rtol=0, atol=1e-6)
-    ends = [load_checkpoint(latest_checkpoint(folder)) for folder in (whole, killed)]
+    if how == "killed":
+        arguments = [json.dumps(config.as_dict()), str(cut), "7", str(torch.get_num_threads())]
+        process = python_with_package(CHILD, arguments)
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == -9, err
+    else:
+        with pytest.raises(Died):
+            train(config, cut, progress=Progress(dying_at(7)))
+    assert len(read_log(cut / "loss.jsonl")) == 7
+    assert latest_checkpoint(cut).name == "step-0000006"
+    train(config, cut, resume=True)
+    assert [row["step"] for row in read_log(cut / "loss.jsonl")] == list(range(1, 11))
+    torch.testing.assert_close(curve(cut), curve(whole), rtol=0, atol=1e-6)
+    ends = [load_checkpoint(latest_checkpoint(folder)) for folder in (whole, cut)]
     for part in ("weights", "average", "optimizer"):
         for name, tensor in getattr(ends[0], part).items():
             torch.testing.assert_close(getattr(ends[1], part)[name], tensor, rtol=0, atol=1e-6, msg=name)
+
+
+def dying_at(step: int) -> Callable[..., None]:
+    def report(stage: str, done: int, total: int, preview: object = None) -> None:
+        if (stage, done) == ("train", step):
+            raise Died
+
+    return report
 
 
 def loss_on_fixed_clips(config: TrainConfig, weights: dict[str, torch.Tensor]) -> float:

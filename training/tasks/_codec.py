@@ -26,6 +26,11 @@ class CodecTask(TrainingTask):
         """The only one."""
         return self.sides[0]
 
+    @property
+    def codecs_alone(self) -> tuple[str, ...]:
+        """Neither the tower nor the text encoder is asked anything."""
+        return self.sides
+
     def parts(self, step: nn.Module) -> dict[str, Part]:
         """The whole autoencoder and its halves."""
         parts = whole(f"{self.side}_codec", step.vae)
