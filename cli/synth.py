@@ -82,8 +82,8 @@ def run(args: argparse.Namespace, console: Console) -> None:
     folder, total = Path(args.output), args.number
     width, height = args.size
     timeline = Timeline(num_frames=args.frames, fps=args.fps, width=width, height=height)
-    require_disk(folder, total * least_bytes(timeline), f"{total} clips")
     require_clip_memory(timeline)
+    require_disk(folder, total * least_bytes(timeline), f"{total} clips")
     make_clip(args.scene, args.seed, timeline=timeline, split=args.split)  # refuses bad options before a file changes
     seeds = range(args.seed, args.seed + total)
     wanted = [

@@ -94,7 +94,7 @@ def test_interrupting_leaves_whole_files_only(python_with_package, tmp_path):
         (["-n", 1, "--frames", 100_001], "the memory cannot hold a clip of 100001 frames of 128×128 pixels"),
         (["-n", 1, "--size", "8192x8192", "--frames", 4001], "the memory cannot hold a clip of 4001 frames"),
         (["-n", 1, "--frames", 5, "--fps", "1/86400"], "the memory cannot hold a sound of 432000 s"),
-        (["-n", 1_000_000, "--size", "4096x4096"], "there is too little room on the disk for 1000000 clips"),
+        (["-n", 1_000_000, "--size", "2048x2048"], "there is too little room on the disk for 1000000 clips"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_written(command, tmp_path, arguments, sentence):
