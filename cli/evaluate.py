@@ -47,7 +47,8 @@ def add_parser(commands: argparse._SubParsersAction, **options: Any) -> argparse
         "--references",
         type=FOLDER,
         metavar="DIR",
-        help="true sounds for onset_detection: files called as the clips, but for their ending",
+        help="true clips, or their sounds: files called as the clips, but for their ending; onset_detection, psnr and "
+        "the kernel distances compare with them",
     )
     add(
         "--onset-seconds",

@@ -94,12 +94,16 @@ class SceneNet(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits ``(B, num_scenes)``."""
+        return self.head(self.pooled(features))
+
+    def pooled(self, features: Tensor) -> Tensor:
+        """What the head reads, mean and maximum over time: ``(B, 128)`` of a picture, ``(B, 512)`` of a sound."""
         if self.modality == "picture":
             batch, num_frames = features.shape[:2]
             steps = self.body(features.flatten(0, 1)).mean((2, 3)).unflatten(0, (batch, num_frames)).transpose(1, 2)
         else:
             steps = self.body(features).flatten(1, 2)
-        return self.head(torch.cat([steps.mean(-1), steps.amax(-1)], dim=-1))
+        return torch.cat([steps.mean(-1), steps.amax(-1)], dim=-1)
 
 
 @dataclass(frozen=True)
@@ -121,9 +125,13 @@ class SceneClassifier:
     @torch.no_grad()
     def classify(self, media: VideoClip | AudioClip) -> dict[str, float]:
         """Probability of each scene."""
-        features = picture_features(media) if isinstance(media, VideoClip) else sound_features(media)
-        probabilities = self.net(features[None])[0].softmax(0)
+        probabilities = self.net(_features(media))[0].softmax(0)
         return dict(zip(self.scenes, probabilities.tolist(), strict=True))
+
+    @torch.no_grad()
+    def pooled(self, media: VideoClip | AudioClip) -> Tensor:
+        """What the network sees or hears in a clip, before it names a scene: ``(128,)`` or ``(512,)``."""
+        return self.net.pooled(_features(media))[0]
 
     def save(self, path: Path) -> None:
         """Write the weights in 16 bits with what a reader must know.
@@ -139,6 +147,11 @@ class SceneClassifier:
             "num_test_clips": str(self.num_test_clips),
         }
         write_safetensors(path, {name: value.half() for name, value in self.net.state_dict().items()}, metadata)
+
+
+def _features(media: VideoClip | AudioClip) -> Tensor:
+    """A batch of one for the network."""
+    return (picture_features(media) if isinstance(media, VideoClip) else sound_features(media))[None]
 
 
 def load_classifier(modality: str, folder: Path = FOLDER) -> SceneClassifier:

@@ -40,7 +40,7 @@ def evaluate_folder(
         manifest: Ground truth, JSON lines; None for ``manifest.jsonl`` in the folder, if there is one. A file that
             only the manifest has counts as broken.
         pictures: Folder for a PNG per clip; None for none.
-        references: Folder of the true sounds (files that are called as the clips but for their ending).
+        references: Folder of the true clips or sounds (files that are called as the clips but for their ending).
         settings: Of metrics that have any, by their name.
         progress: Told of each clip under the stage "evaluate"; may stop the run.
 
@@ -57,7 +57,7 @@ def evaluate_folder(
         raise InputError("each metric can be asked for once", got=names, expected="one or more different names")
     settings = settings or {}
     measures = {name: METRICS.get(name)(**settings.get(name, {})) for name in names}
-    true_sounds = {} if references is None else _sounds_in(Path(references))
+    true_files = {} if references is None else _media_in(Path(references))
     files = _clips_in(folder)
     where = Path(manifest) if manifest is not None else folder / MANIFEST_NAME
     truths = read_manifest(where) if manifest is not None or where.is_file() else {}
@@ -71,7 +71,7 @@ def evaluate_folder(
     results = []
     progress.step("evaluate", 0, len(files))
     for index, name in enumerate(files):
-        reference = true_sounds.get(Path(name).stem)
+        reference = true_files.get(Path(name).stem)
         results.append(_measure(folder / name, truths.get(name), measures, pictures, reference))
         progress.step("evaluate", index + 1, len(files))
     told = {"metrics": names, "manifest": str(where) if truths else None}
@@ -89,7 +89,7 @@ def _clips_in(folder: Path) -> list[str]:
     return files
 
 
-def _sounds_in(folder: Path) -> dict[str, Path]:
+def _media_in(folder: Path) -> dict[str, Path]:
     """Media files by their name without its ending."""
     if not folder.is_dir():
         raise InputError("there is no such folder of true sounds", got=folder, expected="a folder of sounds or clips")

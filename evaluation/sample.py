@@ -15,7 +15,7 @@ import numpy as np
 from ..core.disk import what_is_there
 from ..core.errors import InputError
 from ..core.json_text import read_json_lines
-from ..core.types import AudioClip, AVClip, require_finite
+from ..core.types import AudioClip, AVClip, VideoClip, require_finite
 from ..media.probe import read_clip
 from ..world.detectors import picture_events, sound_events
 from . import signals
@@ -60,6 +60,7 @@ class Sample:
         truth: What is known about it.
         name: How reports call it.
         reference: The sound that the picture really has, where it is known.
+        true_picture: The picture of the true clip, where it is known.
 
     Raises:
         NonFiniteError: NaN or infinity in frames or waveform.
@@ -67,7 +68,13 @@ class Sample:
     """
 
     def __init__(
-        self, clip: AVClip, truth: Truth | None = None, *, name: str = "clip", reference: AudioClip | None = None
+        self,
+        clip: AVClip,
+        truth: Truth | None = None,
+        *,
+        name: str = "clip",
+        reference: AudioClip | None = None,
+        true_picture: VideoClip | None = None,
     ) -> None:
         if clip.video is not None:
             require_finite("the frames tensor", clip.video.frames)
@@ -77,11 +84,14 @@ class Sample:
                 raise InputError("the sound is empty", got="0 samples", expected="at least one sample")
         if reference is not None:
             require_finite("the true sound", reference.waveform)
-        self.clip, self.truth, self.name, self.reference = clip, truth, name, reference
+        if true_picture is not None:
+            require_finite("the true picture", true_picture.frames)
+        self.clip, self.truth, self.name = clip, truth, name
+        self.reference, self.true_picture = reference, true_picture
 
     @classmethod
     def read(cls, path: str | Path, truth: Truth | None = None, *, reference: str | Path | None = None) -> Sample:
-        """Decode a file, and the one that has its true sound.
+        """Decode a file, and the true clip or its sound.
 
         Args:
             path: The clip.
@@ -92,10 +102,8 @@ class Sample:
             InputError: no such file, not a media file, truncated or damaged; a reference without sound.
         """
         named = reference if reference is not None or truth is None else truth.true_sound
-        sound = None if named is None else read_clip(named).audio
-        if named is not None and sound is None:
-            raise InputError("the file of the true sound has none", got=named, expected="a sound, or a clip with one")
-        return cls(read_clip(path), truth, name=Path(path).name, reference=sound)
+        known = {} if named is None else _true_sides(named)
+        return cls(read_clip(path), truth, name=Path(path).name, **known)
 
     @property
     def fps(self) -> Fraction | None:
@@ -142,6 +150,13 @@ class Sample:
     def flow_peaks(self) -> list[float] | None:
         """Seconds of the flow's peaks; None without a picture."""
         return None if self.flow is None else signals.flow_peaks(self.flow, self.fps)
+
+
+def _true_sides(path: str | Path) -> dict[str, Any]:
+    true = read_clip(path)
+    if true.audio is None:
+        raise InputError("the file of the true sound has none", got=path, expected="a sound, or a clip with one")
+    return {"reference": true.audio, "true_picture": true.video}
 
 
 def read_manifest(path: str | Path) -> dict[str, Truth]:

@@ -3,47 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
-from typing import ClassVar
 
 from ...core.errors import InputError
 from ...core.types import AudioClip, VideoClip
-from ..classifier import SceneClassifier, load_classifier
 from ..sample import Sample
-from .base import Measurement, Metric, Value
+from ._classified import ClassifierMetric
+from .base import Measurement, Value
 
 
-class SceneAccuracy(Metric):
+class SceneAccuracy(ClassifierMetric):
     """1 where the classifier names the manifest's scene, else 0; beside it the probability it gives that scene.
 
     A silent or single-coloured clip counts as wrong: nothing in it shows a scene.
     """
 
-    modality: ClassVar[str]
     values = ("correct", "probability")
     needs_truth = True
 
-    @cached_property
-    def classifier(self) -> SceneClassifier:
-        """The trained network.
-
-        Raises:
-            MissingModelError: it is not there; the message has the command that trains it.
-        """
-        return load_classifier(self.modality)
-
-    def check(self) -> None:
-        """Fail now rather than after the first clip.
-
-        Raises:
-            MissingModelError: the classifier is not there.
-        """
-        super().check()
-        _ = self.classifier
-
     def measure(self, sample: Sample) -> Measurement:
         """Classify one clip."""
-        media: VideoClip | AudioClip | None = sample.clip.video if self.modality == "picture" else sample.clip.audio
+        media = self.media_of(sample)
         if media is None:
             return Measurement.impossible(self.values, f"the clip has no {self.modality}")
         scene = None if sample.truth is None else sample.truth.scene
