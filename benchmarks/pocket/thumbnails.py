@@ -1,12 +1,15 @@
 """Thumbnails of the pocket templates from what they really make: frames above the waveform, a strip for each clip.
 
     python benchmarks/pocket/thumbnails.py
+    python benchmarks/pocket/thumbnails.py --planes DIR
 
-runs every ``workflows/api/*_pocket.json`` as it is and writes the ``.jpg`` beside the template of the same name.
+runs every ``workflows/api/*_pocket.json`` as it is and writes the ``.jpg`` beside the template of the same name. With
+``--planes`` it is the template of PAV-DiT instead; DIR holds a trained folder ``pav_dit``.
 """
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from pathlib import Path
 
@@ -49,9 +52,12 @@ def stacked(strips: list[Image.Image]) -> Image.Image:
 
 
 def main() -> None:
-    for path in sorted((WORKFLOWS / "api").glob("*_pocket.json")):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--planes", type=Path, metavar="DIR", help="for the template of PAV-DiT")
+    models = parser.parse_args().planes
+    for path in sorted((WORKFLOWS / "api").glob("*_pocket.json" if models is None else "*_pav_dit.json")):
         with tempfile.TemporaryDirectory() as folder:
-            report = run_workflow(read_workflow(path), output_dir=folder)
+            report = run_workflow(read_workflow(path), models_dir=models, output_dir=folder)
             clips = [read_clip(file) for file in report.files if file.suffix == ".mp4"]
         target = WORKFLOWS / f"{path.stem}.jpg"
         stacked([strip(clip) for clip in clips]).save(target, quality=88)
