@@ -6,12 +6,10 @@ earlier runs were laid over the base models.
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,22 +19,18 @@ from accelerate.utils import DistributedDataParallelKwargs, gather_object
 from torch import Tensor
 
 from ..core.disk import user_path
-from ..core.errors import Cancelled, InputError, MissingModelError, NonFiniteError
+from ..core.errors import Cancelled, InputError, NonFiniteError
 from ..core.optional import require
 from ..core.progress import SILENT, Progress
-from ..media.files import new_file
-from ..models.weights.find import POCKET, pocket_folder
-from .assembly import Workbench, assemble, build_workbench, write_export
+from .assembly import Workbench, build_workbench, write_export
 from .average import MovingAverage
 from .batches import Batch, Batches, Share
 from .checkpoint import (
-    LOCK,
     TrainState,
     held,
     latest_checkpoint,
     load_checkpoint,
     optimizer_tensors,
-    require_fresh,
     restore,
     save_checkpoint,
 )
@@ -44,11 +38,11 @@ from .config import TrainConfig
 from .log import LOSS_LOG, LOSS_PICTURE, append_log, cut_log, plot_log
 from .randomness import derived_seed
 from .room import foretell
+from .run_folder import find_start, model_folder, run_folder
 from .schedule import learning_rate
 from .tasks import TRAINING_TASKS
 from .tasks.base import TrainingTask
 
-CONFIG = "config.json"
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
@@ -99,18 +93,18 @@ def train(config: TrainConfig, output: str | Path, *, resume: bool = False, prog
     )  # fmt: skip
     _require_supported(config, accelerator)
     with held(output) if accelerator.is_main_process else nullcontext():
-        start = _find_start(config, output, resume)
+        start = find_start(config, output, resume)
         return _train(config, output, start, accelerator, progress)
 
 
 def _train(
     config: TrainConfig, output: Path, start: Path | None, accelerator: Accelerator, progress: Progress
 ) -> TrainReport:
-    models = _models(config, output, accelerator)
+    models = model_folder(config, output, _task_of(config), accelerator)
     bench = build_workbench(config, models)
     cache = user_path(config.data.cache) if config.data.cache else output / "cache"
     batches = Batches(config, bench, cache)
-    with _run_folder(config, output) if accelerator.is_main_process else nullcontext():
+    with run_folder(config, output) if accelerator.is_main_process else nullcontext():
         share = Share(accelerator.process_index, accelerator.num_processes, accelerator.wait_for_everyone)
         if accelerator.device.type != "cpu" and accelerator.distributed_type not in SHARDED:
             told = foretell(bench, batches.samples, config, accelerator.device, accelerator.num_processes)
@@ -121,40 +115,6 @@ def _train(
         # Every step seeds the global generator; the caller's is given back.
         with torch.random.fork_rng(devices=[]):
             return run.loop(progress)
-
-
-@contextmanager
-def _run_folder(config: TrainConfig, output: Path) -> Iterator[None]:
-    """The run's configuration in its folder; it goes again where a run ends before anything else stands there."""
-    note = output / CONFIG
-    is_new = not note.exists()
-    with new_file(note) as part:
-        part.write_text(json.dumps(config.as_dict(), indent=2) + "\n", encoding="utf-8")
-    try:
-        yield
-    except BaseException:
-        if is_new and {path.name for path in output.iterdir()} <= {CONFIG, LOCK}:
-            note.unlink()
-        raise
-
-
-def _find_start(config: TrainConfig, output: Path, resume: bool) -> Path | None:
-    if not resume:
-        require_fresh(output)
-        return None
-    last = latest_checkpoint(output)
-    if last is None:
-        raise MissingModelError("there is nothing to resume", got=output, expected="a folder with checkpoints")
-    before = TrainConfig.from_dict(load_checkpoint(last).config)
-    changed = before.differences(config)
-    if changed:
-        raise InputError(
-            "the run to resume had another configuration",
-            got="; ".join(changed[:5]),
-            expected=f"the values in {last / 'state.json'}",
-            remedy="Give the same recipe and overrides, or start a new --output.",
-        )
-    return last
 
 
 def _require_supported(config: TrainConfig, accelerator: Accelerator) -> None:
@@ -174,25 +134,6 @@ def _require_supported(config: TrainConfig, accelerator: Accelerator) -> None:
 
 def _task_of(config: TrainConfig) -> TrainingTask:
     return TRAINING_TASKS.get(config.task)(config)
-
-
-def _models(config: TrainConfig, output: Path, accelerator: Accelerator) -> Path:
-    """The model folder; in the run's folder, and made once, a new model or a copy that overlays are laid over."""
-    base: str | Path = config.models.root
-    folder = pocket_folder() if base == POCKET else user_path(base)
-    begin = _task_of(config).begin(folder)
-    if not config.models.overlays and begin is None:
-        return folder
-    target = output / "models"
-    if accelerator.is_main_process and not (target.is_dir() and latest_checkpoint(output)):
-        if begin is not None:
-            shutil.rmtree(target, ignore_errors=True)
-            begin(target)
-            base = target
-        if config.models.overlays:
-            assemble(base, config.models.overlays, target)
-    accelerator.wait_for_everyone()
-    return target
 
 
 class _Run:
