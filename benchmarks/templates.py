@@ -81,6 +81,12 @@ second *Joint Sampler*.
     "there_and_back_pocket": """## There and back
 Press Run: the picture, then its sound, then the picture again, which is told what the sound says. The sound is that of
 *cascade*, to the bit.""",
+    "text_to_sounding_video_pav_dit": """## One transformer for both sides
+PAV-DiT: picture and sound are six planes of one model. Nobody has published weights; train a small one with
+`python benchmarks/pocket/pav_dit.py train` (three hours on two cores) or your own with `sounding-video train pav_dit`,
+and copy the folder `model` to `models/sounding_video/pav_dit`. Press R and choose it in *Load PAV-DiT*.
+
+Length, size, rate, steps and guidance are the model's own; a small one knows the ten scenes of the bundled model.""",
     "text_to_sounding_video_wan_1.3b": f"""## The real models
 Five files, 15 GB, in ComfyUI's folder `models`. Others of the same models do as well: choose yours in the loaders.
 {LINKS}

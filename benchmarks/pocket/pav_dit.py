@@ -4,18 +4,21 @@
     python benchmarks/pocket/pav_dit.py judge --output output/pav_dit --clips 100 --write  clips and their figures
 
 ``train`` is the recipes ``pocket_pav_dit_mdsa``, ``pocket_pav_dit_mdsa_2`` and ``pocket_pav_dit``, each over the run
-before it; ``--only`` runs one, ``KEY=VALUE`` changes what is run. In the end ``OUTPUT/model`` is a folder in 16 bits
-for ``--models``. ``judge`` makes of each test prompt the world's own clip through the autoencoder, a generated clip,
-one in whose making picture and sound did not attend to each other, and the generated picture with the sound planes of
-another clip of the same scene: if planes make picture and sound belong together, the last two meet by chance only.
+before it; ``--stage-steps`` says how long each learns, ``--only`` runs one, ``KEY=VALUE`` changes what is run. A stage
+may as well be run with the same values by ``accelerate launch … -m sounding_video train RECIPE``, in several processes.
+In the end ``OUTPUT/model`` is a folder in 16 bits for ``--models``. ``judge`` makes of each test prompt the world's own
+clip through the autoencoder, a generated clip, one in whose making picture and sound did not attend to each other, and
+the generated picture with the sound planes of another clip of the same scene: if planes make picture and sound belong
+together, the last two meet by chance only.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from fractions import Fraction
@@ -24,6 +27,7 @@ from typing import Any
 
 import torch
 from clips import NO_NEGATIVES, Wish, captions_of, measure, table, wishes, write_manifest
+from intervals import counts_of, f1, f1_difference
 from resumed import train_on
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_placement
@@ -50,13 +54,14 @@ TITLES = {
 }
 
 
-def run_stages(output: Path, only: str | None, overrides: list[str]) -> None:
+def run_stages(output: Path, only: str | None, steps: Sequence[int] | None, overrides: list[str]) -> None:
     """Train what is not finished yet, each stage over the one before it."""
     for index, name in enumerate(STAGES):
         if only not in (None, name):
             continue
         before = f"models.overlays={output / STAGES[index - 1]}" if index else "models.overlays="
-        config = recipe(name, [f"data.cache={output / 'cache'}", before, *overrides])
+        length = [] if steps is None else [f"num_steps={steps[index]}"]
+        config = recipe(name, [f"data.cache={output / 'cache'}", before, *length, *overrides])
         print(f"== {name}", file=sys.stderr)
         train_on(config, output / name)
     if latest_checkpoint(output / STAGES[-1]) is not None:
@@ -159,6 +164,28 @@ class Judged:
         return next((each for each in after if self.wanted[each].truth.scene == scene), (after or [index])[0])
 
 
+def trained_how(output: Path) -> str:
+    """What the runs' own configurations say."""
+    told = []
+    for name in STAGES:
+        config = json.loads((output / name / "config.json").read_text(encoding="utf-8"))
+        told.append(f"`{name}` {config['num_steps']} steps of {config['batch_size']} clips a process")
+    return f"Trained: {', '.join(told)}."
+
+
+def intervals(results: Mapping[str, Evaluation]) -> str:
+    """Of each variant, and what it is less than the generated clips."""
+    events = {title: counts_of(result) for title, result in results.items()}
+    made = events.get(TITLES[MADE])
+    lines = []
+    for title, counts in events.items():
+        text = f"{title} {f1(counts, '2_frames')}"
+        if made is not None and counts is not made:
+            text += f" ({f1_difference(counts, made, '2_frames').difference()} to generated)"
+        lines.append(text)
+    return "; ".join(lines) + "."
+
+
 def judge(args: argparse.Namespace) -> None:
     """Make and measure the variants."""
     models = args.output / "model"
@@ -170,7 +197,9 @@ def judge(args: argparse.Namespace) -> None:
     if args.write:
         text = (
             f"`python benchmarks/pocket/pav_dit.py judge --clips {args.clips} --write`\n\n"
-            f"{args.clips} prompts of the test split, {judged.options.num_steps} steps.\n\n{table(results)}\n"
+            f"{trained_how(args.output)} {args.note}\n\n"
+            f"{args.clips} prompts of the test split, {judged.options.num_steps} steps.\n\n{table(results)}\n\n"
+            f"Event F1 ±2 with intervals of 95 % over prompts: {intervals(results)}\n"
         )
         FILE.write_text(f"# A small PAV-DiT on held-out prompts\n\n{text}", encoding="utf-8")
 
@@ -182,15 +211,18 @@ def main() -> None:
     for command in (training, judging):
         command.add_argument("--output", type=Path, default=Path("output/pav_dit"), help="folder of runs and clips")
     training.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="for every recipe that is run")
+    lengths = {"type": int, "nargs": len(STAGES), "metavar": "N"}
+    training.add_argument("--stage-steps", **lengths, help="of the stages (default: the recipes' own)")
     training.add_argument("--only", choices=STAGES, help="one recipe instead of all")
     judging.add_argument("--clips", type=int, default=100, help="test prompts, scenes in turn (default: 100)")
     judging.add_argument("--steps", type=int, help="of the sampler (default: the model's own)")
     judging.add_argument("--only", nargs="+", choices=tuple(TITLES), help="some variants instead of all")
+    judging.add_argument("--note", default="", help="what --write shall say of the training beside its configurations")
     judging.add_argument("--device", default="auto")
     judging.add_argument("--write", action="store_true", help=f"write {FILE.name}")
     args = parser.parse_args()
     if args.command == "train":
-        run_stages(args.output, args.only, args.overrides)
+        run_stages(args.output, args.only, args.stage_steps, args.overrides)
     else:
         judge(args)
 

@@ -9,6 +9,7 @@ import pytest
 from small_models import pav_dit_graph, write_pav_dit_folder
 from sounding_video.core.errors import ServerError
 from sounding_video.headless.client import queue_workflow
+from sounding_video.headless.graph import read_workflow
 from sounding_video.media.probe import probe
 
 
@@ -31,6 +32,13 @@ def test_a_text_a_picture_and_a_sound_become_clips_through_the_queue(with_planes
     for file in report.files:
         found = probe(file)
         assert (found.width, found.height, found.num_frames) == (24, 16, 8) and found.num_samples
+
+
+def test_the_template_runs_with_the_folder_that_its_note_names(comfyui, root, tmp_path):
+    write_pav_dit_folder(comfyui.models / "pav_dit", trained=True)
+    graph = read_workflow(root / "workflows" / "api" / "text_to_sounding_video_pav_dit.json")
+    report = queue_workflow(comfyui.url, graph, output_dir=tmp_path)
+    assert [probe(file).num_frames for file in report.files] == [8]
 
 
 def test_another_extent_is_refused_by_a_sentence(with_planes, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from small_models import write_alignment
+from small_models import write_alignment, write_pav_dit_folder
 from sounding_video.headless.graph import node_classes, plan, read_workflow
 from sounding_video.headless.runner import run_workflow
 from sounding_video.media.probe import probe, read_clip
@@ -30,7 +30,6 @@ _spec.loader.exec_module(templates)
 WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 # What needs files, models or an edit of one's own.
 NOT_IN_A_TEMPLATE = {
-    "T2SVLoadPavDit",  # no trained folder is bundled
     "T2SVEditAnchors",
     "T2SVCaptionVideo",
     "T2SVLoadLora",
@@ -61,7 +60,9 @@ POCKET = (
     "there_and_back_pocket",
     *OWN_CLIP,
 )
-NAMES = (*POCKET, "text_to_sounding_video_wan_1.3b")
+# Needs a folder that somebody trained; length and size are its own.
+PLANES = "text_to_sounding_video_pav_dit"
+NAMES = (*POCKET, PLANES, "text_to_sounding_video_wan_1.3b")
 ELSEWHERE = ("text_to_sounding_video_native",)  # has ComfyUI's own nodes: test_native_template.py
 
 
@@ -140,6 +141,19 @@ def test_a_pocket_template_runs_without_a_server(root, small_models_dir, tmp_pat
             assert (probe(path).num_frames, probe(path).num_samples) == LENGTHS.get(name, (9, 4800))
         else:
             assert Image.open(path).width == 1200
+
+
+def test_the_template_of_planes_makes_a_clip_of_the_model_s_own_size(root, tmp_path):
+    _, api = both(root, PLANES)
+    (loader,) = (node["inputs"] for node in api.values() if node["class_type"] == "T2SVLoadPavDit")
+    models = write_pav_dit_folder(tmp_path / "models" / loader["pav_dit_model"], trained=True).parent
+    report = run_workflow(api, models_dir=models, output_dir=tmp_path / "made", device="cpu")
+    (found,) = map(probe, report.files)
+    assert (found.width, found.height, found.num_frames) == (24, 16, 8) and found.num_samples
+    asked = [node["inputs"]["defaults"] for node in api.values() if "num_frames" in node["inputs"] or is_sampler(node)]
+    assert asked == ["from the model"] * 2
+    note = templates.NOTES[PLANES]
+    assert "benchmarks/pocket/pav_dit.py train" in note and "models/sounding_video/pav_dit" in note
 
 
 def made_small(api):
@@ -253,6 +267,8 @@ def test_the_page_s_layout_is_tidy_and_its_links_consistent(root, name):
         assert nodes[source]["outputs"][slot]["type"] == kind == nodes[target]["inputs"][target_slot]["type"]
         assert nodes[target]["inputs"][target_slot]["link"] == number
         assert api[str(target)]["inputs"][nodes[target]["inputs"][target_slot]["name"]] == [str(source), slot]
+    if name == PLANES:
+        return
     scale, flow_shift, push = (3.0, 1.0, 3.0) if name in POCKET else (6.0, 3.0, 1.0)
     rest = ["lockstep", "diffusers-0.36", "auto", flow_shift, True, 1.0, push, "as set here"]
     own = {"windows": "blended"} if name == LONG else {}
@@ -295,7 +311,7 @@ def test_it_opens_with_the_prompt_in_sight_and_everything_in_a_group(root, name)
         assert len(inside) == 1, node["type"]
     assert not any(overlap(groups[one], groups[other]) for one in groups for other in groups if one < other)
     first = min(groups, key=lambda title: groups[title][:2])
-    assert first == ("Prompt" if name in POCKET else "Get the models")
+    assert first == ("Prompt" if name in (*POCKET, PLANES) else "Get the models")
     # Texts below a scale of 0.6 are not drawn on the canvas.
     scale, (shift_x, shift_y) = page["extra"]["ds"]["scale"], page["extra"]["ds"]["offset"]
     assert scale >= 0.65
@@ -312,7 +328,7 @@ def test_a_file_that_is_missing_comes_with_its_address(root, name):
     named = {value for value in values if value.endswith(".safetensors") and not value.startswith("pocket/")}
     told = {file["name"]: file for node in page["nodes"] for file in node["properties"].get("models", ())}
     assert named <= set(told)
-    if name in POCKET:
+    if name in (*POCKET, PLANES):
         assert not told
         return
     assert len(told) == 5
