@@ -166,11 +166,11 @@ class Judged:
 
 def trained_how(output: Path) -> str:
     """What the runs' own configurations say."""
-    told = []
-    for name in STAGES:
-        config = json.loads((output / name / "config.json").read_text(encoding="utf-8"))
-        told.append(f"`{name}` {config['num_steps']} steps of {config['batch_size']} clips a process")
-    return f"Trained: {', '.join(told)}."
+    configs = [json.loads((output / name / "config.json").read_text(encoding="utf-8")) for name in STAGES]
+    steps = " ".join(str(config["num_steps"]) for config in configs)
+    batches = ", ".join(str(config["batch_size"]) for config in configs)
+    command = f"`python benchmarks/pocket/pav_dit.py train --stage-steps {steps}`"
+    return f"Trained by {command}, batches of {batches} clips a process."
 
 
 def intervals(results: Mapping[str, Evaluation]) -> str:
