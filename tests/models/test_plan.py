@@ -123,7 +123,10 @@ def test_a_sampling_step_takes_what_is_foretold(kind, sides, batched) -> None:
 def test_half_precision_takes_what_is_foretold() -> None:
     joint = joint_model().to(torch.bfloat16)
     foretold = needs_of(joint).activations("sample")
-    assert foretold == pytest.approx(allocated_peak(lambda: joint(*inputs(joint, 1))), rel=0.10)
+    # Where a CPU multiplies such numbers itself, oneDNN lays weights out anew for it, which no card does.
+    with torch.backends.mkldnn.flags(enabled=False):
+        taken = allocated_peak(lambda: joint(*inputs(joint, 1)))
+    assert foretold == pytest.approx(taken, rel=0.10)
     assert foretold < 0.75 * needs_of(joint_model()).activations("sample")
 
 

@@ -231,8 +231,9 @@ def test_cleaning_is_the_stock_pipelines(text):
 
 def test_umt5_equals_the_stock_pipeline(umt5, wan_pipeline):
     positive, negative = wan_pipeline.encode_prompt(PROMPT, "blurred, static", max_sequence_length=64)
-    torch.testing.assert_close(umt5.encode([PROMPT]), positive, rtol=0, atol=1e-6)
-    torch.testing.assert_close(umt5.encode(["blurred, static"]), negative, rtol=0, atol=1e-6)
+    # A kernel for another number of rows rounds otherwise on some CPUs: by 1.1e-6 at a value of 1.3.
+    torch.testing.assert_close(umt5.encode([PROMPT]), positive, rtol=0, atol=3e-6)
+    torch.testing.assert_close(umt5.encode(["blurred, static"]), negative, rtol=0, atol=3e-6)
 
 
 def test_the_official_length_only_adds_zero_rows(umt5, small_models_dir):
