@@ -28,7 +28,7 @@ from sounding_video.core.device import Placement, resolve_placement
 from sounding_video.core.progress import Progress
 from sounding_video.core.residency import Moving, managed_by
 from sounding_video.core.types import Conditioning, JointLatents, ModalityConditioning
-from sounding_video.models.bridges.base import BridgeConfig
+from sounding_video.models.bridges.config import BridgeConfig
 from sounding_video.models.codecs.oobleck import OobleckCodec
 from sounding_video.models.codecs.wan_vae import WanVAECodec
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel

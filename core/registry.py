@@ -11,7 +11,8 @@ from typing import Generic, TypeVar
 from .errors import InputError
 
 T = TypeVar("T")
-NOT_VARIANTS = frozenset({"base"})
+# Files beside the variants: what these have in common, and what is said of one.
+NOT_VARIANTS = frozenset({"base", "config"})
 
 
 class Registry(Generic[T]):

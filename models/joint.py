@@ -15,7 +15,8 @@ from ..core.clock import ClipTimes
 from ..core.errors import IncompatibleWeightsError, InputError
 from ..core.types import Heard, Modality
 from .bridges import BRIDGES
-from .bridges.base import SIDES, BridgeConfig, BridgeInputs
+from .bridges.base import SIDES, BridgeInputs
+from .bridges.config import BridgeConfig
 from .points import PLACEMENTS, BridgePoints, placement
 from .rope import Rope, bridge_rope, on_clock
 from .towers.base import Tower, TowerState

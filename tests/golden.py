@@ -31,7 +31,8 @@ if importlib.util.find_spec("sounding_video") is None:  # a checkout that is not
     _spec.loader.exec_module(sys.modules["sounding_video"])
 
 from sounding_video.core.types import Conditioning, JointLatents, Modality, ModalityConditioning
-from sounding_video.models.bridges.base import BridgeConfig, BridgeInputs
+from sounding_video.models.bridges.base import BridgeInputs
+from sounding_video.models.bridges.config import BridgeConfig
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
 from sounding_video.models.patching import with_tuned_blocks
 from sounding_video.models.rope import flat_rope

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from . import BRIDGES
-from .base import Bridge, BridgeConfig, BridgeInputs
+from .base import Bridge, BridgeInputs
+from .config import BridgeConfig
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from torch import nn
 
 from ..core.errors import InputError
 from ..core.pair import MODALITIES, Pair
-from ..models.bridges.base import BridgeConfig, BridgeInputs
+from ..models.bridges.base import BridgeInputs
+from ..models.bridges.config import BridgeConfig
 from ..models.joint import BridgeStack, JointModel
 from ..models.lora.layers import LayerWithLora
 from ..models.plan.remembered import remembered

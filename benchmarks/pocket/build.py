@@ -27,7 +27,7 @@ from diffusers import (
     WanTransformer3DModel,
 )
 from diffusers.pipelines.stable_audio import StableAudioProjectionModel
-from sounding_video.models.bridges.base import BridgeConfig
+from sounding_video.models.bridges.config import BridgeConfig
 from sounding_video.models.joint import BridgePoints, BridgeStack
 from sounding_video.models.weights.bridges import save_bridges
 from sounding_video.world.scenes import SCENES

@@ -17,7 +17,8 @@ from ...core.errors import InputError
 from ..attention import DEFAULT_KERNEL, AttentionKernel
 from ..rope import Rope, rotate_interleaved
 from ..towers.base import TokenGrid
-from .base import NORM_EPS, Bridge, BridgeConfig, BridgeInputs
+from .base import NORM_EPS, Bridge, BridgeInputs
+from .config import BridgeConfig
 
 
 def normed(x: Tensor) -> Tensor:

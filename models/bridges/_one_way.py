@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..rope import Rope
-from .base import SIDES, AttentionBridge, BridgeConfig
+from .base import SIDES, AttentionBridge
+from .config import BridgeConfig
 
 
 class OneWayBridge(AttentionBridge):

@@ -15,7 +15,8 @@ from ..rope import on_clock
 from ..ropes import ROPES
 from ..towers.base import TokenGrid
 from . import BRIDGES
-from .base import NORM_EPS, Bridge, BridgeConfig, BridgeInputs, BridgeMLP, modulate, time_widths_of
+from .base import NORM_EPS, Bridge, BridgeInputs, BridgeMLP, modulate, time_widths_of
+from .config import BridgeConfig
 
 
 @BRIDGES.register("additive")

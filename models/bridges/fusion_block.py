@@ -15,7 +15,8 @@ from ..attention import DEFAULT_KERNEL, AttentionKernel
 from ..rope import Rope, rotate_interleaved
 from ..towers.base import TokenGrid
 from . import BRIDGES
-from .base import MLP_RATIO, NORM_EPS, SIDES, Bridge, BridgeConfig, BridgeInputs, BridgeMLP, modulate
+from .base import MLP_RATIO, NORM_EPS, SIDES, Bridge, BridgeInputs, BridgeMLP, modulate
+from .config import BridgeConfig
 
 STREAMS = dict(zip(SIDES, (1, 2), strict=True))
 

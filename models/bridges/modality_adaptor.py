@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ..towers.base import TokenGrid
 from . import BRIDGES
 from ._into_audio import HeadedAttention, IntoAudioBridge
-from .base import NORM_EPS, BridgeConfig
+from .base import NORM_EPS
+from .config import BridgeConfig
 
 
 @BRIDGES.register("modality_adaptor")

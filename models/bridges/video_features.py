@@ -9,7 +9,7 @@ from torch import Tensor
 from ..towers.base import TokenGrid
 from . import BRIDGES
 from ._into_audio import IntoAudioBridge
-from .base import BridgeConfig
+from .config import BridgeConfig
 
 
 @BRIDGES.register("video_features")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from ...core.errors import require_choice
-from ..bridges.base import BridgeConfig
+from ..bridges.config import BridgeConfig
 from ..codecs.wan_vae import WanVAECodec
 from ..empty import on_meta
 from ..joint import BridgeStack, JointModel

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, InputError
 from ..bridge_use import BridgeUse
 from ..bridges import BRIDGES
-from ..bridges.base import Bridge, BridgeConfig
+from ..bridges.base import Bridge
+from ..bridges.config import BridgeConfig
 from ..points import BridgePoints
 from ._bridge_layouts import FORMAT
 from ._metadata import OwnMetadata

@@ -21,7 +21,8 @@ from ...core.disk import user_path
 from ...core.errors import IncompatibleWeightsError, InputError
 from ..bridge_use import BridgeUse
 from ..bridges import BRIDGES
-from ..bridges.base import Bridge, BridgeConfig
+from ..bridges.base import Bridge
+from ..bridges.config import BridgeConfig
 from ..counting import stopping_calls
 from ..empty import on_meta
 from ..joint import BridgePoints, BridgeStack, placement

@@ -286,7 +286,7 @@ def test_convert_runs_nothing_of_a_malicious_checkpoint(command, tmp_path) -> No
 
 def test_bridges_for_wider_towers_are_refused(small_models_dir, tmp_path) -> None:
     """As the 14B bridges on the 1.3B towers: the same names, other widths."""
-    from sounding_video.models.bridges.base import BridgeConfig
+    from sounding_video.models.bridges.config import BridgeConfig
     from sounding_video.models.joint import BridgePoints, BridgeStack
     from sounding_video.models.weights.bridges import save_bridges
 

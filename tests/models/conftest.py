@@ -12,7 +12,8 @@ import small_models as small
 import torch
 from sounding_video.core.types import Conditioning, JointLatents, Modality, ModalityConditioning
 from sounding_video.models.bridges import BRIDGES
-from sounding_video.models.bridges.base import BridgeConfig, BridgeInputs
+from sounding_video.models.bridges.base import BridgeInputs
+from sounding_video.models.bridges.config import BridgeConfig
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
 from sounding_video.models.rope import bridge_rope
 from sounding_video.models.towers.base import TokenGrid

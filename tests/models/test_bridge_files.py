@@ -245,7 +245,7 @@ def test_published_sizes_imply_heads_and_points() -> None:
 
     note, path = BridgeNote(), Path("x.safetensors")
     with torch.device("meta"):
-        from sounding_video.models.bridges.base import BridgeConfig
+        from sounding_video.models.bridges.config import BridgeConfig
 
         block = BRIDGES.get("dual_cross")(BridgeConfig())
         large = BRIDGES.get("dual_cross")(BridgeConfig(video_width=5120, video_time_width=5120))

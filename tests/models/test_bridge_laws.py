@@ -11,7 +11,8 @@ import torch
 from sounding_video.core.clock import WAN_STABLE_AUDIO
 from sounding_video.core.errors import IncompatibleWeightsError, InputError
 from sounding_video.models.bridges import BRIDGES, kinds_that_hear
-from sounding_video.models.bridges.base import READINGS, SIDES, BridgeConfig, BridgeInputs
+from sounding_video.models.bridges.base import SIDES, BridgeInputs
+from sounding_video.models.bridges.config import READINGS, BridgeConfig
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
 from sounding_video.models.rope import on_clock
 from sounding_video.models.ropes import ROPES

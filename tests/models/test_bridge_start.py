@@ -9,7 +9,8 @@ import torch
 from sounding_video.core.clock import Timeline
 from sounding_video.core.errors import InputError
 from sounding_video.models.bridges import BRIDGES
-from sounding_video.models.bridges.base import BridgeConfig, BridgeInputs
+from sounding_video.models.bridges.base import BridgeInputs
+from sounding_video.models.bridges.config import BridgeConfig
 from sounding_video.models.rope import on_clock
 from sounding_video.models.ropes import ROPES
 from sounding_video.models.towers.base import TokenGrid

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from sounding_video.core.errors import IncompatibleWeightsError, InputError
 from sounding_video.models.bridges import BRIDGES
-from sounding_video.models.bridges.base import BridgeConfig, BridgeInputs
+from sounding_video.models.bridges.base import BridgeInputs
+from sounding_video.models.bridges.config import BridgeConfig
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
 from sounding_video.models.rope import bridge_rope, flat_rope
 from sounding_video.models.towers.base import TokenGrid

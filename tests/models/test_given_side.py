@@ -13,7 +13,8 @@ from sounding_video.core.errors import InputError
 from sounding_video.core.pair import Pair
 from sounding_video.core.types import Conditioning, ModalityConditioning
 from sounding_video.models.bridges import BRIDGES
-from sounding_video.models.bridges.base import READINGS, SIDES
+from sounding_video.models.bridges.base import SIDES
+from sounding_video.models.bridges.config import READINGS
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
 from sounding_video.models.native import BridgedForwards
 from sounding_video.sampling.given import Given

@@ -12,7 +12,7 @@ import torch
 from sounding_video.core.clock import WAN_STABLE_AUDIO
 from sounding_video.core.errors import IncompatibleWeightsError, InputError
 from sounding_video.models.bridges import BRIDGES
-from sounding_video.models.bridges.base import BridgeConfig
+from sounding_video.models.bridges.config import BridgeConfig
 from sounding_video.models.joint import PLACEMENTS, BridgePoints, BridgeStack, JointModel, placement
 from sounding_video.models.points import interleaved
 from sounding_video.models.ropes import ROPES

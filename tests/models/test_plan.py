@@ -21,7 +21,7 @@ from sounding_video.core.clock import Timeline
 from sounding_video.core.device import OFFLOAD_MODES, resolve_placement
 from sounding_video.core.errors import InputError, PlacementError
 from sounding_video.core.types import Modality
-from sounding_video.models.bridges.base import BridgeConfig
+from sounding_video.models.bridges.config import BridgeConfig
 from sounding_video.models.codecs.wan_vae import WanVAECodec
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel
 from sounding_video.models.plan.needs import STAGES, Needs, Workload, num_bytes, streamed_bytes

@@ -12,7 +12,8 @@ from sounding_video.core.clock import WAN_STABLE_AUDIO
 from sounding_video.core.errors import InputError
 from sounding_video.models.attention import AttentionKernel, use_kernel
 from sounding_video.models.bridges import BRIDGES, kinds_that_hear
-from sounding_video.models.bridges.base import BridgeConfig, BridgeInputs
+from sounding_video.models.bridges.base import BridgeInputs
+from sounding_video.models.bridges.config import BridgeConfig
 from sounding_video.models.joint import BridgePoints, BridgeStack, JointModel, placement
 from sounding_video.models.native import BridgedForwards
 from sounding_video.models.rope import bridge_rope, on_clock

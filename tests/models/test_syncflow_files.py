@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sounding_video.core.errors import IncompatibleWeightsError
-from sounding_video.models.bridges.base import BridgeConfig
+from sounding_video.models.bridges.config import BridgeConfig
 from sounding_video.models.joint import BridgePoints
 from sounding_video.models.weights.bridges import BridgeOptions, load_bridges, outline_bridges, save_bridges
 from sounding_video.models.weights.layouts import identify

@@ -9,7 +9,7 @@ import torch
 from sounding_video.core.errors import InputError
 from sounding_video.core.progress import SILENT
 from sounding_video.models.bridges import BRIDGES
-from sounding_video.models.bridges.base import READINGS
+from sounding_video.models.bridges.config import READINGS
 from sounding_video.sampling.schedules.lockstep import lockstep_times
 from sounding_video.training.assembly import Workbench, build_workbench
 from sounding_video.training.average import MovingAverage
