@@ -297,7 +297,7 @@ class FamilyModel(ABC):
             num_steps: Denoising steps.
             passes: Forwards a step.
         """
-        step = self.outline().cost("sample", work, batched=False, tiled=False).operations
+        step = self.outline().cost("sample", work, batched=False, tiling="off").operations
         return quick_or_seconds(num_steps * step, self.placement)
 
     def alone(self, modality: str) -> FamilyModel:

@@ -100,7 +100,7 @@ class WholeCodec(PlannedModule):
         """Of decoding both sides once."""
         channels, length = self.model.config.latent_channels, self.model.grid.length
         work = Workload((1, channels, 1, 1, length), (1, channels, length))
-        return self.outline().cost("decode video", work, batched=False, tiled=False).operations
+        return self.outline().cost("decode video", work, batched=False, tiling="off").operations
 
     def outline(self) -> PlainOutline:
         """Of this part alone."""

@@ -83,14 +83,14 @@ class ModelOutline(ABC):
         """Those of :data:`CLIP_STAGES` and :data:`STAGES` that a workload has, in the order in which they run."""
 
     @abstractmethod
-    def cost(self, stage: str, work: Workload, *, batched: bool, tiled: bool | str) -> Cost:
+    def cost(self, stage: str, work: Workload, *, batched: bool, tiling: str) -> Cost:
         """What a stage keeps alive beside the weights, and its operations (of sampling, those of one step).
 
         Args:
             stage: One of :meth:`stages`.
             work: The shapes.
             batched: Sampling: both guidance passes as one batch.
-            tiled: Encoding or decoding the picture: in the codec's own tiles, or in ``N tiles``.
+            tiling: Encoding or decoding the picture: ``off``, ``on`` (the codec's own tiles) or ``N tiles``.
         """
 
     def stored(self, storage: str, dtype: torch.dtype) -> ModelOutline:
@@ -158,7 +158,7 @@ class PlainOutline(ModelOutline):
         """Those that run something."""
         return tuple(stage for stage, run in self.runs.items() if run(work, False) is not None)
 
-    def cost(self, stage: str, work: Workload, *, batched: bool, tiled: bool | str) -> Cost:
+    def cost(self, stage: str, work: Workload, *, batched: bool, tiling: str) -> Cost:
         """Counted by running the stage on ``meta``."""
         return dry_run(self.runs[stage](work, batched), self.tensors())
 

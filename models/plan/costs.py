@@ -119,7 +119,7 @@ def _modality(tower: nn.Module, view: Tensor, length: int, rows: int) -> Modalit
     return Modality(torch.cat([view] * rows), torch.empty(1, device=_META), text, duration)
 
 
-def encoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiled: bool | str, known: Iterable[Tensor]) -> Cost:
+def encoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiling: str, known: Iterable[Tensor]) -> Cost:
     """A clip's picture to a latent ``(1, C, T, H, W)``."""
     _, channels, frames, height, width = shape
     stride, area = codec.spatial_stride, height * width
@@ -128,7 +128,7 @@ def encoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiled: bool | str
         return 3 * (codec.temporal_stride * (num_latents - 1) + 1) * pixels * codec.vae.dtype.itemsize
 
     whole = num_bytes_of(frames, area * stride**2)
-    height, width, more = _tile(codec, height, width, tiled)
+    height, width, more = _tile(codec, height, width, tiling)
     steady = min(frames, STEADY_FRAMES)
 
     def run() -> Tensor:
@@ -153,20 +153,20 @@ def encoding_audio(vae: Any, shape: tuple[int, ...], known: Iterable[Tensor]) ->
     return lasting(lambda: dry_run(run, known), "encode audio", vae, sound)
 
 
-def _tile(codec: WanVAECodec, height: int, width: int, tiled: bool | str) -> tuple[int, int, float]:
+def _tile(codec: WanVAECodec, height: int, width: int, tiling: str) -> tuple[int, int, float]:
     """The largest tile of a latent picture, and how many times its work all of them take together."""
-    tiles = codec.tiles("on" if tiled is True else tiled or "off", height, width)
+    tiles = codec.tiles(tiling, height, width)
     if tiles is None:
         return height, width, 1.0
     tall, wide = min(height, tiles.height), min(width, tiles.width)
     return tall, wide, tiles.work(height, width) / (tall * wide)
 
 
-def decoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiled: bool | str, known: Iterable[Tensor]) -> Cost:
+def decoding_video(codec: WanVAECodec, shape: tuple[int, ...], tiling: str, known: Iterable[Tensor]) -> Cost:
     """A video latent ``(1, C, T, H, W)`` to pictures."""
     _, channels, frames, height, width = shape
     latent_bytes = 4 * channels * frames * height * width
-    height, width, more = _tile(codec, height, width, tiled)
+    height, width, more = _tile(codec, height, width, tiling)
 
     steady = min(frames, STEADY_FRAMES)
 

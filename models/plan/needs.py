@@ -43,7 +43,7 @@ class Needs:
 
     outline: ModelOutline
     workload: Workload
-    _counted: dict[tuple[str, bool | str], Cost] = field(default_factory=dict, repr=False)
+    _counted: dict[tuple[str, bool, str], Cost] = field(default_factory=dict, repr=False)
 
     def weights(self) -> dict[str, int]:
         """Bytes of each part that is there."""
@@ -89,26 +89,24 @@ class Needs:
         """Bytes of weights that a stage brings into main memory on a CPU: what is loaded takes no more of it."""
         return self.weights_on_device(stage, "none", prefetch=False) - self.kept_bytes() * self.outline.is_loaded
 
-    def activations(self, stage: str, *, batched: bool = False, tiled: bool | str = False) -> int:
+    def activations(self, stage: str, *, batched: bool = False, tiling: str = "off") -> int:
         """Bytes that a stage keeps alive beside the weights.
 
         Args:
             stage: One of ``CLIP_STAGES`` and ``STAGES``.
             batched: Sampling: both guidance passes as one batch.
-            tiled: Encoding or decoding the picture: in the codec's own tiles, or in ``N tiles``.
+            tiling: Encoding or decoding the picture: ``off``, ``on`` (the codec's own tiles) or ``N tiles``.
         """
-        return self._cost(stage, batched, tiled).peak_bytes
+        return self._cost(stage, batched, tiling).peak_bytes
 
-    def operations(self, stage: str, *, batched: bool = False, tiled: bool | str = False) -> int:
+    def operations(self, stage: str, *, batched: bool = False, tiling: str = "off") -> int:
         """Operations of a whole stage, of sampling those of one step; arguments as in :meth:`activations`."""
-        return self._cost(stage, batched, tiled).operations
+        return self._cost(stage, batched, tiling).operations
 
-    def _cost(self, stage: str, batched: bool, tiled: bool | str) -> Cost:
-        variant = batched if stage == "sample" else tiled if stage in TILED_STAGES else False
-        key = (stage, variant)
+    def _cost(self, stage: str, batched: bool, tiling: str) -> Cost:
+        ways = {"batched": stage == "sample" and batched, "tiling": tiling if stage in TILED_STAGES else "off"}
+        key = (stage, *ways.values())
         if key not in self._counted:
-            samples = stage == "sample"
-            ways = {"batched": samples and variant, "tiled": not samples and variant}
             self._counted[key] = self.outline.cost(stage, self.workload, **ways)
         return self._counted[key]
 

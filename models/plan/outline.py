@@ -115,7 +115,7 @@ class Outline(ModelOutline):
         }
         return tuple(stage for stage, is_there in present.items() if is_there)
 
-    def cost(self, stage: str, work: Workload, *, batched: bool, tiled: bool | str) -> Cost:
+    def cost(self, stage: str, work: Workload, *, batched: bool, tiling: str) -> Cost:
         """See :mod:`.costs`."""
         known, lengths = self.tensors(), (self.video_text_length, self.audio_text_length)
         if stage == "encode":
@@ -125,7 +125,7 @@ class Outline(ModelOutline):
         way, _, side = stage.partition(" ")
         if side == "video":
             count = {"encode": costs.encoding_video, "decode": costs.decoding_video}[way]
-            return count(self.video_codec, work.video_shape, tiled, known)
+            return count(self.video_codec, work.video_shape, tiling, known)
         count = {"encode": costs.encoding_audio, "decode": costs.decoding_audio}[way]
         return count(self.audio_vae, work.audio_shape, known)
 

@@ -204,7 +204,7 @@ def _plan(needs: Needs, placement: Placement, way: tuple[str, str, str], batchin
         mode = text_offload if stage == "encode" else offload
         return needs.weights_on_device(stage, mode, prefetch=placement.device.type == "cuda")
 
-    variant = {"batched": batching == "batched", "tiled": {"off": False, "on": True}.get(tiling, tiling)}
+    variant = {"batched": batching == "batched", "tiling": tiling}
     stages = tuple(
         StagePeak(stage, weights(stage), needs.activations(stage, **variant), needs.operations(stage, **variant))
         for stage in needs.stages()

@@ -53,7 +53,7 @@ def test_encoding_the_published_picture(tiling: str, card: CardBytes, needs: Nee
     clip = AVClip(VideoClip(torch.empty(81, 480, 832, 3), Fraction(15)), None)
     made = encode_clip(clip, TIMELINE, video_codec=video_codec(), audio_codec=None, placement=ON_CARD, tiling=tiling)
     assert (made.video.shape, made.video.dtype, made.video.device.type) == (VIDEO_SHAPE, torch.float32, "cpu")
-    foretold = needs.weights()["video codec"] + needs.activations("encode video", tiled=tiling == "on")
+    foretold = needs.weights()["video codec"] + needs.activations("encode video", tiling=tiling)
     assert foretold == pytest.approx(card.peak, rel=0.05)
 
 
@@ -72,7 +72,7 @@ def test_decoding_the_published_picture(tiling: str, card: CardBytes, needs: Nee
         latents, video_codec=video_codec(), audio_codec=None, fps=Fraction(15), placement=ON_CARD, tiling=tiling
     )
     assert (made.video.frames.shape, made.video.frames.dtype) == ((81, 480, 832, 3), torch.float32)
-    foretold = needs.weights()["video codec"] + needs.activations("decode video", tiled=tiling == "on")
+    foretold = needs.weights()["video codec"] + needs.activations("decode video", tiling=tiling)
     assert foretold == pytest.approx(card.peak, rel=0.05)
 
 

@@ -45,7 +45,7 @@ def start(monkeypatch, small_models_dir, cache):
 def planned(folder: Path) -> dict[str, Cost]:
     placement = Placement(torch.device("cpu"), torch.float32)
     outline = outline_models(find_models(folder), placement, bridge=folder / "bridge.safetensors")
-    return {stage: outline.cost(stage, WORK, batched=False, tiled=False) for stage in outline.stages(WORK)}
+    return {stage: outline.cost(stage, WORK, batched=False, tiling="off") for stage in outline.stages(WORK)}
 
 
 def test_a_later_start_counts_nothing(start, cache):

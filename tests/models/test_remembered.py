@@ -38,7 +38,7 @@ def fresh(small_models_dir):
 
 
 def counted(outline, work=WORK, **ways) -> dict:
-    ways = {"batched": False, "tiled": False, **ways}
+    ways = {"batched": False, "tiling": "off", **ways}
     return {stage: outline.cost(stage, work, **ways) for stage in outline.stages(work)}
 
 
@@ -64,18 +64,18 @@ def test_the_same_model_is_counted_once(runs, fresh):
 )
 def test_other_shapes_and_ways_are_counted_anew(runs, fresh, stage, work, ways):
     outline = fresh()
-    usual = outline.cost(stage, WORK, batched=False, tiled=False)
-    assert outline.cost(stage, work, **{"batched": False, "tiled": False, **ways}) != usual
+    usual = outline.cost(stage, WORK, batched=False, tiling="off")
+    assert outline.cost(stage, work, **{"batched": False, "tiling": "off", **ways}) != usual
     assert len(runs) == 2
 
 
 def test_another_type_layer_setting_or_storage_is_another_model(runs, fresh):
-    usual = fresh().cost("sample", WORK, batched=False, tiled=False)
+    usual = fresh().cost("sample", WORK, batched=False, tiling="off")
 
     def sampled(change) -> object:
         outline, before = fresh(), len(runs)
         change(outline)
-        found = outline.cost("sample", WORK, batched=False, tiled=False)
+        found = outline.cost("sample", WORK, batched=False, tiling="off")
         assert len(runs) == before + 1
         return found
 
@@ -88,7 +88,7 @@ def test_another_type_layer_setting_or_storage_is_another_model(runs, fresh):
 def test_what_cannot_be_written_down_is_counted_every_time(runs, fresh):
     outline = fresh()
     outline.audio_vae.decoder.register_forward_hook(lambda *_: None)
-    found = [outline.cost("decode audio", WORK, batched=False, tiled=False) for _ in range(2)]
+    found = [outline.cost("decode audio", WORK, batched=False, tiling="off") for _ in range(2)]
     assert found[0] == found[1] and len(runs) == 2
 
 

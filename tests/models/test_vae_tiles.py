@@ -120,10 +120,10 @@ def whole() -> tuple[int, int]:
 def test_pieces_take_what_is_foretold(tiling: str, more: float, outline: Outline, whole: tuple[int, int]) -> None:
     needs = Needs(replace(outline, joint=None), Workload(FEW_FRAMES, None))
     peak, operations = decoding(tiling)
-    foretold = needs.weights()["video codec"] + needs.activations("decode video", tiled=tiling)
+    foretold = needs.weights()["video codec"] + needs.activations("decode video", tiling=tiling)
     assert foretold == pytest.approx(peak, rel=0.05)
     assert operations / whole[1] == pytest.approx(more, rel=0.01)
-    foretold_more = needs.operations("decode video", tiled=tiling) / needs.operations("decode video")
+    foretold_more = needs.operations("decode video", tiling=tiling) / needs.operations("decode video")
     assert foretold_more == pytest.approx(more, rel=0.01)
 
 
@@ -180,7 +180,7 @@ def test_a_picture_that_is_always_cut_takes_the_largest_pieces_that_fit(small: W
     stage = decoding_video(small, shape, "auto")
     needs = Needs(stage.outline(), stage.workload)
     sizes = {
-        way: needs.activations("decode video", tiled=way) + needs.weights()["video codec"] for way in stage.tilings
+        way: needs.activations("decode video", tiling=way) + needs.weights()["video codec"] for way in stage.tilings
     }
 
     for way, free in ((stage.tilings[0], 1e12), ("9 tiles", 1.2 * sizes["9 tiles"] + 3e8), ("on", 10)):

@@ -197,7 +197,7 @@ def test_it_is_planned_before_and_after_loading(model, folder, timeline):
     assert Needs(before, work).weights() == Needs(model.outline(), work).weights()
     assert before.geometry == model.geometry
     for stage in before.stages(work):
-        assert before.cost(stage, work, batched=False, tiled=False).operations > 0
+        assert before.cost(stage, work, batched=False, tiling="off").operations > 0
     half = outline_found(find_model(folder), replace(CPU, dtype=torch.bfloat16)).parts()
     assert {name: part.dtype for name, part in half.items()} == {
         "transformer": torch.bfloat16, "text": torch.bfloat16, "autoencoder": torch.float32,
