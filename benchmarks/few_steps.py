@@ -3,23 +3,24 @@
     python benchmarks/few_steps.py ~/few_steps --clips 100 --write
 
 Every row makes the same test prompts of the world from the same noise, by another solver, at 8, 12, 16, 25 and 50
-steps. Seconds are CPU seconds of sampling a clip, which other work on the machine does not stretch. Values carry
-intervals over prompts; differences are paired with *auto* at the most steps, as published.
+steps. *faster* is the median over a few prompts, for which all rows took turns, of CPU seconds of sampling. Values
+carry intervals over prompts; differences are paired with *auto* at the most steps, as published.
 
-All state lies in the folder that is given: clips, ``runs.jsonl`` with one line a clip, and what was judged. A stopped
-run goes on with the same command, more clips, steps or rows may be asked for later, and ``--report`` only writes what
-is there.
+All state lies in the folder that is given: clips, ``runs.jsonl`` with one line a clip, turns, and what was judged. A
+stopped run goes on with the same command, more clips, steps or rows may be asked for later, and ``--report`` only
+writes what is there.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from statistics import mean
+from statistics import median
 
-from step_cache import Row, cached, fill, folder_of, judged, runs_of, scene_cells
+from step_cache import Row, cached, fill, judged, scene_cells, turns_of
 
 sys.path.insert(0, str(Path(__file__).with_name("pocket")))
 from clips import Wish, pocket_size, wishes
@@ -44,26 +45,27 @@ ROWS = (
     Row("auto, guidance every 2nd", {"guidance_every": 2}),
 )
 TITLES = (
-    "steps", "row", "seconds", "faster", "event F1 ±2", "less the reference", "event F1 ±1", "less the reference",
+    "steps", "row", "faster", "event F1 ±2", "less the reference", "event F1 ±1", "less the reference",
     "scene, picture", "scene, sound",
 )  # fmt: skip
 
 
-def seconds_of(row: Row, steps: int, wanted: Sequence[Wish], args: argparse.Namespace) -> float:
-    """CPU seconds of sampling a clip, on average."""
-    runs = runs_of(folder_of(row, steps, args))
-    return mean(runs[wish.name]["seconds"] for wish in wanted)
+def way_of(row: Row, steps: int) -> str:
+    """Its name among the turns."""
+    return f"{row.title}, {steps} steps"
 
 
-def line_of(row: Row, steps: int, wanted: Sequence[Wish], args: argparse.Namespace) -> tuple[float, str] | None:
+def line_of(
+    row: Row, steps: int, wanted: Sequence[Wish], turns: Sequence[Mapping[str, float]], args: argparse.Namespace
+) -> tuple[float, str] | None:
     """Event F1 and a row of the table; None where it, or the reference, is not done."""
     most = max(args.steps)
     found, base = (judged(one, each, wanted, args) for one, each in ((row, steps), (ROWS[0], most)))
     if found is None or base is None:
         return None
     is_base = (row.title, steps) == (ROWS[0].title, most)
-    seconds, usual = (seconds_of(one, each, wanted, args) for one, each in ((row, steps), (ROWS[0], most)))
-    cells = [str(steps), row.title, f"{seconds:.2f}", f"{usual / seconds:.2f} ×"]
+    faster = [turn[way_of(ROWS[0], most)] / turn[way_of(row, steps)] for turn in turns]
+    cells = [str(steps), row.title, f"{median(faster):.2f} ×" if faster else "–"]
     for within in TOLERANCES:
         difference = None if is_base else f1_difference(found.events, base.events, within)
         cells += [str(f1(found.events, within)), "–" if difference is None else difference.difference()]
@@ -74,8 +76,10 @@ def line_of(row: Row, steps: int, wanted: Sequence[Wish], args: argparse.Namespa
 def table(rows: Sequence[Row], wanted: Sequence[Wish], args: argparse.Namespace) -> str:
     """All rows that are done: by steps, and of as many steps the best first."""
     lines = [f"| {' | '.join(TITLES)} |", "|---:|---|" + "---:|" * (len(TITLES) - 2)]
+    ways = {way_of(row, steps): row.options(steps) for row, steps in product(rows, args.steps)}
+    turns = turns_of(args.output / "turns.jsonl", ways, args)
     for steps in sorted(args.steps):
-        made = [line for row in rows if (line := line_of(row, steps, wanted, args)) is not None]
+        made = [line for row in rows if (line := line_of(row, steps, wanted, turns, args)) is not None]
         lines += [line for _, line in sorted(made, reverse=True)]
     return "\n".join(lines)
 
@@ -87,6 +91,7 @@ def main() -> None:
     add("--clips", type=int, default=100, help="test prompts, scenes in turn (default: 100)")
     add("--steps", type=int, nargs="+", default=list(STEPS), help="(default: 8 12 16 25 50)")
     add("--rows", nargs="+", choices=[row.title for row in ROWS], help="only these, and the reference")
+    add("--turns", type=int, default=2, help="prompts for which all rows take turns against the clock (default: 2)")
     add("--device", default="auto")
     add("--report", action="store_true", help="make nothing, write what is there")
     add("--write", action="store_true", help=f"write {FILE.name}")

@@ -1,14 +1,15 @@
 """Step caches and shorter guidance on the pocket: what each saves and what it costs, paired with the uncached run.
 
-    python benchmarks/step_cache.py ~/step_cache --clips 100 --steps 25 50 --write
+    python benchmarks/step_cache.py ~/step_cache --clips 100 --steps 25 50 --more-clips 300 --write
 
 Every row makes the same test prompts of the world from the same noise. Saved are rows of the video tower's last block
-(its forwards) and CPU seconds of sampling, which other work on the machine does not stretch. Lost are events that
-picture and sound share, scenes, and nearness to the latents of the uncached run. Values carry intervals over prompts;
-differences are paired with the uncached run of as many steps.
+(its forwards) and CPU seconds of sampling: the median over a few prompts for which all rows took turns. Lost are events
+that picture and sound share, scenes, and nearness to the latents of the uncached run. Values carry intervals over
+prompts; differences are paired with the uncached run of as many steps.
 
-All state lies in the folder that is given: clips, ``runs.jsonl`` with one line a clip, and what was judged. A stopped
-run goes on with the same command, more clips may be asked for later, and ``--report`` only writes what is there.
+All state lies in the folder that is given: clips, ``runs.jsonl`` with one line a clip, turns, and what was judged.
+A stopped run goes on with the same command, more clips may be asked for later, and ``--report`` only writes what is
+there.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 from safetensors.torch import load_file, save_file
@@ -30,6 +32,7 @@ from sounding_video.core.clock import Timeline
 from sounding_video.core.types import JointLatents
 from sounding_video.media.mux import write_clip
 from sounding_video.pipeline import JoinedModel, SamplingOptions, decode_latents, encode_captions, sample_latents
+from sounding_video.sampling.cache import PRESETS
 
 sys.path.insert(0, str(Path(__file__).with_name("pocket")))
 from clips import FPS, NO_NEGATIVES, Wish, captions_of, load_pocket, pocket_options, pocket_size, wishes, write_manifest
@@ -76,6 +79,7 @@ ROWS = (
     Row("fastest, sound cached too", cached("fastest", sound="cached")),
     Row("first block 0.10", cached("first_block", threshold=0.1)),
     Row("first block 0.20", cached("first_block", threshold=0.2)),
+    Row("magnitude", cached("magnitude")),
     Row("guidance every 2nd", {"guidance_every": 2}),
     Row("guidance every 4th", {"guidance_every": 4}),
     Row("guidance in the first half", {"guidance_end": 0.5}),
@@ -193,15 +197,42 @@ def judged(row: Row, steps: int, wanted: Sequence[Wish], args: argparse.Namespac
     return judge(folder, wanted, "both").write(note)
 
 
-def line_of(row: Row, steps: int, wanted: Sequence[Wish], base: Judged, args: argparse.Namespace) -> str | None:
+def turns_of(path: Path, ways: Mapping[str, SamplingOptions], args: argparse.Namespace) -> list[dict[str, float]]:
+    """CPU seconds of sampling a prompt in every way, one after the other; turns that are missing are made.
+
+    Args:
+        path: Where they are kept, a line a turn.
+        ways: Options by name.
+        args: Of the command.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    turns = [turn for turn in map(json.loads, lines) if set(ways) <= set(turn)]
+    missing = 0 if args.report else max(args.turns - len(turns), 0)
+    model = load_pocket(device=args.device) if missing else None
+    for wish in wishes(missing, pocket_size()):
+        turns.append({way: make(model, wish, options)[1]["seconds"] for way, options in ways.items()})
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(turns[-1]) + "\n")
+    return turns
+
+
+def line_of(
+    row: Row,
+    steps: int,
+    wanted: Sequence[Wish],
+    base: Judged,
+    turns: Sequence[Mapping[str, float]],
+    args: argparse.Namespace,
+) -> str | None:
     """A row of the table; None where it is not done."""
     found = judged(row, steps, wanted, args)
     if found is None:
         return None
     names = [wish.name for wish in wanted]
     mine, theirs = (runs_of(folder_of(one, steps, args)) for one in (row, ROWS[0]))
-    saved = [sum(theirs[name][key] for name in names) / sum(mine[name][key] for name in names) for key in KEYS]
-    cells = [row.title, *(f"{value:.2f} ×" for value in saved)]
+    saved = sum(theirs[name]["rows"] for name in names) / sum(mine[name]["rows"] for name in names)
+    faster = [turn[BASE] / turn[row.title] for turn in turns]
+    cells = [row.title, f"{saved:.2f} ×", f"{median(faster):.2f} ×" if faster else "–"]
     for within in TOLERANCES:
         cells += [str(f1(found.events, within))]
         difference = None if row.title == BASE else f1_difference(found.events, base.events, within)
@@ -221,11 +252,23 @@ def scene_cells(found: Judged, base: Judged | None) -> list[str]:
     return cells
 
 
-KEYS = ("rows", "seconds")
 TITLES = (
     "row", "forwards saved", "seconds saved", "event F1 ±2", f"less {BASE}", "event F1 ±1", f"less {BASE}",
     "scene, picture", "scene, sound", "off, picture", "off, sound",
 )  # fmt: skip
+
+
+def table(rows: Sequence[Row], steps: int, clips: int, args: argparse.Namespace) -> str:
+    """Make what is missing of these rows, unless only a report is asked for, and give the table of what is there."""
+    wanted = wishes(clips, pocket_size())
+    lines = [f"| {' | '.join(TITLES)} |", "|---|" + "---:|" * (len(TITLES) - 1)]
+    for row in () if args.report else rows:
+        fill(row, steps, wanted, args, partial(to_uncached, row, steps, args))
+    file = args.output / f"{steps}_steps" / "turns.jsonl"
+    turns = turns_of(file, {row.title: row.options(steps) for row in rows}, args)
+    base = judged(ROWS[0], steps, wanted, args)
+    made = [line_of(row, steps, wanted, base, turns, args) for row in rows if base is not None]
+    return "\n".join([*lines, *filter(None, made)])
 
 
 def main() -> None:
@@ -235,26 +278,26 @@ def main() -> None:
     add("--clips", type=int, default=100, help="test prompts, scenes in turn (default: 100)")
     add("--steps", type=int, nargs="+", default=[25, 50])
     add("--rows", nargs="+", choices=[row.title for row in ROWS], help="only these, and the uncached one")
+    add("--more-clips", type=int, default=0, metavar="N", help="the presets once more, over so many prompts")
+    add("--turns", type=int, default=4, help="prompts for which all rows take turns against the clock (default: 4)")
     add("--device", default="auto")
     add("--report", action="store_true", help="make nothing, write what is there")
     add("--write", action="store_true", help=f"write {FILE.name}")
     args = parser.parse_args()
-    wanted, texts = wishes(args.clips, pocket_size()), []
     rows = [row for row in ROWS if not args.rows or row.title in (BASE, *args.rows)]
-    for steps in args.steps:
-        lines = [f"| {' | '.join(TITLES)} |", "|---|" + "---:|" * (len(TITLES) - 1)]
-        for row in rows:
-            if not args.report:
-                fill(row, steps, wanted, args, partial(to_uncached, row, steps, args))
-            base = judged(ROWS[0], steps, wanted, args)
-            line = None if base is None else line_of(row, steps, wanted, base, args)
-            lines += [] if line is None else [line]
-        texts.append(f"## {steps} steps\n\n" + "\n".join(lines))
+    tables = [(rows, args.clips)]
+    if args.more_clips:
+        tables.append(([row for row in rows if row.title in (BASE, *PRESETS)], args.more_clips))
+    texts = []
+    for (chosen, clips), steps in product(tables, args.steps):
+        texts.append(f"## {steps} steps, {clips} prompts\n\n{table(chosen, steps, clips, args)}")
         print(texts[-1], flush=True)
     if args.write:
-        listed = " ".join(map(str, args.steps))
-        command = f"`python benchmarks/step_cache.py OUTPUT --clips {args.clips} --steps {listed} --write`"
-        parts = ["# Step caches on the pocket", command, __doc__.split("\n\n")[2], *texts]
+        command = (
+            f"python benchmarks/step_cache.py OUTPUT --clips {args.clips} --steps {' '.join(map(str, args.steps))}"
+        )
+        command += f" --more-clips {args.more_clips}" if args.more_clips else ""
+        parts = ["# Step caches on the pocket", f"`{command} --write`", __doc__.split("\n\n")[2], *texts]
         FILE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
