@@ -4,7 +4,8 @@
     python benchmarks/startup.py --command   # sounding-video generate --models pocket
 
 Of the command the time until its captions are read is shown, from where on it samples, in seconds of all its threads,
-beside the floor: the imports of the stock classes that it runs, which it cannot do without.
+beside the imports of the stock classes that it runs, once as they are and once without the packages that the command
+leaves out (``cli/libraries.py``), which it cannot do without.
 
 Of the server, ``--quick-test-for-ci`` loads everything a start loads and ends. Printed are the whole start with and
 without the pack, ComfyUI's own line for it (best of the runs), and from one run under ``-X importtime`` what takes the
@@ -117,22 +118,26 @@ def cpu_seconds_until(command: list[str], mark: str) -> float:
 
 
 def command_table(runs: int) -> str:
-    """The command's start and its floor, best of the runs."""
+    """The command's start and its floors, best of the runs."""
     with tempfile.TemporaryDirectory() as folder:
         generate = [sys.executable, "-m", "sounding_video", "generate", "a red ball bounces", "--models", "pocket"]
         generate += ["--steps", "1", "-o"]
         whole = min(
             cpu_seconds_until([*generate, str(Path(folder) / f"{run}.mp4")], "reading captions") for run in range(runs)
         )
-    floor = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-c",
-        f"{STOCK}; import sys; print('there', file=sys.stderr, flush=True); import time; time.sleep(1)",
-    ]
-    stock = min(cpu_seconds_until(floor, "there") for _ in range(runs))
-    rows = {"sounding-video generate --models pocket, to its first step": whole, "imports of the stock classes": stock}
+    there = "import sys; print('there', file=sys.stderr, flush=True); import time; time.sleep(1)"
+    left_out = (
+        "from argparse import Namespace; from sounding_video.cli.libraries import leave_out_unused; "
+        "leave_out_unused(Namespace(alone=True, storage='native', backend=None))"
+    )
+    floors = {
+        "imports of the stock classes, with all that is installed": f"{STOCK}; {there}",
+        "the same without what the command leaves out": f"{left_out}; {STOCK}; {there}",
+    }
+    rows = {"sounding-video generate --models pocket, to its first step": whole}
+    for name, code in floors.items():
+        command = [sys.executable, "-W", "ignore", "-c", code]
+        rows[name] = min(cpu_seconds_until(command, "there") for _ in range(runs))
     return "\n".join(
         [
             "| start, best of runs | CPU seconds |",

@@ -119,7 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return with_streams(partial(_main, arguments), as_json=_wants_json(arguments), last=argv is None)
+    return with_streams(
+        partial(_main, arguments, alone=argv is None), as_json=_wants_json(arguments), last=argv is None
+    )
 
 
 def _wants_json(arguments: Sequence[str]) -> bool:
@@ -127,8 +129,12 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     return any(len(each) > 2 and "--json".startswith(each) for each in arguments)
 
 
-def _main(arguments: list[str]) -> int:
+def _main(arguments: list[str], *, alone: bool) -> int:
     """Run one command; every way in which it may end early is an error of ours.
+
+    Args:
+        arguments: Without the program's name.
+        alone: The process does nothing else.
 
     Raises:
         SoundingVideoError: it ended early.
@@ -137,6 +143,7 @@ def _main(arguments: list[str]) -> int:
         with StopOnInterrupt() as check_cancelled:
             args = build_parser().parse_args(arguments)
             args.check(args)
+            args.alone = alone
             with Console.open(args, check_cancelled) as console:
                 return args.run(args, console) or 0
     except SoundingVideoError:

@@ -18,7 +18,7 @@ from .console import Console
 from .expand import MODE, MODES_HELP, add_backend_options, expand_prompt, tell_report
 from .extent import add_extent_options, extent_of, require_no_length, settle_windows, whole_clip
 from .given import FILE, MODEL, NEW_FILE, free_text
-from .libraries import explain_full_memory, quiet_libraries
+from .libraries import explain_full_memory, leave_out_unused, quiet_libraries
 from .loras import Lora, add_lora_options, apply_loras, asked_loras, distilled_loras
 from .models import MODELS_VARIABLE, choose_models
 from .options import sampling_options
@@ -125,6 +125,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     captions = _captions(args)
     require_cascade(args)
     _require_given(args)
+    leave_out_unused(args)
 
     from ..core.clock import Timeline
     from ..media.mux import has_picture, write_clip

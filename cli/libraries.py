@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import logging
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ..core.errors import PlacementError
 
@@ -14,6 +17,40 @@ UNTRAINED = "The model is untrained: picture and sound are noise that only shows
 # Packages of the extras: diffusers and transformers import them where they are installed, whatever a run uses, and they
 # complain of what they miss themselves.
 _BYSTANDERS = ("bitsandbytes", "torchao", "kernels", "peft", "accelerate")
+
+
+# Of these they import much without need; scipy only for losses and for noise levels that no solver of ours has.
+_COSTLY = ("bitsandbytes", "kernels", "peft", "scipy", "torchao")
+
+
+def leave_out_unused(args: argparse.Namespace) -> None:
+    """Let diffusers and transformers begin without packages that are installed but not used: a quarter of a start.
+
+    They ask once what is installed, and import it. Who asks afterwards finds everything. Where they are imported
+    already, and in a process that does other things than this command, nothing happens.
+
+    Args:
+        args: Of a command that makes clips. ``alone``: the process is its own.
+    """
+    if not args.alone or {"diffusers", "transformers"} & set(sys.modules) or _uses_packed_weights(args):
+        return
+    hidden = [name for name in _COSTLY if name not in sys.modules]
+    try:
+        # What stands there as None cannot be found (the import system's own rule).
+        sys.modules.update(dict.fromkeys(hidden))
+        with suppress(ImportError):  # whoever needs them says what is missing
+            importlib.import_module("diffusers.utils")
+            transformers = importlib.import_module("transformers.utils")
+            for name in hidden:
+                getattr(transformers, f"is_{name}_available", bool)()
+    finally:
+        for name in hidden:
+            sys.modules.pop(name, None)
+
+
+def _uses_packed_weights(args: argparse.Namespace) -> bool:
+    """Whether bitsandbytes or torchao may be needed: for a tower's weights, or for a language model's."""
+    return args.storage in ("int8", "nf4") or args.backend == "transformers_local"
 
 
 def quiet_libraries() -> None:

@@ -26,7 +26,7 @@ from .generate import (
     told_captions_of,
 )
 from .given import FILE_OR_TEXT, NEW_FILE_OR_FOLDER, free_text
-from .libraries import UNTRAINED, explain_full_memory, quiet_libraries
+from .libraries import UNTRAINED, explain_full_memory, leave_out_unused, quiet_libraries
 from .loras import add_lora_options, asked_loras
 from .options import WINDOWS, add_sampling_options
 
@@ -236,6 +236,8 @@ def _numbered(run: Run, console: Console, number: int, total: int) -> Run:
 
 def _loaded(args: argparse.Namespace, console: Console, text: str, made: str) -> Run:
     """Models, captions and options, everything refused first that can be."""
+    leave_out_unused(args)
+
     from ..tasks.base import Run
 
     if not console.verbose:
