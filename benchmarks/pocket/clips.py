@@ -17,6 +17,7 @@ from sounding_video.core.device import resolve_placement
 from sounding_video.core.types import AVClip, Captions, Conditioning, JointLatents
 from sounding_video.evaluation.runner import Evaluation, evaluate_folder
 from sounding_video.media.mux import write_clip
+from sounding_video.models.families.base import FamilyModel
 from sounding_video.models.weights.find import POCKET, pocket_folder
 from sounding_video.pipeline import JoinedModel, SamplingOptions, decode_latents, encode_captions, generate, load_models
 from sounding_video.world.scenes import SCENES
@@ -61,6 +62,19 @@ def pocket_options(models: str | Path = POCKET, *, steps: int, **others: Any) ->
         "audio_modality_scale": note["audio_modality_cfg"],
     }
     return SamplingOptions(num_steps=steps, **{**own, **others})
+
+
+def own_options(model: FamilyModel, steps: int | None = None) -> SamplingOptions:
+    """Sampling options that a model's note asks for; with as many steps as are named."""
+    own = model.own
+    return SamplingOptions(
+        num_steps=steps or own.num_steps,
+        video_guidance_scale=own.video_guidance_scale,
+        audio_guidance_scale=own.audio_guidance_scale,
+        schedule=own.schedule,
+        solver=own.solver,
+        flow_shift=own.flow_shift,
+    )
 
 
 def _note(models: str | Path) -> dict[str, Any]:

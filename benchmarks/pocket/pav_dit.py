@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from clips import NO_NEGATIVES, Wish, captions_of, measure, table, wishes, write_manifest
+from clips import NO_NEGATIVES, Wish, captions_of, measure, own_options, table, wishes, write_manifest
 from intervals import counts_of, f1, f1_difference
 from resumed import train_on
 from sounding_video.core.clock import Timeline
@@ -38,7 +38,7 @@ from sounding_video.media.mux import write_clip
 from sounding_video.models.families.pav_dit import PavDitModel
 from sounding_video.models.pav_dit.new import link_tree
 from sounding_video.models.weights.files import read_safetensors, write_safetensors
-from sounding_video.pipeline import SamplingOptions, encode_captions, load_models, sample_latents
+from sounding_video.pipeline import encode_captions, load_models, sample_latents
 from sounding_video.training.assembly import exported
 from sounding_video.training.checkpoint import latest_checkpoint
 from sounding_video.training.recipes import recipe
@@ -115,9 +115,7 @@ class Judged:
         own = model.own
         self.model, self.output, self.wanted = model, output, wishes(clips, own.width)
         self.timeline = Timeline(own.num_frames, own.fps, own.width, own.height, model.geometry)
-        scales = {f"{side}_guidance_scale": getattr(own, f"{side}_guidance_scale") for side in ("video", "audio")}
-        points = {"schedule": own.schedule, "solver": own.solver, "flow_shift": own.flow_shift}
-        self.options = SamplingOptions(num_steps=steps or own.num_steps, **scales, **points)
+        self.options = own_options(model, steps)
 
     def make(self, variant: str) -> Evaluation:
         """The clips that are not there yet, and what they measure."""

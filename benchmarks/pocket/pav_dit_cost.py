@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from clips import FPS, NO_NEGATIVES, Wish, captions_of, load_pocket, pocket_options, wishes
+from clips import FPS, NO_NEGATIVES, Wish, captions_of, load_pocket, own_options, pocket_options, wishes
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_placement
 from sounding_video.models.families.base import FamilyModel
@@ -109,10 +109,8 @@ def main() -> None:
     args = parser.parse_args()
     planes = load_models(args.model, placement=resolve_placement(device="cpu", dtype="float32"))
     towers, own = load_pocket(device="cpu"), planes.own
-    scales = {f"{side}_guidance_scale": getattr(own, f"{side}_guidance_scale") for side in ("video", "audio")}
-    points = {"schedule": own.schedule, "solver": own.solver, "flow_shift": own.flow_shift}
     rows = {TOWERS.format(steps): Row(towers, pocket_options(steps=steps)) for steps in (50, 25)}
-    rows[f"PAV-DiT, {own.num_steps} steps"] = Row(planes, SamplingOptions(num_steps=own.num_steps, **scales, **points))
+    rows[f"PAV-DiT, {own.num_steps} steps"] = Row(planes, own_options(planes))
     wanted = wishes(args.clips, own.width)
     for row in rows.values():
         row.make(wanted[0], row.counted)
