@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from ..core.pair import Pair
 from ..core.progress import Progress
 from ..core.types import AVClip
 from ..models.parts import AudioParts, VideoParts
+from ..models.text._encoder import PromptEncoder
 from .cache import LatentCache, MediaCache, TextCache, fingerprint
 from .config import TrainConfig
 from .data import Source, cut
@@ -107,6 +108,7 @@ class LatentSamples(Samples):
         cache: Folder for clips, latents and texts.
         moment: The row's times by its place in the run, ``t`` and what else the step reads of them.
         dropouts: From those the chance, by side, that a clip's text is that of "".
+        taught_texts: Sides whose text encoder learns: of these a row has tokens instead of what they are encoded to.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class LatentSamples(Samples):
         *,
         moment: Callable[[int], dict[str, Tensor]],
         dropouts: Callable[[Mapping[str, Tensor]], Pair[float]],
+        taught_texts: Collection[str] = (),
     ) -> None:
         super().__init__(config, timeline, cache)
         self._moment, self._dropouts, self._sides = moment, dropouts, sides.present
@@ -128,8 +131,9 @@ class LatentSamples(Samples):
         self.texts = {
             name: TextCache(cache / "texts", side.text, f"{fingerprint(side.text)}-{side.text.max_length}")
             for name, side in self._sides.items()
-            if side.text is not None
+            if side.text is not None and name not in taught_texts
         }
+        self._tokens = {name: _Tokens(self._sides[name].text) for name in taught_texts}
         sound = sides.audio
         tells = sound is not None and hasattr(sound.text, "duration")
         self._duration = sound.text.duration(0.0, float(timeline.seconds)).float() if tells else None
@@ -175,9 +179,11 @@ class LatentSamples(Samples):
         for name, cache in self.latents.items():
             latents, captions = cache.read(place.source, place.crop)
             row[f"{name}_latents"] = latents
+            text = "" if drawn[name] < chances[name] else getattr(captions, name)
             if name in self.texts:
-                text = "" if drawn[name] < chances[name] else getattr(captions, name)
                 row[f"{name}_text"] = self.texts[name].read(text)
+            elif name in self._tokens:
+                row[f"{name}_ids"], row[f"{name}_mask"] = self._tokens[name].read(text)
             noise = derived_generator(self.config.seed, f"{name} noise", place.position)
             row[f"{name}_noise"] = torch.randn(latents.shape, generator=noise)
         if self._duration is not None:
@@ -190,11 +196,27 @@ class LatentSamples(Samples):
         for name, side in self._sides.items():
             latents = getattr(self.timeline, f"{name}_latent_shape")
             row |= {f"{name}_{what}": torch.empty(latents, device="meta") for what in ("latents", "noise")}
-            if side.text is not None:
+            if name in self._tokens:
+                tokens = torch.empty(side.text.max_length, dtype=torch.int64, device="meta")
+                row |= {f"{name}_ids": tokens, f"{name}_mask": tokens}
+            elif side.text is not None:
                 row[f"{name}_text"] = torch.empty(side.text.max_length, side.text.model.config.d_model, device="meta")
         if self._duration is not None:
             row["duration"] = torch.empty_like(self._duration[0], device="meta")
         return row
+
+
+class _Tokens:
+    """Captions as their encoder's tokens, each made once."""
+
+    def __init__(self, encoder: PromptEncoder) -> None:
+        self._encoder, self._known = encoder, {}
+
+    def read(self, text: str) -> tuple[Tensor, Tensor]:
+        """Ids and mask, both ``(L,)`` int64."""
+        if text not in self._known:
+            self._known[text] = tuple(each[0] for each in self._encoder.tokenize([text]))
+        return self._known[text]
 
 
 @contextmanager

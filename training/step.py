@@ -44,15 +44,18 @@ class JointStep(nn.Module):
         super().__init__()
         self.joint, self.objective, self.precision, self.times = joint, objective, precision, times
         self.counted = tuple(counted)
+        self.texts = nn.ModuleDict()  # by side, caption encoders that learn (:class:`~.texts.TaughtText`)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Losses ``total``, and ``video`` and ``audio`` where present and counted.
 
         Args:
             batch: ``t (B,)``, and by modality latents, noise, text; ``duration`` for audio, and ``audio_t (B,)`` where
-                it has a time of its own; ``video_weight`` and ``audio_weight (B,)`` where samples count differently;
+                it has a time of its own; where a caption encoder learns ``…_ids`` and ``…_mask (B, L)`` instead of the
+                text; ``video_weight`` and ``audio_weight (B,)`` where samples count differently;
                 ``video_frames`` and ``audio_frames (B, S, D)`` where something is added to a tower's stream.
         """
+        batch = {**batch, **self._encoded(batch)}
         noisy = add_noise(
             TrainingBatch(**{key: batch.get(key) for key in LATENT_KEYS}),
             t=batch["t"],
@@ -65,6 +68,9 @@ class JointStep(nn.Module):
             loss = joint_loss(self._denoise, noisy, weights_of(batch))
         losses = {name: getattr(loss, name) for name in MODALITIES if name in self.counted}
         return summed(losses)
+
+    def _encoded(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {f"{side}_text": text(batch[f"{side}_ids"], batch[f"{side}_mask"]) for side, text in self.texts.items()}
 
     def _denoise(self, video: Modality | None, audio: Modality | None) -> tuple[Tensor | None, Tensor | None]:
         if self.precision == "pure-bf16":

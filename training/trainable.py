@@ -8,6 +8,7 @@
 ``video_blocks:4``       blocks by number; ``audio_blocks:3-4`` is a range
 ``video_lora:16``        a LoRA of that rank beside the tower's linear layers; ``bridges_lora:16`` beside the bridges'
 ``video_lora:16:8``      alpha 8; ``video_lora:16:8:to_q+to_v`` (or ``:16::attn1``) beside those layers only
+``video_text``           the text encoder of the video tower (``audio_text``: the audio one's, with its projection)
 ``video_tokens``         what tells the video tower of the sound, by tokens (``video_frames``: frame by frame; SAVA)
 ``video_codec``          the whole video autoencoder (``audio_codec``: the audio one, but for units that are idle)
 ``video_decoder``        its second half (``video_encoder``: its first; the same of ``audio``)

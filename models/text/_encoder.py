@@ -136,6 +136,19 @@ class PromptEncoder(nn.Module):
                 remedy="Put the model's own tokenizer beside it.",
             )
 
+    def finished(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """What a tower reads of the encoder's last states: rows beyond a text's end token are zeros.
+
+        Args:
+            hidden: ``(B, L, D)``.
+            mask: ``(B, L, 1)``, bool.
+        """
+        return hidden.masked_fill(~mask, 0.0)
+
+    def taught(self) -> list[nn.Parameter]:
+        """What texts pass through, and thus may learn."""
+        return list(self.model.parameters())
+
     def hidden_states(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's last states ``(B, L, D)`` and the mask ``(B, L, 1)``, bool, beside them on one device.
 

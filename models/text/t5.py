@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...core.dialect import Text
 from ...core.errors import GeometryError, IncompatibleWeightsError, NonFiniteError
@@ -72,13 +72,19 @@ class T5TextEncoder(PromptEncoder):
             InputError: not a list of valid strings.
             NonFiniteError: the encoder overflowed.
         """
-        hidden, mask = text_states(self, texts)
+        with torch.no_grad():
+            return self.finished(*text_states(self, texts))
+
+    def finished(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Projected, and zeros beyond a text's end token."""
         # The official code masks the negatives before the projection too. The projection works on each token alone
         # and everything is masked after it, so that first mask changes nothing.
         device = execution_device(self.projection)
-        with torch.no_grad():
-            projected = self.projection.text_projection(hidden.to(device))
-        return projected.masked_fill(~mask.to(device), 0.0)
+        return super().finished(self.projection.text_projection(hidden.to(device)), mask.to(device))
+
+    def taught(self) -> list[nn.Parameter]:
+        """The encoder and the projection of its states; durations are told by other layers."""
+        return [*super().taught(), *self.projection.text_projection.parameters()]
 
     def duration(self, seconds_start: float, seconds_end: float, batch: int = 1) -> Tensor:
         """Stable Audio's global states: start and end side by side on the channel axis.

@@ -55,5 +55,4 @@ class UMT5TextEncoder(PromptEncoder):
             InputError: not a list of valid strings.
             NonFiniteError: the encoder overflowed.
         """
-        hidden, mask = text_states(self, texts)
-        return hidden.masked_fill(~mask, 0.0)
+        return self.finished(*text_states(self, texts))

@@ -69,7 +69,7 @@ Parts = VideoParts | AudioParts
 class Loaded:
     """What the loaders gave for folders that nobody writes into: read once a session, and copied for each run.
 
-    Text encoders, and codecs beside a tower, are only read; they are the same ones for all.
+    Codecs beside a tower are only read; they are the same ones for all.
 
     Args:
         roots: The folders' roots; other models are loaded as ever.
@@ -94,7 +94,7 @@ class Loaded:
             self.lent.add(key)
             kept = self.parts[key]
             codec = copy.deepcopy(kept.codec) if kept.tower is None else kept.codec
-            return replace(kept, tower=copy.deepcopy(kept.tower), codec=codec)
+            return replace(kept, tower=copy.deepcopy(kept.tower), codec=codec, text=copy.deepcopy(kept.text))
 
         return loaded
 

@@ -40,12 +40,12 @@ def test_a_task_loads_the_sides_it_names_and_no_others(small_run, task: str) -> 
 @ALL
 def test_every_part_of_a_task_can_be_trained_alone(small_run, small_models_dir, task: str) -> None:
     """As its example writes it, but for numbers that a small model does not have."""
-    bench, batch = bench_of(small_run(RECIPE_OF[task]))
+    bench, _ = bench_of(small_run(RECIPE_OF[task]))
     for name, part in bench.task.parts(bench.step).items():
         asked = part.example.replace(":5", ":2").replace(":3-4", ":0-1")
         bridge = f"bridges.start={small_models_dir / 'bridge.safetensors'}"
         config = small_run(RECIPE_OF[task], f"trainable={asked}", bridge)
-        alone = build_workbench(config, Path(config.models.root))
+        alone, batch = bench_of(config)
         assert asked.partition(":")[0] == name and alone.parameters
         alone.step(batch.tensors)["total"].backward()
         assert [key for key, parameter in alone.parameters.items() if parameter.grad is None] == []

@@ -23,6 +23,7 @@ from ..lora import LORA, laid_aside, linear_layers, lora_part, write_lora
 from ..randomness import draw_time
 from ..samples import LatentSamples
 from ..step import JointStep
+from ..texts import TEXT, TaughtText, text_part, write_text
 from ..trainable import SOME_BLOCKS, Part, split, tower_parts
 from .base import Sides, Trained, TrainingTask
 
@@ -52,18 +53,26 @@ class DenoisingTask(TrainingTask):
         if config.models.compile:
             for region in regions(joint):
                 region.compile()
-        return self.Step(joint, config.objective, config.precision, timeline.times, counted=self.counted)
+        step = self.Step(joint, config.objective, config.precision, timeline.times, counted=self.counted)
+        step.texts.update({side: TaughtText(sides[side].text) for side in self.taught_texts(sides)})
+        return step
 
     def make_bridges(self, sides: Sides, timeline: Timeline) -> BridgeStack | None:
         """What stands between the towers: nothing."""
         return None
 
+    def taught_texts(self, sides: Sides) -> list[str]:
+        """Sides whose caption encoders learn."""
+        named = [side for side in self.sides if f"{side}{TEXT}" in self.config.trainable]
+        return [side for side in named if sides[side] is not None and sides[side].text is not None]
+
     def parts(self, step: nn.Module) -> dict[str, Part]:
-        """The towers', and LoRAs beside the linear layers of their blocks."""
+        """The towers', LoRAs beside the linear layers of their blocks, and their caption encoders."""
         parts: dict[str, Part] = {}
         for side, tower in Pair.of(step.joint).present.items():
             layers = partial(linear_layers, tower.blocks, tower.block_names)
             parts |= tower_parts(side, tower) | lora_part(f"{side}_lora", tower.model, layers, self.config.seed)
+            parts |= text_part(side, step)
         return parts
 
     def make_samples(self, sides: Sides, timeline: Timeline, cache: Path) -> LatentSamples:
@@ -79,7 +88,8 @@ class DenoisingTask(TrainingTask):
                 got=f"{chances.video:g} for the picture's and {chances.audio:g} for the sound's",
                 expected="equal dropouts, or objective.drop_together=false",
             )
-        return LatentSamples(self.config, sides, timeline, cache, moment=self.moment, dropouts=self.dropouts)
+        drawn = {"moment": self.moment, "dropouts": self.dropouts}
+        return LatentSamples(self.config, sides, timeline, cache, **drawn, taught_texts=self.taught_texts(sides))
 
     def moment(self, position: int) -> dict[str, Tensor]:
         """Of one place in the run ``t``, and ``audio_t`` where the audio has its own; what else the step shall read."""
@@ -117,9 +127,13 @@ class DenoisingTask(TrainingTask):
         return [side for side in self.sides if names & {f"{side}_{part}" for part in ("tower", *SOME_BLOCKS)}]
 
     def export(self, folder: Path, trained: Trained) -> None:
-        """Towers as the folders of their models, and LoRAs as adapters."""
+        """Towers and caption encoders as the folders of their models, and LoRAs as adapters."""
         with laid_aside(trained.step):
             self.export_weights(folder, trained)
+        for side, text in trained.step.texts.items():
+            own = {key: value for key, value in trained.parameters.items() if key.startswith(f"texts.{side}.")}
+            with holding(own, trained.state):
+                write_text(folder / trained.sides[side].name, text.encoder)
         roots = {"bridges": trained.step.joint.bridges}
         roots |= {side: tower.model for side, tower in Pair.of(trained.step.joint).present.items()}
         for name, root in roots.items():
