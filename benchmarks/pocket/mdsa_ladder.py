@@ -14,16 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
 from clips import NUM_FRAMES, Wish, wishes, write_manifest
-from intervals import TOLERANCES, Counts, counts_of, f1, f1_difference, mean_difference
+from intervals import TOLERANCES, Counts, Estimate, counts_of, f1, f1_difference, mean_difference
 from judged import values_of
 from resumed import train_on
 from sounding_video.core.clock import Timeline
@@ -45,6 +46,8 @@ from sounding_video.training.recipes import recipe
 
 FILE = Path(__file__).with_suffix(".md")
 FULL = "full"
+# Of a rung, by seed: what was measured.
+Runs = Mapping[int, Mapping[str, Any]]
 # What a rung leaves out of the attention behind the bottleneck; and whether its second stage has KL.
 RUNGS: Mapping[str, tuple[Mapping[str, bool], bool]] = {
     FULL: ({}, True),
@@ -140,7 +143,7 @@ def through(folder: Path, wanted: Sequence[Wish], target: Path) -> None:
     write_manifest(wanted, target)
 
 
-def table(found: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> str:
+def table(found: Mapping[str, Runs]) -> str:
     """Markdown, a line a rung."""
     base = found[FULL]
     titles = ["rung", "seeds"]
@@ -152,15 +155,14 @@ def table(found: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> str:
         cells = [rung, str(len(runs))]
         for side in PSNR:
             each = [mean(run["psnr"][side].values()) for run in runs.values()]
-            difference = mean_difference(pooled(runs, "psnr", side), pooled(base, "psnr", side))
-            cells += [f"{mean(each):.2f}{spread(each)}", "–" if rung == FULL else difference.difference()]
+            apart = compared(runs, base, partial(pooled, keys=("psnr", side)), mean_difference, digits=2)
+            cells += [f"{mean(each):.2f}{spread(each)}", "–" if rung == FULL else apart]
         for side in PSNR:
             each = [run["distance"][side] for run in runs.values()]
             cells.append(f"{mean(each):.1f}{spread(each, 1)}")
         for within in TOLERANCES:
-            mine, theirs = (pooled(each, "events") for each in (runs, base))
-            difference = f1_difference(mine, theirs, within)
-            cells += [str(f1(mine, within)), "–" if rung == FULL else difference.difference()]
+            apart = compared(runs, base, partial(pooled, keys=("events",)), partial(f1_difference, within=within))
+            cells += [str(f1(pooled(runs, ("events",)), within)), "–" if rung == FULL else apart]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -170,7 +172,22 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
 
 
-def pooled(runs: Mapping[int, Mapping[str, Any]], *keys: str) -> dict[tuple[int, str], float | Counts]:
+def compared(
+    runs: Runs,
+    base: Runs,
+    take: Callable[[Runs], Mapping[object, Any]],
+    apart: Callable[..., Estimate | None],
+    digits: int = 3,
+) -> str:
+    """The difference over clips and seeds, that of every seed, and what they decide together."""
+    whole = apart(take(runs), take(base))
+    each = [apart(take({seed: run}), take({seed: base[seed]})).value for seed, run in runs.items()]
+    seeds = ", ".join(f"{value:+.{digits}f}" for value in each)
+    agree = min(each) > 0 or max(each) < 0
+    return f"{whole.difference()} ({seeds})" + ("" if agree or not whole.decided else " undecided: seeds differ")
+
+
+def pooled(runs: Runs, keys: Sequence[str]) -> dict[tuple[int, str], float | Counts]:
     """A value of every clip, by seed and clip."""
     made = {}
     for seed, run in runs.items():
@@ -223,7 +240,8 @@ def write_report(args: argparse.Namespace, text: str) -> None:
     words = (
         f"{args.clips} validation clips, {args.channels} channels a plane, {args.steps[0]} and {args.steps[1]} steps; "
         "of seeds the lowest and the highest. PSNR in dB, of the sound that of its spectrogram. Differences are "
-        "paired over clips and seeds, with intervals of 95 %."
+        "paired over clips and seeds, with intervals of 95 % over clips, and in round brackets each seed's. Where "
+        "seeds differ in sign nothing is decided, however narrow the interval."
     )
     parts = ["# What the attentions of PAV-DiT's autoencoder are worth", command, words, text]
     FILE.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
