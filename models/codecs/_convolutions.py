@@ -40,6 +40,4 @@ def _convolved(layer: nn.Conv3d, x: Tensor, weight: Tensor, bias: Tensor | None)
     is_real = type(x) is Tensor and x.device.type == "cpu" and x.dtype == torch.float32
     if not is_real or torch.is_grad_enabled() or not torch.backends.mkldnn.enabled:
         return nn.Conv3d._conv_forward(layer, x, weight, bias)
-    # By how numbers lie oneDNN chooses a kernel, and another one rounds otherwise: the same picture, the same bits.
-    x, weight = x.contiguous(), weight.contiguous()
     return torch.mkldnn_convolution(x, weight, bias, layer.padding, layer.stride, layer.dilation, layer.groups)
