@@ -29,7 +29,7 @@ def quick_convolutions(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         for layer in layers:
-            vars(layer).pop("_conv_forward", None)  # another decoding of the same codec may have ended before
+            del layer._conv_forward
 
 
 def _is_plain(layer: nn.Conv3d) -> bool:

@@ -61,16 +61,6 @@ def test_an_error_leaves_the_layer_as_it_was(layer, small) -> None:
     assert "_conv_forward" not in vars(layer)
 
 
-@torch.no_grad()
-def test_two_decodings_at_once_do_not_disturb_each_other(layer, small) -> None:
-    plain = layer(small)
-    with quick_convolutions(layer):
-        with quick_convolutions(layer):
-            torch.testing.assert_close(layer(small), plain, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(layer(small), plain, atol=1e-5, rtol=1e-5)
-    assert "_conv_forward" not in vars(layer)
-
-
 def test_gradients_and_other_types_run_as_always(layer, small) -> None:
     with quick_convolutions(layer):
         assert QUICK not in ops_of(layer, small)
