@@ -1,7 +1,8 @@
-"""What tests of training share: a recipe of every task, a run's first batch, and a run's command line."""
+"""What tests of training share: a recipe of every task, a run's first batch, its command line, and its death."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -40,3 +41,17 @@ def command_line(config: TrainConfig) -> list[str]:
             text = ",".join(map(str, item)) if isinstance(item, list) else str(item)
             flat.append(f"{key}.{name}={text}" if name else f"{key}={text}")
     return ["train", config.recipe, *(item for item in flat if not item.startswith("recipe="))]
+
+
+class Died(BaseException):
+    """What nobody catches."""
+
+
+def dying_at(step: int) -> Callable[..., None]:
+    """A report of progress with which a run dies after a step."""
+
+    def report(stage: str, done: int, total: int, preview: object = None) -> None:
+        if (stage, done) == ("train", step):
+            raise Died
+
+    return report

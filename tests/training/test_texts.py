@@ -22,7 +22,7 @@ from sounding_video.training.log import read_log
 from sounding_video.training.tasks.base import LOADING
 from sounding_video.training.texts import TaughtText
 from sounding_video.training.trainer import train
-from training_runs import bench_of
+from training_runs import Died, bench_of, dying_at
 
 CAPTIONS = ["", "a red ball bounces on a wooden floor", "a ball"]
 SIDES = pytest.mark.parametrize("side", ["video", "audio"])
@@ -84,21 +84,13 @@ def test_both_learn_beside_bridges(small_run) -> None:
     assert kinds == {"video": UMT5TextEncoder, "audio": T5TextEncoder}
 
 
-class Died(BaseException):
-    """What nobody catches."""
-
-
 def test_a_run_that_was_cut_off_goes_on_exactly(small_run, loaded_anew, tmp_path) -> None:
     config = run_of(small_run, "audio", "optimizer.ema_decay=0.9", "saving.every=2")
-
-    def die(stage: str, done: int, total: int, preview: object = None) -> None:
-        if (stage, done) == ("train", 3):
-            raise Died
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(config, whole)
     with pytest.raises(Died):
-        train(config, cut, progress=Progress(die))
+        train(config, cut, progress=Progress(dying_at(3)))
     train(config, cut, resume=True)
     totals = [[row["total"] for row in read_log(run / "loss.jsonl")] for run in (whole, cut)]
     assert len(totals[0]) == 4 and totals[0] == pytest.approx(totals[1], abs=1e-6)

@@ -23,6 +23,7 @@ from sounding_video.training.checkpoint import checkpoints, latest_checkpoint, l
 from sounding_video.training.config import TrainConfig
 from sounding_video.training.log import cut_log, read_log
 from sounding_video.training.trainer import train
+from training_runs import Died, dying_at
 
 LOSSES = ("total", "video", "audio")
 CHILD = """
@@ -41,10 +42,6 @@ train(config, sys.argv[2], progress=Progress(report=die))
 
 def curve(output: Path, *names: str) -> torch.Tensor:
     return torch.tensor([[row[name] for name in names or LOSSES] for row in read_log(output / "loss.jsonl")])
-
-
-class Died(BaseException):
-    """What nobody catches."""
 
 
 @pytest.mark.parametrize("how", ["dies", pytest.param("killed", marks=pytest.mark.slow)])
@@ -75,14 +72,6 @@ def test_a_run_that_was_cut_off_continues_exactly(
     for part in ("weights", "average", "optimizer"):
         for name, tensor in getattr(ends[0], part).items():
             torch.testing.assert_close(getattr(ends[1], part)[name], tensor, rtol=0, atol=1e-6, msg=name)
-
-
-def dying_at(step: int) -> Callable[..., None]:
-    def report(stage: str, done: int, total: int, preview: object = None) -> None:
-        if (stage, done) == ("train", step):
-            raise Died
-
-    return report
 
 
 def loss_on_fixed_clips(config: TrainConfig, weights: dict[str, torch.Tensor]) -> float:
