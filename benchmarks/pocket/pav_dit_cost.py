@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from statistics import median
 
+import torch
 from clips import FPS, NO_NEGATIVES, Wish, captions_of, load_pocket, own_options, pocket_options, wishes
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_placement
 from sounding_video.models.families.base import FamilyModel
 from sounding_video.pipeline import SamplingOptions, encode_captions, load_models, sample_latents
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 FILE = Path(__file__).with_suffix(".md")
 STAGES = ("captions", "sampling", "decoding")
+Shape = Sequence[int]
 TOWERS = "two towers and bridges, {} steps"
 
 
@@ -62,7 +64,9 @@ class Row:
     @contextmanager
     def counted(self, stage: str) -> Iterator[None]:
         """Notes the arithmetic of a stage."""
-        with FlopCounterMode(display=False) as counter:
+        # Unlike all other convolutions those of the bundled codec on a CPU are not known to torch's counter.
+        known = {torch.ops.aten.mkldnn_convolution: _operations_of_onednn}
+        with FlopCounterMode(display=False, custom_mapping=known) as counter:
             yield
         self.operations[stage] = counter.get_total_flops()
 
@@ -72,6 +76,10 @@ class Row:
         start = time.process_time()
         yield
         self.seconds[stage].append(time.process_time() - start)
+
+
+def _operations_of_onednn(x: Shape, weight: Shape, *_: object, out_shape: Shape, **__: object) -> int:
+    return conv_flop_count(x, weight, out_shape)
 
 
 def table(rows: Mapping[str, Row], base: str) -> str:

@@ -16,6 +16,7 @@ from ...core.types import require_finite
 from ..counting import counted
 from ..execution import execution_device
 from . import CODECS
+from ._convolutions import quick_convolutions
 from ._tiles import OWN, Tiles, cutting, pieces
 from ._to_host import frames_to_host
 
@@ -224,8 +225,8 @@ class WanVAECodec(nn.Module):
         # The stock encoder cuts what it has folded into patches.
         ratio = self.spatial_stride // ((vae.config.patch_size or 1) if encodes else 1)
         try:
-            watched = counted([part], stage, total, progress), frames_to_host(vae.decoder)
-            with torch.no_grad(), watched[0], watched[1], cutting(vae, tiles, ratio):
+            watched = counted([part], stage, total, progress), frames_to_host(vae.decoder), quick_convolutions(part)
+            with torch.no_grad(), watched[0], watched[1], watched[2], cutting(vae, tiles, ratio):
                 return run()
         finally:
             # The stock VAE empties its feature cache when it ends, but not when it is stopped on the way.
