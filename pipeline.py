@@ -208,6 +208,7 @@ def decode_latents(
     audio_codec: AudioCodec | None,
     fps: Fraction,
     placement: Placement,
+    raw: bool = False,
     tiling: str = "auto",
     progress: Progress = SILENT,
     own_seconds: float | None = None,
@@ -220,12 +221,13 @@ def decode_latents(
         audio_codec: Needed when there is an audio latent.
         fps: Frame rate of the picture.
         placement: Where the codecs run.
+        raw: The latents are in the codecs' own spaces instead, as in ComfyUI.
         tiling: ``auto``, ``on`` or ``off``.
         progress: As :func:`~.models.clip_decoding.decode_clip`.
         own_seconds: Likewise.
     """
     codecs = Pair(video_codec, audio_codec)
-    rest = {"tiling": tiling, "progress": progress, "own_seconds": own_seconds}
+    rest = {"raw": raw, "tiling": tiling, "progress": progress, "own_seconds": own_seconds}
     return _as_long(decode_clip(latents, codecs, fps=fps, placement=placement, **rest))
 
 

@@ -49,8 +49,8 @@ class Codec(Protocol):
         """Frames ``(F, H, W, 3)`` or waveform ``(C, samples)`` to normalised latents, batch of one."""
         ...
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """Normalised latents, batch of one, back to frames or waveform."""
+    def decode(self, latents: Tensor, *, raw: bool = False) -> Tensor:
+        """Normalised latents, batch of one, back to frames or waveform; ``raw`` ones are in the VAE's own space."""
         ...
 
     def to_raw(self, latents: Tensor) -> Tensor:
@@ -85,8 +85,10 @@ class JointCodec(Protocol):
     A face alone encodes and decodes its own side; both latents together are decoded by the whole.
     """
 
-    def decode_both(self, video: Tensor, audio: Tensor, *, progress: Progress) -> tuple[Tensor, Tensor]:
-        """Normalised latents, batch of one, to frames ``(F, H, W, 3)`` and a waveform ``(C, samples)``."""
+    def decode_both(
+        self, video: Tensor, audio: Tensor, *, raw: bool = False, progress: Progress
+    ) -> tuple[Tensor, Tensor]:
+        """Latents, batch of one, normalised or ``raw``, to frames ``(F, H, W, 3)`` and a waveform ``(C, samples)``."""
         ...
 
 

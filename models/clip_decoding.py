@@ -26,6 +26,7 @@ def decode_clip(
     *,
     fps: Fraction,
     placement: Placement,
+    raw: bool = False,
     tiling: str = "auto",
     progress: Progress = SILENT,
     own_seconds: float | None = None,
@@ -37,6 +38,7 @@ def decode_clip(
         codecs: One for every latent that is there.
         fps: Frame rate of the picture.
         placement: Where the codecs run.
+        raw: The latents are in the codecs' own spaces instead.
         tiling: Of the picture's codec: ``auto``, ``on`` or ``off``.
         progress: Stage ``decode`` with a unit a latent frame (and tile) of the picture, then ``decode sound`` with one
             a block of its decoder. What decodes both at once tells ``decode``.
@@ -50,7 +52,7 @@ def decode_clip(
     for modality in Pair.of(latents).present:
         _require_codec(codecs[modality], modality)
     with stoppable(progress):
-        decoded = _decoded(latents, codecs, placement, tiling, progress, own_seconds)
+        decoded = _decoded(latents, codecs, placement, raw, tiling, progress, own_seconds)
     return AVClip(
         None if decoded.video is None else VideoClip(decoded.video, fps),
         None if decoded.audio is None else AudioClip(decoded.audio, codecs.audio.sample_rate),
@@ -61,6 +63,7 @@ def _decoded(
     latents: JointLatents,
     codecs: Pair[VideoCodec | AudioCodec],
     placement: Placement,
+    raw: bool,
     tiling: str,
     progress: Progress,
     own_seconds: float | None,
@@ -69,18 +72,20 @@ def _decoded(
     whole = _whole(latents, codecs)
     if whole is not None:
         stage = decoding_both(whole, latents.video.shape, latents.audio.shape)
-        both = stage.run(placement, lambda _: whole.decode_both(latents.video, latents.audio, progress=progress))
+        both = stage.run(
+            placement, lambda _: whole.decode_both(latents.video, latents.audio, raw=raw, progress=progress)
+        )
         return Pair(*both)
     frames = waveform = None
     if latents.video is not None:
         stage = decoding_video(codecs.video, latents.video.shape, tiling)
         frames = stage.run(
-            placement, lambda how: codecs.video.decode(latents.video, tiling=how.tiling, progress=progress)
+            placement, lambda how: codecs.video.decode(latents.video, raw=raw, tiling=how.tiling, progress=progress)
         )
     if latents.audio is not None:
         told, size = progress.told_as("decode sound"), _piece(codecs.audio, own_seconds, latents.audio.shape[2])
         stage = decoding_audio(codecs.audio, (*latents.audio.shape[:2], size))
-        waveform = stage.run(placement, lambda _: decode_sound(codecs.audio, latents.audio, size, told))
+        waveform = stage.run(placement, lambda _: decode_sound(codecs.audio, latents.audio, size, told, raw=raw))
     return Pair(frames, waveform)
 
 
@@ -92,7 +97,9 @@ def _piece(codec: AudioCodec, own_seconds: float | None, count: int) -> int:
     return min(count, max(3 * context, round(own_seconds * codec.sample_rate / codec.hop)))
 
 
-def decode_sound(codec: AudioCodec, latents: Tensor, size: int, progress: Progress = SILENT) -> Tensor:
+def decode_sound(
+    codec: AudioCodec, latents: Tensor, size: int, progress: Progress = SILENT, *, raw: bool = False
+) -> Tensor:
     """Decode a sound in pieces that see all that reaches them from their neighbours, so that they have no seams.
 
     Args:
@@ -100,13 +107,14 @@ def decode_sound(codec: AudioCodec, latents: Tensor, size: int, progress: Progre
         latents: ``(1, C, L)``.
         size: Latents of a piece with its context.
         progress: Told of the blocks of all pieces; asked for a stop after each.
+        raw: The latents are in the codec's own space.
 
     Returns:
         ``(channels, L · hop)``; from several pieces it is that of one, to a rounding.
     """
     count = latents.shape[2]
     if size >= count:
-        return codec.decode(latents, progress=progress)
+        return codec.decode(latents, raw=raw, progress=progress)
     context, hop = codec.context, codec.hop
     step = size - 2 * context
     starts = range(0, max(1, count - 2 * context), step)
@@ -118,7 +126,8 @@ def decode_sound(codec: AudioCodec, latents: Tensor, size: int, progress: Progre
         def report(stage: str, done: int, total: int, preview: Any = None, number: int = number) -> None:
             progress.report(stage, number * total + done, len(starts) * total, preview)
 
-        piece = codec.decode(latents[:, :, first : first + size], progress=replace(progress, report=report))
+        part = latents[:, :, first : first + size]
+        piece = codec.decode(part, raw=raw, progress=replace(progress, report=report))
         if whole is None:
             whole = piece.new_empty(piece.shape[0], count * hop)
         skipped = context if first else 0

@@ -89,8 +89,8 @@ class DecodeAV(io.ComfyNode):
                 connect="video_samples, audio_samples or both to a Joint Sampler",
             )
         latents = JointLatents(
-            video=_normalised("video", video_codec, video_samples),
-            audio=_normalised("audio", audio_codec, audio_samples),
+            video=_raw("video", video_codec, video_samples),
+            audio=_raw("audio", audio_codec, audio_samples),
         )
         items = _items(latents)
         watched = progress(*(stage for item in items for stage in _stages(item)))
@@ -102,6 +102,7 @@ class DecodeAV(io.ComfyNode):
                     audio_codec=audio_codec and audio_codec.codec,
                     fps=as_fps(fps),
                     placement=(video_codec or audio_codec).placement,
+                    raw=True,
                     tiling=tiling,
                     progress=watched,
                     own_seconds=audio_codec
@@ -118,8 +119,8 @@ def _stages(item: JointLatents) -> list[tuple[str, float]]:
     return [*([("decode", 4)] if picture else []), *([("decode sound", 1)] if sound else [])]
 
 
-def _normalised(name: str, parts: VideoParts | AudioParts | None, samples: dict[str, Any] | None) -> Tensor | None:
-    """Latents from the graph, which are in raw VAE space, in the towers' space."""
+def _raw(name: str, parts: VideoParts | AudioParts | None, samples: dict[str, Any] | None) -> Tensor | None:
+    """Latents from the graph, which are in raw VAE space."""
     if samples is None:
         return None
     if parts is None:
@@ -129,7 +130,7 @@ def _normalised(name: str, parts: VideoParts | AudioParts | None, samples: dict[
             connect=f"{name}_codec to {LOADERS[name]}",
         )
     require_latent(f"{name}_samples", name, samples, "a Joint Sampler")
-    return parts.codec.from_raw(samples["samples"])
+    return samples["samples"]
 
 
 def _items(latents: JointLatents) -> list[JointLatents]:

@@ -145,7 +145,9 @@ class Whole(PlannedModule):
         super().__init__()
         self.model = model
 
-    def decode_both(self, video: Tensor, audio: Tensor, *, progress: Progress = SILENT) -> tuple[Tensor, Tensor]:
+    def decode_both(
+        self, video: Tensor, audio: Tensor, *, raw: bool = False, progress: Progress = SILENT
+    ) -> tuple[Tensor, Tensor]:
         """Frames and a waveform."""
         progress.step("decode", 0, 1)
         video, audio = (latents.to(execution_device(self.model), self.model.dtype) for latents in (video, audio))
@@ -181,7 +183,7 @@ class Face(PlannedModule):
             encode = model.encode_picture if self.side == "video" else model.encode_sound
             return encode(media.to(execution_device(model), model.dtype)).to("cpu", torch.float32)
 
-    def decode(self, latents: Tensor, *, tiling: str = "off", progress: Progress = SILENT) -> Tensor:
+    def decode(self, latents: Tensor, *, raw: bool = False, tiling: str = "off", progress: Progress = SILENT) -> Tensor:
         """One side without the other."""
         model = self.whole.model
         with torch.no_grad():

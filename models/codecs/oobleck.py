@@ -180,11 +180,12 @@ class OobleckCodec(nn.Module):
             latents = posterior.sample(generator) if sample else posterior.mode()
         return latents.to("cpu", torch.float32)
 
-    def decode(self, latents: Tensor, *, progress: Progress = SILENT) -> Tensor:
+    def decode(self, latents: Tensor, *, raw: bool = False, progress: Progress = SILENT) -> Tensor:
         """Decode latents to sound. Nothing is clipped: values beyond ±1 are for the muxer to level.
 
         Args:
             latents: ``(1, C, L)``.
+            raw: They are in the VAE's own space, which here is the same.
             progress: Told, and asked for a stop, after each block.
 
         Returns:

@@ -125,14 +125,17 @@ class WanVAECodec(nn.Module):
         require_finite("the encoded video", raw, "Encode in float32 or bfloat16.")
         return self.from_raw(raw.to("cpu", torch.float32))
 
-    def decode(self, latents: Tensor, *, tiling: str = "auto", progress: Progress = SILENT) -> Tensor:
+    def decode(
+        self, latents: Tensor, *, raw: bool = False, tiling: str = "auto", progress: Progress = SILENT
+    ) -> Tensor:
         """Decode latents to pictures.
 
         The display range is the stock VAE's: it clamps to -1..1, which becomes 0..1. How many values lie on its
         ends is logged at debug level.
 
         Args:
-            latents: Normalised ``(1, C, T, H, W)``.
+            latents: ``(1, C, T, H, W)``, normalised.
+            raw: They are in the VAE's own space instead, as :meth:`to_raw` gives them.
             tiling: ``auto``, ``on``, ``off`` or ``N tiles``.
             progress: Told, and asked for a stop, after each latent frame.
 
@@ -145,10 +148,11 @@ class WanVAECodec(nn.Module):
             NonFiniteError: NaN or infinity in the latents, or the codec overflowed.
         """
         self._require_latents(latents)
-        raw = self.to_raw(latents.to(execution_device(self.vae))).to(self.vae.dtype)
+        latents = latents.to(execution_device(self.vae))
+        own = (latents if raw else self.to_raw(latents)).to(self.vae.dtype)
 
         def run() -> Tensor:
-            return self.vae.decode(raw).sample
+            return self.vae.decode(own).sample
 
         pictures = self._tiled("decode", run, tuple(latents.shape[2:]), tiling, progress)
         frames = pictures[0].permute(1, 2, 3, 0).to("cpu", torch.float32).div_(2).add_(0.5).clamp_(0, 1)

@@ -46,33 +46,39 @@ class WholeCodec(PlannedModule):
             progress.step("encode", 1, 1)
         return latents.to("cpu", torch.float32)
 
-    def decode(self, progress: Progress, **latents: Tensor) -> list[Tensor]:
+    def decode(self, progress: Progress, *, raw: bool = False, **latents: Tensor) -> list[Tensor]:
         """Frames ``(F, H, W, 3)`` in 0..1 and a waveform ``(2, samples)`` of the sides that are given.
 
         Args:
             progress: Told before and after.
+            raw: They are in the autoencoder's own space.
             latents: Normalised, ``(1, C, L)``, by side.
 
         Raises:
             InputError: more than one clip.
+            GeometryError: latents of another form.
             NonFiniteError: NaN or infinity in the latents, or the decoder overflowed.
         """
-        model, raw = self.model, {}
+        model, own = self.model, {}
         for side, one in latents.items():
             if len(one) != 1:
                 raise InputError("clips are decoded one by one", got=f"a batch of {len(one)}", expected="a batch of 1")
             require_finite(f"the {side} latent", one, "Sample again with other settings.")
-            raw[side] = model.denormalise(side, one.flatten(2).to(execution_device(model), model.dtype))
+            flat = one.flatten(2).to(execution_device(model), model.dtype)
+            model.grid.require(flat, model.config.latent_channels)
+            own[side] = flat if raw else model.denormalise(side, flat)
         with torch.no_grad():
             progress.step("decode", 0, 1)
-            media = model.decode(**raw)
+            media = model.decode(**own)
             made = [self._media(side, one[0].to("cpu", torch.float32)) for side, one in media.present.items()]
             progress.step("decode", 1, 1)
         return made
 
-    def decode_both(self, video: Tensor, audio: Tensor, *, progress: Progress = SILENT) -> tuple[Tensor, Tensor]:
+    def decode_both(
+        self, video: Tensor, audio: Tensor, *, raw: bool = False, progress: Progress = SILENT
+    ) -> tuple[Tensor, Tensor]:
         """Frames and a waveform of latents ``(1, C, 1, 1, L)`` and ``(1, C, L)``; errors as :meth:`decode`."""
-        return tuple(self.decode(progress, video=video, audio=audio))
+        return tuple(self.decode(progress, raw=raw, video=video, audio=audio))
 
     def shown(self, video: Tensor | None, audio: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """What latents hold, to look at: frames ``(F, H, W, 3)`` uint8, and mel images as one ``(bands, columns)``.
@@ -189,10 +195,10 @@ class Face(PlannedModule):
         images = self.whole.model.mel.images(media)[None]
         return self.whole.encode("audio", images, progress, sample=sample, generator=generator)
 
-    def decode(self, latents: Tensor, *, tiling: str = "off", progress: Progress = SILENT) -> Tensor:
+    def decode(self, latents: Tensor, *, raw: bool = False, tiling: str = "off", progress: Progress = SILENT) -> Tensor:
         """One side without the other; see :meth:`WholeCodec.decode`."""
         _require_whole(tiling)
-        return self.whole.decode(progress, **{self.side: latents})[0]
+        return self.whole.decode(progress, raw=raw, **{self.side: latents})[0]
 
     def to_raw(self, latents: Tensor) -> Tensor:
         """Normalised latents to the autoencoder's own."""

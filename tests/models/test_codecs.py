@@ -88,6 +88,17 @@ def test_raw_round_trip(case):
     torch.testing.assert_close(codec.from_raw(codec.to_raw(latents)), latents, rtol=0, atol=1e-6)
 
 
+def test_raw_latents_are_decoded_to_the_same_bits(case):
+    codec, _, latent_shape = case
+    latents = noise(*latent_shape)
+    raw = codec.to_raw(latents)
+    assert torch.equal(codec.decode(raw, raw=True), codec.decode(latents))
+    with pytest.raises(GeometryError):
+        codec.decode(raw[:, :-1], raw=True)
+    with pytest.raises(NonFiniteError):
+        codec.decode(raw * float("nan"), raw=True)
+
+
 def test_both_ways_are_deterministic_and_leave_their_input_alone(case):
     codec, media, latent_shape = case
     latents = noise(*latent_shape)

@@ -123,6 +123,16 @@ def test_latents_are_the_normalised_means_and_come_back(model, timeline):
     whole, known = model.whole.model, model.encode(clip(), timeline)
     face = model.codecs.video
     assert torch.allclose(face.from_raw(face.to_raw(known.video)), known.video, atol=1e-5)
+    assert torch.equal(face.decode(face.to_raw(known.video), raw=True), face.decode(known.video))
+    with pytest.raises(GeometryError):
+        face.decode(face.to_raw(known.video)[..., :-1], raw=True)
+    both = model.codecs.map(lambda codec: codec.to_raw(getattr(known, codec.side)))
+    for raw, made in zip(
+        model.codecs.video.whole.decode_both(both.video, both.audio, raw=True),
+        model.codecs.video.whole.decode_both(known.video, known.audio),
+        strict=True,
+    ):
+        assert torch.equal(raw, made)
     moments = whole.encode(video=2 * clip().video.frames.permute(3, 0, 1, 2)[None] - 1).video
     assert torch.allclose(face.to_raw(known.video).flatten(2), whole.latents(moments), atol=1e-5)
     mono = replace(clip(), audio=AudioClip(clip().audio.waveform[:1], 3600))
