@@ -18,6 +18,7 @@ heater fan ventilator scanner computer laptop keyboard pc camera mill gear crank
 horn recorder triangle organ shaker instrument bob watch lighthouse arrow archer whip lasso herd
 """
 UNTELLING = frozenset(_UNTELLING.split())
+_UNTELLING_FORMS = UNTELLING | {plural(word) for word in UNTELLING}
 # Voices that engines, winds and hinges borrow.
 _BORROWED = """
 growl howl roar scream squeal hiss groan moan whine sing hum wail call cry whistle shriek screech purr low whisper
@@ -56,7 +57,7 @@ def source_families() -> list[Family]:
 
 
 def _family(source: Source, names: list[tuple[str, Meaning]], voices: set[str], lexicon: Lexicon) -> Family:
-    claims = {name for name, meaning in names if _only_names(meaning) and not _is_untelling(name)}
+    claims = {name for name, meaning in names if _only_names(meaning) and name not in _UNTELLING_FORMS}
     for lemma in voices & set(source.actions):
         claims |= set(verb_forms(lexicon.verbs[lemma]))
     return Family(frozenset(claims), frozenset(claims | {name for name, _ in names}))
@@ -64,10 +65,6 @@ def _family(source: Source, names: list[tuple[str, Meaning]], voices: set[str], 
 
 def _only_names(meaning: Meaning) -> bool:
     return meaning.verb is None and meaning.modifier is None and meaning.place is None and not meaning.plain
-
-
-def _is_untelling(name: str) -> bool:
-    return any(name in (word, plural(word)) for word in UNTELLING)
 
 
 def _animal_voices(lexicon: Lexicon) -> set[str]:

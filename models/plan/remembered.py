@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 MOST = 256
+_PLAIN = (str, int, dict, tuple, bool, type(None), list, float, type)
 _FOUND: OrderedDict[bytes, Any] = OrderedDict()
 T = TypeVar("T")
 
@@ -68,6 +69,8 @@ class _Structure(pickle.Pickler):
 
     def persistent_id(self, thing: Any) -> Any:
         """What is written in place of a tensor; None for what is written as usual."""
+        if type(thing) in _PLAIN:  # nearly all: asked first
+            return None
         if isinstance(thing, set | frozenset) and all(isinstance(item, str) for item in thing):
             return "set", *sorted(thing)  # which come in another order in each process
         if not isinstance(thing, Tensor):
