@@ -21,21 +21,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 
-from sounding_video.cli.bar import StageBars
-from sounding_video.core.progress import Progress
 from sounding_video.pipeline import SamplingOptions
 from sounding_video.training.assembly import exported
-from sounding_video.training.checkpoint import latest_checkpoint
 from sounding_video.training.config import TrainConfig
 from sounding_video.training.log import read_log
 from sounding_video.training.recipes import recipe
-from sounding_video.training.trainer import train
 
 sys.path.insert(0, str(Path(__file__).with_name("pocket")))
 from clips import Wish, load_pocket, make_clips, pocket_options, pocket_size, wishes
 from given import make_given
 from judged import Judged, judge
 from ladder_tables import draw_differences, table_of
+from resumed import is_done, train_on
 from unseen import unseen_wishes
 
 FILE = Path(__file__).with_suffix(".md")
@@ -176,13 +173,9 @@ def bridge_of(rung: Rung, seed: int, args: argparse.Namespace) -> Path | str:
     """Train a rung's bridges, or go on with them, and give their file."""
     if rung.recipe is None:
         return "none"
-    folder, bars = run_folder(rung, seed, args), StageBars()
-    try:
-        progress = Progress(bars.report, lambda: None)
-        resume = latest_checkpoint(folder) is not None
-        train(configuration(rung, seed, args), folder, resume=resume, progress=progress)
-    finally:
-        bars.close()
+    folder = run_folder(rung, seed, args)
+    if not is_done(folder, args.steps):
+        train_on(configuration(rung, seed, args), folder)
     return exported(folder) / "bridge.safetensors"
 
 

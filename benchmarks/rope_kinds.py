@@ -21,21 +21,19 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import torch
-from sounding_video.cli.bar import StageBars
 from sounding_video.core.progress import Progress
 from sounding_video.models.rope import on_clock
 from sounding_video.models.ropes import ROPES
 from sounding_video.models.towers.base import TokenGrid
 from sounding_video.training.assembly import build_workbench, exported
 from sounding_video.training.batches import Batches, Share
-from sounding_video.training.checkpoint import latest_checkpoint
 from sounding_video.training.config import TrainConfig
 from sounding_video.training.recipes import recipe
-from sounding_video.training.trainer import train
 
 sys.path.insert(0, str(Path(__file__).with_name("pocket")))
 from clips import load_pocket, make_clips, measure, pocket_options, pocket_size, wishes
 from intervals import Counts, events_of, f1_difference
+from resumed import train_on
 
 FILE = Path(__file__).with_suffix(".md")
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -91,13 +89,8 @@ def folder_of(rope: str, seed: int, args: argparse.Namespace) -> Path:
 
 def trained(rope: str, seed: int, args: argparse.Namespace) -> Path:
     """Train the bridges, or go on with them, and give their file."""
-    folder, bars = folder_of(rope, seed, args) / "run", StageBars()
-    try:
-        progress = Progress(bars.report, lambda: None)
-        config = configuration(rope, seed, args)
-        train(config, folder, resume=latest_checkpoint(folder) is not None, progress=progress)
-    finally:
-        bars.close()
+    folder = folder_of(rope, seed, args) / "run"
+    train_on(configuration(rope, seed, args), folder)
     return exported(folder) / "bridge.safetensors"
 
 

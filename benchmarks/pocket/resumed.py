@@ -12,6 +12,12 @@ from sounding_video.training.config import TrainConfig
 from sounding_video.training.trainer import TrainReport, train
 
 
+def is_done(folder: Path, num_steps: int) -> bool:
+    """Whether a run has reached its last step, without opening it."""
+    checkpoint = latest_checkpoint(folder)
+    return checkpoint is not None and int(checkpoint.name.rpartition("-")[2]) >= num_steps
+
+
 def train_on(config: TrainConfig, folder: Path) -> TrainReport:
     """Train with bars; Ctrl-C ends the running step and writes a checkpoint. What was done is told in one line.
 
