@@ -51,6 +51,7 @@ _LEAST_ROOM = 60
 _ROOM = {
     "T2SVMux": 430,
     "T2SVJoinTowers": 220,
+    "T2SVLoadPavDit": 220,
     "T2SVJointSampler": 400,
     "T2SVNativeSampler": 400,
     "T2SVEncodeCaptions": 150,
