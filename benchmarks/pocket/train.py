@@ -33,6 +33,8 @@ from sounding_video.training.recipes import recipe
 VIDEO_CODEC = ("pocket_wan_vae", "pocket_wan_vae_long")
 SOUND_DECODER = ("pocket_oobleck", "pocket_oobleck_long")
 TOWERS = ("pocket_video", "pocket_audio")
+# The towers go on together with their text encoders, which are random and frozen without these.
+TEXTS = ("pocket_video_text", "pocket_audio_text")
 STAGES = {
     "pocket_wan_vae": (),
     "pocket_wan_vae_long": ("pocket_wan_vae",),
@@ -42,10 +44,12 @@ STAGES = {
     "pocket_video": VIDEO_CODEC,
     # Sound latents are the codes themselves, so the audio tower waits for no codec.
     "pocket_audio": (),
-    "pocket_bridges_clock": (*VIDEO_CODEC, *TOWERS),
-    "pocket_avlink_v2a": (*VIDEO_CODEC, *TOWERS),
-    "pocket_avlink_a2v": (*VIDEO_CODEC, *TOWERS),
-    "pocket_syncflow": (*VIDEO_CODEC, *TOWERS),
+    "pocket_video_text": (*VIDEO_CODEC, "pocket_video"),
+    "pocket_audio_text": ("pocket_audio",),
+    "pocket_bridges_clock": (*VIDEO_CODEC, *TOWERS, *TEXTS),
+    "pocket_avlink_v2a": (*VIDEO_CODEC, *TOWERS, *TEXTS),
+    "pocket_avlink_a2v": (*VIDEO_CODEC, *TOWERS, *TEXTS),
+    "pocket_syncflow": (*VIDEO_CODEC, *TOWERS, *TEXTS),
 }
 PARTS = {
     "pocket_wan_vae": "wan/vae",
@@ -55,6 +59,8 @@ PARTS = {
     "pocket_oobleck_encoder": "stable_audio/vae encoder",
     "pocket_video": "wan/transformer",
     "pocket_audio": "stable_audio/transformer",
+    "pocket_video_text": "wan/text_encoder",
+    "pocket_audio_text": "stable_audio/text_encoder",
     "pocket_bridges_clock": "bridge",
 }
 # Bridges beside the bundled ones, for something else or of another kind; nothing is missing without them.
@@ -64,7 +70,7 @@ FURTHER = {
     "pocket_syncflow": "bridge_adaptor",
 }
 # Making a clip from a prompt does without.
-UNHEARD = {"stable_audio/vae encoder"}
+UNHEARD = {"stable_audio/vae encoder", *(PARTS[name] for name in TEXTS)}
 LOGS = Path(__file__).with_name("logs")
 CONFIG = "config.json"
 LOGGED_EVERY = 10
@@ -78,7 +84,7 @@ def runs_before(name: str, output: Path) -> list[Path]:
     for before in STAGES[name]:
         if latest_checkpoint(output / before) is not None:
             runs.append(output / before)
-        elif PARTS[before] not in bundled:
+        elif PARTS[before] not in {*bundled, *UNHEARD}:
             sys.exit(f"{name} needs {before}, of which {output} holds no checkpoint and the bundled model no weights")
     return runs
 
