@@ -36,10 +36,10 @@ lint: $(STAMPS)/lint
 surface:
 	$(PYTHON) .ci/surface.py
 
-# Each benchmark prints its own table; those that train for hours, or that need a card, are left out.
-LONG_BENCHMARKS := benchmarks/fusion_ladder.py benchmarks/train_classifiers.py benchmarks/card.py
+# Each benchmark prints its own table. These want no folder for their state, no server and no card, and end within minutes.
+BENCHMARKS := compiled convolutions joint_step lexicon_speed metrics_on_truth peak_memory roofline same_bytes startup thread_counts world_detectors
 bench: $(STAMPS)/dev
-	@set -e; for script in $(filter-out $(LONG_BENCHMARKS),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script; done
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
 
 # Every way in which a CUDA card is used, in at most eight minutes; nothing is downloaded. Writes benchmarks/card.md.
 card: $(STAMPS)/run

@@ -133,3 +133,10 @@ def test_the_workflows_hold_no_secret_and_name_what_exists(root):
             assert (root / script).is_file()
         for target in re.findall(r"run: make (\w+)", text):
             assert re.search(rf"^{target}:", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_what_make_bench_runs_is_there_and_needs_no_argument(root):
+    (names,) = re.findall(r"^BENCHMARKS := (.+)$", (root / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    for name in names.split():
+        script = (root / "benchmarks" / f"{name}.py").read_text(encoding="utf-8")
+        assert not re.findall(r'add(?:_argument)?\("[a-z]|required=True', script), name
