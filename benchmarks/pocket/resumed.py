@@ -7,7 +7,7 @@ from pathlib import Path
 from sounding_video.cli.bar import StageBars
 from sounding_video.cli.train import finish_the_step
 from sounding_video.core.progress import Progress
-from sounding_video.training.checkpoint import latest_checkpoint
+from sounding_video.training.checkpoint import latest_checkpoint, step_of
 from sounding_video.training.config import TrainConfig
 from sounding_video.training.trainer import TrainReport, train
 
@@ -15,7 +15,7 @@ from sounding_video.training.trainer import TrainReport, train
 def is_done(folder: Path, num_steps: int) -> bool:
     """Whether a run has reached its last step, without opening it."""
     checkpoint = latest_checkpoint(folder)
-    return checkpoint is not None and int(checkpoint.name.rpartition("-")[2]) >= num_steps
+    return checkpoint is not None and step_of(checkpoint) >= num_steps
 
 
 def train_on(config: TrainConfig, folder: Path) -> TrainReport:

@@ -70,7 +70,9 @@ FURTHER = {
     "pocket_syncflow": "bridge_adaptor",
 }
 # Making a clip from a prompt does without.
-UNHEARD = {"stable_audio/vae encoder", *(PARTS[name] for name in TEXTS)}
+UNHEARD = {"stable_audio/vae encoder"}
+# Without runs of their own these stay random and frozen, which the towers are taught with.
+FROZEN = {PARTS[name] for name in TEXTS}
 LOGS = Path(__file__).with_name("logs")
 CONFIG = "config.json"
 LOGGED_EVERY = 10
@@ -84,7 +86,7 @@ def runs_before(name: str, output: Path) -> list[Path]:
     for before in STAGES[name]:
         if latest_checkpoint(output / before) is not None:
             runs.append(output / before)
-        elif PARTS[before] not in {*bundled, *UNHEARD}:
+        elif PARTS[before] not in {*bundled, *FROZEN}:
             sys.exit(f"{name} needs {before}, of which {output} holds no checkpoint and the bundled model no weights")
     return runs
 
@@ -129,7 +131,7 @@ def put_together(output: Path, target: Path, size: int) -> None:
         else:
             shutil.copyfile(part, target / part.name)
     parts = sorted({*note.get("trained_parts", ()), *(PARTS[name] for name in done if name in PARTS)})
-    missing = set(PARTS.values()) - set(parts)
+    missing = set(PARTS.values()) - set(parts) - FROZEN
     note["sizes"] |= {FURTHER[name]: parameters_of(target / f"{FURTHER[name]}.safetensors") for name in further}
     note |= {"trained": missing <= UNHEARD, "trained_parts": parts, "untrained_parts": sorted(missing), "size": size}
     write_note(target, note)

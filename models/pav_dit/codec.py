@@ -65,7 +65,8 @@ class WholeCodec(PlannedModule):
                 raise InputError("clips are decoded one by one", got=f"a batch of {len(one)}", expected="a batch of 1")
             require_finite(f"the {side} latent", one, "Sample again with other settings.")
             flat = one.flatten(2).to(execution_device(model), model.dtype)
-            model.grid.require(flat, model.config.latent_channels)
+            if raw:
+                model.grid.require(flat, model.config.latent_channels)
             own[side] = flat if raw else model.denormalise(side, flat)
         with torch.no_grad():
             progress.step("decode", 0, 1)
