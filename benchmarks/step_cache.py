@@ -84,6 +84,8 @@ ROWS = (
     Row("guidance every 4th", {"guidance_every": 4}),
     Row("guidance in the first half", {"guidance_end": 0.5}),
     Row("fastest, guidance every 2nd", {**cached("fastest"), "guidance_every": 2}),
+    Row("every 6th, guidance in the first half", {**cached("interval", every=6), "guidance_end": 0.5}),
+    Row("first block 0.20, guidance in the first half", {**cached("first_block", threshold=0.2), "guidance_end": 0.5}),
     Row("half the steps", share=0.5),
 )
 

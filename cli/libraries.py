@@ -19,8 +19,9 @@ UNTRAINED = "The model is untrained: picture and sound are noise that only shows
 _BYSTANDERS = ("bitsandbytes", "torchao", "kernels", "peft", "accelerate")
 
 
-# Of these they import much without need; scipy only for losses and for noise levels that no solver of ours has.
-_COSTLY = ("bitsandbytes", "kernels", "peft", "scipy", "torchao")
+# Of these they import much without need: scipy for losses and for noise levels that no solver of ours has, torchvision
+# and torchaudio for pictures and sounds that a language model is shown. GGUF files have a reader of ours.
+_COSTLY = ("bitsandbytes", "gguf", "kernels", "peft", "scipy", "torchao", "torchaudio", "torchvision")
 
 
 def leave_out_unused(args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from ...core.disk import is_file, look, suffix_of
@@ -64,7 +65,7 @@ LORA_DEPTH = 12
 def _found(kind: str) -> dict[str, Model]:
     if kind in WHOLE:
         return _found_planes()
-    found: dict[str, Model] = _bundled_bridges() if kind == "bridge" else {}
+    found: dict[str, Model] = dict(_bundled_bridges(pocket_folder())) if kind == "bridge" else {}
     finders = {"bridge": find_bridges, "alignment": find_alignments}
     for root in model_roots():
         paths = finders[kind](root) if kind in finders else find_folders(root, kind)
@@ -91,9 +92,10 @@ def _found_planes() -> dict[str, Model]:
     return found
 
 
-def _bundled_bridges() -> dict[str, Model]:
-    """The bundled model's bridges beside the one that ``pocket`` names."""
-    folder, usual = pocket_folder(), find_models(POCKET).bridge
+@cache
+def _bundled_bridges(folder: Path) -> dict[str, Model]:
+    """The bundled model's bridges beside the one that ``pocket`` names; they come with the pack and do not change."""
+    usual = find_models(POCKET).bridge
     paths = (path for path in find_bridges(folder) if path != usual)
     return {f"{POCKET}/{path.relative_to(folder).as_posix()}": path for path in paths}
 
