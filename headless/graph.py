@@ -119,12 +119,13 @@ def apply_overrides(graph: Mapping[str, Any], overrides: Mapping[str, Any]) -> d
         WorkflowError: a target that is not there or not unique, or a text that cannot be read.
     """
     check_format(graph)
-    changed = copy.deepcopy(dict(graph))
+    changed, schema_of = copy.deepcopy(dict(graph)), functools.cache(_schema_of)
     for target, value in overrides.items():
         name, port_name = _split_target(changed, target)
         node_id = _find_node(changed, name)
         inputs = changed[node_id].setdefault("inputs", {})
-        inputs[port_name] = _replacement(node_id, changed[node_id]["class_type"], inputs, port_name, value)
+        schema = schema_of(changed[node_id]["class_type"])
+        inputs[port_name] = _replacement(node_id, changed[node_id]["class_type"], schema, inputs, port_name, value)
     return changed
 
 
@@ -270,11 +271,17 @@ def _find_node(graph: Mapping[str, Any], name: str) -> str:
     raise WorkflowError("the workflow has no such node", got=name, expected="one of " + known)
 
 
-def _replacement(node_id: str, class_type: str, inputs: Mapping[str, Any], name: str, value: Any) -> Any:
-    """The value for an input, read as the input's type; a node we do not know tells it by the value it has."""
+def _schema_of(class_type: str) -> Schema | None:
+    """None for a node that is not ours."""
     node_class = node_classes().get(class_type)
-    if node_class is not None:
-        schema = node_class.GET_SCHEMA()
+    return None if node_class is None else node_class.GET_SCHEMA()
+
+
+def _replacement(
+    node_id: str, class_type: str, schema: Schema | None, inputs: Mapping[str, Any], name: str, value: Any
+) -> Any:
+    """The value for an input, read as the input's type; a node we do not know tells it by the value it has."""
+    if schema is not None:
         port = schema.input(name)
         if port is None:
             raise _unknown_input(f"node {node_id} ({class_type})", name, [port.id for port in schema.inputs])

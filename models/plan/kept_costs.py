@@ -1,6 +1,6 @@
-"""Costs that dry runs have found, kept in the user's cache: a later start with the same models does not count anew.
+"""What dry runs have found, kept in the user's cache: a later start with the same models does not count anew.
 
-A cost depends on the modules and shapes, on this package's code and on the libraries that run it; of all of them an
+A finding depends on the modules and shapes, on this package's code and on the libraries that run it; of all of them an
 entry's name is made. Nobody misses an entry that is gone or cannot be written: it is counted again.
 """
 
@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _WHAT = "what models take"
 _MOST = 512
 _LIBRARIES = ("torch", "diffusers", "transformers", "accelerate")
+_NOTHING = Cost(*(0 for _ in Cost._fields))
 # What a dry run goes through.
 _CODE = ("core", "models", "sampling")
 
@@ -37,6 +38,21 @@ def lasting(count: Callable[[], Cost], *what: Any) -> Cost:
     """
     key = fingerprint(what)
     return known_by(key, count if key is None else partial(_from_disk, count, key))
+
+
+def look_once(look: Callable[[], None], *what: Any) -> None:
+    """Look at something unless this machine has: what is refused is looked at every time.
+
+    Args:
+        look: Raises where something is wrong.
+        what: All that this depends on, beside the code.
+    """
+
+    def passed() -> Cost:
+        look()
+        return _NOTHING
+
+    lasting(passed, *what)
 
 
 def _from_disk(count: Callable[[], Cost], found: bytes) -> Cost:

@@ -18,7 +18,7 @@ from torch import nn
 from ...core.disk import is_file
 from ...core.errors import CorruptWeightsError, IncompatibleWeightsError, UnsafeWeightsError
 from ...core.json_text import read_json
-from ..plan.remembered import remembered
+from ..plan.kept_costs import look_once
 from ._limits import outlined
 from ._weight_file import WeightFile
 
@@ -66,7 +66,7 @@ def require_part(model_class: Any, where: Path, file: WeightFile) -> None:
     def look() -> None:
         _require_sizes(outlined(configured(model_class, config), len(shapes), where), shapes, where)
 
-    remembered(look, "part", model_class, config, shapes, where)
+    look_once(look, "part", model_class, config, shapes)
 
 
 def _shapes(file: WeightFile) -> Shapes:

@@ -6,16 +6,24 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from sounding_video.core import kept
 from sounding_video.core.device import Placement
+from sounding_video.core.errors import IncompatibleWeightsError
 from sounding_video.core.kept import user_store
 from sounding_video.models.plan import costs, kept_costs, remembered
 from sounding_video.models.plan.base import Workload
 from sounding_video.models.plan.outline import outline_models
 from sounding_video.models.plan.tracking import Cost
+from sounding_video.models.weights import _config
+from sounding_video.models.weights._folders import part_weights
+from sounding_video.models.weights._weight_file import TensorInfo
 from sounding_video.models.weights.find import find_models
 
 WORK = Workload((1, 4, 2, 4, 4), (1, 6, 21), encoded=("video", "audio"))
@@ -109,8 +117,7 @@ def test_where_nothing_can_be_kept_all_is_counted(start, monkeypatch, tmp_path):
     first, num_runs = start()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert start() == (first, num_runs)
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "~")
+    monkeypatch.setattr(kept, "user_cache_path", lambda *args, **kwargs: Path("~"))  # of a user without a home
     assert start() == (first, num_runs)
 
 
@@ -121,6 +128,26 @@ def test_the_oldest_entries_go(start, cache):
         os.utime(file, (1000 - age, 1000 - age))
     oldest, second = files[-1], files[-2]
     entry = oldest.read_text()
-    kept = user_store("costs", "costs", most=num_runs)
-    kept.store("new", json.loads(entry))
+    store = user_store("costs", "costs", most=num_runs)
+    store.store("new", json.loads(entry))
     assert not oldest.exists() and second.exists() and len(list(cache.iterdir())) == num_runs
+
+
+def test_a_part_that_was_found_good_is_not_made_again_by_a_later_start(start, cache, monkeypatch, small_models_dir):
+    """What is refused is made, and refused, every time."""
+    from diffusers import WanTransformer3DModel
+
+    where, made, real = small_models_dir / "wan" / "transformer", [], _config.outlined
+    monkeypatch.setattr(_config, "outlined", lambda *args: made.append(1) or real(*args))
+    file = part_weights(where)
+
+    def look(infos: dict[str, TensorInfo]) -> int:
+        remembered._FOUND.clear()
+        made.clear()
+        with nullcontext() if infos is file.infos else pytest.raises(IncompatibleWeightsError, match="misshapen"):
+            _config.require_part(WanTransformer3DModel, where, SimpleNamespace(infos=infos))
+        return len(made)
+
+    name, info = next(iter(file.infos.items()))
+    wrong = {**file.infos, name: replace(info, shape=(*info.shape, 2))}
+    assert [look(file.infos), look(file.infos), look(wrong), look(wrong), look(file.infos)] == [1, 0, 1, 1, 0]
