@@ -12,6 +12,7 @@ from .core.kept import KeptJson, user_store
 from .core.progress import Progress
 from .sampling.cache._curve import Curve, curves_as_json, read_curves
 from .sampling.cache.base import StepCache
+from .sampling.loop import MEASURES
 
 _log = logging.getLogger(__name__)
 _WHAT = "what step caches measured"
@@ -31,8 +32,8 @@ def calibrated(cache: StepCache | None, model: str, progress: Progress) -> StepC
     key = KeptJson.key({"model": model, "form": 1})
     curves = _KNOWN.get(key) or _from_disk(key)
     if not curves:
-        progress.tell("the step cache measures this model now: this run is computed whole")
-    return replace(cache, curves=curves, keep=partial(_keep, key))
+        progress.tell(MEASURES)
+    return replace(cache, curves=curves, keep=partial(_keep, key, curves))
 
 
 def _from_disk(key: str) -> dict[str, Curve]:
@@ -40,9 +41,9 @@ def _from_disk(key: str) -> dict[str, Curve]:
     return read_curves(store.load(key)) if store is not None else {}
 
 
-def _keep(key: str, curves: Mapping[str, Curve]) -> None:
-    """In memory, and where the folder can be written also on disk."""
-    _KNOWN[key] = dict(curves)
+def _keep(key: str, known: Mapping[str, Curve], curves: Mapping[str, Curve]) -> None:
+    """In memory, and where the folder can be written also on disk; what is known of the other side stays."""
+    _KNOWN[key] = curves = {**known, **curves}
     store = user_store("magnitudes", _WHAT)
     try:
         if store is not None:

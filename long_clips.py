@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -112,10 +112,12 @@ def sample_windows(
     """
     progress.tell(plan.sentence)
     way = WINDOWS.get(options.windows)()
+    chosen = [conditioning.at(way.middle(window, plan)) for window in plan.windows]
+    tell_of_unread(conditioning, chosen, progress)
     run = LongRun(
         plan,
         denoiser,
-        [conditioning.at(way.middle(window, plan)) for window in plan.windows],
+        chosen,
         draw_long_noise(plan, options.seed, shapes),
         given,
         options.seed,
@@ -123,6 +125,14 @@ def sample_windows(
         progress,
     )
     return way.sample(run)
+
+
+def tell_of_unread(conditioning: Conditioning, chosen: Sequence[Conditioning], progress: Progress) -> None:
+    """A sentence for captions that no window takes: each goes by the caption that holds in its middle."""
+    unread = [start for start, each in conditioning.later if not any(each is one for one in chosen)]
+    if unread:
+        times = ", ".join(f"{float(start):g} s" for start in unread)
+        progress.tell(f"captions that begin at {times} are not read: there no window has the middle of what it makes")
 
 
 def of_windows(model: FamilyModel, conditioning: Conditioning, seconds: float) -> Conditioning:

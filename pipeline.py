@@ -187,9 +187,9 @@ def _of_plan(
 ) -> Conditioning:
     """Captions as windows need them; what is done, or not read, is told."""
     if plan is not None:
-        if any(text.frames is not None for text in Pair.of(conditioning).present.values()):
+        if any(text.is_told for text in Pair.of(conditioning).present.values()):
             raise InputError(
-                "what a side is told of the other, frame by frame, is told of the whole clip",
+                "what a side is told of the other is told of the whole clip",
                 got=f"{len(plan.windows)} windows",
                 expected="windows off",
             )

@@ -19,7 +19,6 @@ from .libraries import UNTRAINED
 from .options import NUMBER_OF_CLIPS, Checked
 
 if TYPE_CHECKING:
-    from ..core.clock import Timeline
     from ..media.files import FreeName
     from ..media.mux import MuxReport
     from ..pipeline import FamilyModel, SamplingOptions
@@ -149,7 +148,6 @@ class Told:
     Args:
         console: Where to.
         model: What made them.
-        timeline: Their extent.
         wanted: All that were asked for.
         started: When the command began, by the monotonic clock.
         captions: What was said of the captions already, for ``--json``.
@@ -159,14 +157,13 @@ class Told:
         self,
         console: Console,
         model: FamilyModel,
-        timeline: Timeline,
         wanted: Sequence[Wanted],
         *,
         started: float,
         captions: Sequence[str] = (),
     ) -> None:
         self._captions = list(captions)
-        self._console, self._model, self._timeline, self._wanted = console, model, timeline, wanted
+        self._console, self._model, self._wanted = console, model, wanted
         self._started = self._begun = started
         self._clips: list[dict[str, Any]] = []
         self._plan: set[str] = set()
@@ -181,19 +178,20 @@ class Told:
         def report(stage: str, done: int, units: int, preview: Callable[[], Any] | None = None) -> None:
             progress.report(f"clip {number} of {total}, {STAGE_TITLES.get(stage, stage)}", done, units, preview)
 
-        return Progress(report, progress.check_cancelled)
+        return replace(progress, report=report)
 
     def gap(self, reason: str) -> None:
         """Why the files hold no workflow; said once."""
         if not self._clips:
             self._console.warn(f"note: the file will hold its settings but no workflow: {reason}")
 
-    def clip(self, wanted: Wanted, report: MuxReport, *, plan: Sequence[str]) -> None:
+    def clip(self, wanted: Wanted, report: MuxReport, *, size: tuple[int, int] | None, plan: Sequence[str]) -> None:
         """One is written; what was changed while writing is told at once.
 
         Args:
             wanted: Which.
             report: What is in its file.
+            size: Of its picture, width and height; None without one.
             plan: What was decided about memory, and what else the stages noted; what was told already is not again.
         """
         now = time.monotonic()
@@ -206,11 +204,12 @@ class Told:
             self._plan.add(decided)
         for text in report.notes:
             self._console.note(f"note: {text}")
-        has_picture = report.num_frames is not None
+        size = size if report.num_frames is not None else None
+        width, height = size or (None, None)
         values = {
             **report.as_json(),
-            "width": self._timeline.width if has_picture else None,
-            "height": self._timeline.height if has_picture else None,
+            "width": width,
+            "height": height,
             "seed": wanted.options.seed,
             "model": self._model.description,
             "bridges": self._model.bridges,
@@ -221,11 +220,10 @@ class Told:
         }
         self._clips.append(values)
         if not self._console.as_json:
-            self._console.report(self._line(report, wanted, seconds), values)
+            self._console.report(self._line(report, wanted, size, seconds), values)
 
-    def _line(self, report: MuxReport, wanted: Wanted, seconds: float) -> str:
-        size = f"{self._timeline.width}x{self._timeline.height}"
-        picture = f"{report.num_frames} frames {size} at {report.fps} fps, " if report.num_frames is not None else ""
+    def _line(self, report: MuxReport, wanted: Wanted, size: tuple[int, int] | None, seconds: float) -> str:
+        picture = "" if size is None else f"{report.num_frames} frames {size[0]}x{size[1]} at {report.fps} fps, "
         sound = f"{report.num_samples} samples at {report.sample_rate} Hz"
         seed = "" if wanted.place is None else f"; seed {wanted.options.seed}"
         return f"{report.path}: {float(report.seconds):.3f} s, {picture}{sound}{seed}; made in {seconds:.1f} s"

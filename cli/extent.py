@@ -84,15 +84,32 @@ def whole_clip(args: argparse.Namespace, console: Console, at_once: Timeline) ->
     return whole
 
 
-def require_no_length(args: argparse.Namespace) -> None:
-    """Refuse a length for a video that goes on.
+def extent_at_once(args: argparse.Namespace, extent: dict[str, Any]) -> dict[str, Any]:
+    """The extent of what is made at once: a window, or the clip where its windows are off."""
+    seconds = args.seconds if args.windows == "off" else args.window_seconds
+    if not seconds:
+        return extent
+    return {**extent, "num_frames": closest_frames(round(seconds * float(extent["fps"])))}
+
+
+def require_no_extent(args: argparse.Namespace) -> None:
+    """Refuse a length, a size or a rate for a video that goes on: its own stay.
 
     Raises:
         InputError: there is one.
     """
-    if args.go_on and args.seconds is not None:
+    if not args.go_on:
+        return
+    if args.seconds is not None:
         raise InputError(
             "a video goes on by half of the model's own length",
             got=f"--continue with --seconds {args.seconds:g}",
             expected="--continue alone; its result can go on again",
+        )
+    asked = [f"--{option}" for option in ("frames", "size", "fps") if getattr(args, option) is not None]
+    if asked:
+        raise InputError(
+            "a video that goes on keeps its size and rate, and goes on by half of the model's own length",
+            got=f"--continue with {' and '.join(asked)}",
+            expected="--continue alone",
         )

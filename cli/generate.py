@@ -16,7 +16,7 @@ from .bridges import add_bridge_options, bridge_options, bridge_use
 from .clips import Told, Wanted, add_file_options, rehearse_writing, wanted_clips
 from .console import Console
 from .expand import MODE, MODES_HELP, add_backend_options, expand_prompt, tell_report
-from .extent import add_extent_options, extent_of, require_no_length, settle_windows, whole_clip
+from .extent import add_extent_options, extent_at_once, extent_of, require_no_extent, settle_windows, whole_clip
 from .given import FILE, MODEL, NEW_FILE, free_text
 from .libraries import explain_full_memory, leave_out_unused, quiet_libraries
 from .loras import Lora, add_lora_options, apply_loras, asked_loras, distilled_loras
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     extent = extent_of(args, own)
     settle_windows(args, extent)
     options = options_of(args, found)
-    placement = placement_of(args, found, extent)
+    placement = placement_of(args, found, extent_at_once(args, extent))
     loras = asked_loras(args)
     wanted = wanted_clips(Path(with_date(args.output)), args.number, options)
     encoding = {"writer": args.writer, "codec": args.codec, "crf": args.crf}
@@ -153,7 +153,7 @@ def run(args: argparse.Namespace, console: Console) -> None:
     tags = partial(clip_tags, args, models=found, captions=captions, negatives=negatives, timeline=timeline)
     make = _maker(args, console, model, captions, timeline, negatives, has_picture(wanted[0].path), reading)
     write = partial(write_clip, **encoding)
-    told = Told(console, model, timeline, wanted, started=started, captions=told_captions)
+    told = Told(console, model, wanted, started=started, captions=told_captions)
     with explain_full_memory(), told.kept():
         for each in wanted:
             _make_one(each, make, write, None if args.no_metadata else tags, told)
@@ -226,7 +226,7 @@ def _maker(
 
 def _require_given(args: argparse.Namespace) -> None:
     """Refuse files that cannot be begun with before anything is loaded."""
-    require_no_length(args)
+    require_no_extent(args)
     if args.first_frame and args.go_on:
         raise InputError("a clip begins with a picture or goes on from a video", got="both", expected="one of the two")
     given = args.first_frame or args.go_on
@@ -277,7 +277,9 @@ def _make_one(
     progress = told.progress(wanted)
     with noted() as notes:
         clip = make(options=wanted.options, progress=progress)
-    told.clip(wanted, write(clip, wanted.name, metadata=metadata, progress=progress), plan=notes)
+    report = write(clip, wanted.name, metadata=metadata, progress=progress)
+    size = None if clip.video is None else clip.video.frames.shape[2:0:-1]
+    told.clip(wanted, report, size=size, plan=notes)
 
 
 def caption_cache(args: argparse.Namespace) -> ConditioningCache:

@@ -23,11 +23,14 @@ from ..models.weights.hub import is_cached, listed_name
 from ..nodes.host.standalone import Session, session
 from ..nodes.own import AS_SET
 from ..pipeline import SamplingOptions
+from .alignment import AUTO
 from .bridges import chosen_bridge
 from .loras import asked_loras, lora_name, lora_root, with_lora_nodes
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "workflows" / "api" / "text_to_sounding_video_pocket.json"
 SETTINGS = ("fusion", "placement", "device", "dtype", "offload", "attention", "tiling", "storage", "free_text_encoders")
+# Of a video that goes on, its own hold.
+EXTENT = ("num_frames", "width", "height", "fps")
 LOADERS = ("T2SVLoadWanTower", "T2SVLoadStableAudioTower")
 
 
@@ -71,9 +74,9 @@ def clip_tags(
         "models": names,
         "loras": [{"file": lora_name(lora.path), "strength": lora.strength, "part": lora.part} for lora in loras],
     }
-    if args.cascade:
-        settings |= {"cascade": args.cascade, "condition_strength": args.condition_strength}
-        return {"sounding_video": settings}, "a cascade is several samplers, which the template of one cannot be set to"
+    settings, gap = _beyond_the_template(args, settings)
+    if gap:
+        return {"sounding_video": settings}, gap
     if not has_nodes:
         return {"sounding_video": settings}, f"no node loads {models.name} ({family_of(models).title})"
     graph = with_lora_nodes(read_workflow(TEMPLATE), loras)
@@ -86,6 +89,21 @@ def clip_tags(
             return {"prompt": graph, "workflow": ui_workflow(graph), "sounding_video": settings}, ""
     except WorkflowError as error:
         return {"sounding_video": settings}, str(error)
+
+
+def _beyond_the_template(args: argparse.Namespace, settings: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The settings with what no template has a node for, and what that is; empty for a clip made from its prompt."""
+    if args.cascade:
+        how = {"cascade": args.cascade, "condition_strength": args.condition_strength}
+        how["alignment"] = Path(args.alignment or AUTO).name
+        return {**settings, **how}, "a cascade is several samplers, which the template of one cannot be set to"
+    if args.first_frame:
+        begun = {"first_frame": Path(args.first_frame).name}
+        return {**settings, **begun}, "the template has no node for a picture that a clip begins with"
+    if args.go_on:
+        kept = {name: value for name, value in settings.items() if name not in EXTENT}
+        return {**kept, "continue": Path(args.go_on).name}, "the template has no node for a video that goes on"
+    return settings, ""
 
 
 def _node_values(

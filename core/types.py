@@ -98,12 +98,14 @@ class ModalityConditioning:
         negative: ``(B, L, D)`` or None when guidance is off for this modality.
         duration: Stable Audio's global states ``(B, 1, D)``, None for video.
         frames: What is added to the tower's stream, moment by moment; None for nothing.
+        is_told: Whether the tower is told of the other side, by ``frames`` or by tokens behind the text.
     """
 
     positive: Tensor
     negative: Tensor | None = None
     duration: Tensor | None = None
     frames: FrameShifts | None = None
+    is_told: bool = False
 
     def __post_init__(self) -> None:
         _expect_dims("the positive text embedding", self.positive, "B L D")

@@ -81,6 +81,16 @@ def num_latents_of(timeline: Timeline, plan: Sequence[Window]) -> int:
     return plan[-1].first_latent + timeline.audio_latent_shape[1]
 
 
+def middle_of_new(timeline: Timeline, window: Window) -> Fraction:
+    """When the middle of what a window makes anew lies in the whole clip, in seconds.
+
+    Args:
+        timeline: Of one window.
+        window: One of :func:`windows`.
+    """
+    return window.start + (window.known_latents * _latent_seconds(timeline) + timeline.seconds) / 2
+
+
 def _latent_seconds(timeline: Timeline) -> Fraction:
     return Fraction(timeline.geometry.audio_hop, timeline.geometry.sample_rate)
 
@@ -132,6 +142,12 @@ class LatentWindow:
     shared: Pair[int]
     start: Fraction
     times: ClipTimes
+
+    @property
+    def shared_seconds(self) -> Fraction:
+        """How much of it the window before it makes too; of both sides the sound says it."""
+        side = "audio" if self.shared.audio else "video"
+        return self.shared[side] * getattr(self.times, side).step
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,9 @@ class PictureFit:
     known_frames: int
     short: str = "pad"
 
-    def sentences(self, start: float) -> list[str]:
-        """What happened, in the order in which it was done."""
-        return [*self._length(start), *self._rate(), *self._size()]
+    def sentences(self, start: float, *, length: bool = True) -> list[str]:
+        """What happened, in the order in which it was done; with or without how much of its time is used."""
+        return [*(self._length(start) if length or self.num_frames == 1 else ()), *self._rate(), *self._size()]
 
     def _length(self, start: float) -> list[str]:
         if self.num_frames == 1:
@@ -108,10 +108,10 @@ class SoundFit:
     known_samples: int
     short: str = "pad"
 
-    def sentences(self, start: float) -> list[str]:
-        """What happened, in the order in which it was done."""
-        told = _cut("sound", self.seconds, start, self.used_seconds, self.missing_seconds)
-        if self.missing_seconds > _TOLD_SECONDS:
+    def sentences(self, start: float, *, length: bool = True) -> list[str]:
+        """What happened, in the order in which it was done; with or without how much of its time is used."""
+        told = _cut("sound", self.seconds, start, self.used_seconds, self.missing_seconds) if length else []
+        if length and self.missing_seconds > _TOLD_SECONDS:
             filled = {"loop": "it is repeated", OPEN: "what follows is made"}.get(self.short, "silence follows")
             told.append(f"The sound ends {self.missing_seconds:.3f} s early; {filled}.")
         if self.sample_rate != self.wanted_rate:
@@ -136,9 +136,14 @@ class FitReport:
     picture: PictureFit | None = None
     sound: SoundFit | None = None
 
-    def sentences(self) -> list[str]:
-        """Every change as a sentence for the user; empty when the clip fitted as it was."""
-        return [sentence for part in (self.picture, self.sound) if part for sentence in part.sentences(self.start)]
+    def sentences(self, *, length: bool = True) -> list[str]:
+        """Every change as a sentence for the user; empty when the clip fitted as it was.
+
+        Args:
+            length: Also how much of its time is used.
+        """
+        parts = [part for part in (self.picture, self.sound) if part]
+        return [sentence for part in parts for sentence in part.sentences(self.start, length=length)]
 
     def left_open(self) -> FitReport:
         """The same where what the clip lacks is left to the sampler."""

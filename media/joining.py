@@ -23,7 +23,7 @@ from ..core.clock import samples_for
 from ..core.errors import InputError
 from ..core.types import AudioClip, AVClip, VideoClip
 from ..core.windows import Window
-from .audio import fade_out, resample
+from .audio import fade_out, fit_length, resample
 
 CROSSFADE_SECONDS = 0.02
 
@@ -142,8 +142,9 @@ class JoinedSound:
 def put_behind(first: AVClip, second: AVClip, *, start: Fraction | None = None) -> AVClip:
     """A clip, and behind it what the second one has beyond it.
 
-    The first stays as it is. Frames of the second are taken by the nearest earlier time at the first one's rate and
-    brought to its size; its sound is resampled, and the two meet in a crossfade of 20 ms before the first one's end.
+    The first stays as it is, but that a sound beside a picture becomes as long as the picture, by silence or a cut.
+    Frames of the second are taken by the nearest earlier time at the first one's rate and brought to its size; its
+    sound is resampled, and the two meet in a crossfade of 20 ms before the first one's end.
     A sound that only the second has begins with silence; one that only the first has ends where it ends.
 
     Args:
@@ -178,15 +179,16 @@ def put_behind(first: AVClip, second: AVClip, *, start: Fraction | None = None) 
 
 
 def _sound_behind(before: AudioClip | None, after: AudioClip, seconds: Fraction, known: Fraction) -> AudioClip:
-    """The first sound to its end, then the second one; as many channels and samples a second as the first."""
+    """The first sound to the clip's end, then the second one; as many channels and samples a second as the first."""
     rate = after.sample_rate if before is None else before.sample_rate
     channels = after.waveform.shape[0] if before is None else before.waveform.shape[0]
     wave = resample(after, rate).waveform
     if channels != wave.shape[0]:
         wave = wave.mean(0, keepdim=True).expand(channels, -1)
-    if before is None:
+    if before is None or not before.waveform.shape[1]:
         before = AudioClip(wave.new_zeros(channels, samples_for(seconds, rate)), rate)
-    return AudioClip(_crossed(before.waveform, wave, samples_for(known, rate), rate), rate)
+    known_wave = fit_length(before, samples_for(seconds, rate)).waveform
+    return AudioClip(_crossed(known_wave, wave, samples_for(known, rate), rate), rate)
 
 
 def _sized(frames: Tensor, height: int, width: int) -> Tensor:

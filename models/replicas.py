@@ -155,6 +155,7 @@ class Replicas:
             timestep=cut(modality.timestep),
             text=cut(modality.text),
             duration=cut(modality.duration),
+            frames=cut(modality.frames),
             passes=modality.passes[rows.start : rows.stop],
             heard=heard and _HeardElsewhere(heard, device, self._devices[0]),
         )

@@ -16,7 +16,7 @@ from ..core.pair import MODALITIES, Pair
 from ..core.progress import SILENT, Progress
 from ..core.protocols import Denoiser
 from ..core.types import Conditioning, JointLatents, ModalityConditioning, require_finite
-from .cache._run import CacheRun
+from .cache._run import LEAST_STEPS, CacheRun
 from .cache.base import StepCache
 from .given import Given, KnownPart
 from .guidance import Guidance, GuidedDenoiser, View
@@ -24,6 +24,7 @@ from .noise import seeded_generator
 from .schedules.base import ModalitySchedule, Schedule
 
 _log = logging.getLogger(__name__)
+MEASURES = "the step cache measures this model now: this run is computed whole"
 _PREDICTION_REMEDY = "Run the towers in float32 or bfloat16, lower the guidance scale, or check the weight files."
 
 
@@ -120,13 +121,18 @@ def _remembered(
     present = tracks.present
     made = {name for name, track in present.items() if isinstance(track, _Track)}
     reused = frozenset(present) & (frozenset(MODALITIES) if cache.sound == "cached" else {"video"})
+    own = frozenset({"audio"} & made if cache.sound == "itself" else ())
     if not reused or (cache.looks and "video" not in present):
         progress.tell("the step cache does nothing here: it leaves out work on the picture, and none is made")
         return None
-    if cache.measured and ("video" if "video" in reused else "audio") not in made:
+    leading = "video" if "video" in reused else "audio"
+    if cache.measured and leading not in made:
         progress.tell("the step cache does nothing here: it goes by predictions of the picture, and none are made")
         return None
-    return CacheRun(cache, num_steps, reused, frozenset({"audio"} & made if cache.sound == "itself" else ()))
+    if cache.curves and not {leading, *own} <= cache.curves.keys():
+        progress.tell(MEASURES)
+        cache = replace(cache, curves={})
+    return CacheRun(cache, num_steps, reused, own)
 
 
 def _tell(remembered: CacheRun | None, progress: Progress) -> None:
@@ -136,6 +142,8 @@ def _tell(remembered: CacheRun | None, progress: Progress) -> None:
     _log.info(remembered.summary())
     progress.tell(remembered.summary())
     cache, curves = remembered.cache, remembered.measured() if remembered.cache.measured else {}
+    if remembered.is_too_short:
+        progress.tell(f"a run of {LEAST_STEPS} steps or more is needed to measure a model")
     if curves and not curves.keys() <= cache.curves.keys():
         if cache.keep is not None:
             cache.keep(curves)

@@ -12,7 +12,8 @@ from ..core.clock import Timeline
 from ..core.pair import OTHER, Pair
 from ..core.progress import SILENT, Progress
 from ..core.types import Captions, Conditioning
-from ..core.windows import Window, windows
+from ..core.windows import Window, middle_of_new, windows
+from ..long_clips import tell_of_unread
 from ..media.fit_report import FitReport
 from ..media.user_file import UserFile
 from ..models.alignment.condition import reading
@@ -142,9 +143,27 @@ def planned_windows(timeline: Timeline, seconds: Fraction, overlap: float) -> tu
     return plan, [told] if len(plan) > 1 else []
 
 
+def captions_of_windows(
+    conditioning: Conditioning, timeline: Timeline, plan: Sequence[Window], progress: Progress
+) -> list[Conditioning]:
+    """What each window is told: what holds in the middle of what is new in it. One window is told all there is.
+
+    Args:
+        conditioning: Encoded captions, also later ones.
+        timeline: Of one window.
+        plan: The windows.
+        progress: Told of captions that no window takes.
+    """
+    if len(plan) == 1:
+        return [conditioning]
+    chosen = [conditioning.at(middle_of_new(timeline, window)) for window in plan]
+    tell_of_unread(conditioning, chosen, progress)
+    return [replace(each, later=()) for each in chosen]
+
+
 def fit_told(report: FitReport, plan: Sequence[Window]) -> list[str]:
     """How what is given was fitted; how much of it one window shows is said of the only window there is."""
-    return [sentence for sentence in report.sentences() if len(plan) == 1 or "long" not in sentence]
+    return report.sentences(length=len(plan) == 1)
 
 
 def sizes_told(report: FitReport) -> list[str]:

@@ -22,7 +22,7 @@ from ..media.user_file import UserFile, fit_file
 from ..models.clip_encoding import encode_clip
 from ..pipeline import decode_latents, sample_latents
 from ..sampling.given import Given, known
-from .base import OVERLAP_SECONDS, Run, fit_told, made_alone, own_timeline, planned_windows
+from .base import OVERLAP_SECONDS, Run, captions_of_windows, fit_told, made_alone, own_timeline, planned_windows
 
 # The model is asked for this many times its own length before windows are made.
 LONGEST_PASS = 2
@@ -60,12 +60,13 @@ def picture_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -
         plan, told = (Window(0, 0, 0, 0, Fraction(0), Fraction(0)),), []
     else:
         plan, told = planned_windows(timeline, file.sound.seconds, overlap)
-    conditioning, notes, parts = run.conditioning(timeline), list(file.notes), []
+    told_each = captions_of_windows(run.conditioning(timeline), timeline, plan, run.progress)
+    notes, parts = list(file.notes), []
     for number, window in enumerate(plan):
         clip, report = fit_file(heard, timeline, start=window.first_frame / timeline.fps)
         if number == 0:
             notes += fit_told(report, plan)
-        parts.append(_window(run.seeded(number), timeline, conditioning, clip, _end(parts, window)))
+        parts.append(_window(run.seeded(number), timeline, told_each[number], clip, _end(parts, window)))
     return with_own_sound(file.sound, join_pictures(parts, plan)), [*notes, *told]
 
 

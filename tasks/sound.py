@@ -15,7 +15,7 @@ from ..media.user_file import UserFile, fit_file
 from ..models.clip_encoding import encode_clip
 from ..pipeline import decode_latents, sample_latents
 from ..sampling.given import Given, known
-from .base import OVERLAP_SECONDS, Run, fit_told, made_alone, own_timeline, planned_windows
+from .base import OVERLAP_SECONDS, Run, captions_of_windows, fit_told, made_alone, own_timeline, planned_windows
 
 
 def sound_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -> tuple[AudioClip, list[str]]:
@@ -40,14 +40,14 @@ def sound_for(run: Run, file: UserFile, *, overlap: float = OVERLAP_SECONDS) -> 
         run.reading.require(run.model, "audio")
     timeline = own_timeline(run.model, file)
     plan, told = planned_windows(timeline, file.seconds, overlap)
-    conditioning = run.conditioning(timeline)
+    told_each = captions_of_windows(run.conditioning(timeline), timeline, plan, run.progress)
     notes, latents = list(file.notes), None
     joined = JoinedSound(samples_for(file.seconds, timeline.geometry.sample_rate))
     for number, window in enumerate(plan):
         clip, report = fit_file(file, timeline, start=window.start)
         if number == 0:
             notes += fit_told(report, plan)
-        latents = _window(run.seeded(number), timeline, conditioning, clip, window, latents)
+        latents = _window(run.seeded(number), timeline, told_each[number], clip, window, latents)
         decoded = decode_latents(JointLatents(audio=latents), fps=timeline.fps, **run.codecs())
         joined.add(decoded.audio, window)
     return joined.whole(FADE_SECONDS), [*notes, *told]

@@ -144,6 +144,32 @@ def test_captions_that_change_reach_the_windows_of_their_time(model, way):
     assert "captions from 4 s on are not read" in " ".join(told)
 
 
+def test_the_last_window_is_told_what_holds_where_it_makes_something(model):
+    """It shares far more than the others, since it ends where the clip does."""
+    options, extent = replace(OPTIONS, windows="given", overlap_seconds=0.3), timeline(model, 65)
+    plan = plan_of(model, options, model.shapes(extent), extent.times)
+    middle, last = WINDOWS.get("given")().middle, plan.windows[-1]
+    assert last.shared.audio > 1.4 * plan.windows[1].shared.audio
+    new = last.start + last.shared.audio * last.times.audio.step
+    assert middle(last, plan) == (new + last.start + plan.seconds) / 2
+    said = float(middle(last, plan)) - 0.05
+    script, told = Captions(f"[0] {CAPTIONS.video} [{said:.2f}] rain falls", CAPTIONS.audio), []
+    progress = Progress(tell=told.append)
+    quick = replace(options, num_steps=1)
+    changed = latents_of(model, 65, quick, captions=script, progress=progress)
+    assert not torch.equal(changed.video, latents_of(model, 65, quick).video)
+    assert "not read" not in " ".join(told)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_captions_that_no_window_takes_are_told(model, way):
+    script, told = Captions(f"[0] {CAPTIONS.video} [1.5] snow falls [1.6] rain falls", CAPTIONS.audio), []
+    latents_of(
+        model, 53, replace(OPTIONS, num_steps=1, windows=way), captions=script, progress=Progress(tell=told.append)
+    )
+    assert "captions that begin at 1.5 s are not read" in " ".join(told)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_stop_in_the_middle_is_one(model, way):
     steps = []

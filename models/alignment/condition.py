@@ -65,7 +65,7 @@ def conditioned(
         return replace(conditioning, **{made: _longer(text, told, nulls)})
     _batch_of(text, told)
     shifts = FrameShifts(told, nulls, alignment.edges(made, frames), frames if made == "video" else None)
-    return replace(conditioning, **{made: replace(text, frames=shifts)})
+    return replace(conditioning, **{made: replace(text, frames=shifts, is_told=True)})
 
 
 def require_reader(loaded: LoadedAlignment, side: str, text_width: int) -> torch.nn.Module:
@@ -113,7 +113,7 @@ def _longer(text: ModalityConditioning, tokens: Tensor, nulls: Tensor) -> Modali
         wide = [each.expand(batch, -1, -1) for each in (rows, more.to(rows))]
         return torch.cat(wide, 1)
 
-    return replace(text, positive=behind(text.positive, tokens), negative=behind(text.negative, nulls))
+    return replace(text, positive=behind(text.positive, tokens), negative=behind(text.negative, nulls), is_told=True)
 
 
 def reading(model: FamilyModel, loaded: LoadedAlignment, side: str) -> FamilyModel:

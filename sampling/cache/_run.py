@@ -15,6 +15,8 @@ from .base import StepCache
 _POSITIVE = "positive"
 # Of what the sound hears: its solver draws noise at every step, which a slope through two of them would make louder.
 _HEARD_ORDER = 0
+# Fewer make a curve of a model that is too coarse for other runs.
+LEAST_STEPS = 10
 _TITLES = {"video": "prediction", "audio": "prediction of the sound"}
 # Gives what the first block of a tower adds to its stream now.
 Look = Callable[[], Tensor]
@@ -110,9 +112,14 @@ class CacheRun:
         """Of all that is kept."""
         return sum(history.num_bytes for kept in (self._predictions, self._heard) for history in kept.values())
 
+    @property
+    def is_too_short(self) -> bool:
+        """Whether it was to be measured and has too few steps for a curve that serves others."""
+        return self.cache.measured and not self.cache.curves and self._num_steps < LEAST_STEPS
+
     def measured(self) -> dict[str, Curve]:
-        """Curves of a run that was computed whole; none of another."""
-        if self.num_computed < self._num_steps:
+        """Curves of a run that was computed whole and is long enough; none of another."""
+        if self.num_computed < self._num_steps or self._num_steps < LEAST_STEPS:
             return {}
         made = {
             name: made_curve([(at, float(length)) for at, length in lengths]) for name, lengths in self._lengths.items()

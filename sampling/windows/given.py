@@ -31,7 +31,7 @@ class GivenWindows(Windows):
 
     def middle(self, window: LatentWindow, plan: LatentPlan) -> Fraction:
         """Of what is new in it."""
-        return window.start + ((plan.overlap if window.start else 0) + plan.seconds) / 2
+        return window.start + (window.shared_seconds + plan.seconds) / 2
 
     def sample(self, run: LongRun) -> JointLatents:
         """A run of the sampler for each window."""

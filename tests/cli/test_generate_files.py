@@ -63,6 +63,11 @@ def test_several_clips_from_one_model_and_one_encoding(generate, counted, tmp_pa
     assert [tag["seed"] for tag in tags] == [7, 8, 9]
 
 
+def test_what_a_run_tells_is_told_of_several_clips_too(generate):
+    outcome = generate("a dog barks", "-n", 2, "--step-cache", "fast", "--steps", 12)
+    assert outcome.code == 0 and "step cache: 6 of 12 steps computed" in outcome.err, outcome.err
+
+
 def test_json_names_all_of_them(generate, tmp_path):
     outcome = generate("a dog barks", "-n", 2, "--json", "--seed", 5)
     values = outcome.json

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import pytest
 import torch
 from PIL import Image
 from small_models import write_pav_dit_folder
+from sounding_video.cli import build_parser
+from sounding_video.cli.extent import extent_at_once, extent_of, settle_windows
 from sounding_video.media.probe import probe, read_clip
+from sounding_video.models.own import OwnSettings
 
 SCRIPT = "[0] rain on a roof [1] a drum"
 
@@ -79,6 +83,9 @@ def test_a_longer_clip_begins_with_a_picture(generate, tmp_path):
         (["[0] rain [0] snow", "--seconds", 2], "do not rise"),
         (["[0] rain [1]", "--seconds", 2], "has no words"),
         (["rain", "--continue", "x.mp4", "--seconds", 2], "goes on by half"),
+        (["rain", "--continue", "x.mp4", "--frames", 5], "keeps its size and rate"),
+        (["rain", "--continue", "x.mp4", "--size", "32x32"], "and --size; expected --continue alone"),
+        (["rain", "--continue", "x.mp4", "--fps", 24], "and --fps; expected --continue alone"),
     ],
 )
 def test_what_cannot_be_is_one_sentence(generate, tmp_path, arguments, sentence):
@@ -96,3 +103,20 @@ def test_a_model_that_makes_clips_as_a_whole_makes_its_own_length_and_refuses_an
     longer = command(*ask, "-o", tmp_path / "longer.mp4", "--seconds", 5)
     assert longer.code == 2 and longer.json["error"]["expected"].startswith("8 frames")
     assert not (tmp_path / "longer.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "frames"),
+    [
+        ([], 33),
+        (["--seconds", "20"], 33),
+        (["--seconds", "20", "--window-seconds", "1"], 13),
+        (["--seconds", "20", "--windows", "off"], 301),
+        (["--seconds", "20", "--frames", "17"], 17),
+    ],
+)
+def test_the_way_to_keep_weights_is_decided_for_what_is_made_at_once(options, frames):
+    args = build_parser().parse_args(["generate", "rain", "-o", "x.mp4", *options])
+    extent = extent_of(args, OwnSettings(num_frames=33, fps=Fraction(15), width=64, height=64))
+    settle_windows(args, extent)
+    assert extent_at_once(args, extent)["num_frames"] == frames

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from sounding_video.media.probe import probe, read_clip
@@ -55,9 +57,16 @@ def test_one_bad_file_among_several_is_told_and_the_rest_is_made(command, clips,
 def test_a_clip_goes_on_and_a_clip_begins_with_a_picture(command, clips, tmp_path):
     longer = command("generate", TEXT, "--continue", clips[0], "-o", tmp_path / "long.mp4", *QUICK, "--json")
     assert longer.code == 0, longer.err
-    assert probe(tmp_path / "long.mp4").num_frames > probe(clips[0]).num_frames
+    own, info = probe(clips[0]), probe(tmp_path / "long.mp4")
+    assert info.num_frames > own.num_frames
+    assert (longer.json["width"], longer.json["height"]) == (info.width, info.height) == (own.width, own.height)
+    settings = json.loads(info.tags["sounding_video"])
+    assert settings["continue"] == clips[0].name and "num_frames" not in settings
+    assert "no node for a video that goes on" in longer.err and "prompt" not in info.tags
     begun = command("generate", TEXT, "--first-frame", clips[0], "-o", tmp_path / "first.mp4", *QUICK, "--json")
     assert begun.code == 0, begun.err
+    tags = probe(tmp_path / "first.mp4").tags
+    assert json.loads(tags["sounding_video"])["first_frame"] == clips[0].name and "prompt" not in tags
     assert probe(tmp_path / "first.mp4").num_frames == 33
 
 

@@ -124,6 +124,20 @@ def test_a_side_that_only_one_clip_has() -> None:
     assert sounds.video is None and sounds.audio.waveform.shape == (2, 12_000)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1.5, 1.98, 2.02, 2.5])
+def test_a_sound_that_is_not_as_long_as_its_picture_does_not_move_what_follows(seconds: float) -> None:
+    """A click at 1 s of the second clip stands 1 s behind the first picture's end."""
+    rate, picture = 8000, VideoClip(torch.rand(20, 4, 4, 3), Fraction(10))
+    click = torch.zeros(1, 2 * rate)
+    click[:, rate] = 1.0
+    own = AudioClip(torch.full((1, round(seconds * rate)), 0.25), rate)
+    joined = put_behind(AVClip(picture, own), AVClip(picture, AudioClip(click, rate)))
+    assert joined.audio.waveform.shape[1] == 4 * rate
+    assert int(joined.audio.waveform[0].argmax()) == 3 * rate
+    kept = min(round(seconds * rate), 2 * rate) - round(0.05 * rate)
+    assert kept < 0 or torch.equal(joined.audio.waveform[:, :kept], own.waveform[:, :kept])
+
+
 def test_clips_that_cannot_be_joined_are_refused() -> None:
     picture = VideoClip(torch.rand(10, 4, 4, 3), Fraction(10))
     with pytest.raises(InputError, match="the second clip has no picture"):

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from fake_card import AUDIO_SHAPE, VIDEO_SHAPE, fake_card, on_card, published
+from small_models import write_alignment
 from sounding_video.cli import build_parser
 from sounding_video.core.clock import Timeline
 from sounding_video.core.device import resolve_devices, resolve_placement
@@ -17,6 +18,7 @@ from sounding_video.core.errors import Cancelled, InputError, PlacementError
 from sounding_video.core.pair import Pair
 from sounding_video.core.progress import Progress
 from sounding_video.core.types import NEGATIVE, POSITIVE, Captions, Modality
+from sounding_video.models.alignment.condition import conditioned
 from sounding_video.models.bridges import BRIDGES
 from sounding_video.models.compiled import why_not_compiled
 from sounding_video.models.conditioning import ConditioningCache
@@ -27,6 +29,7 @@ from sounding_video.models.plan.needs import Workload
 from sounding_video.models.plan.plans import plans
 from sounding_video.models.plan.published import outline_shapes
 from sounding_video.models.replicas import Replicas, _shares, copy_on, is_copied
+from sounding_video.models.weights.alignment import load_alignment
 from sounding_video.pipeline import SamplingOptions, add_lora, encode_captions, generate, load_models, sample_latents
 from sounding_video.sampling.given import Given
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -127,6 +130,25 @@ def test_longer_clips(model, conditioning, windows):
     one = sampled(model, conditioning, options=SamplingOptions(**options, **BIT), frames=17)
     two = sampled(on_two(model), conditioning, options=SamplingOptions(**options), frames=17)
     assert same(one, two)
+
+
+@pytest.mark.parametrize("given", ["video", "audio"])
+def test_what_a_tower_is_told_frame_by_frame(model, conditioning, tmp_path, given):
+    frames = write_alignment(tmp_path / "frames.safetensors", reads=("video", "audio"), frames=("video", "audio"))
+    shown = getattr(sampled(model, conditioning), given)
+    told = conditioned(conditioning, load_alignment(frames), given, shown)
+    side = "audio" if given == "video" else "video"
+    alone = model.alone(side)
+    shapes = alone.shapes(Timeline(5, 15, 32, 32, model.geometry))
+
+    def made(one, **options):
+        options = SamplingOptions(num_steps=3, **options)
+        return sample_latents(one, told, video_shape=shapes.video, audio_shape=shapes.audio, options=options)
+
+    one, two = made(alone, **BIT), made(on_two(alone))
+    assert all(
+        torch.equal(*pair) for pair in zip(*(Pair.of(each).present.values() for each in (one, two)), strict=True)
+    )
 
 
 def test_a_lora_and_a_second_clip_have_copies_of_their_own(model, conditioning, tmp_path):

@@ -247,6 +247,27 @@ def test_what_was_measured_of_a_model_is_kept_for_later_runs_and_processes(tmp_p
         assert calibration.calibrated(build_cache("magnitude"), "model", progress).curves == {"video": curve}
         calibration._KNOWN.clear()  # as in another process
     assert calibration.calibrated(build_cache("magnitude"), "another", progress).curves == {}
+    sound = calibration.calibrated(build_cache("magnitude"), "model", progress)
+    sound.keep({"audio": curve})  # of a run of the sound alone
+    calibration._KNOWN.clear()
+    assert calibration.calibrated(build_cache("magnitude"), "model", progress).curves.keys() == {"video", "audio"}
     for file in tmp_path.rglob("*.json"):
         file.write_text('{"video": [[1]]}', encoding="utf-8")
     assert calibration.calibrated(build_cache("magnitude"), "model", progress).curves == {}
+
+
+def test_a_short_run_measures_nothing_for_others_and_a_side_without_a_curve_is_measured(joint, conditioning) -> None:
+    kept, told = [], []
+
+    def go(steps: int, sound: str, **curves: Curve) -> str:
+        told.clear()
+        cache = replace(build_cache("magnitude", sound=sound), curves=curves, keep=kept.append)
+        run(joint, conditioning, cache, schedule=build_schedule("lockstep", steps), progress=Progress(tell=told.append))
+        return " ".join(told)
+
+    assert "10 steps or more is needed" in go(4, "fresh") and not kept
+    assert "later runs leave steps out" in go(10, "fresh") and kept.pop().keys() == {"video"}
+    flat = Curve((0.0, 1000.0), (1.0, 1.0))
+    assert "computed whole" not in go(12, "fresh", video=flat) and not kept
+    assert "measures this model now" in go(12, "itself", video=flat) and kept.pop().keys() == {"video", "audio"}
+    assert "measures" not in go(12, "itself", video=flat, audio=flat) and not kept

@@ -115,8 +115,17 @@ def test_a_picture_of_another_length_than_it_was_told_is_refused(model, run, tim
 def test_windows_are_refused(model, run, timeline, loaded) -> None:
     told = conditioned(run.conditioning(timeline), loaded, "video", latents("video"))
     options = replace(run.options, windows="given", window_seconds=0.6, overlap_seconds=0.2)
-    with pytest.raises(InputError, match=r"frame by frame, is told of the whole clip: got \d+ windows"):
+    with pytest.raises(InputError, match=r"is told of the whole clip: got \d+ windows"):
         sample_latents(model.alone("audio"), told, video_shape=None, audio_shape=(1, 6, 900), options=options)
+
+
+def test_windows_are_refused_where_tokens_tell_of_the_whole_clip_too(run, timeline, tmp_path) -> None:
+    tokens = load_alignment(write_alignment(tmp_path / "tokens.safetensors", reads=MODALITIES))
+    told = conditioned(run.conditioning(timeline), tokens, "video", latents("video"))
+    assert told.audio.frames is None
+    options = replace(run.options, windows="given", window_seconds=0.6, overlap_seconds=0.2)
+    with pytest.raises(InputError, match=r"is told of the whole clip: got \d+ windows"):
+        sample_latents(run.model.alone("audio"), told, video_shape=None, audio_shape=(1, 6, 900), options=options)
 
 
 @BOTH

@@ -10,12 +10,13 @@ import torch
 from sounding_video.core.clock import samples_for
 from sounding_video.core.device import resolve_placement
 from sounding_video.core.errors import InputError
+from sounding_video.core.progress import Progress
 from sounding_video.core.types import AudioClip, AVClip, Captions, VideoClip
 from sounding_video.media.mux import write_clip
 from sounding_video.media.probe import read_clip
 from sounding_video.media.user_file import open_user_file
 from sounding_video.pipeline import SamplingOptions, load_models, sample_latents
-from sounding_video.tasks import picture
+from sounding_video.tasks import picture, sound
 from sounding_video.tasks.base import Run, own_timeline
 from sounding_video.tasks.extend import go_on
 from sounding_video.tasks.first_frame import from_first_frame
@@ -93,6 +94,25 @@ def test_a_longer_clip_goes_in_windows_without_a_click_between_them(run, write):
     timeline = own_timeline(run.model)
     seam = samples_for(timeline.seconds - Fraction(3, 10), 44_100)
     assert loudest_jump(wave[:, seam - 2000 : seam + 2000]) <= max(float(quantile) * 3, 1e-3)
+
+
+@pytest.mark.parametrize(("task", "module"), [(sound_for, sound), (picture_for, picture)])
+def test_captions_that_change_reach_the_windows_of_their_time(run, write, monkeypatch, task, module):
+    seen, told = [], []
+
+    def watched(model, conditioning, **options):
+        seen.append(conditioning)
+        return sample_latents(model, conditioning, **options)
+
+    monkeypatch.setattr(module, "sample_latents", watched)
+    script = "[0] rain on a roof [1.8] a drum is struck [1.9] a ball [3] a hand knocks"
+    run = replace(run, captions=Captions(script, script), progress=Progress(tell=told.append))
+    _, notes = task(run, write(num_frames=66), overlap=1)
+    texts = [each.audio.positive for each in seen]
+    assert len(texts) > 2 and not any(each.later for each in seen)
+    assert not torch.equal(texts[0], texts[1]) and not torch.equal(texts[1], texts[-1])
+    assert "captions that begin at 1.8 s are not read" in " ".join(told)
+    assert "are used" not in " ".join(notes), "all of it is"
 
 
 def test_another_picture_gives_another_sound(run, usual, write, tmp_path):
