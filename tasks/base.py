@@ -16,7 +16,6 @@ from ..core.windows import Window, middle_of_new, windows
 from ..long_clips import tell_of_unread
 from ..media.fit_report import FitReport
 from ..media.user_file import UserFile
-from ..models.alignment.condition import reading
 from ..models.conditioning import REMEMBERED, ConditioningCache
 from ..pipeline import DEFAULT_NEGATIVES, FamilyModel, SamplingOptions, encode_captions, sample_latents
 from ..sampling.given import Given
@@ -96,10 +95,11 @@ def made_alone(
         told_of: The other side's latents; None for the text alone, and then no LoRA of the alignment is on.
         known: What is known of this side already.
     """
-    model = run.model.alone(side)
-    if told_of is not None:
+    if told_of is None:
+        model = run.model.alone(side)
+    else:
         conditioning = run.reading.told(conditioning, OTHER[side], told_of, timeline)
-        model = reading(model, run.reading.loaded, side)
+        model = run.reading.model(run.model, side)
     shapes = model.shapes(timeline)
     latents = sample_latents(
         model,

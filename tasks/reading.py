@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -29,6 +29,23 @@ class Reading:
     loaded: LoadedAlignment
     strength: float = 1.0
     support: str = "learned"
+    _latest: dict[str, tuple[FamilyModel, FamilyModel]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
+
+    def model(self, model: FamilyModel, side: str) -> FamilyModel:
+        """The tower of a side alone, with what it learned to read by: one and the same for all windows.
+
+        Args:
+            model: The whole model.
+            side: ``video`` or ``audio``, which is made.
+        """
+        whole, told = self._latest.get(side, (None, None))
+        if whole is not model:
+            self._latest.clear()  # of one tower at a time
+            told = reading(model.alone(side), self.loaded, side)
+            self._latest[side] = model, told
+        return told
 
     def require(self, model: FamilyModel, side: str) -> None:
         """Refuse a model whose tower of a side cannot be told, before anything is made.

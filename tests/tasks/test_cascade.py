@@ -21,6 +21,7 @@ from sounding_video.media.user_file import open_user_file
 from sounding_video.models.alignment.condition import conditioned, reading
 from sounding_video.models.weights.alignment import load_alignment
 from sounding_video.pipeline import load_models, sample_latents
+from sounding_video.tasks import base, sound
 from sounding_video.tasks.base import own_timeline
 from sounding_video.tasks.cascade import ORDERS, cascade, cascade_latents
 from sounding_video.tasks.picture import picture_for
@@ -208,6 +209,22 @@ def test_a_users_own_clip_is_told_the_same_way(run, model, clip) -> None:
     picture, _ = picture_for(run, file)
     assert picture.video.frames.shape[0] >= 9 and torch.isfinite(picture.video.frames).all()
     assert own_timeline(model).geometry == model.geometry
+
+
+def test_all_windows_of_a_run_are_made_by_one_tower(run, model, tmp_path, monkeypatch) -> None:
+    """A second card copies it once; a LoRA is put on once."""
+    frames = torch.rand(30, 32, 32, 3, generator=torch.Generator().manual_seed(0))
+    file = open_user_file(write_clip(AVClip(VideoClip(frames, Fraction(15))), tmp_path / "a.mkv", codec="ffv1").path)
+    seen, extent = [], replace(own_timeline(model), num_frames=13, width=32, height=32)
+
+    def watched(model, *args, **options):
+        seen.append(model.joint)
+        return sample_latents(model, *args, **options)
+
+    monkeypatch.setattr(base, "sample_latents", watched)
+    monkeypatch.setattr(sound, "own_timeline", lambda *_: extent)
+    sound_for(replace(run, reading=replace(run.reading)), file, overlap=0.3)
+    assert len(seen) > 1 and all(joint is seen[0] for joint in seen)
 
 
 SMALL = ("--frames", "9", "--size", "32x32", "--steps", "2", "--device", "cpu", "--no-expand")
