@@ -70,7 +70,8 @@ def line_of(
     if found is None or base is None:
         return None
     is_base = (row.title, steps) == (ROWS[0].title, most)
-    faster = [turn[way_of(ROWS[0], most)] / turn[way_of(row, steps)] for turn in turns]
+    base_way, way = way_of(ROWS[0], most), way_of(row, steps)
+    faster = [turn[base_way] / turn[way] for turn in turns if {base_way, way} <= set(turn)]
     cells = [str(steps), row.title, f"{median(faster):.2f} ×" if faster else "–"]
     for within in TOLERANCES:
         difference = None if is_base else f1_difference(found.events, base.events, within)

@@ -202,14 +202,16 @@ def judged(row: Row, steps: int, wanted: Sequence[Wish], args: argparse.Namespac
 def turns_of(path: Path, ways: Mapping[str, SamplingOptions], args: argparse.Namespace) -> list[dict[str, float]]:
     """CPU seconds of sampling a prompt in every way, one after the other; turns that are missing are made.
 
+    A turn that was taken before there was one of the ways is without it.
+
     Args:
         path: Where they are kept, a line a turn.
         ways: Options by name.
         args: Of the command.
     """
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    turns = [turn for turn in map(json.loads, lines) if set(ways) <= set(turn)]
-    missing = 0 if args.report else max(args.turns - len(turns), 0)
+    turns = [json.loads(line) for line in lines]
+    missing = 0 if args.report else max(args.turns - sum(set(ways) <= set(turn) for turn in turns), 0)
     model = load_pocket(device=args.device) if missing else None
     for wish in wishes(missing, pocket_size()):
         turns.append({way: make(model, wish, options)[1]["seconds"] for way, options in ways.items()})
@@ -233,7 +235,7 @@ def line_of(
     names = [wish.name for wish in wanted]
     mine, theirs = (runs_of(folder_of(one, steps, args)) for one in (row, ROWS[0]))
     saved = sum(theirs[name]["rows"] for name in names) / sum(mine[name]["rows"] for name in names)
-    faster = [turn[BASE] / turn[row.title] for turn in turns]
+    faster = [turn[BASE] / turn[row.title] for turn in turns if {BASE, row.title} <= set(turn)]
     cells = [row.title, f"{saved:.2f} ×", f"{median(faster):.2f} ×" if faster else "–"]
     for within in TOLERANCES:
         cells += [str(f1(found.events, within))]
