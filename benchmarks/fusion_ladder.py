@@ -3,8 +3,11 @@
     python benchmarks/fusion_ladder.py ~/ladder --steps 800 --seeds 0 1 2 --clips 40 --write
 
 Joint rows make both sides from text; V2A rows make the sound of a true picture, A2V rows the picture of a true sound.
-In every row of a part a run of one seed sees the same clips, noises and times at each step, and its clips have the same
-prompts and first noises. Values carry intervals over prompts, differences are paired with ``dual_cross``, and a
+Runs of one seed see the same clips and noises at each step, and where their recipe is the same also the same times and
+captions left out; clips that are judged have the same prompts and first noises, and what is given is guided alike in
+all rows. Rows that were trained jointly learned at other times and with more captions, and one set for both tasks had
+each in half of its clips, as their titles say; losses stand only where they are those of the base's own task and times.
+Values carry intervals over prompts, differences are paired with ``dual_cross``, and a
 difference whose interval holds 0 is called undecided. The rows of one side given are judged on validation clips and on
 clips the like of which no training saw (``pocket/unseen.py``).
 
@@ -112,13 +115,14 @@ JOINT = (
     _joint("fusion_block", *FUSION[0].split("=")[1:], *FUSION[1:]),
     ADAPTOR,
     _joint("video_features", "video_features", *NO_GATES),
-    _joint("full", "full"),
+    _joint("full, scaled as attention is", "full", "bridges.reading=paper"),
     _joint("video_to_audio", "video_to_audio"),
     _joint("audio_to_video", "audio_to_video"),
     _joint("additive, of means", "additive", *PLAIN_START),
     _joint("additive, moment by moment", "additive", *PLAIN_START, "bridges.reading=paper"),
 )
-LIKE_AVLINK = ("bridges.kind=dual_cross", "bridges.rope=time_aligned", "bridges.moment_bias=3", "bridges.settings=")
+NO_SETTINGS = "bridges.settings="
+LIKE_AVLINK = ("bridges.kind=dual_cross", "bridges.rope=clock", "bridges.moment_bias=3", NO_SETTINGS)
 V2A = (
     NONE,
     _v2a(BASE, *LIKE_AVLINK),
@@ -129,7 +133,7 @@ V2A = (
     *(_v2a(f"fusion_block, {place}", *_at(place)) for place in PLACES),
     _v2a("fusion_block, without reinjection", "bridges.settings=time_rank=64,reinject=false"),
     _v2a("fusion_block, untimed rotary", "bridges.rope=official", *NO_MOMENT),
-    _v2a("direct alignment (additive)", "bridges.kind=additive", *PLAIN_START, "bridges.reading=paper"),
+    _v2a("direct alignment (additive)", "bridges.kind=additive", *PLAIN_START, "bridges.reading=paper", NO_SETTINGS),
     Rung("fusion_block, one set for both tasks", "pocket_avlink_both"),
 )
 A2V = (
@@ -197,23 +201,30 @@ def options_of(rung: Rung, makes: str, args: argparse.Namespace) -> SamplingOpti
         video_modality_scale=1.0,
         audio_modality_scale=1.0,
     )
-    if makes == "both" or rung.how == "replace":
+    if makes == "both":
         return options
-    time = 0.04 if makes == "sound" else 0.1855
-    return replace(options, unconditional="alone", given_how=rung.how, given_time=time)
+    options = replace(options, unconditional="alone")  # towards what is given, by the same scale in every row
+    if rung.how == "replace":
+        return options
+    return replace(options, given_how=rung.how, given_time=0.04 if makes == "sound" else 0.1855)
+
+
+def note_of(part: Part, rung: Rung, which: str, seed: int, args: argparse.Namespace) -> Path:
+    """Where it stands what the clips of a row are."""
+    run = "none" if rung.recipe is None else configuration(rung, seed, args).hash
+    name = f"{part.makes}-{which}-{run}-{rung.how}-seed{seed}-{args.clips}-{args.sampling_steps}-{args.guidance:g}"
+    return args.output / "judged" / f"{name}.json"
 
 
 def climbed(part: Part, rung: Rung, which: str, seed: int, args: argparse.Namespace) -> Judged | None:
     """Train, make the clips, judge them; None where that is not done and shall not be."""
-    run = "none" if rung.recipe is None else configuration(rung, seed, args).hash
-    name = f"{part.makes}-{which}-{run}-{rung.how}-seed{seed}-{args.clips}-{args.sampling_steps}-{args.guidance:g}"
-    note = args.output / "judged" / f"{name}.json"
+    note = note_of(part, rung, which, seed, args)
     if note.is_file():
         return Judged.read(note)
     if args.report:
         return None
     model = load_pocket(args.models, bridge=bridge_of(rung, seed, args))
-    folder, wanted = args.output / "clips" / name, wanted_clips(which, seed, args)
+    folder, wanted = args.output / "clips" / note.stem, wanted_clips(which, seed, args)
     options = options_of(rung, part.makes, args)
     if part.makes == "both" or rung.recipe is None:
         # Without bridges nothing can be given: a tower that hears nobody makes what it makes.
@@ -223,24 +234,32 @@ def climbed(part: Part, rung: Rung, which: str, seed: int, args: argparse.Namesp
     return judge(folder, wanted, part.makes).write(note)
 
 
-def loss_of(rung: Rung, seed: int, args: argparse.Namespace, side: str) -> float | None:
-    """Mean over the last steps of training."""
-    log = run_folder(rung, seed, args) / "loss.jsonl" if rung.recipe else None
-    if log is None or not log.is_file():
+def loss_of(part: Part, rung: Rung, seed: int, args: argparse.Namespace, side: str) -> float | None:
+    """Mean over the last steps of training; None where it is of another task, or of other times, than the base's."""
+    base = next(each for each in part.rungs if each.title == BASE)
+    if rung.recipe is None or not _learn_alike(*(configuration(each, seed, args) for each in (rung, base))):
+        return None
+    log = run_folder(rung, seed, args) / "loss.jsonl"
+    if not log.is_file():
         return None
     losses = [row[side] for row in read_log(log) if side in row]
     return mean(losses[-WINDOW:]) if len(losses) >= WINDOW else None
 
 
+def _learn_alike(one: TrainConfig, other: TrainConfig) -> bool:
+    return (one.task, one.objective) == (other.task, other.objective)
+
+
 def work(args: argparse.Namespace) -> Iterator[None]:
-    """One row after the other, a seed of all rows before the next seed."""
+    """One row after the other, a seed of all rows before the next seed; what is there already is passed over."""
     for seed in args.seeds:
         for name in args.parts:
             part = PARTS[name]
             for rung in part.rungs:
                 for which in part.sets:
-                    climbed(part, rung, which, seed, args)
-                    yield
+                    if not note_of(part, rung, which, seed, args).is_file():
+                        climbed(part, rung, which, seed, args)
+                        yield
 
 
 def report(args: argparse.Namespace) -> str:
@@ -253,7 +272,7 @@ def report(args: argparse.Namespace) -> str:
             for rung in part.rungs:
                 runs = {seed: climbed(part, rung, which, seed, done) for seed in args.seeds}
                 losses = {
-                    side: [loss_of(rung, seed, args, side) for seed in args.seeds if runs[seed]]
+                    side: [loss_of(part, rung, seed, args, side) for seed in args.seeds if runs[seed]]
                     for side in ("video", "audio")
                 }
                 rows[rung.title] = ({seed: run for seed, run in runs.items() if run}, losses)
@@ -294,6 +313,9 @@ def main() -> None:
         seeds, settings = " ".join(map(str, args.seeds)), " ".join(args.set)
         command = (
             f"python benchmarks/{Path(__file__).name} DIR --steps {args.steps} --seeds {seeds} --clips {args.clips}"
+        )
+        command += (
+            f" --sampling-steps {args.sampling_steps} --guidance {args.guidance:g} --parts {' '.join(args.parts)}"
         )
         command += f"{f' --set {settings}' if settings else ''} --write"
         words = (

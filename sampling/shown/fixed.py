@@ -24,4 +24,5 @@ class Fixed(Shown):
         level = FIXED_TIMES.get(process.name, 0.04) if known.level is None else known.level
         time = torch.tensor(level)  # without an axis it goes with tensors on any device
         shown = process.add_noise(known.clean, known.noise, time)
-        return shown, torch.full_like(timestep, float(time * process.timestep_scale))
+        # Published points are whole numbers; a level between two of them is told as it is.
+        return shown, torch.full_like(timestep, level * process.timestep_scale, dtype=torch.float32)
