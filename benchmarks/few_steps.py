@@ -2,8 +2,8 @@
 
     python benchmarks/few_steps.py ~/few_steps --clips 100 --write
 
-Every row makes the same test prompts of the world from the same noise, by another solver, at 8, 12 and 16 steps, and
-*auto*, as published, at 25 and 50 too. *faster* is the median over a few prompts, for which all rows took turns, of CPU
+Every row makes the same test prompts of the world from the same noise, by another solver, at few steps, and *auto*, as
+published, at 25 and 50 too. *faster* is the median over a few prompts, for which all rows took turns, of CPU
 seconds of sampling. Values carry intervals over prompts; differences are paired with *auto* at the most steps.
 
 All state lies in the folder that is given: clips, ``runs.jsonl`` with one line a clip, turns, and what was judged. A

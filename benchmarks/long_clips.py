@@ -18,9 +18,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
+from operator import attrgetter
 from pathlib import Path
 from statistics import mean
 
@@ -44,7 +46,9 @@ from sounding_video.world.detectors import picture_events, sound_events
 
 sys.path.insert(0, str(Path(__file__).parent / "pocket"))
 from clips import FPS, NUM_FRAMES, Wish, captions_of, load_pocket, pocket_options, pocket_size, wishes
+from intervals import rate_difference
 
+LOOKS, EVENTS = ("pictures", "jumps", "levels"), ("seconds", "events", "alone", "doubled")
 FILE = Path(__file__).with_suffix(".md")
 NONE = Captions("", "")
 NEAR_SECONDS = 0.2
@@ -54,10 +58,10 @@ SHORT_SECONDS = 5
 
 @dataclass
 class Counts:
-    """What was found near some places of all clips.
+    """What was found near some places of one clip.
 
     Attributes:
-        seconds: Time that was looked at.
+        seconds: Time that was looked at, of one clip.
         events: Seen and heard events.
         alone: Of those, how many have no partner on the other side within two frames.
         doubled: Of those, how many follow another one of their side too soon.
@@ -70,19 +74,32 @@ class Counts:
     events: int = 0
     alone: int = 0
     doubled: int = 0
-    jumps: list[float] = None
-    levels: list[float] = None
-    pictures: list[float] = None
+    jumps: list[float] = field(default_factory=list)
+    levels: list[float] = field(default_factory=list)
+    pictures: list[float] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.jumps, self.levels, self.pictures = [], [], []
 
-    def row(self, name: str) -> str:
-        """One line of the table."""
-        values = [f"{mean(each):.2f} / {max(each):.2f}" for each in (self.pictures, self.jumps, self.levels)]
-        rate = self.events / self.seconds if self.seconds else 0.0
-        shares = [f"{count / self.events:.0%}" if self.events else "–" for count in (self.alone, self.doubled)]
-        return f"| {name} | {len(self.jumps)} | {' | '.join(values)} | {rate:.2f} | {' | '.join(shares)} |"
+def row(name: str, clips: dict[str, Counts]) -> str:
+    """One line of the table: of all clips."""
+    pooled = [[number for each in clips.values() for number in getattr(each, of)] for of in LOOKS]
+    values = [f"{mean(each):.2f} / {max(each):.2f}" for each in pooled]
+    seconds, events, *counts = (sum(getattr(each, of) for each in clips.values()) for of in EVENTS)
+    shares = [f"{count / events:.1%}" if events else "–" for count in counts]
+    rate = f"{events / seconds:.2f}" if seconds else "–"
+    return f"| {name} | {len(pooled[0])} | {' | '.join(values)} | {rate} | {' | '.join(shares)} |"
+
+
+def difference(name: str, at: dict[str, Counts], between: dict[str, Counts]) -> str:
+    """What seams have more than places between them, with intervals over clips."""
+    of = [partial(_sum_and_count, name) for name in LOOKS]
+    of += [attrgetter(*pair) for pair in (("events", "seconds"), ("alone", "events"), ("doubled", "events"))]
+    found = [rate_difference(*({key: rate(c) for key, c in each.items()} for each in (at, between))) for rate in of]
+    return f"| {name}, difference | | {' | '.join('–' if each is None else each.difference() for each in found)} |"
+
+
+def _sum_and_count(name: str, counts: Counts) -> tuple[float, int]:
+    numbers = getattr(counts, name)
+    return sum(numbers), len(numbers)
 
 
 def seams(plan: LatentPlan, way: str) -> list[float]:
@@ -133,25 +150,22 @@ def clips_table(args: argparse.Namespace) -> Iterator[str]:
     model, wanted = load_pocket(), _with_events(args.clips)
     timeline = long_timeline(model, args.seconds)
     yield f"{len(wanted)} clips of {float(timeline.seconds):.1f} s, {args.steps} steps, overlap {args.overlap:g} s.\n"
-    yield "Picture, click and level: mean / worst, in shares of the clip's own quantiles.\n"
+    yield "Picture, click and level: mean / worst, in shares of the clip's own quantiles. Intervals are over clips.\n"
     yield "| | places | picture | click | level | events a second | alone | doubled |"
     yield "|---|---|---|---|---|---|---|---|"
     for way in args.ways:
         options = _options(args, way)
-        at, between = Counts(), Counts()
+        at, between = ({wish.name: Counts() for wish in wanted} for _ in range(2))
         for wish in wanted:
             plan = plan_of(model, options, model.shapes(timeline), timeline.times)
             places = seams(plan, way)
             clip = _made(model, wish, timeline, replace(options, seed=wish.seed), args.output / way)
-            look(clip, places, wish.truth.scene, at)
-            look(
-                clip,
-                [(one + other) / 2 for one, other in pairwise(places)],
-                wish.truth.scene,
-                between,
-            )
-        yield at.row(f"{way}, at seams")
-        yield between.row(f"{way}, between")
+            look(clip, places, wish.truth.scene, at[wish.name])
+            middles = [(one + other) / 2 for one, other in pairwise(places)]
+            look(clip, middles, wish.truth.scene, between[wish.name])
+        yield row(f"{way}, at seams", at)
+        yield row(f"{way}, between", between)
+        yield difference(way, at, between)
 
 
 def _with_events(count: int) -> list[Wish]:

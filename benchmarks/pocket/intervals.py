@@ -99,11 +99,26 @@ def mean_difference(values: Mapping[object, float], base: Mapping[object, float]
     return _resampled((np.array([values[key] - base[key] for key in shared], float),), _mean)
 
 
+def rate_difference(
+    rates: Mapping[object, tuple[float, float]], base: Mapping[object, tuple[float, float]]
+) -> Estimate | None:
+    """One sum over another, less the same of a base, over the clips that both have; None without any."""
+    shared = sorted(set(rates) & set(base), key=repr)
+    if not shared:
+        return None
+    columns = np.array([(*rates[key], *base[key]) for key in shared], float).T
+    return _resampled(tuple(columns), lambda a, b, c, d, axis=-1: _rate(a, b, axis) - _rate(c, d, axis))
+
+
 def ratio_of(values: Mapping[object, float], base: Mapping[object, float]) -> Estimate:
     """Mean of a value over that of a base, of the same clips, drawn together."""
     keys = sorted(set(values) & set(base), key=repr)
     columns = tuple(np.array([each[key] for key in keys], float) for each in (values, base))
     return _resampled(columns, lambda top, bottom, axis=-1: top.mean(axis) / np.maximum(bottom.mean(axis), 1e-12))
+
+
+def _rate(top: np.ndarray, bottom: np.ndarray, axis: int) -> np.ndarray:
+    return top.sum(axis) / np.maximum(bottom.sum(axis), 1e-12)
 
 
 def _mean(values: np.ndarray, axis: int = -1) -> np.ndarray:

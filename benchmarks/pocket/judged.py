@@ -47,7 +47,7 @@ class Judged:
 
 
 def judge(folder: Path, wanted: Sequence[Wish], makes: str) -> Judged:
-    """Measure a folder.
+    """Measure the clips of a folder that are wanted; others may lie there too.
 
     Args:
         folder: Clips with a manifest.
@@ -57,7 +57,8 @@ def judge(folder: Path, wanted: Sequence[Wish], makes: str) -> Judged:
     if makes != "both":
         # The towers alone made both sides, but are judged as the other rows: against the true times.
         write_true_manifest(wanted, folder)
-    result = measure(folder)
+    result, names = measure(folder), {wish.name for wish in wanted}
+    result = replace(result, clips=[clip for clip in result.clips if Path(clip.file).stem in names])
     return Judged(
         counts_of(result, SIDES[makes]),
         values_of(result, "scene_accuracy_picture", "correct"),
