@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from fractions import Fraction
 
 import pytest
@@ -87,3 +88,14 @@ def test_values_are_frozen(value):
     name = dataclasses.fields(value)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(value, name, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_one_number_that_is_none_is_found(dtype) -> None:
+    for bad in (math.nan, math.inf, -math.inf):
+        tensor = torch.randn(3, 50).to(dtype)
+        require_finite("it", tensor)
+        tensor[2, 7] = bad
+        with pytest.raises(NonFiniteError, match="got 1 of 150 values"):
+            require_finite("it", tensor)
+    require_finite("nothing", torch.zeros(2, 0, dtype=dtype))
