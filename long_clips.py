@@ -112,12 +112,10 @@ def sample_windows(
     """
     progress.tell(plan.sentence)
     way = WINDOWS.get(options.windows)()
-    chosen = [conditioning.at(way.middle(window, plan)) for window in plan.windows]
-    tell_of_unread(conditioning, chosen, progress)
     run = LongRun(
         plan,
         denoiser,
-        chosen,
+        captions_at(conditioning, [way.middle(window, plan) for window in plan.windows], progress),
         draw_long_noise(plan, options.seed, shapes),
         given,
         options.seed,
@@ -127,12 +125,20 @@ def sample_windows(
     return way.sample(run)
 
 
-def tell_of_unread(conditioning: Conditioning, chosen: Sequence[Conditioning], progress: Progress) -> None:
-    """A sentence for captions that no window takes: each goes by the caption that holds in its middle."""
+def captions_at(conditioning: Conditioning, middles: Sequence[Fraction], progress: Progress) -> list[Conditioning]:
+    """What holds in the middle of each window; captions that none takes are told.
+
+    Args:
+        conditioning: Encoded captions, also later ones.
+        middles: Seconds of the clip.
+        progress: Told of captions that are not read.
+    """
+    chosen = [conditioning.at(middle) for middle in middles]
     unread = [start for start, each in conditioning.later if not any(each is one for one in chosen)]
     if unread:
         times = ", ".join(f"{float(start):g} s" for start in unread)
         progress.tell(f"captions that begin at {times} are not read: there no window has the middle of what it makes")
+    return chosen
 
 
 def of_windows(model: FamilyModel, conditioning: Conditioning, seconds: float) -> Conditioning:

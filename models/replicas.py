@@ -142,20 +142,15 @@ class Replicas:
     def _part(self, modality: Modality, rows: range, device: torch.device) -> Modality:
         """Some passes of a modality, on a device."""
 
-        def cut(tensor: Tensor | None) -> Tensor | None:
-            if tensor is None:
-                return None
+        def cut(tensor: Tensor) -> Tensor:
             size = len(tensor) // len(modality.passes)  # 0 for a time that all rows share
             return (tensor[rows.start * size : rows.stop * size] if size else tensor).to(device)
 
+        tensors = {name: cut(value) for name, value in vars(modality).items() if isinstance(value, Tensor)}
         heard = None if modality.heard is None else modality.heard.part(rows.start, rows.stop)
         return replace(
             modality,
-            latents=cut(modality.latents),
-            timestep=cut(modality.timestep),
-            text=cut(modality.text),
-            duration=cut(modality.duration),
-            frames=cut(modality.frames),
+            **tensors,
             passes=modality.passes[rows.start : rows.stop],
             heard=heard and _HeardElsewhere(heard, device, self._devices[0]),
         )

@@ -13,7 +13,7 @@ from ..core.pair import OTHER, Pair
 from ..core.progress import SILENT, Progress
 from ..core.types import Captions, Conditioning
 from ..core.windows import Window, middle_of_new, windows
-from ..long_clips import tell_of_unread
+from ..long_clips import captions_at
 from ..media.fit_report import FitReport
 from ..media.user_file import UserFile
 from ..models.conditioning import REMEMBERED, ConditioningCache
@@ -156,9 +156,8 @@ def captions_of_windows(
     """
     if len(plan) == 1:
         return [conditioning]
-    chosen = [conditioning.at(middle_of_new(timeline, window)) for window in plan]
-    tell_of_unread(conditioning, chosen, progress)
-    return [replace(each, later=()) for each in chosen]
+    middles = [middle_of_new(timeline, window) for window in plan]
+    return [replace(each, later=()) for each in captions_at(conditioning, middles, progress)]
 
 
 def fit_told(report: FitReport, plan: Sequence[Window]) -> list[str]:
